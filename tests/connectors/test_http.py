@@ -445,20 +445,46 @@ async def test_a_missing_token_is_a_failure_without_a_request(
     assert transport_failure(caught.value).scope is scope
 
 
-async def test_a_token_that_is_not_accepted_is_rejected_and_never_repeated(server: Server) -> None:
-    """Servers repeat tokens in the texts of errors."""
-    tokens = Tokens("token-1", "token-2", "token-3")
-    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
-        server.reply = response(b"bad token: token-1", 401, "WWW-Authenticate: Bearer token-1")
+@pytest.mark.parametrize(
+    ("tokens", "sent"),
+    [
+        (("token-1", "token-2"), [b"token-1", b"token-2"]),
+        (("token-1", "token-1"), [b"token-1"]),
+    ],
+)
+async def test_a_rejected_request_is_sent_once_more_with_another_token(
+    server: Server, tokens: tuple[str, ...], sent: list[bytes]
+) -> None:
+    """Servers repeat tokens in the texts of errors: the response does not."""
+    server.reply = response(b"bad tokens: " + b" ".join(sent), 401, f"WWW-Authenticate: Bearer {sent[-1].decode()}")
+    given = Tokens(*tokens)
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, given) as context:
         failed = await context.http.send(post(server.url(), authorize=True))
-        assert failed.body == f"bad token: {REDACTED}".encode()
-        assert failed.headers["www-authenticate"] == f"Bearer {REDACTED}"
+    found = [re.findall(rb"(?i)authorization: Bearer (.*)\r", request) for request in server.requests]
+    assert found == [[token] for token in sent]
+    assert (failed.status, failed.body) == (401, b"bad tokens: " + b" ".join([REDACTED.encode()] * len(sent)))
+    assert failed.headers["www-authenticate"] == f"Bearer {REDACTED}"
+    assert given.rejected == [token.decode() for token in sent]
+
+
+async def test_another_status_than_401_rejects_no_token(server: Server) -> None:
+    tokens = Tokens("token-1", "token-2")
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
         for status in (200, 403):
             server.reply = response(b"fine", status)
             assert (await context.http.send(post(server.url(), authorize=True))).body == b"fine"
         server.reply = response(b"", 401)
         await context.http.send(post(server.url()))
-    assert tokens.rejected == ["token-1"]
+    assert tokens.rejected == [] and len(server.requests) == 3
+
+
+async def test_a_rejected_request_without_another_token(server: Server) -> None:
+    server.reply = response(b"", 401)
+    tokens = Tokens("token-1", AuthorizationRevoked("authorize again"))
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
+        with pytest.raises(TransportError) as caught:
+            await context.http.send(post(server.url(), authorize=True))
+    assert caught.value.failure is TransportFailure.AUTHORIZATION_REVOKED and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(("method", "requests"), [("POST", 2), ("PATCH", 2), ("GET", 3)])

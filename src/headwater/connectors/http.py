@@ -2,8 +2,9 @@
 
 It has one pool of connections for one connection of a workspace, so that a slow destination does not use up the pool of
 another. It checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no
-proxy settings, and limits times and bytes. It retries nothing, with one exception that HTTP allows: aiohttp sends a
-GET, HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on.
+proxy settings, and limits times and bytes. It retries nothing, with two exceptions: aiohttp sends a GET, HEAD, PUT or
+DELETE again if the server has just closed the idle connection that it was sent on, as HTTP allows; and a request whose
+access token is rejected with 401, and which has had no effect therefore, is sent once more with another token.
 """
 
 import asyncio
@@ -94,8 +95,21 @@ class AiohttpClient:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         self._check(request)
+        if not request.authorize:
+            return await self._exchange(request)
+        token = await self._token()
+        response = await self._exchange(request, token)
+        if response.status == 401 and self._access_token is not None:
+            self._access_token.reject(token)
+            newer = await self._token()
+            if newer != token:
+                response = _without(newer, await self._exchange(request, newer))
+                if response.status == 401:
+                    self._access_token.reject(newer)
+        return _without(token, response)
+
+    async def _exchange(self, request: HttpRequest, token: str = "") -> HttpResponse:
         headers = {"accept-encoding": "gzip, deflate", **request.headers}
-        token = await self._token() if request.authorize else ""
         if token:
             headers["authorization"] = f"Bearer {token}"
         seconds = min(request.timeout_seconds, self._limits.max_seconds)
@@ -111,10 +125,9 @@ class AiohttpClient:
             ) as response:
                 limit = min(request.max_response_bytes, self._limits.max_response_bytes)
                 body = await _read_body(response, limit)
-                received = HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
+                return HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._failure(error) from error
-        return self._authorized(received, token) if token else received
 
     async def _token(self) -> str:
         if self._access_token is None:
@@ -125,19 +138,6 @@ class AiohttpClient:
             raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, error.message) from error
         except Unavailable as error:
             raise TransportError(TransportFailure.NO_ACCESS_TOKEN, error.message) from error
-
-    def _authorized(self, response: HttpResponse, token: str) -> HttpResponse:
-        """Return the response to an authorized request without the token, which some servers repeat in errors."""
-        if response.status == 401 and self._access_token is not None:
-            self._access_token.reject(token)
-        secret = token.encode()
-        if secret not in response.body and not any(token in value for value in response.headers.values()):
-            return response
-        return HttpResponse(
-            status=response.status,
-            headers={name: value.replace(token, REDACTED) for name, value in response.headers.items()},
-            body=response.body.replace(secret, REDACTED.encode()),
-        )
 
     def _check(self, request: HttpRequest) -> None:
         if request.method not in _METHODS:
@@ -257,6 +257,18 @@ def _decompress_piece(inflate: "zlib._Decompress", chunk: bytes) -> tuple[bytes,
         return inflate.decompress(chunk, _PIECE_BYTES), inflate.unconsumed_tail
     except zlib.error:
         raise _Invalid("the response cannot be decompressed") from None
+
+
+def _without(token: str, response: HttpResponse) -> HttpResponse:
+    """Return the response without an access token, which some servers repeat in errors."""
+    secret = token.encode()
+    if secret not in response.body and not any(token in value for value in response.headers.values()):
+        return response
+    return HttpResponse(
+        status=response.status,
+        headers={name: value.replace(token, REDACTED) for name, value in response.headers.items()},
+        body=response.body.replace(secret, REDACTED.encode()),
+    )
 
 
 def _joined(headers: "Mapping[str, str]") -> dict[str, str]:
