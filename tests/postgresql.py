@@ -100,6 +100,15 @@ class PostgresqlServer:
         """Drop a database, also one with connections."""
         self.administer(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
+    def dump(self, url: str) -> bytes:
+        """Return the SQL script of pg_dump for a database."""
+        spec = find_spec(WHEEL)
+        assert spec is not None and spec.submodule_search_locations
+        program = Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / "pg_dump"
+        command = [program, "--host=127.0.0.1", f"--port={self.port}", f"--username={USER}", url.rpartition("/")[2]]
+        environment = {**os.environ, "PGPASSWORD": PASSWORD}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120).stdout
+
     def administer(self, statement: str, database: str = "postgres") -> Any:
         """Run a statement as the superuser; return the value of its first row, if any."""
 

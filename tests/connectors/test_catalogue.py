@@ -59,7 +59,10 @@ EVENT_SOURCES = {row[0] for row in DOCUMENTED if row[1] in ("SDK", "Webhook")}
 
 
 def test_the_codes_are_sorted_and_complete() -> None:
-    assert list(CONNECTORS) == [row[0] for row in DOCUMENTED]
+    assert list(CONNECTORS) == sorted(CONNECTORS)
+    samples = {code for code, connector in CONNECTORS.items() if connector.is_sample}
+    assert samples == {"sample-oauth-app"}
+    assert set(CONNECTORS) - samples == {row[0] for row in DOCUMENTED}
 
 
 @pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row[0])
@@ -77,7 +80,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
     available = {code for code, connector in CONNECTORS.items() if connector.available}
-    assert available == EVENT_SOURCES | {"dummy", "http-webhook", "segment-api"}
+    assert available == EVENT_SOURCES | {"dummy", "http-webhook", "sample-oauth-app", "segment-api"}
 
 
 @pytest.mark.parametrize("code", CONNECTORS)

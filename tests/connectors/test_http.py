@@ -13,12 +13,19 @@ from typing import Annotated, Any
 import pytest
 import structlog
 
-from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
+from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
-from headwater.connectors.contract import HttpRequest, TransportError, TransportFailure
+from headwater.connectors.contract import (
+    AuthorizationRevoked,
+    FailureScope,
+    HttpRequest,
+    TransportError,
+    TransportFailure,
+)
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
 from headwater.connectors.redaction import Redactor
+from headwater.connectors.responses import transport_failure
 from headwater.connectors.settings import REDACTED, Settings, Text
 from tests.connectors.server import Server, hang, reset, response, self_signed, serving
 
@@ -393,21 +400,95 @@ async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient)
         await trusting.close()
 
 
+class Tokens:
+    """An `AccessToken` that returns one after the other, or raises."""
+
+    def __init__(self, *results: str | HeadwaterError) -> None:
+        self._results = iter(results)
+        self.rejected: list[str] = []
+
+    async def current(self) -> str:
+        result = next(self._results)
+        if isinstance(result, HeadwaterError):
+            raise result
+        return result
+
+    def reject(self, token: str) -> None:
+        self.rejected.append(token)
+
+
 async def test_an_authorized_request_has_the_current_token(server: Server) -> None:
-    tokens = iter(["token-1", "token-2"])
-
-    async def access_token() -> str:
-        return next(tokens)
-
-    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, access_token) as context:
+    tokens = Tokens("token-1", "token-2")
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
         for _ in range(2):
             await context.http.send(post(server.url(), authorize=True))
         await context.http.send(post(server.url()))
     found = [re.findall(rb"(?i)authorization: (.*)\r", request) for request in server.requests]
     assert found == [[b"Bearer token-1"], [b"Bearer token-2"], []]
     async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None) as context:
-        with pytest.raises(Unavailable):
+        with pytest.raises(TransportError) as caught:
             await context.http.send(post(server.url(), authorize=True))
+        assert caught.value.failure is TransportFailure.AUTHORIZATION_REVOKED
+
+
+@pytest.mark.parametrize(
+    ("error", "failure", "scope"),
+    [
+        (AuthorizationRevoked("authorize again"), TransportFailure.AUTHORIZATION_REVOKED, FailureScope.CLOSED),
+        (Unavailable("later"), TransportFailure.NO_ACCESS_TOKEN, FailureScope.DESTINATION),
+    ],
+)
+async def test_a_missing_token_is_a_failure_without_a_request(
+    server: Server, error: HeadwaterError, failure: TransportFailure, scope: FailureScope
+) -> None:
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, Tokens(error)) as context:
+        with pytest.raises(TransportError) as caught:
+            await context.http.send(post(server.url(), authorize=True))
+    assert (caught.value.failure, caught.value.message) == (failure, error.message)
+    assert not caught.value.may_have_arrived and server.requests == []
+    assert transport_failure(caught.value).scope is scope
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sent"),
+    [
+        (("token-1", "token-2"), [b"token-1", b"token-2"]),
+        (("token-1", "token-1"), [b"token-1"]),
+    ],
+)
+async def test_a_rejected_request_is_sent_once_more_with_another_token(
+    server: Server, tokens: tuple[str, ...], sent: list[bytes]
+) -> None:
+    """Servers repeat tokens in the texts of errors: the response does not."""
+    server.reply = response(b"bad tokens: " + b" ".join(sent), 401, f"WWW-Authenticate: Bearer {sent[-1].decode()}")
+    given = Tokens(*tokens)
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, given) as context:
+        failed = await context.http.send(post(server.url(), authorize=True))
+    found = [re.findall(rb"(?i)authorization: Bearer (.*)\r", request) for request in server.requests]
+    assert found == [[token] for token in sent]
+    assert (failed.status, failed.body) == (401, b"bad tokens: " + b" ".join([REDACTED.encode()] * len(sent)))
+    assert failed.headers["www-authenticate"] == f"Bearer {REDACTED}"
+    assert given.rejected == [token.decode() for token in sent]
+
+
+async def test_another_status_than_401_rejects_no_token(server: Server) -> None:
+    tokens = Tokens("token-1", "token-2")
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
+        for status in (200, 403):
+            server.reply = response(b"fine", status)
+            assert (await context.http.send(post(server.url(), authorize=True))).body == b"fine"
+        server.reply = response(b"", 401)
+        await context.http.send(post(server.url()))
+    assert tokens.rejected == [] and len(server.requests) == 3
+
+
+async def test_a_rejected_request_without_another_token(server: Server) -> None:
+    server.reply = response(b"", 401)
+    tokens = Tokens("token-1", AuthorizationRevoked("authorize again"))
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
+        with pytest.raises(TransportError) as caught:
+            await context.http.send(post(server.url(), authorize=True))
+    assert caught.value.failure is TransportFailure.AUTHORIZATION_REVOKED and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(("method", "requests"), [("POST", 2), ("PATCH", 2), ("GET", 3)])

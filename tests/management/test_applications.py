@@ -10,10 +10,9 @@ import pytest
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.contract import ConnectorContext, Engine, SourceUser, UsersPage
+from headwater.connectors.contract import AccessToken, ConnectorContext, Engine, SourceUser, UsersPage
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
 from headwater.connectors.environment import ConnectorEnvironment
-from headwater.connectors.http import AccessToken
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.filters import Condition, Filter
@@ -80,8 +79,9 @@ class _RecordingEnvironment(ConnectorEnvironment, frozen=True, kw_only=True):
 
     @asynccontextmanager
     async def context(
-        self, connector: str, connection: int, settings: Settings | None, access_token: AccessToken | None = None
+        self, connector: str, connection: int | None, settings: Settings | None, access_token: AccessToken | None = None
     ) -> AsyncIterator[ConnectorContext]:
+        assert connection is not None
         self.opened.append(connection)
         async with super().context(connector, connection, settings, access_token) as context:
             yield context

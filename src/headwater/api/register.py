@@ -132,6 +132,8 @@ class Services:
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+    allowed_redirect_uris: tuple[str, ...] = ()
+    """The redirect URIs that authorizations may use; empty means any."""
 
 
 @dataclass(frozen=True)
@@ -203,12 +205,19 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             connections_pb2.DESCRIPTOR,
-            ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas, parts.environment),
+            ConnectionServicer(
+                parts.catalog,
+                parts.state,
+                parts.computing,
+                parts.quotas,
+                parts.environment,
+                parts.allowed_redirect_uris,
+            ),
             connections_pb2_grpc.add_ConnectionServiceServicer_to_server,
         ),
         (
             connectors_pb2.DESCRIPTOR,
-            ConnectorServicer(parts.catalog),
+            ConnectorServicer(parts.catalog, parts.environment),
             connectors_pb2_grpc.add_ConnectorServiceServicer_to_server,
         ),
         (

@@ -102,9 +102,9 @@ def _without_secrets(response: HttpResponse, redact: Callable[[str], str]) -> Ht
 
 def transport_failure(error: TransportError) -> Failure:
     """Return the failure of an exchange without a response."""
-    is_forbidden = error.failure is TransportFailure.ADDRESS_FORBIDDEN
+    is_closed = error.failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.AUTHORIZATION_REVOKED)
     return Failure(
-        scope=FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION,
+        scope=FailureScope.CLOSED if is_closed else FailureScope.DESTINATION,
         reason=error.failure,
         message=error.message,
         may_have_arrived=error.may_have_arrived,

@@ -207,9 +207,9 @@ class EventSinkConformance(ABC):
     @pytest.mark.parametrize("failure", TransportFailure)
     async def test_a_missing_response_is_a_result(self, failure: TransportFailure) -> None:
         result, _ = await self.exchange(TransportError(failure, "no response"))
-        is_forbidden = failure is TransportFailure.ADDRESS_FORBIDDEN
+        is_closed = failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.AUTHORIZATION_REVOKED)
         assert result.failure is not None and result.status is None
-        assert result.failure.scope is (FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION)
+        assert result.failure.scope is (FailureScope.CLOSED if is_closed else FailureScope.DESTINATION)
         assert result.failure.may_have_arrived is TransportError(failure, "").may_have_arrived
 
     async def test_long_texts_of_the_destination_are_shortened(self) -> None:

@@ -2809,7 +2809,8 @@ class GetAuthorizationTokenRequest(betterproto2.Message):
 
     state: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
     """
-    state is the state that the application added to that URI. Verified when it is given.
+    state is the state that the application added to that URI. When it is given, it must come from GetAuthorizationUrl
+    for the same workspace, connector and redirect URI, be younger than 10 minutes and not have been used before.
     """
 
 
@@ -2824,7 +2825,7 @@ class GetAuthorizationTokenResponse(betterproto2.Message):
 
     auth_token: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    auth_token is an opaque, encrypted token, good for this workspace and connector only.
+    auth_token is an opaque, encrypted token, good for this workspace and connector only, for one hour.
     """
 
 
@@ -2849,8 +2850,14 @@ class GetAuthorizationUrlRequest(betterproto2.Message):
 
     redirect_uri: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    redirect_uri is where the person is sent after granting access. It must be on the installation's list of allowed
-    URIs when there is one.
+    redirect_uri is where the person is sent after granting access: an absolute URL with https, or with http on this
+    machine. It must be on the installation's list of allowed URIs when there is one.
+    """
+
+    pkce: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    pkce adds a PKCE challenge (S256) to the page's address. Then GetAuthorizationToken must be called with the state
+    that comes back.
     """
 
 
@@ -2865,7 +2872,7 @@ class GetAuthorizationUrlResponse(betterproto2.Message):
 
     auth_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    auth_url is the address of the application's consent page, with a signed state that expires.
+    auth_url is the address of the application's consent page, with a sealed state that expires after 10 minutes.
     """
 
 
@@ -5997,6 +6004,12 @@ class UpdateConnectionRequest(betterproto2.Message):
     """
     settings replace all settings of the connection. Absent leaves them as they are, because a client cannot read
     them back.
+    """
+
+    auth_token: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    auth_token renews the authorization of the connection: a token of GetAuthorizationToken for the same account of the
+    application. It replaces the tokens of all connections with that account. Absent leaves them as they are.
     """
 
 

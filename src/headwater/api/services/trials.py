@@ -103,7 +103,8 @@ class PipelineTrials:
         """Return the previewer of a saved pipeline, whose event type may have changed since it was saved."""
         offered = await offered_event_types(self._catalog, connection, self._environment)
         out_schema = parse_schema(saved.definition.out_schema or "null")
-        rejected = check_event_type(saved.event_type, out_schema, offered)
+        checked = check_event_type(saved.event_type, out_schema, offered)
+        rejected = checked if isinstance(checked, Rejected) else None
         return RequestPreviewer(saved, sink, redactor, self._clock, rejected)
 
 

@@ -38,8 +38,11 @@ from headwater.connectors.contract.files import (
     StoredFile,
 )
 from headwater.connectors.contract.oauth import (
+    MAX_ACCOUNT_CHARACTERS,
+    AccessToken,
     AuthorizationRequest,
     AuthorizationRevoked,
+    OAuthClient,
     OAuthProvider,
     OAuthTokens,
 )
@@ -87,12 +90,14 @@ from headwater.connectors.contract.users import (
 
 __all__ = [
     "DELIVERED",
+    "MAX_ACCOUNT_CHARACTERS",
     "MAX_BATCH_ROWS",
     "MAX_COLUMNS",
     "MAX_PAGE_USERS",
     "NOT_ATTEMPTED",
     "NO_ENGINE",
     "UNEXPECTED_RESPONSE",
+    "AccessToken",
     "ApiVersion",
     "Attempt",
     "AuthorizationRequest",
@@ -119,6 +124,7 @@ __all__ = [
     "InvalidFile",
     "InvalidFileName",
     "ItemResult",
+    "OAuthClient",
     "OAuthProvider",
     "OAuthTokens",
     "Outcome",
