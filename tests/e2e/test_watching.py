@@ -142,7 +142,9 @@ async def test_grpc_watchers_get_typed_events_of_their_own_workspace(
         assert await own.read() == pb.WatchEventsResponse()
         assert await theirs.read() == pb.WatchEventsResponse()
         source.send("track", {**SEEN, "messageId": "grpc"})
-        (event,) = (await own.read()).events
+        watched = await own.read()
+        assert isinstance(watched, pb.WatchEventsResponse)
+        (event,) = watched.events
         assert (event.message_id, event.connection_id) == ("grpc", source.id)
         waiting = asyncio.create_task(theirs.read())
         done, _ = await asyncio.wait([waiting], timeout=SILENCE_SECONDS)

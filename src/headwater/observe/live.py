@@ -123,6 +123,8 @@ class LiveEvents:
         self._has_calls = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """The running task, and those that have been cancelled and have not ended."""
 
     async def add(self, subscriber: Subscriber) -> None:
         """Pass events that arrive from now on. Raises Unavailable if the log cannot be reached."""
@@ -149,17 +151,18 @@ class LiveEvents:
 
     async def close(self) -> None:
         """End all subscriptions, and wait until nothing runs."""
-        running = self._running
         for subscribers in [*self._subscribers.values()]:
             for subscriber in [*subscribers]:
                 self.remove(subscriber)
-        if running is not None:
-            await asyncio.wait([running])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _start(self) -> None:
         if self._started is None:
             self._started = asyncio.get_running_loop().create_future()
             self._running = asyncio.create_task(self._run(self._started), name="live-events")
+            self._tasks.add(self._running)
+            self._running.add_done_callback(self._tasks.discard)
         started = self._started
         try:
             await asyncio.shield(started)
