@@ -49,9 +49,9 @@ def make_consumer(
     """
     processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes)
     # Both write what batches write, so only the holder of the lease runs them.
-    companions: list[Companion] = [Janitor(log, catalog, state, warehouse, keep=keep, metrics=metrics).run]
+    companions: list[Companion] = [Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics).run]
     if store is not None:
-        companions.append(ResultApplier(catalog, state, store, metrics).run)
+        companions.append(ResultApplier(catalog, state, store, clock, metrics).run)
     return Consumer(
         log,
         CONSUMER,
