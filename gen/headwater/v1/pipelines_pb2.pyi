@@ -1149,7 +1149,7 @@ class ListPipelineErrorsRequest(message.Message):
     """limit is the maximum number of errors to return, from 1 to 100. Absent means 100."""
     @builtins.property
     def pipelines(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """pipelines are the ids of the pipelines, at least one and at most 1000."""
+        """pipelines are the ids of the pipelines, at least one and at most 100."""
 
     @builtins.property
     def start_time(self) -> timestamp_pb2.Timestamp:

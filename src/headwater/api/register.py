@@ -20,6 +20,7 @@ from headwater.api.services.devices import DeviceServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
@@ -53,6 +54,8 @@ from headwater.rest.v1 import events_pb2 as rest_events
 from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
 from headwater.rest.v1 import filters_pb2 as rest_filters
 from headwater.rest.v1 import filters_pb2_grpc as rest_filters_grpc
+from headwater.rest.v1 import pipelines_pb2 as rest_pipelines
+from headwater.rest.v1 import pipelines_pb2_grpc as rest_pipelines_grpc
 from headwater.rest.v1 import profiles_pb2 as rest_profiles
 from headwater.rest.v1 import profiles_pb2_grpc as rest_profiles_grpc
 from headwater.rest.v1 import system_pb2 as rest_system
@@ -244,6 +247,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
                 parts.computing,
                 parts.quotas,
                 parts.environment,
+                _counts(parts),
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),
@@ -274,6 +278,10 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
     )
     return [_registration(*each) for each in servicers]
+
+
+def _counts(parts: Services) -> PipelineCountReader:
+    return PipelineCountReader(parts.catalog, parts.state, parts.lanes, parts.clock)
 
 
 def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
@@ -308,6 +316,11 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
             native_events_pb2.DESCRIPTOR,
             native_events.NativeEventServicer(parts.catalog, parts.intake),
             native_events_pb2_grpc.add_NativeEventServiceServicer_to_server,
+        ),
+        (
+            rest_pipelines.DESCRIPTOR,
+            PipelineRestServicer(_counts(parts)),
+            rest_pipelines_grpc.add_PipelineServiceServicer_to_server,
         ),
         (
             rest_profiles.DESCRIPTOR,

@@ -133,9 +133,10 @@ class Catalog:
             return None if declared.REQUIRED else declared.read({})
         return open_settings(self.keyring, connection, declared)
 
-    def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
+    def pipeline(self, workspace: int | None, id_: int) -> Pipeline | None:
+        """Return a pipeline of a workspace; with None, of any."""
         found = self._view.pipelines.get(id_)
-        return found if found is not None and found.workspace == workspace else None
+        return found if found is not None and workspace in (None, found.workspace) else None
 
     async def refresh(self) -> None:
         """Update the view to everything that any process committed before this call.

@@ -159,11 +159,10 @@ class CountTables:
                     await self._add_to_larger(connection, seconds, start)
                 rows = table.seconds == seconds, table.start == start
                 await connection.execute(delete(self.counts).where(*rows))
-        old = self.errors.c.start < now - ERROR_SECONDS * _MICROSECONDS
-        keys = [self.errors.c[name] for name in ("pipeline", "start", "step", "digest")]
-        rows_ = (await connection.execute(select(*keys).where(old).limit(_MAX_REMOVED_ROWS))).all()
-        if rows_:
-            await bulk.remove(connection, keys, [tuple(row) for row in rows_])
+        oldest = select(func.min(self.errors.c.start))
+        start = (await connection.execute(oldest)).scalar_one()
+        if start is not None and start < now - ERROR_SECONDS * _MICROSECONDS:
+            await bulk.remove_some(connection, self.errors.c.start, [start], limit=_MAX_REMOVED_ROWS)
 
     async def remove_except(self, connection: AsyncConnection, pipelines: Collection[int]) -> int:
         """Delete some rows of pipelines that are not in `pipelines`; return their number. Call it until that is 0."""

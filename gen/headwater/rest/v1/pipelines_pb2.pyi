@@ -42,7 +42,7 @@ class ListPipelineErrorsRequest(message.Message):
     """limit is the maximum number of errors to return, from 1 to 100. Absent means 100."""
     @builtins.property
     def pipelines(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """pipelines are the ids of the pipelines, at least one and at most 1000. The parameter may be repeated, and each may
+        """pipelines are the ids of the pipelines, at least one and at most 100. The parameter may be repeated, and each may
         hold several ids separated by commas.
         """
 

@@ -3748,7 +3748,7 @@ class ListPipelineErrorsRequest(betterproto2.Message):
 
     pipelines: "list[int]" = betterproto2.field(1, betterproto2.TYPE_INT32, repeated=True)
     """
-    pipelines are the ids of the pipelines, at least one and at most 1000.
+    pipelines are the ids of the pipelines, at least one and at most 100.
     """
 
     start_time: "datetime.datetime | None" = betterproto2.field(

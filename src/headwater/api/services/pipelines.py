@@ -14,6 +14,12 @@ from headwater.api.messages.pipelines import (
 )
 from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
 from headwater.api.request import Context, require_workspace
+from headwater.api.services.pipelinecounts import (
+    PipelineCountReader,
+    error_message,
+    metrics_message,
+    typed_metrics,
+)
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
@@ -43,6 +49,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         computing: Computing,
         quotas: Quotas,
         environment: ConnectorEnvironment,
+        counts: PipelineCountReader,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
@@ -52,6 +59,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self._computing = computing
         self._quotas = quotas
         self._environment = environment
+        self._counts = counts
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -129,6 +137,15 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
             if at is not None:
                 getattr(message, name).FromMicroseconds(at)
         return message
+
+    async def ListPipelineErrors(
+        self, request: pb.ListPipelineErrorsRequest, context: Context
+    ) -> pb.ListPipelineErrorsResponse:
+        errors = await self._counts.errors(request, context)
+        return pb.ListPipelineErrorsResponse(errors=map(error_message, errors))
+
+    async def GetPipelineMetrics(self, request: pb.GetPipelineMetricsRequest, context: Context) -> pb.PipelineMetrics:
+        return metrics_message(await self._counts.metrics(typed_metrics(request), context))
 
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
         workspace = await require_workspace(self._catalog, context)

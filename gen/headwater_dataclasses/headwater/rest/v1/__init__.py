@@ -365,7 +365,7 @@ class ListPipelineErrorsRequest(betterproto2.Message):
 
     pipelines: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
     """
-    pipelines are the ids of the pipelines, at least one and at most 1000. The parameter may be repeated, and each may
+    pipelines are the ids of the pipelines, at least one and at most 100. The parameter may be repeated, and each may
     hold several ids separated by commas.
     """
 
