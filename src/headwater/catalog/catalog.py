@@ -158,9 +158,10 @@ class Catalog:
         """Stop the refreshes of access tokens that are under way."""
         await self._access_tokens.close()
 
-    def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
+    def pipeline(self, workspace: int | None, id_: int) -> Pipeline | None:
+        """Return a pipeline of a workspace; with None, of any."""
         found = self._view.pipelines.get(id_)
-        return found if found is not None and found.workspace == workspace else None
+        return found if found is not None and workspace in (None, found.workspace) else None
 
     async def refresh(self) -> None:
         """Update the view to everything that any process committed before this call.

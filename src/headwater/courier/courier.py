@@ -106,6 +106,8 @@ class Courier:
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
         self._unapplied_bytes = 0
+        self._counted: set[int] = set()
+        """The pipelines at the time when no counts of other pipelines were left."""
         self._unsure: set[int] = set()
         """Pipelines whose stored progress may differ from `_progress`, because storing results failed."""
 
@@ -188,8 +190,11 @@ class Courier:
                 for gone in known.keys() - pipelines:
                     del known[gone]
             self._unsure &= pipelines
-        lanes = await self._state.lanes()
         now = microseconds(self._clock.now())
+        await self._store.compact_counts(now=now)
+        if pipelines != self._counted and not await self._store.remove_counts_except(pipelines):
+            self._counted = pipelines
+        lanes = await self._state.lanes()
         self._metrics.lanes_waiting(
             lanes=len(lanes),
             entries=sum(lane.entries for lane in lanes),

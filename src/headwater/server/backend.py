@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, ingest_router, register
 from headwater.api.ingest_http import HttpServer
+from headwater.api.peers import Peers
 from headwater.base.clock import SystemClock
 from headwater.base.computing import open_computing
 from headwater.base.errors import Unavailable
@@ -29,10 +30,12 @@ from headwater.log import BackPressure
 from headwater.management.bootstrap import bootstrap
 from headwater.management.quotas import Quotas
 from headwater.management.secrets import unreadable
+from headwater.observe.outcomes import open_outcome_feed
+from headwater.observe.watching import make_observers
 from headwater.server import child, gateway
 from headwater.server.connectors import connector_environment
 from headwater.server.descriptors import service_names
-from headwater.server.eventlog import open_event_log
+from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.logging import logger
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
@@ -51,6 +54,9 @@ GRACE_SECONDS = 10.0
 REFRESH_SECONDS = 0.5
 """Interval at which a backend reads changes of the catalog by other processes. Revoked keys stop working in a
 second."""
+
+DRAINING_SECONDS = 0.25
+"""Interval at which a backend looks whether the system stops."""
 
 MAX_WAITING_TRIALS = 4
 """Maximum number of function trials of one workspace that wait while one runs."""
@@ -110,6 +116,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         await server.start()
         await ingest_server.start(settings.ingest_socket(name))
         tasks.create_task(_keep_fresh(services.catalog, stop))
+        tasks.create_task(_end_watchers(services, settings, stop))
         await stack.enter_async_context(child.heartbeat())
         for service in ("", *names):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -163,7 +170,14 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         async with (
             open_event_log(settings, state, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
             pressure.track(log),
+            open_outcome_feed(settings.outcomes_dir, name, settings.nats_url) as feed,
+            AsyncExitStack() as stack,
         ):
+            observers = make_observers(log, identifiers, feed, open_configured_locator(settings))
+            stack.push_async_callback(observers.close)
+            sockets = {each: settings.backend_socket(each) for each in settings.backend_names}
+            peers = Peers(settings.backend_names, name, sockets)
+            stack.push_async_callback(peers.close)
             limits = Limits(
                 event_bytes=settings.max_event_bytes,
                 batch_bytes=settings.max_batch_bytes,
@@ -191,6 +205,8 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 quotas=_quotas(settings),
                 environment=connector_environment(settings, clock),
                 allowed_redirect_uris=settings.oauth_redirect_uris,
+                observers=observers,
+                peers=peers,
             )
 
 
@@ -237,6 +253,15 @@ async def _warn_of_locked_settings(catalog: Catalog) -> None:
             accounts=accounts,
             variables=_KEY_VARIABLES,
         )
+
+
+async def _end_watchers(services: Services, settings: Settings, stop: asyncio.Event) -> None:
+    """End the streams of watchers when the process or the whole system stops."""
+    while not (stop.is_set() or settings.draining_file.exists()):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), DRAINING_SECONDS)
+    if services.observers is not None:
+        services.observers.watchers.end()
 
 
 async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:

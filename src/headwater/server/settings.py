@@ -259,6 +259,16 @@ class Settings:
         """Return the folder of temporary files with which a backend reads the deduplication store."""
         return self.run_dir / f"{name}-deduplication"
 
+    @property
+    def outcomes_dir(self) -> Path:
+        """The folder of the sockets on which backends with watchers receive the outcomes of deliveries."""
+        return self.run_dir / "outcomes"
+
+    @property
+    def draining_file(self) -> Path:
+        """A file that exists once the system stops: backends then end the streams of watchers."""
+        return self.run_dir / "draining"
+
     def metrics_socket(self, process: str) -> Path:
         """Return the socket on which a process serves its metrics to the supervisor."""
         return self.run_dir / f"{process}-metrics.sock"

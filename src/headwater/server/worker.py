@@ -14,10 +14,9 @@ import uvloop
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.events.context import Locate
 from headwater.processing import make_consumer
 from headwater.server import child
-from headwater.server.eventlog import open_event_log
+from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.settings import Settings
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
@@ -58,7 +57,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             warehouse,
             clock,
             keep=timedelta(seconds=settings.log_keep),
-            locate=_locator(settings),
+            locate=open_configured_locator(settings),
             lane_bytes=settings.lane_max_bytes,
             store=store,
             deliveries=deliveries,
@@ -70,14 +69,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
         async with serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlogs) as metrics:
             await consumer(metrics=metrics).run(stop)
-
-
-def _locator(settings: Settings) -> Locate | None:
-    if settings.maxmind_db is None:
-        return None
-    from headwater.server.geolocation import open_locator  # importing its library takes time and memory
-
-    return open_locator(settings.maxmind_db)
 
 
 SWITCH_SECONDS = 0.0005

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, sele
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
+from headwater.base.steps import ProcessingStep
 from headwater.state import devices, lanes, migrations, tables
+from headwater.state.counts import PipelineError
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
@@ -232,6 +234,22 @@ class StateStore:
         is empty."""
         async with self._connect() as connection:
             return await lanes.oldest(connection, pipeline)
+
+    async def pipeline_counts(
+        self, pipelines: Sequence[int], *, start: int, end: int, unit_seconds: int
+    ) -> dict[int, list[int]]:
+        """Return the counts of pipelines that the worker has recorded, as `CountTables.read_counts` does."""
+        async with self._connect() as connection:
+            return await tables.counts.read_counts(
+                connection, pipelines, start=start, end=end, unit_seconds=unit_seconds
+            )
+
+    async def pipeline_errors(
+        self, pipelines: Sequence[int], *, start: int, end: int, step: ProcessingStep | None, limit: int
+    ) -> list[PipelineError]:
+        """Return the errors of pipelines that the worker has recorded, as `CountTables.read_errors` does."""
+        async with self._connect() as connection:
+            return await tables.counts.read_errors(connection, pipelines, start=start, end=end, step=step, limit=limit)
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """Return the states of those messages that are known."""

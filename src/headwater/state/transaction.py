@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.state import bulk, devices, lanes, tables, traits
+from headwater.state.counts import PipelineCounts
 from headwater.state.deduplication import Message, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
 from headwater.state.identities import (
@@ -160,6 +161,18 @@ class Transaction:
         return removed + await self._rejections.remove_except(
             self._connection, sources=connections, workspaces=workspaces
         )
+
+    async def record_counts(self, counts: PipelineCounts, *, now: int) -> None:
+        """Add counts of the records of pipelines. `now` is in microseconds since the epoch."""
+        await tables.counts.record(self._connection, counts, now=now)
+
+    async def compact_counts(self, *, now: int) -> None:
+        """Move old counts of pipelines into larger periods, and delete old ones, a limited number."""
+        await tables.counts.compact(self._connection, now=now)
+
+    async def remove_counts_except(self, pipelines: Collection[int]) -> int:
+        """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
+        return await tables.counts.remove_except(self._connection, pipelines)
 
     async def advance(self, consumer: str, expected: int, new: int) -> None:
         """Move the position up to which `consumer` has processed the log from `expected`, initially 0, to `new`.
