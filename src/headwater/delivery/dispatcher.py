@@ -68,7 +68,7 @@ class Dispatcher:
             environment=environment,
             functions=functions,
             clock=clock,
-            open_settings=catalog.decrypt_settings,
+            catalog=catalog,
             account_rates=self._account_rates,
             ended=self._take_ended,
             settle=self._settle,

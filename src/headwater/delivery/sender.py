@@ -13,7 +13,7 @@ from msgspec import Struct
 from headwater.base.clock import Clock
 from headwater.base.errors import Unavailable
 from headwater.base.waiting import wait
-from headwater.catalog import Connection, Pipeline
+from headwater.catalog import Catalog, Connection, Pipeline
 from headwater.connectors.contract import EventSink
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
@@ -29,6 +29,8 @@ from headwater.transforms.functions import Runner
 RETRY_SECONDS: Final = 5.0
 """Wait after a session that failed, the first time; each further wait doubles."""
 MAX_RETRY_SECONDS: Final = 60.0
+MAX_CONNECTIONS: Final = 64
+"""Open connections of one destination. Its lane uses fewer if the policy says so."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,8 +53,8 @@ class Resources(Struct, frozen=True):
     environment: ConnectorEnvironment
     functions: Runner
     clock: Clock
-    open_settings: Callable[[Connection], Settings | None]
-    """Decrypts the settings of a connection. Raises Unavailable."""
+    catalog: Catalog
+    """Decrypts settings, and has the access tokens of OAuth accounts."""
     account_rates: Callable[[Connection, Settings | None], AccountRates]
     """Returns the rates that connections with the same credentials share."""
     ended: Callable[[Session], None]
@@ -153,12 +155,19 @@ class Sender:
     @asynccontextmanager
     async def _open_session(self, destination: Destination) -> AsyncIterator[Session]:
         resources, connection = self._resources, destination.connection
-        settings = resources.open_settings(connection)
+        settings = resources.catalog.decrypt_settings(connection)
         connector = CONNECTORS[connection.connector]
         make_sink = connector.engine.event_sink
         if make_sink is None:
             raise Unavailable(f"connector {connector.code} sends no events")
-        async with resources.environment.context(connector.code, connection.id, settings) as context:
+        opening = resources.environment.context(
+            connector.code,
+            connection.id,
+            settings,
+            resources.catalog.access_token(connection, resources.environment),
+            max_connections=MAX_CONNECTIONS,
+        )
+        async with opening as context:
             sink = make_sink(settings, context)
             preparers = await _compile(destination, sink, resources)
             limits = LaneLimits.of(sink.policy, expiry_seconds=resources.expiry_seconds)

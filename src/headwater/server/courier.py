@@ -18,12 +18,11 @@ from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS
 from headwater.catalog import Catalog, open_catalog
-from headwater.connectors.addresses import AddressPolicy
-from headwater.connectors.environment import ConnectorEnvironment
 from headwater.courier import DEFAULT_SLOTS, Courier
 from headwater.delivery.dispatcher import Dispatcher
 from headwater.delivery.operations import OperationRunner
 from headwater.server import child
+from headwater.server.connectors import connector_environment
 from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
 from headwater.state import open_state
@@ -111,7 +110,7 @@ async def _open_dispatcher(
             catalog,
             deliveries,
             functions,
-            ConnectorEnvironment(addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock),
+            connector_environment(settings, clock),
             clock,
             expiry=timedelta(hours=settings.delivery_hours),
         )
