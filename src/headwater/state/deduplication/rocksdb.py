@@ -209,6 +209,8 @@ _FORMER_KEY: Final = b"\xff\xff\xff\xffformer"
 """The key of the mark. No connection has this number."""
 _MARK_INTERVAL_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
 """Interval at which the mark is written again, because it expires like all keys."""
+_MEMORY_FILTER_RATIO: Final = 0.02
+"""Size of the filter of keys in memory, as a share of the write buffer: some 20 bits for each key."""
 
 
 def _options() -> Options:
@@ -221,6 +223,9 @@ def _options() -> Options:
     tables.set_block_cache(Cache(16 * _MIB))
     options.set_block_based_table_factory(tables)
     options.set_write_buffer_size(16 * _MIB)
+    # The same for keys in memory: searching the list of the 130,000 latest keys takes three times as long.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_MEMORY_FILTER_RATIO)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
