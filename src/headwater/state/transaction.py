@@ -216,15 +216,15 @@ class Transaction:
 
     async def record_counts(self, counts: PipelineCounts, *, now: int) -> None:
         """Add counts of the records of pipelines. `now` is in microseconds since the epoch."""
-        await tables.counts.record(self._connection, counts, now=now)
+        self.write_later(lambda connection: tables.counts.record(connection, counts, now=now))
 
     async def compact_counts(self, *, now: int) -> None:
         """Move old counts of pipelines into larger periods, and delete old ones, a limited number."""
-        await tables.counts.compact(self._connection, now=now)
+        self.write_later(lambda connection: tables.counts.compact(connection, now=now))
 
     async def remove_counts_except(self, pipelines: Collection[int]) -> int:
         """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
-        return await tables.counts.remove_except(self._connection, pipelines)
+        return await self.run(lambda connection: tables.counts.remove_except(connection, pipelines))
 
     async def advance(self, consumer: str, expected: int, new: int) -> None:
         """Move the position up to which `consumer` has processed the log from `expected`, initially 0, to `new`.
