@@ -269,9 +269,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         ]
     }
     return bodies | {
-        "TrackService.Batch": RawBody(
-            batches, _NOTHING, answer=_DURABLE, examples={"one of each": batch}
-        ),
+        "TrackService.Batch": RawBody(batches, _NOTHING, answer=_DURABLE, examples={"one of each": batch}),
         "TrackService.GetProjectSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ClientService.Alias": RawBody(component("ClientAlias"), status=204, answer="The call is durable."),
         "ClientService.Identify": RawBody(component("ClientIdentify"), status=204, answer="The call is durable."),

@@ -377,6 +377,13 @@ async def test_recorded_exchanges_are_bounded_and_without_secrets(server: Server
     assert failed.error and "topsecret" not in repr(recording.exchanges)
 
 
+async def test_a_sink_can_have_more_or_fewer_connections(server: Server) -> None:
+    environment = ConnectorEnvironment(addresses=ANY_ADDRESS)
+    async with environment.context("http-webhook", 5, None, max_connections=3) as context:
+        await asyncio.gather(*(context.http.send(post(server.url())) for _ in range(30)))
+    assert server.connections <= 3
+
+
 async def test_the_environment_makes_a_client_when_it_is_used(server: Server) -> None:
     environment = ConnectorEnvironment(addresses=ANY_ADDRESS)
     async with environment.context("dummy", 5, None) as context:

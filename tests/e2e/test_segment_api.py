@@ -66,7 +66,7 @@ def test_nothing_is_lost_doubled_or_moved(system: RunningSystem) -> None:
     sender, receiver = make_source(system, connector="javascript", strategy="Fusion"), make_source(system)
     agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/125.0.0.0 Safari/537.36"
     wrong_clock = (datetime.now(UTC) - timedelta(hours=7)).isoformat()
-    calls = [
+    calls: list[dict[str, Any]] = [
         {"type": "identify", "userId": "ada", "anonymousId": "a", "traits": {"email": "ada@example.com", "n": 1.10}},
         {"type": "track", "userId": "ada", "event": "Bought", "properties": {"price": 1e-7, "items": [1, "é☕"]}},
         {"type": "track", "anonymousId": "a", "event": "Seen", "timestamp": OLD, "sentAt": OLD},
@@ -76,18 +76,18 @@ def test_nothing_is_lost_doubled_or_moved(system: RunningSystem) -> None:
         {"type": "group", "groupId": "g", "traits": {"object_type_id": "2"}, "unknown": [None]},
         {"type": "alias", "userId": "ada", "previousId": "a", "integrations": {"All": False}},
     ]
-    calls = [{**call, "messageId": str(uuid.uuid4())} for _ in range(10) for call in calls]
-    batch = {"batch": calls, "context": {"userAgent": agent, "ip": "255.255.255.0", "locale": "en_us"}}
+    sent: list[dict[str, Any]] = [{**call, "messageId": str(uuid.uuid4())} for _ in range(10) for call in calls]
+    batch = {"batch": sent, "context": {"userAgent": agent, "ip": "255.255.255.0", "locale": "en_us"}}
     assert sender.send("batch", batch, **{"X-Strict-Mode": "1"}).status_code == 200
-    before = sender.wait_for(len(calls))
+    before = sender.wait_for(len(sent))
     result = asyncio.run(deliver(settings(receiver), before, attempts=3))
     assert {item.outcome for item in result.items} == {Outcome.DELIVERED}
     asyncio.run(deliver(settings(receiver), before[:5]))
-    after = receiver.wait_for(len(calls))
+    after = receiver.wait_for(len(sent))
     assert [comparable(event) for event in after] == [comparable(event) for event in before]
     marker = {"userId": "u", "event": "after all others"}
     assert receiver.send("track", marker).status_code == 200
-    assert len(receiver.wait_for(len(calls) + 1)) == len(calls) + 1, "repetitions are not stored"
+    assert len(receiver.wait_for(len(sent) + 1)) == len(sent) + 1, "repetitions are not stored"
 
 
 def test_a_receiver_reports_what_it_rejects(system: RunningSystem) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.contract import AccessToken, ConnectorContext, Engine, SourceUser, UsersPage
+from headwater.connectors.contract import ConnectorContext, Engine, SourceUser, UsersPage
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
@@ -78,12 +78,9 @@ class _RecordingEnvironment(ConnectorEnvironment, frozen=True, kw_only=True):
     opened: list[int]
 
     @asynccontextmanager
-    async def context(
-        self, connector: str, connection: int | None, settings: Settings | None, access_token: AccessToken | None = None
-    ) -> AsyncIterator[ConnectorContext]:
-        assert connection is not None
-        self.opened.append(connection)
-        async with super().context(connector, connection, settings, access_token) as context:
+    async def context(self, *arguments: Any, **options: Any) -> AsyncIterator[ConnectorContext]:
+        self.opened.append(arguments[1])
+        async with super().context(*arguments, **options) as context:
             yield context
 
 

@@ -87,12 +87,16 @@ class _LazyClient:
         self._opening = asyncio.Lock()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
+        client = self._client or await self._open()
+        return await client.send(request)
+
+    async def _open(self) -> "AiohttpClient":
         async with self._opening:
             if self._client is None:
                 http = await asyncio.to_thread(_import_client)
                 limits = http.HttpLimits(max_connections=self._max_connections)
                 self._client = http.AiohttpClient(self._addresses, self._redactor, limits, self._access_token)
-        return await self._client.send(request)
+            return self._client
 
     async def close(self) -> None:
         if self._client is not None:
