@@ -173,22 +173,20 @@ class Batcher:
         return self._max_events
 
     def _admit(self, entry: Entry, batch: "_Forming", now: float, is_follower: bool) -> bool:
-        """Count an item in the limits of its user. If it exceeds them it gets its own time, except a follower."""
+        """Count an item in the limits of its user. If it exceeds them it has to wait: a follower, for the items before
+        it, and any other for its turn."""
         assert entry.item is not None
         encoded = entry.item.encoded
-        if entry.has_slot or not encoded.user:
+        if not encoded.user:
             return True
         is_known = encoded.user in batch.users
-        at = self._rates.user_fits_at(encoded.user, encoded.count, now, is_in_request=is_known)
-        if at > now and is_follower:
-            return False
-        self._rates.spend_user(encoded.user, encoded.count, now, is_in_request=is_known)
-        entry.has_slot = True
-        if at > now:
-            entry.until = at
-            return False
-        batch.users.add(encoded.user)
-        return True
+        if self._rates.user_fits_at(encoded.user, encoded.count, now, is_in_request=is_known) <= now:
+            self._rates.spend_user(encoded.user, encoded.count, now, is_in_request=is_known)
+            batch.users.add(encoded.user)
+            return True
+        if not is_follower:
+            entry.until = self._rates.user_turn(encoded.user, encoded.count, now)
+        return False
 
     def _follow(
         self, entry: Entry, key: _Key, now: float, followers: list[tuple[int, Entry]], touched: list[Entry]

@@ -79,7 +79,7 @@ class Breaker:
             self.wants_credentials = self._has_refreshed = False
         if is_probe:
             self._recent = _Recent()
-        until = None if is_probe else self.health.paused_until
+        until = self.health.paused_until
         if until is not None and until > now:
             self.health = msgspec.structs.replace(HEALTHY, paused_until=until)
         elif self.health is not HEALTHY:
@@ -95,8 +95,8 @@ class Breaker:
         if era == self.era:
             self._pause(failure, status, until, now)
         elif self.is_closed:
-            self._count(failure, status, max(until, self.health.paused_until or 0.0), now)
-        elif self.health.state is not HealthState.HALF_OPEN:
+            self._count(failure, status, until, now)
+        else:
             self._change(paused_until=max(until, self.health.paused_until or 0.0))
 
     def resume(self, now: float) -> None:
@@ -133,7 +133,7 @@ class Breaker:
             state=state,
             failures=failures,
             failing_since=now if self.health.failing_since is None else self.health.failing_since,
-            paused_until=until,
+            paused_until=max(until, self.health.paused_until or 0.0),
             reason=failure.reason,
             message=failure.message,
             status=status,

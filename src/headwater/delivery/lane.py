@@ -125,6 +125,8 @@ class Lane:
             if entry is None:
                 if not self._window.is_withdrawn(item.number):
                     self._add(item, now)
+            elif entry.is_removed:
+                entry.is_removed = False  # offered again while it is in flight
             elif entry.is_requested:
                 self._window.warm(entry, item)
                 if not entry.waits:
@@ -147,9 +149,12 @@ class Lane:
 
         A number is returned once, until its item becomes cold again.
         """
+        is_idle = not (self._busy or self._batcher.count or self._window.requested)
+        if is_idle and self._window.is_full():
+            self._cool_all()  # all documents in memory wait for those of cold items
         room = self._window.room()
         if not self._is_flowing():
-            if self._is_paused() or self._busy or self._batcher.count or self._window.requested:
+            if self._is_paused() or not is_idle:
                 return []
             room = min(room, self._max_events)  # for a probe
         return self._window.request(room, self._max_events, self._now)
@@ -320,7 +325,6 @@ class Lane:
     def _retry(self, entry: Entry, batch: Batch, result: ItemResult, now: float) -> None:
         entry.attempts += batch.attempt
         entry.last = result
-        entry.has_slot = False
         entry.delay = backoff.next_delay(entry.delay, self._random)
         entry.until = now + backoff.wait(entry.delay, result.retry_after_seconds)
 
@@ -348,7 +352,7 @@ class Lane:
         else:
             self._kept.append(batch)
         if not self._is_flowing():
-            self._cool_all(now)
+            self._cool_all()
 
     # Items
 
@@ -413,8 +417,8 @@ class Lane:
                 self._window.cool(each)
             leaving.extend(each.followers)
 
-    def _cool_all(self, now: float) -> None:
-        """Make all items cold that are in no batch, for a long pause."""
+    def _cool_all(self) -> None:
+        """Make all items cold that are in no batch."""
         if self._window.items > self._busy:
             for entry in self._window.entries.values():
                 if entry.item is not None:

@@ -37,7 +37,6 @@ class Entry:
         "delay",
         "enqueued_at",
         "followers",
-        "has_slot",
         "is_removed",
         "is_requested",
         "item",
@@ -65,8 +64,6 @@ class Entry:
         self.attempts = 0
         self.max_batch = 0
         self.last: ItemResult | None = None
-        self.has_slot = False
-        """Whether it has been counted in the limits of its user."""
         self.is_requested = False
         """Whether its document is being loaded."""
         self.is_removed = False

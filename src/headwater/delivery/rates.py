@@ -100,6 +100,8 @@ class AccountRates:
 
     def __init__(self) -> None:
         self.paused_until = 0.0
+        self.turns: dict[str, float] = {}
+        """The latest turn of each user whose events exceed his limits."""
         self._meters: dict[RateLimit, _Meter] = {}
         self._users: dict[RateLimit, _Users] = {}
 
@@ -129,6 +131,7 @@ class Rates:
         self._requests = [account.meter(limit) for limit in shared if limit.unit == "Request"]
         self._events = [account.meter(limit) for limit in shared if limit.unit == "Event"]
         self._users = [(limit.unit, account.users(limit)) for limit in limits if limit.per == "User"]
+        self._user_interval = max((limit.seconds / limit.count for limit in limits if limit.per == "User"), default=0.0)
         self.is_per_user = bool(self._users)
         """Whether a user has limits of his own."""
 
@@ -162,8 +165,20 @@ class Rates:
             at = max(at, meter.fits_at(amount, now))
         return at
 
+    def user_turn(self, user: str, events: int, now: float) -> float:
+        """Return the time at which to look again at events of a user that exceed his limits. It is after the turns of
+        his other events, so that not all of them are looked at again and again."""
+        turns = self._account.turns
+        if len(turns) >= MAX_USERS:
+            self._account.turns = turns = {each: at for each, at in turns.items() if at > now}
+        at = self.user_fits_at(user, events, now, is_in_request=False)
+        if (last := turns.get(user)) is not None:
+            at = max(at, last + events * self._user_interval)
+        turns[user] = at
+        return at
+
     def spend_user(self, user: str, events: int, now: float, *, is_in_request: bool) -> None:
-        """Count events of a user, now or at the time at which they fit."""
+        """Count events of a user."""
         for amount, meter in self._of_user(user, events, now, is_in_request):
             meter.spend(amount, now)
 

@@ -29,6 +29,7 @@ class Window:
         """The number of cold items whose documents the caller is loading."""
         self._withdrawn: set[int] = set()
         """Numbers of items that expired while the caller was loading their documents."""
+        self._average_bytes = 1.0
         self._missing: list[tuple[int, Entry]] = []
         """A heap of the items that wait for their documents. It can have obsolete elements."""
         self._by_age: deque[Entry] = deque()
@@ -48,18 +49,17 @@ class Window:
 
     def room(self) -> int:
         """Return the number of further documents for which there is space, by their average size."""
+        if self.is_full():
+            return 0
         limits = self.limits
-        items = limits.max_items - self.items - self.requested
-        if self.bytes:
-            items = min(items, int((limits.max_bytes - self.bytes) * self.items / self.bytes) - self.requested)
-        return max(items, 0)
+        items = min(limits.max_items - self.items, 1 + int((limits.max_bytes - self.bytes) / self._average_bytes))
+        return max(items - self.requested, 0)
 
     def add(self, entry: Entry) -> None:
         """Add a warm item."""
         assert entry.item is not None
         self.entries[entry.number] = entry
-        self.items += 1
-        self.bytes += len(entry.item.encoded.body)
+        self._count(entry.item)
         self._by_age.append(entry)
         if len(self._by_age) > 2 * len(self.entries) + _SLACK:
             self._by_age = deque([each for each in self._by_age if each.state != FINISHED])
@@ -72,12 +72,18 @@ class Window:
         entry.item = None
 
     def warm(self, entry: Entry, item: LaneItem) -> None:
-        """Take the document that was requested."""
-        entry.item = item
+        """Take the document that was requested, unless there is no space for it."""
         entry.is_requested = False
         self.requested -= 1
+        if not self.is_full():
+            entry.item = item
+            self._count(item)
+
+    def _count(self, item: LaneItem) -> None:
+        size = len(item.encoded.body)
         self.items += 1
-        self.bytes += len(item.encoded.body)
+        self.bytes += size
+        self._average_bytes += (size - self._average_bytes) / 16
 
     def is_withdrawn(self, number: int) -> bool:
         """Whether the item expired after its document was requested. The request ends with this call."""
@@ -109,7 +115,7 @@ class Window:
         heappush(self._missing, (entry.number, entry))
 
     def request(self, room: int, ahead: int, now: float) -> list[int]:
-        """Request documents: the earliest missing ones, each with up to `ahead` of the items that wait for it."""
+        """Request documents: the earliest missing ones, each with up to `ahead` of the items that wait only for it."""
         numbers: list[int] = []
         missing = self._missing
         while missing and len(numbers) < room:
@@ -127,7 +133,8 @@ class Window:
             for each in entry.followers:
                 if len(chain) >= most:
                     break
-                if each.state == WAITING and each.item is None and not each.is_requested and each.until <= now:
+                is_next = each.state == WAITING and each.waits == 1 and each.until <= now
+                if is_next and each.item is None and not each.is_requested:
                     each.is_requested = True
                     chain.append(each)
         return [each.number for each in chain]
