@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from headwater.base.errors import Unavailable
 from headwater.state.deliveries import appending, counts, dead, finishing, resending, space, tracing
@@ -53,6 +53,21 @@ MAX_READ_CHUNKS: Final = 64
 """Maximum number of chunks that are read together."""
 _WHAT: Final = "the delivery queue's database"
 _Result = TypeVar("_Result")
+
+
+_CHUNKS: Final = delivery_chunks.c
+_NEXT: Final = (
+    select(delivery_chunks)
+    .where(_CHUNKS.destination == bindparam("destination"), _CHUNKS.id > bindparam("after"))
+    .order_by(_CHUNKS.id)
+    .limit(MAX_READ_CHUNKS)
+)
+_HEADS: Final = (
+    select(_CHUNKS.id, _CHUNKS.destination, _CHUNKS.workspace, _CHUNKS.item_count, _CHUNKS.bytes, _CHUNKS.enqueued_at)
+    .where(_CHUNKS.id > bindparam("after"))
+    .order_by(_CHUNKS.id)
+    .limit(bindparam("limit"))
+)
 
 
 class SqlDeliveryStore(DeliveryStore):
@@ -156,22 +171,19 @@ class SqlDeliveryStore(DeliveryStore):
             await asyncio.sleep(min(left, POLL_SECONDS))
 
     async def heads(self, after: int, *, limit: int = 1_000) -> list[ChunkHead]:
-        table = delivery_chunks.c
-        columns = (table.id, table.destination, table.workspace, table.item_count, table.bytes, table.enqueued_at)
-        query = select(*columns).where(table.id > after).order_by(table.id).limit(limit)
-        return await self._read(lambda connection: [head(row) for row in connection.execute(query)])
+        parameters = {"after": after, "limit": limit}
+        return await self._read(lambda connection: [head(row) for row in connection.execute(_HEADS, parameters)])
 
     async def summaries(self) -> list[LaneSummary]:
         return await self._read(counts.read_summaries)
 
     async def read(self, destination: int, after: int, *, max_bytes: int) -> list[QueuedChunk]:
-        table = delivery_chunks.c
-        query = select(delivery_chunks).where(table.destination == destination, table.id > after).order_by(table.id)
+        parameters = {"destination": destination, "after": after}
 
         def work(connection: Connection) -> tuple[list[StoredRow], dict[int, bytes]]:
             rows: list[StoredRow] = []
             left = max_bytes
-            for row in connection.execute(query.limit(MAX_READ_CHUNKS)):
+            for row in connection.execute(_NEXT, parameters):
                 if rows and row.raw_bytes > left:
                     break
                 rows.append(row)
@@ -227,9 +239,8 @@ class SqlDeliveryStore(DeliveryStore):
             _lock_for(connection, epoch)
             return finishing.expire(connection, changes, after=self._first, before=before, now=now, limit=limit)
 
-        table = delivery_chunks.c
-        oldest = select(table.id, table.enqueued_at).where(table.id > self._first).order_by(table.id).limit(1)
-        row = await self._read(lambda connection: connection.execute(oldest).one_or_none())
+        parameters = {"after": self._first, "limit": 1}
+        row = await self._read(lambda connection: connection.execute(_HEADS, parameters).one_or_none())
         if row is None:
             return Expired([])
         self._first = row.id - 1
