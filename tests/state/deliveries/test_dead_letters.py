@@ -296,10 +296,10 @@ async def test_above_the_maximum_size_the_oldest_chunks_become_ranges(small: Sql
         await small.append([NewDeliveries(WORKSPACE, [event], chunks)], through=position, now=position)
     sizes = await small._read(read_sizes)
     assert sizes[0].open_bytes <= 200_000
-    chunks = await small.read(21, 0, max_bytes=LARGE)
-    while more := await small.read(21, chunks[-1].id, max_bytes=LARGE):
-        chunks += more
-    large = [position for position, _ in items(chunks)]
+    read = await small.read(21, 0, max_bytes=LARGE)
+    while more := await small.read(21, read[-1].id, max_bytes=LARGE):
+        read += more
+    large = [position for position, _ in items(read)]
     assert large == list(range(large[0], 201)), "the newest are there"
     assert 50 <= len(large) <= 80
     assert len(items(await small.read(22, 0, max_bytes=LARGE))) == 10, "a small destination loses nothing"
