@@ -32,12 +32,11 @@ from headwater.connectors.contract import (
 )
 from headwater.events.event import Event
 from headwater.events.record import event_record
+from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import EVENT_SCHEMA, InvalidValue, Record, Schema, misalignment, parse_schema
 from headwater.transforms.functions import Function, FunctionFailed, Outcome, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
 
-MAX_FUNCTION_SECONDS: Final = 2.0
-"""Time limit of a function for one run of records."""
 MAX_MESSAGE_CHARACTERS: Final = 1_000
 """Maximum length of the message of a rejection."""
 INITIAL_RUN_EVENTS: Final = 16
