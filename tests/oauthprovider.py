@@ -49,7 +49,7 @@ class Behaviour:
     users: int = 3
 
 
-class _Client(ClientMixin):
+class _Client(ClientMixin):  # type: ignore[misc]
     def get_client_id(self) -> str:
         return CLIENT_ID
 
@@ -95,7 +95,7 @@ class Code:
 
 
 @dataclass
-class Grant(TokenMixin):
+class Grant(TokenMixin):  # type: ignore[misc]
     """An access token with its refresh token. `family` is the same for all that come from one consent."""
 
     access_token: str

@@ -105,7 +105,13 @@ class PostgresqlServer:
         spec = find_spec(WHEEL)
         assert spec is not None and spec.submodule_search_locations
         program = Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / "pg_dump"
-        command = [program, "--host=127.0.0.1", f"--port={self.port}", f"--username={USER}", url.rpartition("/")[2]]
+        command = [
+            str(program),
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+            f"--username={USER}",
+            url.rpartition("/")[2],
+        ]
         environment = {**os.environ, "PGPASSWORD": PASSWORD}
         return subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120).stdout
 

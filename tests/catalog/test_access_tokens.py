@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -89,37 +90,40 @@ def no_pause_before_a_grant_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(access_tokens, "GRANT_RETRY_SECONDS", 0.0)
 
 
-class open_installation:
+@asynccontextmanager
+async def open_installation(url: str, provider: OAuthProvider, clock: Clock) -> AsyncIterator[Installation]:
     """Open a catalog with a connection whose account is authorized at the provider."""
-
-    def __init__(self, url: str, provider: OAuthProvider, clock: Clock) -> None:
-        self._url = url
-        self._provider = provider
-        self._clock = clock
-        self._catalog = open_catalog(url, clock=clock, identifiers=Identifiers(), keyring=KEYRING)
-
-    async def __aenter__(self) -> Installation:
-        catalog = await self._catalog.__aenter__()
-        clients = {APP: self._provider.client}
-        environment = ConnectorEnvironment(addresses=ANY_ADDRESS, clock=self._clock, oauth_clients=clients)
-        tokens = await authorize(self._provider, environment)
+    environment = ConnectorEnvironment(addresses=ANY_ADDRESS, clock=clock, oauth_clients={APP: provider.client})
+    async with open_catalog(url, clock=clock, identifiers=Identifiers(), keyring=KEYRING) as catalog:
+        tokens = await authorize(provider, environment)
         workspace = await add_workspace(catalog)
         async with catalog.change() as change:
             account = OAuthAccount(id=change.new_id(), code="shop-1")
-            sealed = SealedTokens(
-                sealed=seal_tokens(KEYRING, account.id, workspace.id, APP, tokens),
-                expires_at=tokens.expires_at,
-                authorized_at=self._clock.now(),
-            )
-            change.add_oauth_account(workspace.id, APP, account, sealed)
+            change.add_oauth_account(workspace.id, APP, account, sealed(account, workspace.id, tokens, clock))
             connection = make_connection(
                 change, workspace, connector=APP, strategy=None, event_write_keys=(), oauth_account=account
             )
             change.add_connection(connection)
-        return Installation(self._url, self._provider, self._clock, environment, catalog, connection)
+        yield Installation(url, provider, clock, environment, catalog, connection)
 
-    async def __aexit__(self, *error: Any) -> None:
-        await self._catalog.__aexit__(*error)
+
+def sealed(account: OAuthAccount, workspace: int, tokens: OAuthTokens, clock: Clock) -> SealedTokens:
+    return SealedTokens(
+        sealed=seal_tokens(KEYRING, account.id, workspace, APP, tokens),
+        expires_at=tokens.expires_at,
+        authorized_at=clock.now(),
+    )
+
+
+async def authorize_again(app: Installation) -> OAuthTokens:
+    """Replace the tokens of the account, as an update of the connection does."""
+    tokens = await authorize(app.provider, app.environment)
+    account = app.connection.oauth_account
+    assert account is not None
+    async with app.catalog.change() as change:
+        change.authorize_again(account, sealed(account, app.connection.workspace, tokens, app.clock))
+        change.update_connection(app.connection)
+    return tokens
 
 
 async def authorize(provider: OAuthProvider, environment: ConnectorEnvironment) -> OAuthTokens:
@@ -225,6 +229,7 @@ async def test_the_old_token_is_used_while_another_process_refreshes(app: Instal
     assert not await app.catalog.oauth_accounts.claim(claimed, "a third", until)
     assert await app.token.current() == first and app.provider.refreshes == 0
     app.clock.advance(121)
+    app.token._wait_until = 0.0  # type: ignore[attr-defined]
     assert await app.token.current() != first, "the claim has ended"
     assert not await app.catalog.oauth_accounts.store(claimed, OAuthTokens(access_token="x"), "another", forced=False)
 
@@ -301,16 +306,8 @@ async def test_an_invalid_grant_because_of_another_process_is_no_failure(
 
 async def test_an_account_without_a_refresh_token_ends_with_its_access_token(app: Installation) -> None:
     app.provider.behaviour.with_refresh_token = False
-    tokens = await authorize(app.provider, app.environment)
     app.clock.advance(1)
-    async with app.catalog.change() as change:
-        assert app.connection.oauth_account is not None
-        sealed = seal_tokens(KEYRING, app.account, app.connection.workspace, APP, tokens)
-        change.authorize_again(
-            app.connection.oauth_account,
-            SealedTokens(sealed=sealed, expires_at=tokens.expires_at, authorized_at=change.now),
-        )
-        change.update_connection(app.connection)
+    tokens = await authorize_again(app)
     assert await app.token.current() == tokens.access_token
     app.clock.advance(3_590)
     assert await app.token.current() == tokens.access_token
@@ -374,6 +371,48 @@ async def test_tokens_are_written_again_after_an_outage_of_the_database(
     monkeypatch.setattr(OAuthAccounts, "store", failing)
     await app.token.current()
     assert tries == 3 and app.provider.refreshes == 1 and await app.call() == 200
+
+
+async def test_a_valid_token_needs_no_database_and_a_new_authorization_is_noticed(
+    app: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await app.token.current()
+    read = OAuthAccounts.read
+    monkeypatch.setattr(access_tokens, "RECHECK_SECONDS", 0.0)
+    assert await app.token.current() == first
+
+    async def failing(*_: Any) -> AccountTokens:
+        raise Unavailable("the catalog's database does not respond")
+
+    monkeypatch.setattr(OAuthAccounts, "read", failing)
+    app.token._recheck_at = 0.0  # type: ignore[attr-defined]
+    assert await app.token.current() == first, "it is valid without the database"
+    app.clock.advance(3_600)
+    with pytest.raises(Unavailable):
+        await app.token.current()
+    app.clock.advance(-3_590)
+    monkeypatch.setattr(OAuthAccounts, "read", read)
+    tokens = await authorize_again(app)
+    assert await app.token.current() == tokens.access_token and app.provider.refreshes == 0
+
+
+async def test_one_look_at_a_refresh_of_another_process_is_enough_for_a_while(
+    app: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await app.token.current()
+    app.clock.advance(3_400)
+    until = app.clock.now() + timedelta(seconds=120)
+    assert await app.catalog.oauth_accounts.claim(await app.stored(), "another", until)
+    claims, claim = 0, OAuthAccounts.claim
+
+    async def counted(self: OAuthAccounts, tokens: AccountTokens, owner: str, until: Any) -> bool:
+        nonlocal claims
+        claims += 1
+        return await claim(self, tokens, owner, until)
+
+    monkeypatch.setattr(OAuthAccounts, "claim", counted)
+    assert [await app.token.current() for _ in range(50)] == [first] * 50
+    assert claims == 1
 
 
 async def test_a_closing_process_stops_its_refreshes(app: Installation) -> None:

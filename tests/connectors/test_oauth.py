@@ -13,7 +13,7 @@ from tests.connectors.conformance.oauth import REQUEST
 from tests.connectors.sample_oauth_app.test_authorization import CLIENT
 
 
-def answer(status: int = 200, **members: object) -> HttpResponse:
+def answer(members: dict[str, object], status: int = 200) -> HttpResponse:
     return HttpResponse(status=status, body=msgspec.json.encode(members))
 
 
@@ -33,7 +33,7 @@ def answer(status: int = 200, **members: object) -> HttpResponse:
     ],
 )
 def test_the_life_of_a_token(given: object, life: timedelta | None) -> None:
-    tokens = read_tokens(answer(access_token="a", expires_in=given), NOW)
+    tokens = read_tokens(answer({"access_token": "a", "expires_in": given}), NOW)
     assert tokens.expires_at == (None if life is None else NOW + life)
 
 
@@ -55,13 +55,13 @@ def test_the_life_of_a_token(given: object, life: timedelta | None) -> None:
 )
 def test_a_success_without_usable_tokens_is_unavailable(members: dict[str, object]) -> None:
     with pytest.raises(Unavailable):
-        read_tokens(answer(**members), NOW)
+        read_tokens(answer(members), NOW)
 
 
 @pytest.mark.parametrize("status", [400, 401])
 def test_an_invalid_grant_ends_the_authorization(status: int) -> None:
     with pytest.raises(AuthorizationRevoked):
-        read_tokens(answer(status, error="invalid_grant"), NOW)
+        read_tokens(answer({"error": "invalid_grant"}, status), NOW)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_invalid_grant_ends_the_authorization(status: int) -> None:
 )
 def test_other_errors_are_temporary_and_name_only_codes(status: int, error: str, named: bool) -> None:
     with pytest.raises(Unavailable) as caught:
-        read_tokens(answer(status, error=error, error_description="the token s3cret"), NOW)
+        read_tokens(answer({"error": error, "error_description": "the token s3cret"}, status), NOW)
     assert (bool(error) and error in caught.value.message) is named
     assert "s3cret" not in caught.value.message
 

@@ -31,7 +31,7 @@ def start_with(provider: OAuthProvider, folder: Path, database_url: str | None) 
         "HEADWATER_LOG_LEVEL": "debug",
         **({} if database_url is None else {"HEADWATER_DATABASE_URL": database_url}),
     }
-    return start(folder / "data", **variables)
+    return start(folder / "data", None, **variables)
 
 
 def auth_url(system: RunningSystem, role: str = "Source", **more: str) -> str:
@@ -44,9 +44,9 @@ def auth_url(system: RunningSystem, role: str = "Source", **more: str) -> str:
 def auth_token(system: RunningSystem, method: str, **members: str) -> Any:
     given = {"connector": APP, "redirectURI": REDIRECT_URI, **members}
     url = f"{system.base_url}/v1/connections/auth-token"
-    return HTTP.request(
-        method, url, headers=system.authorization, timeout=30, **{"params" if method == "GET" else "json": given}
-    )
+    if method == "GET":
+        return HTTP.get(url, headers=system.authorization, params=given, timeout=30)
+    return HTTP.post(url, headers=system.authorization, json=given, timeout=30)
 
 
 def users(system: RunningSystem, connection: int) -> Any:

@@ -100,6 +100,8 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
         expected = (400, "BadRequest", "connector")
     elif capabilities is None:
         expected = (400, "BadRequest", "role")
+    elif connector.oauth is not None:
+        expected = (400, "BadRequest", "authToken")
     elif capabilities.settings is not None and capabilities.settings.REQUIRED:
         expected = (400, "BadRequest", "settings")
     elif not connector.available:

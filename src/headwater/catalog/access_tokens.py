@@ -39,6 +39,8 @@ MARGIN_SHARE: Final = 6
 """A token is refreshed when this fraction of its life remains, at most `MAX_MARGIN_SECONDS`."""
 MIN_AGE_SECONDS: Final = 5.0
 """A token is used for this time even if it ends earlier: the provider is not asked again for each request."""
+RECHECK_SECONDS: Final = 60.0
+"""Maximum age of what is known of an account: a user may have authorized again in another process."""
 REJECTED_PAUSE_SECONDS: Final = 300.0
 """Minimum time between two refreshes of a token that the application rejects."""
 GRANT_RETRY_SECONDS: Final = 2.0
@@ -103,10 +105,15 @@ class AccountAccessToken:
         self._renewal: asyncio.Task[AccountTokens] | None = None
         self._failures = 0
         self._next_try = 0.0
+        """The time of the next refresh after a failure."""
+        self._recheck_at = 0.0
+        """The time at which the account is read again."""
+        self._wait_until = 0.0
+        """The time until which a token that is due, but valid, is used without another look."""
 
     async def current(self) -> str:
         known = self._known
-        if known is not None and (not self._is_due(known) or (self._is_waiting() and self._is_usable(known))):
+        if known is not None and self._is_current(known):
             return known.access_token
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._renew())
@@ -128,12 +135,10 @@ class AccountAccessToken:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + MAX_WAIT_SECONDS, INITIAL_POLL_SECONDS
         while True:
-            tokens = await self._accounts.read(self._account)
-            if tokens is None:
-                raise AuthorizationRevoked("the OAuth account was deleted with its last connection")
-            self._known = tokens
+            tokens = await self._read()
             if not self._is_due(tokens):
                 self._failures = 0
+                self._recheck_at = loop.time() + RECHECK_SECONDS
                 return tokens
             if self._is_rejected_again(tokens):
                 return tokens
@@ -148,11 +153,25 @@ class AccountAccessToken:
                     continue
                 return self._usable_or_unavailable(tokens, "the access token cannot be refreshed at the moment")
             if self._is_usable(tokens):  # another process refreshes it
+                self._wait_until = loop.time() + MAX_POLL_SECONDS
                 return tokens
             if loop.time() + pause > deadline:
                 raise Unavailable("another process does not complete the refresh of the access token")
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_POLL_SECONDS)
+
+    async def _read(self) -> AccountTokens:
+        """Return the tokens of the database; the known ones while it does not respond, if they are valid."""
+        try:
+            tokens = await self._accounts.read(self._account)
+        except Unavailable:
+            if self._known is None or self._is_due(self._known):
+                raise
+            return self._known
+        if tokens is None:
+            raise AuthorizationRevoked("the OAuth account was deleted with its last connection")
+        self._known = tokens
+        return tokens
 
     async def _refresh(self, tokens: AccountTokens) -> bool:
         """Refresh the tokens with the claim. Return whether the account must be read again; if not, back off."""
@@ -225,12 +244,14 @@ class AccountAccessToken:
 
     def _unrefreshable(self, tokens: AccountTokens) -> AccountTokens:
         if self._is_usable(tokens):
+            self._wait_until = asyncio.get_running_loop().time() + RECHECK_SECONDS
             return tokens
         reason = tokens.failure or "the access token has ended, and the application gave no refresh token"
         raise AuthorizationRevoked(f"a user must authorize again: {reason}")
 
     def _usable_or_unavailable(self, tokens: AccountTokens, message: str) -> AccountTokens:
         if self._is_usable(tokens):
+            self._wait_until = self._next_try
             return tokens
         wait = self._next_try - asyncio.get_running_loop().time()
         raise Unavailable(message, retry_after=max(1, round(wait)))
@@ -239,6 +260,13 @@ class AccountAccessToken:
         seconds = min(INITIAL_BACKOFF_SECONDS * 2 ** min(self._failures, 10), MAX_BACKOFF_SECONDS)
         self._failures += 1
         self._next_try = asyncio.get_running_loop().time() + seconds
+
+    def _is_current(self, known: AccountTokens) -> bool:
+        """Return whether the known token can be used without reading the account."""
+        now = asyncio.get_running_loop().time()
+        if self._is_due(known):
+            return self._is_usable(known) and now < self._wait_until
+        return now < self._recheck_at
 
     def _is_waiting(self) -> bool:
         return self._failures > 0 and asyncio.get_running_loop().time() < self._next_try

@@ -117,7 +117,7 @@ def check_sending_mode(connector: Connector, role: Role, sending_mode: SendingMo
 
 
 def check_auth_token(connector: Connector, auth_token: str) -> None:
-    """Whether a token is given where one is needed; `authorization` opens it."""
+    """An authorization token is given exactly where one is needed. `authorization` opens it."""
     if connector.oauth is None and auth_token:
         raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
     if connector.oauth is not None and not auth_token:
