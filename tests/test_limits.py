@@ -46,7 +46,7 @@ SENTENCES = {
     ],
     "watching.md": [
         f"| watches of a workspace | {MAX_WATCHERS} in each backend process",
-        f"| what waits for a slow watcher | {MAX_QUEUE_BYTES >> 20} MiB of events and {MAX_QUEUED_OUTCOMES:,} outcomes;",
+        f"for a slow watcher | {MAX_QUEUE_BYTES >> 20} MiB of events and {MAX_QUEUED_OUTCOMES:,} outcomes;",
         f"| listeners of a workspace | {MAX_LISTENERS} |",
         f"| 1 to {MAX_SIZE} events, {DEFAULT_SIZE} by default; {MAX_LISTENER_BYTES >> 20} MiB, ",
         f" MiB, and {MAX_WORKSPACE_BYTES >> 20} MiB for all listeners",
