@@ -11,11 +11,12 @@ import uvloop
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
-from headwater.base.metrics import NO_METRICS
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
 from headwater.server import child
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.state import open_state
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
@@ -29,7 +30,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
     clock, identifiers = SystemClock(), Identifiers()
     async with AsyncExitStack() as stack:
-        metrics = NO_METRICS
+        metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import (
                 CourierMetrics,
@@ -39,6 +40,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
+        metrics = await stack.enter_async_context(traced(metrics, settings, "courier"))
         catalog = await stack.enter_async_context(
             open_catalog(
                 settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
