@@ -26,6 +26,7 @@ from headwater.api.codec import Codec
 from headwater.api.request import Context, is_transcoded, read_metadata, send_headers
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.traceparent import begin_trace
 from headwater.intake import RateLimiter
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def _wrap(
         admission = begin(method, limiter)
         metadata = read_metadata(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
+        begin_trace(metadata.get("traceparent", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")

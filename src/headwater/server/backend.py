@@ -39,6 +39,7 @@ from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.logging import logger
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.server.units import Rate
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
@@ -88,7 +89,7 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
     """Serve as one of `settings.backend_names` until `stop` is set, then complete the calls in progress."""
     async with AsyncExitStack() as stack:
-        metrics = NO_METRICS
+        metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import (
                 BackendMetrics,
@@ -96,6 +97,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             )  # importing its library takes time and memory
 
             metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
+        metrics = await stack.enter_async_context(traced(metrics, settings, name))
         services = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         management = RateLimiter(

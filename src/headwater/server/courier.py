@@ -16,7 +16,7 @@ import uvloop
 
 from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
-from headwater.base.metrics import NO_METRICS
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
 from headwater.delivery.dispatcher import Dispatcher
@@ -25,6 +25,7 @@ from headwater.server import child
 from headwater.server.connectors import connector_environment
 from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.state import open_state
 from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import open_lane_store
@@ -44,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
     clock, identifiers = SystemClock(), Identifiers()
     async with AsyncExitStack() as stack:
-        metrics = NO_METRICS
+        metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import (
                 CourierMetrics,
@@ -54,6 +55,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
+        metrics = await stack.enter_async_context(traced(metrics, settings, "courier"))
         opening = partial(
             open_catalog,
             settings.database_url or sqlite_url(settings.catalog_path),

@@ -168,6 +168,29 @@ def parse_nats(text: str) -> str:
     return ",".join(servers)
 
 
+def parse_collector(text: str) -> str:
+    """Parse the URL of an OpenTelemetry collector, to which the path of traces is added."""
+    try:
+        parts = urlsplit(text)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or not text.isprintable() or " " in text:
+        raise ValueError("must be http://host:4318 or https://host/path")
+    return text
+
+
+def parse_share(text: str) -> float:
+    """Parse a share, above 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"must be a number above 0 to 1, not {text!r}")
+    return share
+
+
 def has_password(name: str, text: str) -> bool:
     """Return whether the URL of this setting contains credentials, or may contain some because it cannot be parsed."""
     for url in text.split(",") if name == "nats_url" else [text]:

@@ -22,6 +22,7 @@ MAX_SOCKET_PATH_BYTES: Final = 107
 """Maximum length of the path of a unix socket on Linux (sockaddr_un, without its final NUL)."""
 
 DEFAULT_CALL_RATE: Final = Rate(100, 1_000)
+DEFAULT_OTLP_SHARE: Final = 0.1
 
 MAX_BACKENDS: Final = 64
 MAX_DELIVERY_HOURS: Final = 720
@@ -173,6 +174,12 @@ class Settings:
 
     sandbox: str = "warn"
     """The reaction to a system that cannot confine the processes of functions: "warn" or "require"."""
+
+    otlp_endpoint: str | None = field(default=None, repr=False)
+    """The URL of the OpenTelemetry collector that gets spans, `http://…:4318`; None: there are no spans."""
+
+    otlp_share: float = DEFAULT_OTLP_SHARE
+    """Share of the traces that are recorded, above 0 to 1. A call with a sampled `traceparent` is always recorded."""
 
     log_level: str = "info"
     log_format: str = "json"
@@ -376,6 +383,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "delivery_max_bytes": units.parse_size,
     "delivery_hours": parsers.number(1, MAX_DELIVERY_HOURS),
     "backends": parsers.number(1, MAX_BACKENDS),
+    "otlp_endpoint": parsers.parse_collector,
+    "otlp_share": parsers.parse_share,
     "api_key": parsers.parse_api_key,
     "secret_key": parsers.parse_secret_key,
     "old_secret_keys": parsers.parse_old_secret_keys,
