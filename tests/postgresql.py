@@ -48,6 +48,8 @@ SETTINGS: Final = {
     "jit": "off",
     "timezone": "Asia/Kathmandu",  # no test may depend on it
 }
+DURABLE_SETTINGS: Final = SETTINGS | {"fsync": "on", "shared_buffers": "256MB", "autovacuum": "on"}
+"""Settings of a server whose cost is measured."""
 
 Result = TypeVar("Result")
 
@@ -62,10 +64,13 @@ def missing() -> str | None:
 class PostgresqlServer:
     """A server of the tests, on 127.0.0.1. Call `drop` for each created database, and `close` at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        """A durable server keeps its data on the disk and syncs it."""
         self.port = free_port()
+        self._settings = DURABLE_SETTINGS if is_durable else SETTINGS
         self._folder = Path(tempfile.mkdtemp(prefix="headwater-postgresql-"))
-        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=roomy_memory(ROOM_BYTES)))
+        memory = None if is_durable else roomy_memory(ROOM_BYTES)
+        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=memory))
         self._data = self._memory / "data"
         self._output = self._folder / "output"
         self._names = count(1)
@@ -133,7 +138,7 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it, also after `stop`, and wait until it accepts connections."""
-        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
+        settings = [f"--{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
         self._process = self._run("postgres", "-D", str(self._data), *settings)
         wait_until(self._answers, 60)
 
