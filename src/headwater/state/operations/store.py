@@ -28,7 +28,7 @@ from headwater.storage.database import as_unavailable, open_database
 
 MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
-LEASE_SECONDS: Final = 30.0
+LEASE_SECONDS: Final = 10.0
 """Time after its last step at which another process may continue an operation."""
 _WHAT: Final = "the operations' database"
 _MAX_ATTEMPTS: Final = 10
