@@ -396,7 +396,8 @@ class DeliveryStore(Protocol):
     async def read(self, destination: int, after: int, *, max_bytes: int) -> list[QueuedChunk]:
         """Return the unfinished chunks of a destination with ids above `after`, in the order of their ids.
 
-        Their documents have about `max_bytes` at most, uncompressed; there is at least one chunk if any exists.
+        Their documents have about `max_bytes` at most, uncompressed, and there are at most 64; there is at least one
+        chunk if any exists.
         """
         ...
 

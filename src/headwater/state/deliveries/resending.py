@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from headwater.state.deliveries.appending import End, append, move_end
 from headwater.state.deliveries.contract import (
+    ITEM_BITS,
     MAX_STEP_ITEMS,
     DeadCursor,
     DeadSelection,
@@ -25,6 +26,9 @@ from headwater.state.deliveries.packing import join_done, pack, pack_wanted
 from headwater.state.deliveries.rows import StoredRow, upsert_rows
 from headwater.state.deliveries.space import remove_letters
 from headwater.state.deliveries.tables import delivery_chunks, delivery_operations
+
+MAX_SKIPPED: Final = 200
+"""Maximum number of dead chunks without selected items that one step skips."""
 
 
 class _Place(Struct, frozen=True, array_like=True):
@@ -70,8 +74,12 @@ def resend(
     after = DeadCursor(place.died_at, place.number)
     letters = select_letters(connection, selection, MAX_STEP_ITEMS, oldest_after=after)
     chunk = oldest_dead_chunk(connection, selection, after)
+    for _ in range(MAX_SKIPPED):
+        if chunk is None or any(True for _ in selected_items(chunk, selection)):
+            break
+        chunk = oldest_dead_chunk(connection, selection, DeadCursor(chunk.died_at, _last_number(chunk)))
     if chunk is not None:
-        first = chunk.died_at, chunk.id << 20
+        first = chunk.died_at, chunk.id << ITEM_BITS
         letters = [row for row in letters if (row.died_at, row.id) < first]
     if letters:
         moved = len(letters)
@@ -80,12 +88,16 @@ def resend(
         place = _Place(place.until, letters[-1].died_at, letters[-1].id)
     elif chunk is not None:
         moved = _move_chunk(connection, chunk, selection, end, changes, now=now, origin=operation)
-        place = _Place(place.until, chunk.died_at, (chunk.id + 1 << 20) - 1)
+        place = _Place(place.until, chunk.died_at, _last_number(chunk))
     else:
         moved = 0
     new = OperationProgress(progress.items + moved, _encode(place), not letters and chunk is None)
     save_progress(connection, operation, new)
     return new
+
+
+def _last_number(chunk: StoredRow) -> int:
+    return (chunk.id + 1 << ITEM_BITS) - 1
 
 
 def _deliveries(letters: Sequence[StoredRow]) -> list[NewDeliveries]:
