@@ -113,8 +113,8 @@ def test_a_dummy_from_its_creation_to_its_users(system: RunningSystem) -> None:
     assert "schema" not in get(system, f"/v1/connections/{id_}/schemas/event?type=send_event_with_no_schema")
     assert read_error(send(system, "GET", f"/v1/connections/{id_}/schemas/event?type=x")) == (404, "NotFound")
     assert read_error(send(system, "GET", f"/v1/connections/{id_}/users?schema={SCHEMA}&filter={{}}")) == (
-        501,
-        "NotImplemented",
+        400,
+        "BadRequest",
     )
 
 

@@ -12,7 +12,7 @@ from headwater.api.ingest_http import Router
 from headwater.api.openapi import served_document
 from headwater.api.services import client, native_events, system, track
 from headwater.api.services.api_keys import ApiKeyServicer
-from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer
+from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer, Previewer
 from headwater.api.services.connections import ConnectionRestServicer, ConnectionServicer
 from headwater.api.services.connectors import ConnectorServicer
 from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
@@ -178,6 +178,10 @@ def ingest_router(parts: Services, metrics: Metrics = NO_METRICS) -> Router:
     return router
 
 
+def _previewer(parts: Services) -> Previewer:
+    return Previewer(parts.catalog, parts.functions, parts.computing, parts.environment)
+
+
 def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registration:
     (service,) = file.services_by_name.values()
     return Registration(service, servicer, add)
@@ -194,7 +198,7 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             applications_pb2.DESCRIPTOR,
-            ApplicationServicer(parts.catalog, parts.environment),
+            ApplicationServicer(parts.catalog, parts.environment, _previewer(parts)),
             applications_pb2_grpc.add_ApplicationServiceServicer_to_server,
         ),
         (
@@ -305,7 +309,7 @@ def _rest(parts: Services) -> list[Registration]:
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
             rest_applications.DESCRIPTOR,
-            ApplicationRestServicer(parts.catalog, parts.environment),
+            ApplicationRestServicer(parts.catalog, parts.environment, _previewer(parts)),
             rest_applications_grpc.add_ApplicationServiceServicer_to_server,
         ),
         (

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from headwater.base.clock import Clock
-from headwater.base.errors import HeadwaterError, Unavailable
+from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.base.steps import ProcessingStep
 from headwater.base.throttle import Throttle
 from headwater.catalog import Pipeline
@@ -32,12 +32,11 @@ from headwater.connectors.contract import (
 )
 from headwater.events.event import Event
 from headwater.events.record import event_record
+from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import EVENT_SCHEMA, InvalidValue, Record, Schema, misalignment, parse_schema
 from headwater.transforms.functions import Function, FunctionFailed, Outcome, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
 
-MAX_FUNCTION_SECONDS: Final = 2.0
-"""Time limit of a function for one run of records."""
 MAX_MESSAGE_CHARACTERS: Final = 1_000
 """Maximum length of the message of a rejection."""
 INITIAL_RUN_EVENTS: Final = 16
@@ -143,9 +142,12 @@ class FunctionTransformation:
     limits is paused. After the pause one event is tried.
     """
 
-    def __init__(self, runner: Runner, function: Function, schema: Schema) -> None:
-        """`schema` is the pipeline's output schema."""
+    def __init__(
+        self, runner: Runner, function: Function, schema: Schema, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`schema` is the pipeline's output schema, and `now` returns the seconds of a monotonic clock."""
         self._runner = runner
+        self._now = now
         self._function = function
         self._schema = schema
         self._run_events = INITIAL_RUN_EVENTS
@@ -159,13 +161,13 @@ class FunctionTransformation:
     async def prepare(self, events: Sequence[SourceEvent], encode: Encode) -> list[Prepared]:
         """Return the results of one run."""
         while True:
-            wait = self._paused_until - time.monotonic()
+            wait = self._paused_until - self._now()
             if wait > 0:
                 raise PreparationDelayed(self._reason, wait)
             records = self._records(events)
             if isinstance(records, Rejected):
                 return [records]
-            began = time.monotonic()
+            began = self._now()
             try:
                 outcomes = await self._runner.stream(
                     self._function, records, EVENT_SCHEMA, self._schema, MAX_FUNCTION_SECONDS, purpose="Create"
@@ -174,7 +176,7 @@ class FunctionTransformation:
                 if rejection := self._limited(events[: len(records)], error):
                     return [rejection]
                 continue
-            self._grow(time.monotonic() - began)
+            self._grow(self._now() - began)
             return await _encode_outcomes(events, outcomes, encode)
 
     def _records(self, events: Sequence[SourceEvent]) -> list[Record] | Rejected:
@@ -208,7 +210,7 @@ class FunctionTransformation:
             self._limits = LIMITS_TO_PAUSE - 1
             seconds = min(INITIAL_PAUSE_SECONDS * 2 ** min(self._pauses, 30), MAX_PAUSE_SECONDS)
             self._pauses += 1
-            self._paused_until = time.monotonic() + seconds
+            self._paused_until = self._now() + seconds
             self._reason = f"the function is paused, because it keeps failing: {error.message}"
             _log.warning("a function keeps reaching a limit and is paused", owner=self._function.owner, seconds=seconds)
         return rejection
@@ -250,6 +252,10 @@ class Preparer:
         self._transformation = transformation
         self._clock = clock
         self._keys = DeliveryKeys(pipeline)
+
+    def key(self, event: SourceEvent) -> str:
+        """Return the idempotency key of the event in this pipeline."""
+        return self._keys.of(event.event)
 
     async def prepare(self, events: Sequence[SourceEvent]) -> list[Prepared]:
         """Return the encoded event or the rejection of each event, in their order.
@@ -308,9 +314,10 @@ async def compile_preparer(
 def _transformation(pipeline: Pipeline, event_types: Sequence[EventType], functions: Runner) -> Transformation:
     try:
         out_schema = parse_schema(pipeline.definition.out_schema or "null")
-        if (rejection := check_event_type(pipeline.event_type, out_schema, event_types)) is not None:
-            return _RejectingTransformation(rejection)
+        check_event_type(pipeline.event_type, out_schema, event_types)
         return _compile(pipeline, out_schema, functions)
+    except Unprocessable as error:
+        return _RejectingTransformation(Rejected("OutputValidation", error.code, error.message))
     except HeadwaterError as error:
         _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
         return _RejectingTransformation(Rejected("Transformation", "PipelineInvalid", error.message))
@@ -329,17 +336,22 @@ def _compile(pipeline: Pipeline, out_schema: Schema | None, functions: Runner) -
     return MappingTransformation(CompiledMapping(transformation.mapping or {}, EVENT_SCHEMA, out_schema))
 
 
-def check_event_type(type_: str, out_schema: Schema | None, event_types: Sequence[EventType]) -> Rejected | None:
-    """Return the reason why values of `out_schema` cannot be sent as an event type; None if they can."""
+def check_event_type(
+    type_: str, out_schema: Schema | None, event_types: Sequence[EventType], *, member: str = "eventType"
+) -> EventType:
+    """Return the event type if values of `out_schema` can be sent as it.
+
+    Raises Unprocessable with EventTypeNotExist, whose field is `member`, or with SchemaNotAligned.
+    """
     found = next((each for each in event_types if each.id == type_), None)
     if found is None:
-        return Rejected("Finalize", "EventTypeNotExist", f'event type "{type_}" does not exist')
+        raise Unprocessable("EventTypeNotExist", f'event type "{type_[:100]}" does not exist', field=member)
     difference = misalignment(out_schema, found.schema, "CreateOnly")
     if difference is not None:
-        return Rejected(
-            "OutputValidation", "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}"
+        raise Unprocessable(
+            "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}", field="outSchema"
         )
-    return None
+    return found
 
 
 def map_event(mapping: CompiledMapping, event: SourceEvent) -> Record | Rejected:

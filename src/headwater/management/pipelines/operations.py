@@ -11,13 +11,14 @@ from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.catalog.model import SchedulePeriod
 from headwater.connectors.connector import Connector, Target
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
+from headwater.delivery.preparing import check_event_type
 from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.functions import check_function_loads
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, find_kind
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
-from headwater.management.pipelines.rules import check, check_event_type_exists
+from headwater.management.pipelines.rules import check
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.schemas import parse_schema
 from headwater.transforms.functions import LANGUAGES, Runner
@@ -304,7 +305,7 @@ async def _check_event_type(
     if kind is SEND_EVENTS:
         out_schema = parse_schema(definition.out_schema or "null")
         offered = await offered_event_types(catalog, connection, environment)
-        check_event_type_exists(event_type, out_schema, offered)
+        check_event_type(event_type, out_schema, offered)
 
 
 async def _check_runs(
