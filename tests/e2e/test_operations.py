@@ -29,6 +29,8 @@ EMAIL: Final = {
     "kind": "object",
     "properties": [{"name": "email", "type": {"kind": "string"}, "readOptional": True, "description": ""}],
 }
+NOWHERE: Final = "http://127.0.0.1:9/"
+"""A private address, which destinations may not connect to."""
 DEAD: Final = 20_000
 """Dead letters of the killed operation: it takes some seconds."""
 
@@ -65,19 +67,19 @@ def other(system: RunningSystem) -> int:
     return int(headwater(system, "workspaces", "create", "Other"))
 
 
-def make_destination(system: RunningSystem, *sources: int) -> tuple[int, int]:
-    """Create a destination with a disabled pipeline, whose deliveries wait; return both ids."""
+def make_destination(system: RunningSystem, *sources: int, enabled: bool = False) -> tuple[int, int]:
+    """Create a destination with a pipeline, and return both ids. The deliveries of a disabled pipeline wait."""
     body = {
         "name": "Dummy",
         "role": "Destination",
         "connector": "dummy",
         "sendingMode": "Server",
         "linkedConnections": list(sources),
-        "settings": {"urlForDispatchingEvents": "https://example.com/"},
+        "settings": {"urlForDispatchingEvents": NOWHERE},
     }
     destination = post(system, "/v1/connections", body)["id"]
     pipeline = {"connection": destination, "target": "Event", "name": "Send", "eventType": "send_event_with_no_schema"}
-    return destination, post(system, "/v1/pipelines", pipeline)["id"]
+    return destination, post(system, "/v1/pipelines", {**pipeline, "enabled": enabled})["id"]
 
 
 def test_a_pipeline_is_tried_on_stored_events(system: RunningSystem, other: int) -> None:
@@ -114,7 +116,7 @@ def test_the_request_of_a_destination_is_shown_without_sending_it(system: Runnin
     draft = {"connection": destination, "target": "Event", "eventType": "send_event_with_no_schema"}
     tried = post(system, "/v1/pipelines/try", {"draft": draft, "pipeline": pipeline})
     [event] = tried["events"]
-    assert event["result"]["request"].startswith("POST https://example.com/\n")
+    assert event["result"]["request"].startswith(f"POST {NOWHERE}\n")
     assert ('"event": "Bought"' in event["result"]["request"], tried["different"]) == (True, 0)
 
 
@@ -144,6 +146,23 @@ def test_an_operation_ends_and_another_workspace_sees_nothing(system: RunningSys
         assert call(system, method, path, other, given).status_code == 404
     assert call(system, "GET", "/v1/operations", other).json() == {"operations": [], "nextPageToken": ""}
     assert call(system, "GET", "/v1/dead-letters?since=yesterday").status_code == 400
+
+
+def test_stored_events_are_replayed(system: RunningSystem, other: int) -> None:
+    source = make_source(system)
+    for number in range(4):
+        source.send("track", {"userId": "u", "event": f"E{number % 2}"})
+    source.wait_for(4)
+    _, pipeline = make_destination(system, source.id, enabled=True)
+    filter_ = {"logical": "and", "conditions": [{"property": "event", "operator": "is", "values": ["E1"]}]}
+    for body, total in (({}, "4"), ({"filter": filter_}, "2"), ({"since": "2100-01-01T00:00:00Z"}, "0")):
+        dry = post(system, "/v1/operations/replay", {"pipeline": pipeline, "validateOnly": True, **body})
+        assert dry == {"total": total}
+    id_ = post(system, "/v1/operations/replay", {"pipeline": pipeline, "filter": filter_})["id"]
+    wait_until(lambda: get(system, f"/v1/operations/{id_}")["status"] == "Completed", 60)
+    shown = get(system, f"/v1/operations/{id_}")
+    assert (shown["done"], shown["enqueued"], shown["filter"]) == ("2", "2", filter_)
+    assert call(system, "POST", "/v1/operations/replay", other, {"pipeline": pipeline}).status_code == 404
 
 
 @pytest.fixture
