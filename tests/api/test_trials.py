@@ -9,6 +9,7 @@ from google.protobuf import json_format
 
 from headwater.catalog import Connection
 from headwater.observe import trying
+from headwater.processing.deliveries import EXCLUDED
 from headwater.v1 import connections_pb2
 from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
@@ -277,6 +278,16 @@ async def test_a_destination_that_cannot_send_fails(api: Api, stored: Connection
     response = await trial(api, destination, "Event", eventType=PLAIN)
     assert set(outcomes(response).values()) == {("Failed", "Finalize")}
     assert {event.result.message for event in response.events} == {"urlForDispatchingEvents is not set"}
+
+
+async def test_integrations_exclude_a_destination(api: Api, source: Connection) -> None:
+    choices: list[dict[str, Any]] = [{}, {"All": False}, {"All": False, "Dummy": True}, {"Dummy": False}]
+    await store(api, source, [{"type": "track", "event": "E", "userId": "u", "integrations": each} for each in choices])
+    destination = await connect(api, source.id, urlForDispatchingEvents="https://example.com/")
+    response = await trial(api, destination, "Event", eventType=PLAIN)
+    assert outcomes(response) == {"m0": PASSED, "m1": FILTERED, "m2": PASSED, "m3": FILTERED}
+    assert {event.result.message for event in response.events} == {"", EXCLUDED}
+    assert set(outcomes(await trial(api, source.id)).values()) == {PASSED}
 
 
 async def test_a_destination_without_sources_has_no_events(api: Api) -> None:

@@ -129,8 +129,9 @@ async def execute(
     deliveries: DeliveryStore | None = None,
     operations: OperationStore | None = None,
     until: Callable[[], bool] = lambda: False,
+    tick_seconds: float = 0.0,
 ) -> None:
-    """Execute operations until all have ended, or a condition holds."""
+    """Execute operations until all have ended, or a condition holds. The clock advances by ticks."""
     runner = OperationRunner(
         harness.catalog,
         operations or harness.operations,
@@ -143,6 +144,7 @@ async def execute(
         group.create_task(runner.run(stop))
         while not until() and any(each.ended_at is None for each in await harness.operations.page(limit=100)):
             await asyncio.sleep(0.002)
+            harness.clock.advance(tick_seconds)
         stop.set()
 
 

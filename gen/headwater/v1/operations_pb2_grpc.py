@@ -28,7 +28,7 @@ if _version_not_supported:
 class OperationServiceStub:
     """OperationService starts long-running actions, and shows and cancels them. An operation goes on in the background, in
     steps, and continues after a restart where its last step ended. A workspace has at most 20 operations that have not
-    ended. Operations that ended are kept for 30 days.
+    ended. Operations that ended are kept for 30 days, and the latest 1000 of a workspace.
     """
 
     def __init__(self, channel):
@@ -67,7 +67,7 @@ class OperationServiceStub:
 class OperationServiceServicer:
     """OperationService starts long-running actions, and shows and cancels them. An operation goes on in the background, in
     steps, and continues after a restart where its last step ended. A workspace has at most 20 operations that have not
-    ended. Operations that ended are kept for 30 days.
+    ended. Operations that ended are kept for 30 days, and the latest 1000 of a workspace.
     """
 
     def ResendDeadLetters(self, request, context):
@@ -155,7 +155,7 @@ def add_OperationServiceServicer_to_server(servicer, server):
 class OperationService:
     """OperationService starts long-running actions, and shows and cancels them. An operation goes on in the background, in
     steps, and continues after a restart where its last step ended. A workspace has at most 20 operations that have not
-    ended. Operations that ended are kept for 30 days.
+    ended. Operations that ended are kept for 30 days, and the latest 1000 of a workspace.
     """
 
     @staticmethod

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class OperationServiceStub:
     """OperationService starts long-running actions, and shows and cancels them. An operation goes on in the background, in
     steps, and continues after a restart where its last step ended. A workspace has at most 20 operations that have not
-    ended. Operations that ended are kept for 30 days.
+    ended. Operations that ended are kept for 30 days, and the latest 1000 of a workspace.
     """
 
     @typing.overload
@@ -65,7 +65,7 @@ class OperationServiceStub:
 class OperationServiceAsyncStub(OperationServiceStub):
     """OperationService starts long-running actions, and shows and cancels them. An operation goes on in the background, in
     steps, and continues after a restart where its last step ended. A workspace has at most 20 operations that have not
-    ended. Operations that ended are kept for 30 days.
+    ended. Operations that ended are kept for 30 days, and the latest 1000 of a workspace.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -97,7 +97,7 @@ class OperationServiceAsyncStub(OperationServiceStub):
 class OperationServiceServicer:
     """OperationService starts long-running actions, and shows and cancels them. An operation goes on in the background, in
     steps, and continues after a restart where its last step ended. A workspace has at most 20 operations that have not
-    ended. Operations that ended are kept for 30 days.
+    ended. Operations that ended are kept for 30 days, and the latest 1000 of a workspace.
     """
 
     def ResendDeadLetters(

@@ -6,7 +6,7 @@ position, in groups, and filtered as new ones are. A group whose events have bee
 The place is stored with each step, so a step that is repeated after a crash loses and doubles nothing.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -167,7 +167,7 @@ class Resend:
         until = max((each.enqueued_at for each in ranges), default=0) + CLOCK_SLACK
         query = replace(self._query(sources), since=place.since, until=until)
         page = await self._stored.page(query, place.cursor)
-        chosen, found = _in_ranges(ranges, page.events)
+        chosen, found = select_in_ranges(ranges, page.events)
         pipelines = {pipeline for each in ranges for pipeline in each.pipelines}
         deliveries = await self._stored.deliveries(workspace, destination, pipelines, chosen)
         is_read = page.cursor is None
@@ -224,17 +224,22 @@ class Resend:
         return microseconds(self._clock.now())
 
 
-def _in_ranges(
+def select_in_ranges(
     ranges: Sequence[DeadRange], events: Collection[tuple[int, SourceEvent]]
 ) -> tuple[list[tuple[int, SourceEvent]], set[int]]:
-    """Return the events whose positions are in a range, and the ranges that have such events."""
+    """Return the events whose positions are in a range, and the ids of the ranges that have such events.
+
+    Ranges may overlap, because deliveries of re-sends and replays can be dropped for space as well.
+    """
     ordered = sorted(ranges, key=lambda each: each.first_position)
     firsts = [each.first_position for each in ordered]
+    longest = max((each.last_position - each.first_position for each in ranges), default=0)
     chosen: list[tuple[int, SourceEvent]] = []
     found: set[int] = set()
     for position, event in events:
-        index = bisect_right(firsts, position) - 1
-        if index >= 0 and position <= ordered[index].last_position:
+        near = ordered[bisect_left(firsts, position - longest) : bisect_right(firsts, position)]
+        containing = [each.id for each in near if position <= each.last_position]
+        if containing:
             chosen.append((position, event))
-            found.add(ordered[index].id)
+            found.update(containing)
     return chosen, found

@@ -19,7 +19,7 @@ from headwater.base.fairness import FairSlots
 from headwater.base.steps import ProcessingStep, StepOutcome
 from headwater.catalog import Connection, Pipeline
 from headwater.connectors.connector import Role
-from headwater.events.raw import ABSENT
+from headwater.events.raw import ABSENT, is_object
 from headwater.events.record import document_record
 from headwater.events.wire import find_email
 from headwater.filters import (
@@ -31,6 +31,8 @@ from headwater.filters import (
     explain,
     parse_json,
 )
+from headwater.processing.deliveries import EXCLUDED, selects
+from headwater.processing.plans import integration_names
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS, failure
 from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, Schema, all_optional, parse_schema
 from headwater.state import MAX_ATTRIBUTES_BYTES, attributes_fit
@@ -129,6 +131,8 @@ class TrialPart(Struct, frozen=True):
 
     pipeline: Pipeline
     role: Role
+    names: frozenset[str]
+    """The names by which the `integrations` of an event refer to the destination, in lower case."""
     owner: str
     """The unique owner of its function, so that its state between calls is visible to no other pipeline."""
 
@@ -169,9 +173,9 @@ class PipelineTrier:
         workspace wait, and Unavailable.
         """
         owner = f"workspace {connection.workspace}"
-        parts = [(_part(draft, connection.role), previewer)]
+        parts = [(_part(draft, connection), previewer)]
         if saved is not None and saved.definition != draft.definition:
-            parts.append((_part(saved, connection.role), saved_previewer))
+            parts.append((_part(saved, connection), saved_previewer))
         async with self._slots.slot(owner, seconds=MAX_SLOT_SECONDS):
             until = time.monotonic() + MAX_SECONDS
             documents, stopped_by = await self._documents(connection, limit)
@@ -336,6 +340,9 @@ class _Evaluator:
     def _rejected(self, event: Mapping[str, Raw], record: Record) -> TrialResult | None:
         if self._part.pipeline.target == "User" and not _is_about_person(event, record):
             return TrialResult("Filtered", "Filter", _NOT_ABOUT_PERSON)
+        integrations = event.get("integrations", ABSENT)
+        if self._part.is_sent and is_object(integrations) and not selects(bytes(integrations), self._part.names):
+            return TrialResult("Filtered", "Filter", EXCLUDED)
         if self._filter is None or self._passes is None or self._passes(record):
             return None
         decided = next(each for each in explain(self._filter, record).conditions if each.decided)
@@ -373,8 +380,8 @@ def _is_about_person(event: Mapping[str, Raw], record: Record) -> bool:
     return record.get("type") == "identify" and find_email(event.get("traits", ABSENT)) is not None
 
 
-def _part(pipeline: Pipeline, role: Role) -> TrialPart:
-    return TrialPart(pipeline, role, secrets.token_hex(16))
+def _part(pipeline: Pipeline, connection: Connection) -> TrialPart:
+    return TrialPart(pipeline, connection.role, integration_names(connection.connector), secrets.token_hex(16))
 
 
 def _slices(documents: Sequence[bytes]) -> list[list[bytes]]:

@@ -1,12 +1,16 @@
 """Operations in a real SQLite file, and in PostgreSQL."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from headwater.base.errors import Unprocessable
 from headwater.base.identifiers import Identifiers
@@ -22,6 +26,7 @@ from headwater.state.operations import (
     ResendParameters,
     open_operations,
 )
+from headwater.state.operations import store as operation_store
 from headwater.state.operations.model import decode_parameters, encode_parameters
 from headwater.storage.database import sqlite_url
 from tests.harness import MovableClock
@@ -190,6 +195,51 @@ async def test_identifiers_that_exist_are_not_used_again(url: str, clock: Movabl
         async with open_operations(url, clock=clock, identifiers=Identifiers(Random(3))) as store:
             found.append((await store.create(7, ALL, None)).id)
     assert len(set(found)) == 2
+
+
+async def test_the_latest_operations_of_a_workspace_are_kept(
+    store: OperationStore, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_store, "MAX_KEPT", 3)
+    other, running = await store.create(8, ALL, None), await store.create(7, ALL, None)
+    await store.cancel(other.id)
+    latest = []
+    for _ in range(6):
+        clock.advance(1)
+        latest.append(await store.create(7, ALL, None))
+        await store.cancel(latest[-1].id)
+    assert {each.id for each in await store.page(limit=10)} == {
+        other.id,
+        running.id,
+        *(each.id for each in latest[-3:]),
+    }
+
+
+async def test_no_statement_of_a_process_or_a_page_reads_all_operations(tmp_path: Path, clock: MovableClock) -> None:
+    path = tmp_path / "operations.db"
+    statements: list[tuple[str, Any]] = []
+    async with open_operations(migrated_url(path), clock=clock, identifiers=Identifiers()) as store:
+
+        @event.listens_for(Engine, "before_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            statements.append((statement, parameters))
+
+        try:
+            operation = await store.create(7, ALL, None)
+            await store.page(7, limit=5, after=OperationCursor(1, 1))
+            await store.find(operation.id, 7)
+            assert await store.claim("a", without=[8, 9]) is not None
+            await store.advance(operation.id, "a", done=1, enqueued=1, total=None)
+            await store.cancel(operation.id, 7)
+            await store.finish(operation.id, "a", "Cancelled")
+            await store.trim(1)
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    with closing(sqlite3.connect(path)) as connection:
+        for statement, parameters in statements:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not [step for step in plan if step.startswith("SCAN operations")], statement
+    assert len(statements) > 8
 
 
 async def test_old_operations_are_deleted(store: OperationStore, clock: MovableClock) -> None:

@@ -16,6 +16,7 @@ from headwater.state.operations.model import (
 )
 from headwater.state.operations.store import (
     LEASE_SECONDS,
+    MAX_KEPT,
     MAX_UNFINISHED,
     OperationLost,
     OperationStore,
@@ -24,6 +25,7 @@ from headwater.state.operations.store import (
 
 __all__ = [
     "LEASE_SECONDS",
+    "MAX_KEPT",
     "MAX_UNFINISHED",
     "Operation",
     "OperationCursor",

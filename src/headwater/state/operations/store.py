@@ -28,7 +28,9 @@ from headwater.storage.database import as_unavailable, open_database
 
 MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
-LEASE_SECONDS: Final = 30.0
+MAX_KEPT: Final = 1_000
+"""Number of operations of a workspace that are kept, in addition to unfinished ones."""
+LEASE_SECONDS: Final = 10.0
 """Time after its last step at which another process may continue an operation."""
 _WHAT: Final = "the operations' database"
 _MAX_ATTEMPTS: Final = 10
@@ -118,10 +120,14 @@ class OperationStore:
         now = self._now()
         is_free = [_c.ended_at.is_(None), _c.lease_until < now]
         oldest = select(_c.id).where(*is_free, _c.workspace.not_in(without)).order_by(_c.created_at, _c.id).limit(1)
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            id_ = (await connection.execute(oldest)).scalar_one_or_none()
+        if id_ is None:
+            return None
+        # Another process may have taken it in the meantime; the next call finds another one.
         taken = (
             update(operations)
-            # The second condition is for PostgreSQL: another process may have taken it in the meantime.
-            .where(_c.id == oldest.scalar_subquery(), *is_free)
+            .where(_c.id == id_, *is_free)
             .values(
                 owner=owner,
                 lease_until=self._lease_end(now),
@@ -162,8 +168,7 @@ class OperationStore:
     async def trim(self, ended_before: int) -> None:
         """Delete the operations that ended before a time."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
-            # An operation is created before it ends: the index of that time finds all of them.
-            await connection.execute(delete(operations).where(_c.created_at < ended_before, _c.ended_at < ended_before))
+            await connection.execute(delete(operations).where(_c.ended_at < ended_before))
 
     async def remove_except(self, workspaces: Collection[int]) -> None:
         """Delete the operations of workspaces that are not in this set."""
@@ -191,8 +196,12 @@ class OperationStore:
                 lease_until=0,
             )
         )
+        own = _c.workspace == operation.workspace
+        newest = select(_c.created_at).where(own).order_by(_c.created_at.desc(), _c.id.desc())
+        edge = newest.offset(MAX_KEPT).limit(1).scalar_subquery()
+        await connection.execute(delete(operations).where(own, _c.created_at <= edge, _c.ended_at.is_not(None)))
         unfinished = select(func.count()).select_from(operations)
-        unfinished = unfinished.where(_c.workspace == operation.workspace, _c.ended_at.is_(None))
+        unfinished = unfinished.where(own, _c.ended_at.is_(None))
         if (await connection.execute(unfinished)).scalar_one() > MAX_UNFINISHED:
             raise Unprocessable(
                 "OperationAlreadyExecuting",

@@ -1,10 +1,8 @@
 """The table of operations. Times are microseconds since the epoch, UTC."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 METADATA = MetaData()
-
-_UNFINISHED = text("ended_at IS NULL")
 
 operations = Table(
     "operations",
@@ -24,8 +22,7 @@ operations = Table(
     Column("ended_at", BigInteger),
     Column("owner", String, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
-    Index("operations_by_time", "created_at", "id"),
     Index("operations_by_workspace", "workspace", "created_at", "id"),
-    Index("operations_unfinished", "workspace", "created_at", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+    Index("operations_by_end", "ended_at", "created_at", "id"),
 )
 """Long-running actions. `owner` is the process that executes one until `lease_until`; empty and 0 if none does."""

@@ -6,8 +6,6 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-_UNFINISHED = sa.text("ended_at IS NULL")
-
 
 def upgrade() -> None:
     op.create_table(
@@ -28,12 +26,5 @@ def upgrade() -> None:
         sa.Column("owner", sa.String, nullable=False),
         sa.Column("lease_until", sa.BigInteger, nullable=False),
     )
-    op.create_index("operations_by_time", "operations", ["created_at", "id"])
     op.create_index("operations_by_workspace", "operations", ["workspace", "created_at", "id"])
-    op.create_index(
-        "operations_unfinished",
-        "operations",
-        ["workspace", "created_at"],
-        sqlite_where=_UNFINISHED,
-        postgresql_where=_UNFINISHED,
-    )
+    op.create_index("operations_by_end", "operations", ["ended_at", "created_at", "id"])
