@@ -58,7 +58,7 @@ class Deliveries:
             settings={"url": url, "secret": SECRET, "batchSize": batch_size},
         )
         made = await create_connection(self.catalog, source.workspace, request)
-        members = {"name": "Events", "enabled": True, "event_type": "send_event"} | pipeline
+        members: dict[str, Any] = {"name": "Events", "enabled": True, "event_type": "send_event"} | pipeline
         await create_pipeline(
             self.catalog, source.workspace, CreatePipeline(connection=made.id, target="Event", **members)
         )
