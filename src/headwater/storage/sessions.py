@@ -50,14 +50,14 @@ class Sessions(Protocol):
 
 
 @asynccontextmanager
-async def sessions(engine: AsyncEngine) -> AsyncIterator[Sessions]:
+async def sessions(engine: AsyncEngine, *, cache_mib: int = 16) -> AsyncIterator[Sessions]:
     """Yield sessions on the database of `engine`, and close them at the end of the block. The caller disposes of the
-    engine."""
+    engine. With SQLite each session has a cache of `cache_mib`."""
     if engine.dialect.name != "sqlite":
         yield _AsyncSessions(engine)
         return
     in_threads = create_engine(engine.url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
-    configure_sqlite(in_threads)
+    configure_sqlite(in_threads, cache_mib=cache_mib)
     threads = _ThreadSessions(in_threads)
     try:
         yield threads

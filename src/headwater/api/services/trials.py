@@ -12,7 +12,7 @@ from msgspec import Struct
 from headwater.api.messages.schema import explanation_message
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
-from headwater.base.errors import BadRequest, HeadwaterError
+from headwater.base.errors import BadRequest, HeadwaterError, Unprocessable
 from headwater.catalog import Catalog, Connection, Pipeline
 from headwater.connectors.contract import Attempt, EventSink
 from headwater.connectors.environment import ConnectorEnvironment
@@ -103,8 +103,12 @@ class PipelineTrials:
         """Return the previewer of a saved pipeline, whose event type may have changed since it was saved."""
         offered = await offered_event_types(self._catalog, connection, self._environment)
         out_schema = parse_schema(saved.definition.out_schema or "null")
-        rejected = check_event_type(saved.event_type, out_schema, offered)
-        return RequestPreviewer(saved, sink, redactor, self._clock, rejected)
+        try:
+            check_event_type(saved.event_type, out_schema, offered)
+        except Unprocessable as error:
+            rejected = Rejected("OutputValidation", error.code, error.message)
+            return RequestPreviewer(saved, sink, redactor, self._clock, rejected)
+        return RequestPreviewer(saved, sink, redactor, self._clock)
 
 
 def read_limit(request: pb.TryPipelineRequest) -> int:

@@ -1,13 +1,13 @@
 """Appends packed bodies and chunks."""
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
 from headwater.state.deliveries.counts import ROW_BYTES, Changes
 from headwater.state.deliveries.packing import Packed
-from headwater.state.deliveries.rows import insert_rows
+from headwater.state.deliveries.rows import delete_ids, insert_rows
 from headwater.state.deliveries.tables import delivery_appends, delivery_bodies, delivery_chunks
 
 
@@ -20,10 +20,13 @@ class End(Struct, frozen=True):
     """The position through which the worker has appended."""
 
 
+_APPENDS: Final = delivery_appends.c
+_END: Final = select(_APPENDS.chunk, _APPENDS.position).order_by(_APPENDS.chunk.desc()).limit(1)
+
+
 def read_end(connection: Connection) -> End:
     """Return the end of the queue."""
-    table = delivery_appends.c
-    row = connection.execute(select(table.chunk, table.position).order_by(table.chunk.desc()).limit(1)).one()
+    row = connection.execute(_END).one()
     return End(row.chunk, row.position)
 
 
@@ -81,6 +84,6 @@ def move_end(connection: Connection, end: End, new: End) -> End:
     """Store the new end of the queue; it must have a new chunk."""
     if new.chunk == end.chunk:
         return end
-    connection.execute(insert(delivery_appends).values(chunk=new.chunk, position=new.position))
-    connection.execute(delete(delivery_appends).where(delivery_appends.c.chunk == end.chunk))
+    insert_rows(connection, delivery_appends, [{"chunk": new.chunk, "position": new.position}])
+    delete_ids(connection, _APPENDS.chunk, [end.chunk])
     return new

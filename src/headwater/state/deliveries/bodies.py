@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 
 from headwater.state.deliveries.contract import QueuedEvent
 from headwater.state.deliveries.packing import unpack_body
+from headwater.state.deliveries.rows import with_ids
 from headwater.state.deliveries.tables import delivery_bodies
 
 MAX_CACHED_BYTES: Final = 16 << 20
@@ -39,13 +40,14 @@ class BodyCache:
             self._bytes -= _size(oldest)
 
 
+_DOCUMENTS: Final = select(delivery_bodies.c.id, delivery_bodies.c.documents).where(with_ids(delivery_bodies.c.id))
+
+
 def read_documents(connection: Connection, ids: Collection[int]) -> dict[int, bytes]:
     """Return packed bodies by id. Those that were deleted meanwhile are missing."""
     if not ids:
         return {}
-    table = delivery_bodies.c
-    rows = connection.execute(select(table.id, table.documents).where(table.id.in_(sorted(ids))))
-    return {row.id: row.documents for row in rows}
+    return {row.id: row.documents for row in connection.execute(_DOCUMENTS, {"ids": sorted(ids)})}
 
 
 def read_bodies(connection: Connection, ids: Collection[int]) -> dict[int, list[QueuedEvent]]:

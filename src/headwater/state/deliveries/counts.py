@@ -6,10 +6,10 @@ A change is a row of its own: many transactions that update the same row would l
 from collections import defaultdict
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, select
 
 from headwater.state.deliveries.contract import DeadCount, LaneSummary
-from headwater.state.deliveries.rows import lock
+from headwater.state.deliveries.rows import insert_rows, lock
 from headwater.state.deliveries.tables import dead_counts, delivery_chunks, delivery_counts
 
 MAX_ROWS: Final = 500
@@ -67,10 +67,8 @@ class Changes:
             if any(values)
         ]
         dead = [{**dict(zip(_DEAD, key, strict=True)), "count": count} for key, count in self._dead.items() if count]
-        if sizes:
-            connection.execute(insert(delivery_counts), sizes)
-        if dead:
-            connection.execute(insert(dead_counts), dead)
+        insert_rows(connection, delivery_counts, sizes)
+        insert_rows(connection, dead_counts, dead)
         return len(sizes) + len(dead)
 
 
@@ -87,15 +85,13 @@ def compact(connection: Connection) -> None:
         for destination, values in sums.items()
         if any(values)
     ]
-    if rows:
-        connection.execute(insert(delivery_counts), rows)
+    insert_rows(connection, delivery_counts, rows)
     dead: defaultdict[tuple[int, int, int, str], int] = defaultdict(int)
     counts = dead_counts.c
     for row in connection.execute(delete(dead_counts).returning(*(counts[name] for name in _DEAD), counts.count)):
         dead[tuple(row[:4])] += row[4]
     named = [{**dict(zip(_DEAD, key, strict=True)), "count": count} for key, count in dead.items() if count]
-    if named:
-        connection.execute(insert(dead_counts), named)
+    insert_rows(connection, dead_counts, named)
 
 
 def read_sizes(connection: Connection) -> dict[int, LaneSummary]:

@@ -1,10 +1,11 @@
 """Finishes chunks: the courier's progress, and deliveries that are given up. All work runs under the lock "finish"."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, select, update
 
 from headwater.base.compression import compress
 from headwater.state.deliveries.contract import (
@@ -25,7 +26,7 @@ from headwater.state.deliveries.packing import (
     unpack_positions,
     unpack_wanted,
 )
-from headwater.state.deliveries.rows import StoredRow, delete_ids, in_steps, insert_rows, upsert_rows
+from headwater.state.deliveries.rows import StoredRow, delete_ids, in_steps, insert_rows, upsert_rows, with_ids
 from headwater.state.deliveries.tables import (
     dead_chunks,
     dead_letters,
@@ -35,22 +36,30 @@ from headwater.state.deliveries.tables import (
     delivery_log,
 )
 
-LETTER_BYTES = 512
+LETTER_BYTES: Final = 512
 """Size that a dead letter takes on the disk besides its document."""
-LOG_ROW_BYTES = 256
+LOG_ROW_BYTES: Final = 256
+
+
+_SET_DONE: Final = (
+    update(delivery_chunks).where(delivery_chunks.c.id == bindparam("chunk")).values(done=bindparam("bits"))
+)
 
 
 def store_progress(connection: Connection, progress: Sequence[ChunkProgress], changes: Changes, *, now: int) -> None:
     """Set the bits of finished items, and delete chunks that are finished."""
     wanted = {each.chunk: each for each in progress}
     finished: list[tuple[StoredRow, ChunkProgress]] = []
+    partly: list[dict[str, Any]] = []
     for row in _rows(connection, delivery_chunks, wanted):
         each = wanted.pop(row.id)
         done = join_done(row.done, each.done)
         if count_done(done) >= row.item_count:
             finished.append((row, each))
         elif done != row.done:
-            connection.execute(update(delivery_chunks).where(delivery_chunks.c.id == row.id).values(done=done))
+            partly.append({"chunk": row.id, "bits": done})
+    if partly:
+        connection.execute(_SET_DONE, partly)
     if finished:
         _log(connection, finished, changes, now)
         close(connection, [row for row, _ in finished], changes)
@@ -88,12 +97,13 @@ def set_dead_done(connection: Connection, row: StoredRow, done: bytes, changes: 
     return is_empty
 
 
-def _rows(connection: Connection, table: Any, ids: Iterable[int]) -> list[StoredRow]:
-    return [
-        row
-        for some in in_steps(sorted(ids))
-        for row in connection.execute(select(table).where(table.c.id.in_(some)).order_by(table.c.id))
-    ]
+@cache
+def _by_id(table: Table) -> Select[Any]:
+    return select(table).where(with_ids(table.c.id)).order_by(table.c.id)
+
+
+def _rows(connection: Connection, table: Table, ids: Iterable[int]) -> list[StoredRow]:
+    return [row for some in in_steps(sorted(ids)) for row in connection.execute(_by_id(table), {"ids": some})]
 
 
 def close(connection: Connection, rows: Collection[StoredRow], changes: Changes) -> None:
@@ -104,15 +114,19 @@ def close(connection: Connection, rows: Collection[StoredRow], changes: Changes)
         changes.add_size(-ROW_BYTES)
 
 
+_USED: Final = [select(table.c.body).where(with_ids(table.c.body)) for table in (delivery_chunks, dead_chunks)]
+_FREE: Final = delete(delivery_bodies).where(with_ids(delivery_bodies.c.id)).returning(delivery_bodies.c.bytes)
+
+
 def free_bodies(connection: Connection, bodies: Collection[int], changes: Changes) -> None:
     """Delete those of the bodies that no chunk refers to."""
-    table = delivery_bodies.c
     for some in in_steps(sorted(bodies)):
-        used = set(connection.scalars(select(delivery_chunks.c.body).where(delivery_chunks.c.body.in_(some))))
-        used.update(connection.scalars(select(dead_chunks.c.body).where(dead_chunks.c.body.in_(some))))
+        used = {row.body for query in _USED for row in connection.execute(query, {"ids": some})}
         if unused := [body for body in some if body not in used]:
-            freed = connection.scalars(delete(delivery_bodies).where(table.id.in_(unused)).returning(table.bytes))
-            changes.add_size(-sum(freed))
+            changes.add_size(-sum(connection.scalars(_FREE, {"ids": unused})))
+
+
+_POSITIONS: Final = select(delivery_bodies.c.id, delivery_bodies.c.positions).where(with_ids(delivery_bodies.c.id))
 
 
 def _log(
@@ -120,11 +134,9 @@ def _log(
 ) -> None:
     """Store the attempts of finished chunks."""
     logged = [(row, each) for row, each in finished if each.attempts]
-    table = delivery_bodies.c
     positions: dict[int, bytes] = {}
     for some in in_steps({row.body for row, _ in logged}):
-        query = select(table.id, table.positions).where(table.id.in_(some))
-        positions.update((row.id, row.positions) for row in connection.execute(query))
+        positions.update((row.id, row.positions) for row in connection.execute(_POSITIONS, {"ids": some}))
     rows = []
     for row, each in logged:
         chunk = LoggedChunk(unpack_positions(positions[row.body]), unpack_wanted(row.wanted), list(each.attempts))
@@ -147,12 +159,14 @@ def _log(
     insert_rows(connection, delivery_log, rows)
 
 
+_KNOWN: Final = select(dead_letters.c.id).where(with_ids(dead_letters.c.id))
+
+
 def add_dead(connection: Connection, letters: Sequence[DeadLetter], changes: Changes) -> None:
     """Store dead letters; those that are stored already change nothing."""
-    table = dead_letters.c
     known: set[int] = set()
     for some in in_steps([letter.number for letter in letters]):
-        known.update(connection.scalars(select(table.id).where(table.id.in_(some))))
+        known.update(connection.scalars(_KNOWN, {"ids": some}))
     rows = []
     for letter in letters:
         if letter.number in known:

@@ -97,7 +97,7 @@ def resend(
 
 
 def _last_number(chunk: StoredRow) -> int:
-    return (chunk.id + 1 << ITEM_BITS) - 1
+    return (int(chunk.id) + 1 << ITEM_BITS) - 1
 
 
 def _deliveries(letters: Sequence[StoredRow]) -> list[NewDeliveries]:

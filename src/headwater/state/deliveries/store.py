@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from headwater.base.errors import Unavailable
 from headwater.state.deliveries import appending, counts, dead, finishing, resending, space, tracing
@@ -45,14 +45,34 @@ from headwater.storage.sessions import Sessions, sessions
 
 PAGE_BYTES: Final = 16_384
 """Page size of the SQLite file: bodies have tens of kilobytes."""
+CACHE_MIB: Final = 4
+"""Cache of each connection to the SQLite file."""
 POLL_SECONDS: Final = 0.01
-"""Interval at which `wait_for_chunk` looks for chunks: 0.1 ms of processor time each."""
+"""Interval at which `wait_for_chunk` looks for chunks: 0.2 ms of processor time each."""
+IDLE_POLL_SECONDS: Final = 0.04
+"""The same interval while there has been no chunk for `IDLE_SECONDS`."""
+IDLE_SECONDS: Final = 5.0
 REFRESH_SECONDS: Final = 5.0
 """Interval at which a process that appends reads the size of the queue, which other processes change as well."""
 MAX_READ_CHUNKS: Final = 64
 """Maximum number of chunks that are read together."""
 _WHAT: Final = "the delivery queue's database"
 _Result = TypeVar("_Result")
+
+
+_CHUNKS: Final = delivery_chunks.c
+_NEXT: Final = (
+    select(delivery_chunks)
+    .where(_CHUNKS.destination == bindparam("destination"), _CHUNKS.id > bindparam("after"))
+    .order_by(_CHUNKS.id)
+    .limit(MAX_READ_CHUNKS)
+)
+_HEADS: Final = (
+    select(_CHUNKS.id, _CHUNKS.destination, _CHUNKS.workspace, _CHUNKS.item_count, _CHUNKS.bytes, _CHUNKS.enqueued_at)
+    .where(_CHUNKS.id > bindparam("after"))
+    .order_by(_CHUNKS.id)
+    .limit(bindparam("limit"))
+)
 
 
 class SqlDeliveryStore(DeliveryStore):
@@ -69,6 +89,8 @@ class SqlDeliveryStore(DeliveryStore):
         """Number of changes that this process has written since it added them up."""
         self._size = 0
         self._size_until = 0.0
+        self._active_at = 0.0
+        """Time at which `wait_for_chunk` last found a chunk, by the clock of the event loop."""
         self._first = 0
         """An id below which this process has found no unfinished chunk."""
 
@@ -147,31 +169,32 @@ class SqlDeliveryStore(DeliveryStore):
         return (await self._read(read_end)).chunk
 
     async def wait_for_chunk(self, after: int, *, timeout_seconds: float) -> int:
-        end = asyncio.get_running_loop().time() + timeout_seconds
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_seconds
         while True:
             newest = await self.newest_chunk()
-            left = end - asyncio.get_running_loop().time()
-            if newest > after or left <= 0:
+            now = loop.time()
+            if newest > after:
+                self._active_at = now
+            if newest > after or now >= end:
                 return newest
-            await asyncio.sleep(min(left, POLL_SECONDS))
+            pause = POLL_SECONDS if now < self._active_at + IDLE_SECONDS else IDLE_POLL_SECONDS
+            await asyncio.sleep(min(end - now, pause))
 
     async def heads(self, after: int, *, limit: int = 1_000) -> list[ChunkHead]:
-        table = delivery_chunks.c
-        columns = (table.id, table.destination, table.workspace, table.item_count, table.bytes, table.enqueued_at)
-        query = select(*columns).where(table.id > after).order_by(table.id).limit(limit)
-        return await self._read(lambda connection: [head(row) for row in connection.execute(query)])
+        parameters = {"after": after, "limit": limit}
+        return await self._read(lambda connection: [head(row) for row in connection.execute(_HEADS, parameters)])
 
     async def summaries(self) -> list[LaneSummary]:
         return await self._read(counts.read_summaries)
 
     async def read(self, destination: int, after: int, *, max_bytes: int) -> list[QueuedChunk]:
-        table = delivery_chunks.c
-        query = select(delivery_chunks).where(table.destination == destination, table.id > after).order_by(table.id)
+        parameters = {"destination": destination, "after": after}
 
         def work(connection: Connection) -> tuple[list[StoredRow], dict[int, bytes]]:
             rows: list[StoredRow] = []
             left = max_bytes
-            for row in connection.execute(query.limit(MAX_READ_CHUNKS)):
+            for row in connection.execute(_NEXT, parameters):
                 if rows and row.raw_bytes > left:
                     break
                 rows.append(row)
@@ -227,9 +250,8 @@ class SqlDeliveryStore(DeliveryStore):
             _lock_for(connection, epoch)
             return finishing.expire(connection, changes, after=self._first, before=before, now=now, limit=limit)
 
-        table = delivery_chunks.c
-        oldest = select(table.id, table.enqueued_at).where(table.id > self._first).order_by(table.id).limit(1)
-        row = await self._read(lambda connection: connection.execute(oldest).one_or_none())
+        parameters = {"after": self._first, "limit": 1}
+        row = await self._read(lambda connection: connection.execute(_HEADS, parameters).one_or_none())
         if row is None:
             return Expired([])
         self._first = row.id - 1
@@ -362,7 +384,9 @@ async def open_delivery_store(url: str, *, max_bytes: int = space.DEFAULT_MAX_BY
     `max_bytes` is the maximum size of all deliveries, dead letters and attempts together.
     """
     async with (
-        open_database(url, "headwater.state.deliveries.migrations", cache_mib=4, page_bytes=PAGE_BYTES) as engine,
-        sessions(engine) as opened,
+        open_database(
+            url, "headwater.state.deliveries.migrations", cache_mib=CACHE_MIB, page_bytes=PAGE_BYTES
+        ) as engine,
+        sessions(engine, cache_mib=CACHE_MIB) as opened,
     ):
         yield SqlDeliveryStore(opened, max_bytes=max_bytes)
