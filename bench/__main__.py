@@ -22,6 +22,7 @@ from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
+from bench.preparing import preparing
 from bench.running import echo, memory, running
 from bench.state import state
 from bench.warehouse import warehouse
@@ -133,6 +134,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "filters": filters,
     "mapping": mapping,
     "functions": functions,
+    "preparing": preparing,
     "containment": containment,
     "state": state,
     "warehouse": warehouse,

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from headwater.catalog import Definition, FunctionDefinition, Pipeline, TransformationDefinition
@@ -33,6 +33,7 @@ from headwater.delivery.preparing import (
     SourceEvent,
     compile_preparer,
 )
+from headwater.events.record import event_record
 from headwater.schemas import (
     EVENT_SCHEMA,
     Codec,
@@ -49,6 +50,9 @@ from headwater.schemas import (
 )
 from headwater.transforms.functions import Function, FunctionFailed, Outcome, RecordError, Runner
 from tests.connectors.conformance.context import NOW, FixedClock
+from tests.events.contexts import contexts
+from tests.events.test_record import make_stored
+from tests.jsontexts import json_values
 
 TEXT = StringType(max_length=20)
 ORDER = ObjectType(
@@ -268,6 +272,31 @@ def test_an_event_is_decoded_once() -> None:
     assert source.event is source.event
     assert source.record is source.record
     Codec(EVENT_SCHEMA).check(source.record)
+
+
+_MEMBERS = [
+    "connectionId",
+    "receivedAt",
+    "messageId",
+    "groupId",
+    "name",
+    "kpid",
+    "integrations",
+    "other",
+    "objectTypeId",
+]
+
+
+@given(contexts(), st.dictionaries(st.sampled_from(_MEMBERS), st.one_of(json_values, st.text(max_size=3)), max_size=3))
+def test_the_record_is_that_of_the_worker(context: dict[str, Any], members: dict[str, Any]) -> None:
+    """Filters run in the worker on the event itself, and transformations here on its document."""
+    text = json.dumps({**members, "type": "track", "event": "e", "userId": "u", "context": context})
+    try:
+        event, stored = make_stored(text)
+    except AssertionError:  # the intake rejects it
+        reject()
+    assert SourceEvent(stored).event == event
+    assert SourceEvent(stored).record == event_record(event)
 
 
 @given(st.integers(1, 2**31 - 1), st.integers(1, 2**31 - 1), st.text(max_size=20))

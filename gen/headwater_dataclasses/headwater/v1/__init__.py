@@ -4771,7 +4771,7 @@ class PreviewSendEventRequest(betterproto2.Message):
 
     event: "Event | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    event is the event, as it would have been stored.
+    event is the event, as it would have been stored: with message_id, type and all times. Absent traits are empty.
     """
 
     transformation: "Transformation | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
