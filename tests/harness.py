@@ -105,7 +105,7 @@ class Harness:
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""
-        applier = ResultApplier(self.catalog, self.state, self.store)
+        applier = ResultApplier(self.catalog, self.state, self.store, self.clock)
         stop = asyncio.Event()
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(self.courier.run(stop))

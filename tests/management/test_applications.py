@@ -13,7 +13,6 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.contract import ConnectorContext, Engine, SourceUser, UsersPage
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
 from headwater.connectors.environment import ConnectorEnvironment
-from headwater.connectors.http import AccessToken
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.filters import Condition, Filter
@@ -79,11 +78,9 @@ class _RecordingEnvironment(ConnectorEnvironment, frozen=True, kw_only=True):
     opened: list[int]
 
     @asynccontextmanager
-    async def context(
-        self, connector: str, connection: int, settings: Settings | None, access_token: AccessToken | None = None
-    ) -> AsyncIterator[ConnectorContext]:
-        self.opened.append(connection)
-        async with super().context(connector, connection, settings, access_token) as context:
+    async def context(self, *arguments: Any, **options: Any) -> AsyncIterator[ConnectorContext]:
+        self.opened.append(arguments[1])
+        async with super().context(*arguments, **options) as context:
             yield context
 
 

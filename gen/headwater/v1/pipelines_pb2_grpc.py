@@ -91,6 +91,16 @@ class PipelineServiceStub:
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineRun.FromString,
                 _registered_method=True)
+        self.ListPipelineErrors = channel.unary_unary(
+                '/headwater.v1.PipelineService/ListPipelineErrors',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsResponse.FromString,
+                _registered_method=True)
+        self.GetPipelineMetrics = channel.unary_unary(
+                '/headwater.v1.PipelineService/GetPipelineMetrics',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineMetricsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineMetrics.FromString,
+                _registered_method=True)
 
 
 class PipelineServiceServicer:
@@ -198,6 +208,26 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPipelineErrors(self, request, context):
+        """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+        message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+        first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+        Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPipelineMetrics(self, request, context):
+        """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+        in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+        for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+        out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PipelineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -255,6 +285,16 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.GetPipelineRun,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineRun.SerializeToString,
+            ),
+            'ListPipelineErrors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPipelineErrors,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsResponse.SerializeToString,
+            ),
+            'GetPipelineMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPipelineMetrics,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineMetricsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineMetrics.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -556,6 +596,60 @@ class PipelineService:
             '/headwater.v1.PipelineService/GetPipelineRun',
             headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.PipelineRun.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPipelineErrors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/ListPipelineErrors',
+            headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPipelineMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/GetPipelineMetrics',
+            headwater_dot_v1_dot_pipelines__pb2.GetPipelineMetricsRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.PipelineMetrics.FromString,
             options,
             channel_credentials,
             insecure,

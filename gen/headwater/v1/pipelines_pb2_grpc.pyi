@@ -88,6 +88,18 @@ class PipelineServiceStub:
     """
     GetPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]
     """GetPipelineRun returns one run."""
+    ListPipelineErrors: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineErrorsRequest, pipelines_pb2.ListPipelineErrorsResponse]
+    """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+    message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+    first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+    Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+    """
+    GetPipelineMetrics: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineMetricsRequest, pipelines_pb2.PipelineMetrics]
+    """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+    in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+    for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+    out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+    """
 
 @typing.type_check_only
 class PipelineServiceAsyncStub(PipelineServiceStub):
@@ -149,6 +161,18 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
     GetPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]  # type: ignore[assignment]
     """GetPipelineRun returns one run."""
+    ListPipelineErrors: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineErrorsRequest, pipelines_pb2.ListPipelineErrorsResponse]  # type: ignore[assignment]
+    """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+    message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+    first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+    Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+    """
+    GetPipelineMetrics: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineMetricsRequest, pipelines_pb2.PipelineMetrics]  # type: ignore[assignment]
+    """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+    in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+    for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+    out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+    """
 
 class PipelineServiceServicer:
     """PipelineService manages pipelines and their runs. A pipeline says what happens to the users or the events of one
@@ -262,5 +286,27 @@ class PipelineServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.PipelineRun, abc.Awaitable[pipelines_pb2.PipelineRun]]:
         """GetPipelineRun returns one run."""
+
+    def ListPipelineErrors(
+        self,
+        request: pipelines_pb2.ListPipelineErrorsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.ListPipelineErrorsResponse, abc.Awaitable[pipelines_pb2.ListPipelineErrorsResponse]]:
+        """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+        message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+        first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+        Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+        """
+
+    def GetPipelineMetrics(
+        self,
+        request: pipelines_pb2.GetPipelineMetricsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.PipelineMetrics, abc.Awaitable[pipelines_pb2.PipelineMetrics]]:
+        """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+        in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+        for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+        out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+        """
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

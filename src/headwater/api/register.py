@@ -10,6 +10,7 @@ from grpc import aio
 from headwater.api.errors import ErrorBody, is_built
 from headwater.api.ingest_http import Router
 from headwater.api.openapi import served_document
+from headwater.api.peers import ALONE, Peers
 from headwater.api.services import client, native_events, system, track
 from headwater.api.services.api_keys import ApiKeyServicer
 from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer, Previewer
@@ -21,20 +22,25 @@ from headwater.api.services.events import EventReader, EventRestServicer, EventS
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
 from headwater.api.services.operations import OperationServicer
+from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
 from headwater.api.services.trials import PipelineTrials
+from headwater.api.services.watching import EventObserver
 from headwater.api.services.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
+from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.intake import Intake
 from headwater.log import EventLog
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+from headwater.observe.outcomes import OutcomeFeed
 from headwater.observe.trace import Tracer
+from headwater.observe.watching import Observers, make_observers
 from headwater.rest.v1 import applications_pb2 as rest_applications
 from headwater.rest.v1 import applications_pb2_grpc as rest_applications_grpc
 from headwater.rest.v1 import (
@@ -53,6 +59,8 @@ from headwater.rest.v1 import events_pb2 as rest_events
 from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
 from headwater.rest.v1 import filters_pb2 as rest_filters
 from headwater.rest.v1 import filters_pb2_grpc as rest_filters_grpc
+from headwater.rest.v1 import pipelines_pb2 as rest_pipelines
+from headwater.rest.v1 import pipelines_pb2_grpc as rest_pipelines_grpc
 from headwater.rest.v1 import profiles_pb2 as rest_profiles
 from headwater.rest.v1 import profiles_pb2_grpc as rest_profiles_grpc
 from headwater.rest.v1 import system_pb2 as rest_system
@@ -132,6 +140,16 @@ class Services:
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+    allowed_redirect_uris: tuple[str, ...] = ()
+    """The redirect URIs that authorizations may use; empty means any."""
+    observers: Observers | None = None
+    """The listeners and watchers; None: those of the log, without outcomes of deliveries."""
+    peers: Peers = ALONE
+
+    def observer(self) -> EventObserver:
+        """Return the part of the event services that listens and watches."""
+        observers = self.observers or make_observers(self.log, Identifiers(), OutcomeFeed())
+        return EventObserver(self.catalog, self.computing, observers, self.peers)
 
 
 @dataclass(frozen=True)
@@ -153,7 +171,8 @@ class Registration:
 
 def registrations(parts: Services) -> list[Registration]:
     """Return all services."""
-    typed, rest = _typed(parts), _rest(parts)
+    observer = parts.observer()
+    typed, rest = _typed(parts, observer), _rest(parts, observer)
     unbuilt = {name for each in (*typed, *rest) for name in each.unbuilt()}
     document = _registration(
         rest_system.DESCRIPTOR,
@@ -187,7 +206,7 @@ def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registrat
     return Registration(service, servicer, add)
 
 
-def _typed(parts: Services) -> list[Registration]:
+def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
     reader = EventReader(parts.catalog, parts.warehouse, parts.computing)
     tracer = Tracer(parts.state, parts.log, parts.computing)
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
@@ -203,12 +222,19 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             connections_pb2.DESCRIPTOR,
-            ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas, parts.environment),
+            ConnectionServicer(
+                parts.catalog,
+                parts.state,
+                parts.computing,
+                parts.quotas,
+                parts.environment,
+                parts.allowed_redirect_uris,
+            ),
             connections_pb2_grpc.add_ConnectionServiceServicer_to_server,
         ),
         (
             connectors_pb2.DESCRIPTOR,
-            ConnectorServicer(parts.catalog),
+            ConnectorServicer(parts.catalog, parts.environment),
             connectors_pb2_grpc.add_ConnectorServiceServicer_to_server,
         ),
         (
@@ -223,7 +249,7 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             events_pb2.DESCRIPTOR,
-            EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer),
+            EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer, observer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
         ),
         (
@@ -272,6 +298,7 @@ def _typed(parts: Services) -> list[Registration]:
                     parts.computing,
                     parts.environment,
                 ),
+                _counts(parts),
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),
@@ -304,7 +331,11 @@ def _typed(parts: Services) -> list[Registration]:
     return [_registration(*each) for each in servicers]
 
 
-def _rest(parts: Services) -> list[Registration]:
+def _counts(parts: Services) -> PipelineCountReader:
+    return PipelineCountReader(parts.catalog, parts.state, parts.lanes, parts.clock)
+
+
+def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
     """Return the services with raw JSON, but for that of the OpenAPI document, which describes them."""
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
@@ -329,7 +360,7 @@ def _rest(parts: Services) -> list[Registration]:
         ),
         (
             rest_events.DESCRIPTOR,
-            EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing)),
+            EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing), observer),
             rest_events_grpc.add_EventServiceServicer_to_server,
         ),
         (
@@ -341,6 +372,11 @@ def _rest(parts: Services) -> list[Registration]:
             native_events_pb2.DESCRIPTOR,
             native_events.NativeEventServicer(parts.catalog, parts.intake),
             native_events_pb2_grpc.add_NativeEventServiceServicer_to_server,
+        ),
+        (
+            rest_pipelines.DESCRIPTOR,
+            PipelineRestServicer(_counts(parts)),
+            rest_pipelines_grpc.add_PipelineServiceServicer_to_server,
         ),
         (
             rest_profiles.DESCRIPTOR,

@@ -184,7 +184,8 @@ async def ask(
     if make is None:
         raise Unavailable(f"connector {connector.code} cannot be reached by this version")
     settings = catalog.decrypt_settings(connection)
-    async with environment.context(connector.code, connection.id, settings) as context:
+    access_token = catalog.access_token(connection, environment)
+    async with environment.context(connector.code, connection.id, settings, access_token) as context:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return await request(make(settings, context))

@@ -108,8 +108,14 @@ async def delete_workspace(catalog: Catalog, arguments: argparse.Namespace) -> N
 
 
 async def rotate_secrets(catalog: Catalog, arguments: argparse.Namespace) -> None:
-    """Encrypt all settings with the present key, and print when earlier keys are no longer needed."""
+    """Encrypt all settings and tokens with the present key, and print when earlier keys are no longer needed."""
     rotated, total = await secrets.rotate(catalog)
+    rotated_accounts, accounts = await secrets.rotate_tokens(catalog)
+    if accounts:
+        print(
+            f"The tokens of {accounts} OAuth accounts are encrypted with the present key, those of {rotated_accounts} "
+            "since now."
+        )
     print(
         f"The settings of {total} connections are encrypted with the present key, those of {rotated} since now. "
         "Older keys are no longer needed."

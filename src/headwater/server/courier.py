@@ -1,32 +1,41 @@
-"""The courier process: processes the entries of lanes, and executes operations.
+"""The courier process: runs functions of User pipelines, delivers events to destinations, and executes operations.
 
-Start it with `python -m headwater.server.courier`.
-
-It can be killed at any time: results and progress are committed together, and the worker applies each result once.
+Start it with `python -m headwater.server.courier`. It can be killed at any time: results and progress are committed
+together, the worker applies each result once, and a delivery whose outcome is not committed is sent again with the same
+idempotency key.
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
 
 import uvloop
 
 from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
-from headwater.base.metrics import NO_METRICS
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
+from headwater.delivery.dispatcher import Dispatcher
 from headwater.delivery.operations import OperationRunner
 from headwater.server import child
+from headwater.server.connectors import connector_environment
+from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.state import open_state
-from headwater.state.deliveries import open_delivery_store
+from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
+
+DELIVERY_SANDBOXES = 2
+"""Sandboxes of each language for the functions of destinations."""
 
 NICENESS = 10
 """Above the niceness of the worker, because storing events has priority. The sandboxes inherit it."""
@@ -36,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
     clock, identifiers = SystemClock(), Identifiers()
     async with AsyncExitStack() as stack:
-        metrics = NO_METRICS
+        metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import (
                 CourierMetrics,
@@ -46,16 +55,25 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
-        catalog = await stack.enter_async_context(
-            open_catalog(
-                settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
-            )
+        metrics = await stack.enter_async_context(traced(metrics, settings, "courier"))
+        opening = partial(
+            open_catalog,
+            settings.database_url or sqlite_url(settings.catalog_path),
+            clock=clock,
+            identifiers=identifiers,
         )
+        await check_shared_database(settings, opening)
+        catalog = await stack.enter_async_context(opening(keyring=keyring(settings)))
         state = await stack.enter_async_context(
             open_state(settings.database_url or sqlite_url(settings.state_path), writes=False, clock=clock)
         )
         store = await stack.enter_async_context(
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))
+        )
+        deliveries = await stack.enter_async_context(
+            open_delivery_store(
+                settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+            )
         )
         slots = DEFAULT_SLOTS
         functions = await stack.enter_async_context(
@@ -65,25 +83,50 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 require_confinement=settings.sandbox == "require",
             )
         )
-        operations = await stack.enter_async_context(_open_operations(settings, catalog, clock, identifiers))
+        dispatcher = await stack.enter_async_context(_open_dispatcher(settings, catalog, deliveries, clock))
+        operations = await stack.enter_async_context(
+            _open_operations(settings, catalog, deliveries, clock, identifiers)
+        )
+        courier = Courier(catalog, state, store, functions, clock, metrics, slots=slots, companions=[dispatcher.run])
         await stack.enter_async_context(child.heartbeat())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(operations.run(stop))
-            tasks.create_task(Courier(catalog, state, store, functions, clock, metrics, slots=slots).run(stop))
+            tasks.create_task(courier.run(stop))
+
+
+@asynccontextmanager
+async def _open_dispatcher(
+    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock
+) -> AsyncIterator[Dispatcher]:
+    """Open the sandboxes of destinations, and yield what delivers to them.
+
+    The sandboxes are other ones than those of users, so that neither wait for the other.
+    """
+    async with Runner(
+        javascript=DELIVERY_SANDBOXES,
+        python=DELIVERY_SANDBOXES,
+        per_owner=1,
+        require_confinement=settings.sandbox == "require",
+    ) as functions:
+        yield Dispatcher(
+            catalog,
+            deliveries,
+            functions,
+            connector_environment(settings, clock),
+            clock,
+            expiry=timedelta(hours=settings.delivery_hours),
+        )
 
 
 @asynccontextmanager
 async def _open_operations(
-    settings: Settings, catalog: Catalog, clock: Clock, identifiers: Identifiers
+    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock, identifiers: Identifiers
 ) -> AsyncIterator[OperationRunner]:
     """Open the stores that operations need, and yield their runner."""
     async with (
         open_warehouse(
             settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
         ) as warehouse,
-        open_delivery_store(
-            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
-        ) as deliveries,
         open_operations(
             settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
         ) as operations,

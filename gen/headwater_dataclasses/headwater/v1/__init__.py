@@ -24,6 +24,8 @@ __all__ = (
     "CreateApiKeyResponse",
     "CreateConnectionRequest",
     "CreateConnectionResponse",
+    "CreateEventListenerRequest",
+    "CreateEventListenerResponse",
     "CreateEventWriteKeyRequest",
     "CreateEventWriteKeyResponse",
     "CreatePipelineRequest",
@@ -38,10 +40,13 @@ __all__ = (
     "DeleteConnectionResponse",
     "DeleteCurrentWorkspaceRequest",
     "DeleteCurrentWorkspaceResponse",
+    "DeleteEventListenerRequest",
+    "DeleteEventListenerResponse",
     "DeleteEventWriteKeyRequest",
     "DeleteEventWriteKeyResponse",
     "DeletePipelineRequest",
     "DeletePipelineResponse",
+    "DeliveryOutcome",
     "DestinationQueue",
     "Device",
     "ErrorReason",
@@ -77,6 +82,8 @@ __all__ = (
     "GetConnectorRequest",
     "GetCurrentWorkspaceRequest",
     "GetDestinationQueueRequest",
+    "GetEventListenerRequest",
+    "GetEventListenerResponse",
     "GetEventSchemaRequest",
     "GetEventTypeSchemaRequest",
     "GetEventTypeSchemaResponse",
@@ -91,6 +98,7 @@ __all__ = (
     "GetLatestProfileSchemaUpdateResponse",
     "GetOperationRequest",
     "GetPipelineLaneRequest",
+    "GetPipelineMetricsRequest",
     "GetPipelineRequest",
     "GetPipelineRunRequest",
     "GetProfileAttributesRequest",
@@ -124,6 +132,8 @@ __all__ = (
     "ListExpressionPropertiesResponse",
     "ListOperationsRequest",
     "ListOperationsResponse",
+    "ListPipelineErrorsRequest",
+    "ListPipelineErrorsResponse",
     "ListPipelineRunsRequest",
     "ListPipelineRunsResponse",
     "ListProfileEventsRequest",
@@ -143,7 +153,10 @@ __all__ = (
     "ParseFilterRequest",
     "ParseFilterResponse",
     "Pipeline",
+    "PipelineError",
     "PipelineLane",
+    "PipelineMetrics",
+    "PipelineMetricsUnit",
     "PipelineRun",
     "PreviewProfileSchemaUpdateRequest",
     "PreviewProfileSchemaUpdateResponse",
@@ -201,6 +214,8 @@ __all__ = (
     "UserSchemas",
     "ValidateExpressionRequest",
     "ValidateExpressionResponse",
+    "WatchEventsRequest",
+    "WatchEventsResponse",
     "Workspace",
 )
 
@@ -470,6 +485,11 @@ class ErrorReason(betterproto2.Enum):
     ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization.
     """
 
+    TOO_MANY_LISTENERS = 50
+    """
+    ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -522,6 +542,7 @@ class ErrorReason(betterproto2.Enum):
             46: "ERROR_REASON_VALIDATION_ERROR",
             47: "ERROR_REASON_WORKSPACE_NOT_EXIST",
             48: "ERROR_REASON_AUTHORIZATION_REVOKED",
+            50: "ERROR_REASON_TOO_MANY_LISTENERS",
         }
 
     @classmethod
@@ -576,6 +597,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_VALIDATION_ERROR": 46,
             "ERROR_REASON_WORKSPACE_NOT_EXIST": 47,
             "ERROR_REASON_AUTHORIZATION_REVOKED": 48,
+            "ERROR_REASON_TOO_MANY_LISTENERS": 50,
         }
 
 
@@ -1229,6 +1251,47 @@ default_message_pool.register_message("headwater.v1", "CreateConnectionResponse"
 
 
 @dataclass(eq=False, repr=False)
+class CreateEventListenerRequest(betterproto2.Message):
+    """
+    CreateEventListenerRequest selects the events to listen to.
+    """
+
+    connection: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    connection is the id of a connection: of a source, whose events are wanted, or of a destination, for the events of
+    the sources that are linked with it at this moment. Absent means all events of the workspace.
+    """
+
+    size: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    size is the maximum number of events to keep between two readings, from 1 to 1000. Absent means 10.
+    """
+
+    filter: "Filter | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    filter decides which events are kept. Absent means all.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CreateEventListenerRequest", CreateEventListenerRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CreateEventListenerResponse(betterproto2.Message):
+    """
+    CreateEventListenerResponse names the new listener.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the listener: a random positive integer.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CreateEventListenerResponse", CreateEventListenerResponse)
+
+
+@dataclass(eq=False, repr=False)
 class CreateEventWriteKeyRequest(betterproto2.Message):
     """
     CreateEventWriteKeyRequest names the connection that gets a key.
@@ -1662,6 +1725,33 @@ default_message_pool.register_message("headwater.v1", "DeleteCurrentWorkspaceRes
 
 
 @dataclass(eq=False, repr=False)
+class DeleteEventListenerRequest(betterproto2.Message):
+    """
+    DeleteEventListenerRequest names the listener to delete.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the listener.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "DeleteEventListenerRequest", DeleteEventListenerRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteEventListenerResponse(betterproto2.Message):
+    """
+    DeleteEventListenerResponse is empty.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "DeleteEventListenerResponse", DeleteEventListenerResponse)
+
+
+@dataclass(eq=False, repr=False)
 class DeleteEventWriteKeyRequest(betterproto2.Message):
     """
     DeleteEventWriteKeyRequest names the key to remove.
@@ -1718,6 +1808,69 @@ class DeletePipelineResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "DeletePipelineResponse", DeletePipelineResponse)
+
+
+@dataclass(eq=False, repr=False)
+class DeliveryOutcome(betterproto2.Message):
+    """
+    DeliveryOutcome is the outcome of one attempt to deliver one event for one pipeline of a destination.
+    """
+
+    destination: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    destination is the id of the destination connection.
+    """
+
+    pipeline: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    pipeline is the id of the pipeline.
+    """
+
+    connection_id: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    connection_id is the id of the source connection of the event.
+    """
+
+    message_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    message_id is the message id of the event.
+    """
+
+    step: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    step is the last step of the delivery.
+    """
+
+    outcome: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    outcome is what happened there. Possible values: "Passed" (delivered), "Filtered", "Failed" (given up) or
+    "Retrying".
+    """
+
+    message: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    message says why, for people. Empty when outcome is "Passed".
+    """
+
+    status: "int | None" = betterproto2.field(8, betterproto2.TYPE_INT32, optional=True)
+    """
+    status is the HTTP status of the destination's response. Absent when there was none.
+    """
+
+    attempts: "int" = betterproto2.field(9, betterproto2.TYPE_INT32)
+    """
+    attempts is how often delivery was tried.
+    """
+
+    at: "datetime.datetime | None" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    at is when it happened.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "DeliveryOutcome", DeliveryOutcome)
 
 
 @dataclass(eq=False, repr=False)
@@ -2809,7 +2962,8 @@ class GetAuthorizationTokenRequest(betterproto2.Message):
 
     state: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
     """
-    state is the state that the application added to that URI. Verified when it is given.
+    state is the state that the application added to that URI. When it is given, it must come from GetAuthorizationUrl
+    for the same workspace, connector and redirect URI, be younger than 10 minutes and not have been used before.
     """
 
 
@@ -2824,7 +2978,7 @@ class GetAuthorizationTokenResponse(betterproto2.Message):
 
     auth_token: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    auth_token is an opaque, encrypted token, good for this workspace and connector only.
+    auth_token is an opaque, encrypted token, good for this workspace and connector only, for one hour.
     """
 
 
@@ -2849,8 +3003,14 @@ class GetAuthorizationUrlRequest(betterproto2.Message):
 
     redirect_uri: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    redirect_uri is where the person is sent after granting access. It must be on the installation's list of allowed
-    URIs when there is one.
+    redirect_uri is where the person is sent after granting access: an absolute URL with https, or with http on this
+    machine. It must be on the installation's list of allowed URIs when there is one.
+    """
+
+    pkce: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    pkce adds a PKCE challenge (S256) to the page's address. Then GetAuthorizationToken must be called with the state
+    that comes back.
     """
 
 
@@ -2865,7 +3025,7 @@ class GetAuthorizationUrlResponse(betterproto2.Message):
 
     auth_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    auth_url is the address of the application's consent page, with a signed state that expires.
+    auth_url is the address of the application's consent page, with a sealed state that expires after 10 minutes.
     """
 
 
@@ -2927,6 +3087,42 @@ class GetDestinationQueueRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "GetDestinationQueueRequest", GetDestinationQueueRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetEventListenerRequest(betterproto2.Message):
+    """
+    GetEventListenerRequest names the listener to read.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the listener.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetEventListenerRequest", GetEventListenerRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetEventListenerResponse(betterproto2.Message):
+    """
+    GetEventListenerResponse holds the events since the listener was last read.
+    """
+
+    events: "list[Event]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    events are the events that were kept, in the order of their arrival. All events that the filter lets through had
+    the same chance to be among them. Repeats of an event are included, because they are recognised later.
+    """
+
+    omitted: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    omitted is how many events were not kept. It includes events that the server had no time to filter.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetEventListenerResponse", GetEventListenerResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -3166,6 +3362,46 @@ class GetPipelineLaneRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "GetPipelineLaneRequest", GetPipelineLaneRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetPipelineMetricsRequest(betterproto2.Message):
+    """
+    GetPipelineMetricsRequest selects counts. Exactly one of minutes, hours, days and dates is given.
+    """
+
+    pipelines: "list[int]" = betterproto2.field(1, betterproto2.TYPE_INT32, repeated=True)
+    """
+    pipelines are the ids of the pipelines, at least one and at most 1000. Their counts are added.
+    """
+
+    minutes: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    minutes is the number of minutes up to now, from 1 to 60.
+    """
+
+    hours: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    hours is the number of hours up to now, from 1 to 48.
+    """
+
+    days: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    days is the number of days up to now, from 1 to 30.
+    """
+
+    start_date: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    start_date is the first day, such as "2026-01-31". It needs end_date.
+    """
+
+    end_date: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    end_date is the day after the last one, such as "2026-02-01".
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetPipelineMetricsRequest", GetPipelineMetricsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -3933,6 +4169,65 @@ default_message_pool.register_message("headwater.v1", "ListOperationsResponse", 
 
 
 @dataclass(eq=False, repr=False)
+class ListPipelineErrorsRequest(betterproto2.Message):
+    """
+    ListPipelineErrorsRequest selects errors.
+    """
+
+    pipelines: "list[int]" = betterproto2.field(1, betterproto2.TYPE_INT32, repeated=True)
+    """
+    pipelines are the ids of the pipelines, at least one and at most 100.
+    """
+
+    start_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    start_time is the first moment of the period.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    end_time is the first moment after the period.
+    """
+
+    step: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    step is the step at which records failed. Absent means all steps.
+    """
+
+    first: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
+    """
+    first is how many errors to skip, from 0 to 9999. Absent means 0.
+    """
+
+    limit: "int | None" = betterproto2.field(6, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of errors to return, from 1 to 100. Absent means 100.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListPipelineErrorsRequest", ListPipelineErrorsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListPipelineErrorsResponse(betterproto2.Message):
+    """
+    ListPipelineErrorsResponse holds the errors.
+    """
+
+    errors: "list[PipelineError]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    errors are the errors, the one that occurred last first.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListPipelineErrorsResponse", ListPipelineErrorsResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListPipelineRunsRequest(betterproto2.Message):
     """
     ListPipelineRunsRequest selects a page.
@@ -4620,6 +4915,43 @@ default_message_pool.register_message("headwater.v1", "Pipeline", Pipeline)
 
 
 @dataclass(eq=False, repr=False)
+class PipelineError(betterproto2.Message):
+    """
+    PipelineError is how often records of a pipeline failed at one step for one reason.
+    """
+
+    pipeline: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    pipeline is the id of the pipeline.
+    """
+
+    step: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    step is the step at which the records failed.
+    """
+
+    count: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    count is the number of records. In JSON it is a string.
+    """
+
+    message: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    message says why, for people.
+    """
+
+    last_occurred: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    last_occurred is when the last of them failed.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineError", PipelineError)
+
+
+@dataclass(eq=False, repr=False)
 class PipelineLane(betterproto2.Message):
     """
     PipelineLane is what waits for the transformation of a pipeline.
@@ -4662,6 +4994,57 @@ class PipelineLane(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "PipelineLane", PipelineLane)
+
+
+@dataclass(eq=False, repr=False)
+class PipelineMetrics(betterproto2.Message):
+    """
+    PipelineMetrics holds counts of records.
+    """
+
+    start_time: "datetime.datetime | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    start_time is the start of the first minute, hour or day.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    end_time is the end of the last one.
+    """
+
+    units: "list[PipelineMetricsUnit]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    units are the minutes, hours or days, the earliest first.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineMetrics", PipelineMetrics)
+
+
+@dataclass(eq=False, repr=False)
+class PipelineMetricsUnit(betterproto2.Message):
+    """
+    PipelineMetricsUnit holds the counts of one minute, hour or day.
+    """
+
+    passed: "list[int]" = betterproto2.field(1, betterproto2.TYPE_INT64, repeated=True)
+    """
+    passed counts the records that passed each of the six steps, in this order: receive, input validation, filter,
+    transformation, output validation, finalize. A step that a pipeline does not have counts nothing. In JSON the counts
+    are strings.
+    """
+
+    failed: "list[int]" = betterproto2.field(2, betterproto2.TYPE_INT64, repeated=True)
+    """
+    failed counts the records that failed at each step, or that the filter left out, in the order of passed.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineMetricsUnit", PipelineMetricsUnit)
 
 
 @dataclass(eq=False, repr=False)
@@ -5999,6 +6382,12 @@ class UpdateConnectionRequest(betterproto2.Message):
     them back.
     """
 
+    auth_token: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    auth_token renews the authorization of the connection: a token of GetAuthorizationToken for the same account of the
+    application. It replaces the tokens of all connections with that account. Absent leaves them as they are.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "UpdateConnectionRequest", UpdateConnectionRequest)
 
@@ -6325,6 +6714,66 @@ class ValidateExpressionResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ValidateExpressionResponse", ValidateExpressionResponse)
+
+
+@dataclass(eq=False, repr=False)
+class WatchEventsRequest(betterproto2.Message):
+    """
+    WatchEventsRequest selects what to watch.
+    """
+
+    connection: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    connection is the id of a connection: of a source, whose events are wanted, or of a destination, for the events of
+    the sources that are linked with it at this moment, and for the outcomes of its deliveries. Absent means all of the
+    workspace.
+    """
+
+    filter: "Filter | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    filter decides which events are returned. Absent means all. It does not apply to the outcomes of deliveries.
+    """
+
+    deliveries: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    deliveries says whether the outcomes of deliveries are returned, too.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "WatchEventsRequest", WatchEventsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WatchEventsResponse(betterproto2.Message):
+    """
+    WatchEventsResponse holds what has happened since the response before. All fields are empty in a response that only
+    shows that the watch goes on.
+    """
+
+    events: "list[Event]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    events are events, in the order of their arrival. Repeats of an event are included, because they are recognised
+    later.
+    """
+
+    deliveries: "list[DeliveryOutcome]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    deliveries are the outcomes of deliveries.
+    """
+
+    omitted_events: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    omitted_events is how many events were left out before these, because the server or the caller was too slow. It
+    includes events that were not filtered.
+    """
+
+    omitted_deliveries: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    omitted_deliveries is how many outcomes of deliveries were left out before these, at least.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "WatchEventsResponse", WatchEventsResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -15,6 +15,8 @@ from headwater.warehouse import CountKey, EventOrder, EventQuery, Interval
 
 Request = pb.ListEventsRequest | pb.CountEventsRequest | rest_pb.ListEventsRequest | rest_pb.CountEventsRequest
 Count = pb.CountEventsRequest | rest_pb.CountEventsRequest
+Filtered = Request | pb.CreateEventListenerRequest | pb.WatchEventsRequest | rest_pb.WatchEventsRequest
+"""The requests with a filter."""
 
 _ORDERS: Final = get_args(EventOrder)
 _KEYS: Final = get_args(CountKey)
@@ -43,9 +45,23 @@ def event_query(request: Request, workspace: int) -> EventQuery:
         anonymous_id=_text(request, "anonymous_id", "anonymousId"),
         since=read_time(request, "since"),
         until=read_time(request, "until"),
-        filter=_filter(request),
+        filter=check_event_filter(request),
         order=cast(EventOrder, order),
     )
+
+
+def check_event_filter(request: Filtered) -> CheckedFilter | None:
+    """Return the filter of a request; None if it has none. Raises BadRequest."""
+    if not request.HasField("filter"):
+        return None
+    try:
+        filter_ = parse_json(request.filter) if isinstance(request.filter, str) else to_filter(request.filter)
+        if filter_ is None:
+            return None
+        # Under the rules of pipelines that collect events, as FilterService explains filters.
+        return check_filter(filter_, EVENT_SCHEMA, role="Source", target="Event")
+    except InvalidFilter as error:
+        raise BadRequest(error.message, field=f"filter.{error.field or ''}".rstrip(".")) from error
 
 
 def count_keys(request: Count) -> tuple[CountKey, ...]:
@@ -78,16 +94,3 @@ def _text(request: Request, field: str, member: str) -> str | None:
     if "\0" in text:
         raise BadRequest(f"{member} must not contain NUL", field=member)
     return text
-
-
-def _filter(request: Request) -> CheckedFilter | None:
-    if not request.HasField("filter"):
-        return None
-    try:
-        filter_ = parse_json(request.filter) if isinstance(request.filter, str) else to_filter(request.filter)
-        if filter_ is None:
-            return None
-        # Under the rules of pipelines that collect events, as FilterService explains filters.
-        return check_filter(filter_, EVENT_SCHEMA, role="Source", target="Event")
-    except InvalidFilter as error:
-        raise BadRequest(error.message, field=f"filter.{error.field or ''}".rstrip(".")) from error

@@ -15,6 +15,12 @@ from headwater.api.messages.pipelines import (
 )
 from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
 from headwater.api.request import Context, require_workspace
+from headwater.api.services.pipelinecounts import (
+    PipelineCountReader,
+    error_message,
+    metrics_message,
+    typed_metrics,
+)
 from headwater.api.services.trials import PipelineTrials, read_limit
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
@@ -50,6 +56,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         quotas: Quotas,
         environment: ConnectorEnvironment,
         trials: PipelineTrials,
+        counts: PipelineCountReader,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
@@ -60,6 +67,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self._quotas = quotas
         self._environment = environment
         self._trials = trials
+        self._counts = counts
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -137,6 +145,15 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
             if at is not None:
                 getattr(message, name).FromMicroseconds(at)
         return message
+
+    async def ListPipelineErrors(
+        self, request: pb.ListPipelineErrorsRequest, context: Context
+    ) -> pb.ListPipelineErrorsResponse:
+        errors = await self._counts.errors(request, context)
+        return pb.ListPipelineErrorsResponse(errors=map(error_message, errors))
+
+    async def GetPipelineMetrics(self, request: pb.GetPipelineMetricsRequest, context: Context) -> pb.PipelineMetrics:
+        return metrics_message(await self._counts.metrics(typed_metrics(request), context))
 
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
