@@ -205,7 +205,7 @@ async def test_a_rotation_includes_the_tokens_of_oauth_accounts(
 ) -> None:
     async with _catalog(folder, Keyring(OLD)) as catalog:
         workspace, tokens = catalog.workspaces()[0].id, OAuthTokens(access_token="access")
-        account = OAuthAccount(id=1, code="shop")
+        account = OAuthAccount(id=1, code="shop", authorized_at=NOW)
         sealed = seal_tokens(catalog.keyring, account.id, workspace, "app", tokens)
         async with catalog.change() as change:
             kept = SealedTokens(sealed=sealed, expires_at=None, authorized_at=NOW)
