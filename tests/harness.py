@@ -20,7 +20,9 @@ from headwater.processing.batch import Batch, read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore, open_state
+from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import LaneStore, open_lane_store
+from headwater.state.operations import OperationStore, open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import EventQuery, Warehouse, open_warehouse
@@ -57,6 +59,8 @@ class Harness:
     state: StateStore
     warehouse: Warehouse
     store: LaneStore
+    deliveries: DeliveryStore
+    operations: OperationStore
     intake: Intake
     functions: Runner
     workspace: int
@@ -64,12 +68,21 @@ class Harness:
     @property
     def consumer(self) -> Consumer[Batch]:
         return make_consumer(
-            self.log, self.catalog, self.state, self.warehouse, self.clock, keep=timedelta(hours=1), store=self.store
+            self.log,
+            self.catalog,
+            self.state,
+            self.warehouse,
+            self.clock,
+            keep=timedelta(hours=1),
+            store=self.store,
+            deliveries=self.deliveries,
         )
 
     @property
     def processor(self) -> BatchProcessor:
-        return BatchProcessor(CONSUMER, self.catalog, self.state, self.warehouse, self.clock)
+        return BatchProcessor(
+            CONSUMER, self.catalog, self.state, self.warehouse, self.clock, deliveries=self.deliveries
+        )
 
     @property
     def courier(self) -> Courier:
@@ -125,6 +138,10 @@ async def open_harness(
         open_state(database_url or migrated_url(folder / "state.db"), writes=True, clock=clock) as state,
         open_warehouse(database_url or sqlite_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
         open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
+        open_delivery_store(database_url or migrated_url(folder / "delivery.db")) as deliveries,
+        open_operations(
+            database_url or migrated_url(folder / "operations.db"), clock=clock, identifiers=identifiers
+        ) as operations,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
@@ -133,7 +150,19 @@ async def open_harness(
         try:
             intake = Intake(catalog, log, clock, identifiers)
             yield Harness(
-                folder, database_url, clock, catalog, log, state, warehouse, store, intake, functions, workspace.id
+                folder,
+                database_url,
+                clock,
+                catalog,
+                log,
+                state,
+                warehouse,
+                store,
+                deliveries,
+                operations,
+                intake,
+                functions,
+                workspace.id,
             )
         finally:
             await log.close()

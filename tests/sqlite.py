@@ -12,13 +12,15 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 
 
 def migrated_url(path: Path) -> str:
-    """Return the URL of `path`, a catalog.db, state.db or courier.db. Create the file with its tables if it is
-    missing."""
+    """Return the URL of `path`, a catalog.db, state.db, courier.db or delivery.db. Create the file with its
+    tables if it is missing."""
     if not path.exists():
         shutil.copyfile(_templates() / path.name, path)
     return sqlite_url(path)
@@ -35,6 +37,12 @@ def _templates() -> Path:
         async with open_state(sqlite_url(folder / "state.db"), writes=True, clock=SystemClock()):
             pass
         async with open_lane_store(sqlite_url(folder / "courier.db")):
+            pass
+        async with open_delivery_store(sqlite_url(folder / "delivery.db")):
+            pass
+        async with open_operations(
+            sqlite_url(folder / "operations.db"), clock=SystemClock(), identifiers=Identifiers()
+        ):
             pass
 
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop

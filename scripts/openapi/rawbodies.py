@@ -278,10 +278,15 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         for call, example in _EXAMPLES.items()
     }
     batch = {"batch": [{"type": call, **example} for call, example in _EXAMPLES.items()]}
+    batches: Schema = {
+        "anyOf": [
+            component("BatchCall"),
+            {"type": "array", "items": component("BatchEvent")},
+            component("BatchEvent"),
+        ]
+    }
     return bodies | {
-        "TrackService.Batch": RawBody(
-            component("BatchCall"), _NOTHING, answer=_DURABLE, examples={"one of each": batch}
-        ),
+        "TrackService.Batch": RawBody(batches, _NOTHING, answer=_DURABLE, examples={"one of each": batch}),
         "TrackService.GetProjectSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ClientService.Alias": RawBody(component("ClientAlias"), status=204, answer="The call is durable."),
         "ClientService.Identify": RawBody(component("ClientIdentify"), status=204, answer="The call is durable."),

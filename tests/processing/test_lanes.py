@@ -94,7 +94,8 @@ async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:
         f" WHERE pipeline = {pipeline} ORDER BY identity_id, is_anonymous"
     )
     async with harness.state.transaction() as transaction:
-        return [tuple(row) for row in await transaction._connection.exec_driver_sql(query)]
+        rows = await transaction.run(lambda connection: connection.exec_driver_sql(query).all())
+        return [tuple(row) for row in rows]
 
 
 async def steps(harness: Harness, source: Connection, message_id: str) -> list[Step]:

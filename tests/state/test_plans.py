@@ -136,17 +136,19 @@ async def read(state: StateStore) -> None:
 @asynccontextmanager
 async def noted(state: StateStore) -> AsyncIterator[list[Statement]]:
     statements: list[Statement] = []
-    engine = state._engine.sync_engine
+    engines = {state._engine.sync_engine, state._sessions.engine}
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         if re.match("SELECT|INSERT|UPDATE|DELETE|WITH", statement):
             statements.append((statement, parameters[0] if many else parameters))
 
-    event.listen(engine, "before_cursor_execute", note)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
 
 
 async def plan(connection: AsyncConnection, statement: Statement) -> list[str]:

@@ -864,6 +864,198 @@ class DeletePipelineResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class TryPipelineRequest(message.Message):
+    """TryPipelineRequest holds a pipeline that is not saved."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: builtins.int
+    PIPELINE_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    pipeline: builtins.int
+    """pipeline is the id of the saved pipeline that the draft would replace, whose connection, target and event type the
+    draft has. Absent for a new pipeline.
+    """
+    limit: builtins.int
+    """limit is the maximum number of events to try, from 1 to 1000. Absent means 100."""
+    @builtins.property
+    def draft(self) -> CreatePipelineRequest:
+        """draft is the pipeline as CreatePipeline takes it. Its name may be empty."""
+
+    def __init__(
+        self,
+        *,
+        draft: CreatePipelineRequest | None = ...,
+        pipeline: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_pipeline", b"_pipeline", "draft", b"draft", "limit", b"limit", "pipeline", b"pipeline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_pipeline", b"_pipeline", "draft", b"draft", "limit", b"limit", "pipeline", b"pipeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__pipeline: _TypeAlias = typing.Literal["pipeline"]  # noqa: Y015
+    _WhichOneofArgType__pipeline: _TypeAlias = typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
+
+@typing.final
+class TryPipelineResponse(message.Message):
+    """TryPipelineResponse tells what the pipeline would do."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    PASSED_FIELD_NUMBER: builtins.int
+    FILTERED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    DIFFERENT_FIELD_NUMBER: builtins.int
+    STOPPED_BY_FIELD_NUMBER: builtins.int
+    passed: builtins.int
+    """passed is the number of these events that passed."""
+    filtered: builtins.int
+    """filtered is the number of these events that were left out."""
+    failed: builtins.int
+    """failed is the number of these events that failed."""
+    different: builtins.int
+    """different is the number of these events with which the saved pipeline does something else. Always 0 for a new
+    pipeline.
+    """
+    stopped_by: builtins.str
+    """stopped_by is the limit that was reached before all events were tried: "Time" (20 seconds), or "Size" (8 MiB of
+    events, or of results). Absent when all were tried.
+    """
+    @builtins.property
+    def events(self) -> containers.RepeatedCompositeFieldContainer[TriedEvent]:
+        """events are the events that were tried, the last received first. Empty when the source has no stored events."""
+
+    def __init__(
+        self,
+        *,
+        events: abc.Iterable[TriedEvent] | None = ...,
+        passed: builtins.int = ...,
+        filtered: builtins.int = ...,
+        failed: builtins.int = ...,
+        different: builtins.int = ...,
+        stopped_by: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_stopped_by", b"_stopped_by", "stopped_by", b"stopped_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_stopped_by", b"_stopped_by", "different", b"different", "events", b"events", "failed", b"failed", "filtered", b"filtered", "passed", b"passed", "stopped_by", b"stopped_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stopped_by: _TypeAlias = typing.Literal["stopped_by"]  # noqa: Y015
+    _WhichOneofArgType__stopped_by: _TypeAlias = typing.Literal["_stopped_by", b"_stopped_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stopped_by) -> _WhichOneofReturnType__stopped_by | None: ...
+
+@typing.final
+class TriedEvent(message.Message):
+    """TriedEvent tells what a pipeline would do with one stored event."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    MESSAGE_ID_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    RECEIVED_AT_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    SAVED_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the source connection of the event."""
+    message_id: builtins.str
+    """message_id identifies the event within its source connection."""
+    type: builtins.str
+    """type is the kind of event, such as "track"."""
+    event: builtins.str
+    """event is the name of what happened. Absent unless type is "track"."""
+    @builtins.property
+    def received_at(self) -> timestamp_pb2.Timestamp:
+        """received_at is when the event was received."""
+
+    @builtins.property
+    def result(self) -> TrialResult:
+        """result is what the pipeline of the request does with the event."""
+
+    @builtins.property
+    def saved(self) -> TrialResult:
+        """saved is what the saved pipeline does with the event. Present only where it is not the same as result."""
+
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        message_id: builtins.str = ...,
+        type: builtins.str = ...,
+        event: builtins.str | None = ...,
+        received_at: timestamp_pb2.Timestamp | None = ...,
+        result: TrialResult | None = ...,
+        saved: TrialResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_event", b"_event", "event", b"event", "received_at", b"received_at", "result", b"result", "saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_event", b"_event", "connection", b"connection", "event", b"event", "message_id", b"message_id", "received_at", b"received_at", "result", b"result", "saved", b"saved", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
+
+@typing.final
+class TrialResult(message.Message):
+    """TrialResult tells what a pipeline does with one event."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    CONDITION_FIELD_NUMBER: builtins.int
+    OUTPUT_JSON_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
+    outcome: builtins.str
+    """outcome is how it ends."""
+    step: builtins.str
+    """step is the last step that the event reached."""
+    message: builtins.str
+    """message says why the event failed or was left out, for people. Empty otherwise."""
+    output_json: builtins.str
+    """output_json is what the pipeline gives: the attributes of the user, or the values of the event type. It is a JSON
+    object as text, in which every digit is kept. Present only when the event passed a pipeline with such output.
+    """
+    request: builtins.str
+    """request is the request that would be sent to the application if the event were alone in it, as PreviewSendEvent
+    shows it, without credentials. Present only when the event passed a pipeline that sends events.
+    """
+    @builtins.property
+    def condition(self) -> filters_pb2.FilterConditionExplanation:
+        """condition is the condition that decided. Present only when the filter of the pipeline left the event out."""
+
+    def __init__(
+        self,
+        *,
+        outcome: builtins.str = ...,
+        step: builtins.str = ...,
+        message: builtins.str = ...,
+        condition: filters_pb2.FilterConditionExplanation | None = ...,
+        output_json: builtins.str | None = ...,
+        request: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_output_json", b"_output_json", "_request", b"_request", "condition", b"condition", "output_json", b"output_json", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_output_json", b"_output_json", "_request", b"_request", "condition", b"condition", "message", b"message", "outcome", b"outcome", "output_json", b"output_json", "request", b"request", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__output_json: _TypeAlias = typing.Literal["output_json"]  # noqa: Y015
+    _WhichOneofArgType__output_json: _TypeAlias = typing.Literal["_output_json", b"_output_json"]  # noqa: Y015
+    _WhichOneofReturnType__request: _TypeAlias = typing.Literal["request"]  # noqa: Y015
+    _WhichOneofArgType__request: _TypeAlias = typing.Literal["_request", b"_request"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_json) -> _WhichOneofReturnType__output_json | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request) -> _WhichOneofReturnType__request | None: ...
+
+@typing.final
 class SetPipelineStatusRequest(message.Message):
     """SetPipelineStatusRequest says whether a pipeline is to work."""
 

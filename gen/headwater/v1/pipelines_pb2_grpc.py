@@ -56,6 +56,11 @@ class PipelineServiceStub:
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineResponse.FromString,
                 _registered_method=True)
+        self.TryPipeline = channel.unary_unary(
+                '/headwater.v1.PipelineService/TryPipeline',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineResponse.FromString,
+                _registered_method=True)
         self.SetPipelineStatus = channel.unary_unary(
                 '/headwater.v1.PipelineService/SetPipelineStatus',
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.SetPipelineStatusRequest.SerializeToString,
@@ -137,6 +142,18 @@ class PipelineServiceServicer:
 
     def DeletePipeline(self, request, context):
         """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TryPipeline(self, request, context):
+        """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+        one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+        of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+        fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+        TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+        workspace wait already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,6 +250,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.DeletePipeline,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineResponse.SerializeToString,
+            ),
+            'TryPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.TryPipeline,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineResponse.SerializeToString,
             ),
             'SetPipelineStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPipelineStatus,
@@ -385,6 +407,33 @@ class PipelineService:
             '/headwater.v1.PipelineService/DeletePipeline',
             headwater_dot_v1_dot_pipelines__pb2.DeletePipelineRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.DeletePipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TryPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/TryPipeline',
+            headwater_dot_v1_dot_pipelines__pb2.TryPipelineRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.TryPipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,14 @@ class PipelineServiceStub:
     """
     DeletePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
+    TryPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.TryPipelineRequest, pipelines_pb2.TryPipelineResponse]
+    """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+    one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+    of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+    fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+    TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+    workspace wait already.
+    """
     SetPipelineStatus: grpc.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineStatusRequest, pipelines_pb2.SetPipelineStatusResponse]
     """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
     fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
@@ -121,6 +129,14 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
     DeletePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
+    TryPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.TryPipelineRequest, pipelines_pb2.TryPipelineResponse]  # type: ignore[assignment]
+    """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+    one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+    of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+    fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+    TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+    workspace wait already.
+    """
     SetPipelineStatus: aio.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineStatusRequest, pipelines_pb2.SetPipelineStatusResponse]  # type: ignore[assignment]
     """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
     fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
@@ -203,6 +219,19 @@ class PipelineServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.DeletePipelineResponse, abc.Awaitable[pipelines_pb2.DeletePipelineResponse]]:
         """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
+
+    def TryPipeline(
+        self,
+        request: pipelines_pb2.TryPipelineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.TryPipelineResponse, abc.Awaitable[pipelines_pb2.TryPipelineResponse]]:
+        """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+        one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+        of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+        fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+        TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+        workspace wait already.
+        """
 
     def SetPipelineStatus(
         self,

@@ -11,7 +11,8 @@ ProcessingStep = Literal["Receive", "InputValidation", "Filter", "Transformation
 a destination."""
 
 StepOutcome = Literal["Passed", "Filtered", "Failed", "Pending"]
-"""The outcome of the last step of a record. Pending: the record waits in the lane of its pipeline."""
+"""The outcome of the last step of a record. Pending: the record waits in the lane of its pipeline, or in the queue of
+its destination."""
 
 StepCounts: TypeAlias = Mapping[tuple[ProcessingStep, StepOutcome], int]
 """Number of records by last step and its outcome."""

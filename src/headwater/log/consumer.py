@@ -98,6 +98,8 @@ class Limits(Struct, frozen=True):
     gather_seconds: float = 0.1
     """Delay after a batch that contained all entries, in which others gather: even a small transaction takes
     milliseconds."""
+    urgent_gather_seconds: float = 0.025
+    """The same delay while the results are waited for."""
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -118,12 +120,14 @@ class Consumer(Generic[Batch]):
         on_missed: Callable[[int], None] | None = None,
         companions: Sequence[Companion] = (),
         limits: Limits = DEFAULT_LIMITS,
+        is_urgent: Callable[[], bool] = bool,
         metrics: Metrics = NO_METRICS,
     ) -> None:
         """`decode` returns an empty decoder for each batch. `EventLog.lease` explains `may_lag`.
 
         `on_missed` is called with the approximate bytes of entries that were removed before a lagging consumer read
-        them. `companions` run while this process holds the lease.
+        them. `companions` run while this process holds the lease. `is_urgent` returns whether entries gather for the
+        shorter time of the limits.
         """
         self._log = log
         self._name = name
@@ -133,6 +137,7 @@ class Consumer(Generic[Batch]):
         self._on_missed = on_missed
         self._companions = companions
         self._limits = limits
+        self._is_urgent = is_urgent
         self._metrics = metrics
         self._back_off_seconds = INITIAL_BACK_OFF_SECONDS
         self._reached = 0
@@ -212,7 +217,8 @@ class Consumer(Generic[Batch]):
                     await lease.advance(position)
                     next_advance = time.monotonic() + ADVANCE_SECONDS
                 if not has_more:
-                    await wait(stop, self._limits.gather_seconds)
+                    limits = self._limits
+                    await wait(stop, limits.urgent_gather_seconds if self._is_urgent() else limits.gather_seconds)
                     prefetch = self._prefetch(position, READ_WAIT)
         finally:
             await prefetch.close()

@@ -1,5 +1,5 @@
-"""Runs new messages through their source's pipelines; collects events to store, identities, lane entries and trace
-steps.
+"""Runs new messages through their source's pipelines; collects events to store, identities, lane entries, deliveries
+and trace steps.
 
 Errors are contained: an error of a filter or a mapping affects one record in one pipeline, and an event is stored by
 its Event pipeline whatever the other pipelines do with it. Functions do not run here. Their records go to the lanes of
@@ -19,6 +19,7 @@ from headwater.events.devices import DEVICE_EVENTS
 from headwater.events.raw import join, members
 from headwater.events.record import event_record
 from headwater.processing.batch import AcceptedEvent
+from headwater.processing.deliveries import BatchDeliveries
 from headwater.processing.plans import CompiledPipeline, PlanCache, SourcePlan
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Json, Record
@@ -32,6 +33,7 @@ from headwater.state import (
     PipelineCounts,
     Step,
 )
+from headwater.state.deliveries import NewDeliveries
 from headwater.warehouse import StoredEvent
 
 MAX_MAPPING_SECONDS: Final = 1.0
@@ -111,6 +113,9 @@ class BatchEvaluation:
         self.lane_documents: dict[int, list[bytes]] = {}
         """The documents that lane entries refer to, by source connection."""
         self._lane_entries: dict[int, tuple[_Person, list[LaneEntry]]] = {}
+        self._deliveries = BatchDeliveries()
+        self._record: Record | None = None
+        """The record of the latest event, if it was needed."""
         self._storing: set[int] = set()
         """The pipelines that store events."""
         self._counts: list[tuple[Step, int]] | None = None
@@ -136,16 +141,21 @@ class BatchEvaluation:
                 continue
             if event.event in DEVICE_EVENTS and (device := accepted.device_event()) is not None:
                 self.devices.append(device)
+            self._record = None
             if is_plain and not accepted.claims_once:
                 self._accept_all(accepted, plan)
             else:
                 self._evaluate(accepted, plan)
+            if plan.destinations:
+                steps = self.steps[accepted.position]
+                self.steps[accepted.position] = self._deliveries.add(accepted, plan.destinations, steps, self._record)
 
     def _store_unconditionally(self, accepted: AcceptedEvent, plan: SourcePlan) -> None:
         if plan.event_pipeline is not None:
             self.events.append(accepted.stored_by(plan.event_pipeline.pipeline))
-        reason = "internal error: the event was stored without its effects on people"
-        self.steps[accepted.position] = (*plan.event_steps, *(each.failed(reason) for each in plan.user_pipelines))
+        reason = "internal error: the event was stored without its other effects"
+        others = (*plan.user_pipelines, *(each for linked in plan.destinations for each in linked.pipelines))
+        self.steps[accepted.position] = (*plan.event_steps, *(each.failed(reason) for each in others))
 
     def _accept_all(self, accepted: AcceptedEvent, plan: SourcePlan) -> None:
         """Fast path of sources whose pipelines have no filter and no transformation, which are most."""
@@ -164,7 +174,7 @@ class BatchEvaluation:
         record, error = None, ""
         if not plan.is_plain:
             try:
-                record = event_record(accepted.event)
+                record = self._record = event_record(accepted.event)
             except Exception as cause:
                 error = _internal_error(cause, accepted)
         storing = plan.event_pipeline
@@ -329,6 +339,10 @@ class BatchEvaluation:
             NewChunk(pipeline, person.accepted.workspace, person.accepted.event.connection_id, entries)
             for pipeline, (person, entries) in self._lane_entries.items()
         ]
+
+    def deliveries(self) -> list[NewDeliveries]:
+        """Return the deliveries of the batch."""
+        return self._deliveries.deliveries()
 
     def observations(self) -> list[IdentityObservation]:
         """Return the observations of the pipelines that the worker runs, and the changes of ids, in order."""

@@ -16,6 +16,7 @@ from headwater.processing.janitor import Janitor
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore
+from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
 from headwater.warehouse import Warehouse
 
@@ -39,17 +40,22 @@ def make_consumer(
     locate: Locate | None = None,
     lane_bytes: int = DEFAULT_LANE_BYTES,
     store: LaneStore | None = None,
+    deliveries: DeliveryStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Consumer[Batch]:
     """Return the consumer that stores events, applies the results of lanes in `store`, and deletes outdated data.
 
     `keep` is the time that entries stay in the log after every consumer has processed them. `locate` looks up the
     location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
-    workspace.
+    workspace. Events for destinations are appended to `deliveries`; without it none is sent. While there are some, less
+    time passes between batches.
     """
-    processor = BatchProcessor(CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes)
+    processor = BatchProcessor(
+        CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes, deliveries=deliveries
+    )
     # Both write what batches write, so only the holder of the lease runs them.
-    companions: list[Companion] = [Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics).run]
+    janitor = Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics, deliveries=deliveries)
+    companions: list[Companion] = [janitor.run]
     if store is not None:
         companions.append(ResultApplier(catalog, state, store, clock, metrics).run)
     return Consumer(
@@ -59,5 +65,6 @@ def make_consumer(
         decode=partial(BatchReader, locate),
         companions=companions,
         limits=limits,
+        is_urgent=processor.is_urgent,
         metrics=metrics,
     )

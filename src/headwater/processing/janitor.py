@@ -1,6 +1,7 @@
 """Deletes outdated data, and data of connections, pipelines and workspaces that were deleted."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
@@ -13,10 +14,15 @@ from headwater.base.waiting import wait
 from headwater.catalog import Catalog
 from headwater.log import EventLog
 from headwater.state import StateStore
+from headwater.state.deliveries import DeliveryStore
 from headwater.warehouse import Warehouse
 
 CLEAN_SECONDS: Final = 5.0
 """Pause after each round."""
+DEAD_LETTER_AGE: Final = timedelta(days=30)
+"""Age at which a dead letter is deleted."""
+ATTEMPT_AGE: Final = timedelta(days=7)
+"""Age at which the attempts of a delivery are deleted."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,8 +40,10 @@ class Janitor:
         *,
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
+        deliveries: DeliveryStore | None = None,
     ) -> None:
-        """`keep` is how long entries stay in the log after every consumer has finished them."""
+        """`keep` is how long entries stay in the log after every consumer has finished them. The age of dead letters in
+        `deliveries` is judged by `clock`."""
         self._event_log = log
         self._catalog = catalog
         self._state = state
@@ -43,6 +51,7 @@ class Janitor:
         self._clock = clock
         self._keep = keep
         self._metrics = metrics
+        self._deliveries = deliveries
         self._swept: tuple[frozenset[int], ...] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,6 +83,8 @@ class Janitor:
         connections = [connection for workspace in workspaces for connection in self._catalog.connections(workspace)]
         sources = frozenset(connection.id for connection in connections)
         pipelines = frozenset(pipeline.id for connection in connections for pipeline in connection.pipelines)
+        if self._deliveries is not None:
+            await self._clean_deliveries(self._deliveries, sources, pipelines)
         async with self._state.transaction() as transaction:
             await transaction.trim_messages()
         async with self._state.transaction() as transaction:
@@ -94,3 +105,12 @@ class Janitor:
             removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
         if not removed:  # each call removes a limited number
             self._swept = present
+
+    async def _clean_deliveries(
+        self, deliveries: DeliveryStore, connections: Collection[int], pipelines: Collection[int]
+    ) -> None:
+        now = self._clock.now()
+        await deliveries.remove_except(connections, pipelines)
+        await deliveries.trim(
+            dead_before=microseconds(now - DEAD_LETTER_AGE), attempts_before=microseconds(now - ATTEMPT_AGE)
+        )

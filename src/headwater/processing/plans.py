@@ -1,4 +1,4 @@
-"""The compiled pipelines of each source."""
+"""The compiled pipelines of each source, and of the destinations that are linked with it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -9,7 +9,9 @@ from msgspec import Struct
 from headwater.base.errors import HeadwaterError
 from headwater.base.steps import ProcessingStep
 from headwater.base.throttle import Throttle
-from headwater.catalog import Catalog, Definition, Pipeline
+from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.connectors.connector import Role
+from headwater.connectors.registry import CONNECTORS
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
 from headwater.processing.transformer import MappingTransformer, compile_mapping, has_function
 from headwater.schemas import EVENT_SCHEMA
@@ -43,7 +45,7 @@ class CompiledPipeline(Struct, frozen=True):
     filtered: Step
     """The trace step of an event that the filter rejected."""
     pending: Step
-    """The trace step of an event that waits in its lane."""
+    """The trace step of an event that waits: in the lane of the pipeline, or for its destination."""
 
     def failed(self, message: str, step: ProcessingStep = "Transformation") -> Step:
         """Return the trace step of an event that failed, and log it."""
@@ -59,6 +61,15 @@ class CompiledPipeline(Struct, frozen=True):
     def transforms(self) -> bool:
         """True if it has a transformation."""
         return self.mapping is not None or self.is_function
+
+
+class LinkedDestination(Struct, frozen=True):
+    """A destination to which a source forwards events, with its enabled Event pipelines."""
+
+    connection: int
+    names: frozenset[str]
+    """The names by which the `integrations` of an event refer to it, in lower case."""
+    pipelines: tuple[CompiledPipeline, ...]
 
 
 class SourcePlan(Struct, frozen=True):
@@ -78,13 +89,17 @@ class SourcePlan(Struct, frozen=True):
     """The trace steps of an event that every pipeline accepted."""
     enabled_ids: tuple[int, ...] = ()
     """The ids of `user_pipelines`."""
+    destinations: tuple[LinkedDestination, ...] = ()
+    """The linked destinations that have an enabled Event pipeline, by id."""
 
 
 class PlanCache:
     """The plans of all sources. A compiled pipeline is kept until its definition changes."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, delivers: bool = False) -> None:
+        """If `delivers` is false, the plans have no destinations."""
         self._catalog = catalog
+        self._delivers = delivers
         self._plans: dict[tuple[int, int], SourcePlan] = {}
         self._compiled: dict[int, tuple[Definition, CompiledPipeline | None]] = {}
 
@@ -118,7 +133,19 @@ class PlanCache:
             event_steps=event_steps,
             all_steps=(*event_steps, *(each.passed for each in seeing)),
             enabled_ids=tuple(each.pipeline for each in seeing),
+            destinations=self._destinations(connection),
         )
+
+    def _destinations(self, source: Connection) -> tuple[LinkedDestination, ...]:
+        """Return the destinations of a source. A destination whose events are sent by the client gets none."""
+        found = []
+        for id_ in source.linked_connections if self._delivers else ():
+            linked = self._catalog.connection(source.workspace, id_)
+            if linked is None or linked.role != "Destination" or linked.sending_mode == "Client":
+                continue
+            if pipelines := self._ready(pipeline for pipeline in linked.pipelines if pipeline.target == "Event"):
+                found.append(LinkedDestination(id_, integration_names(linked.connector), pipelines))
+        return tuple(found)
 
     def _ready(self, pipelines: Iterable[Pipeline]) -> tuple[CompiledPipeline, ...]:
         enabled = (pipeline for pipeline in pipelines if pipeline.enabled)
@@ -132,7 +159,7 @@ class PlanCache:
         known = self._compiled.get(pipeline.id)
         if known is None or known[0] != pipeline.definition:
             try:
-                compiled = _compile(pipeline)
+                compiled = _compile(pipeline, self._role(pipeline))
             except HeadwaterError as error:
                 _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
                 compiled = None
@@ -141,6 +168,16 @@ class PlanCache:
                 compiled = _failing(pipeline, type(error).__name__)
             known = self._compiled[pipeline.id] = (pipeline.definition, compiled)
         return known[1]
+
+    def _role(self, pipeline: Pipeline) -> Role:
+        connection = self._catalog.connection(pipeline.workspace, pipeline.connection)
+        return "Source" if connection is None else connection.role
+
+
+def integration_names(connector: str) -> frozenset[str]:
+    """Return the names by which the `integrations` of an event refer to a connector, in lower case."""
+    known = CONNECTORS.get(connector)
+    return frozenset({connector.lower()} if known is None else {connector.lower(), known.label.lower()})
 
 
 def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
@@ -152,16 +189,24 @@ def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
     return _compiled(pipeline, fail, None, is_function=False)
 
 
-def _compile(pipeline: Pipeline) -> CompiledPipeline:
+def _compile(pipeline: Pipeline, role: Role) -> CompiledPipeline:
+    """Compile the filter, and for a source the transformation: the courier transforms what a destination gets."""
     filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
     passes = None
     if filter_ is not None:
-        passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Source", target=pipeline.target))
+        passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role=role, target=pipeline.target))
+    if role == "Destination":
+        return _compiled(pipeline, passes, None, is_function=False, waits_at="Finalize")
     return _compiled(pipeline, passes, compile_mapping(pipeline), is_function=has_function(pipeline))
 
 
 def _compiled(
-    pipeline: Pipeline, passes: Predicate | None, mapping: MappingTransformer | None, *, is_function: bool
+    pipeline: Pipeline,
+    passes: Predicate | None,
+    mapping: MappingTransformer | None,
+    *,
+    is_function: bool,
+    waits_at: ProcessingStep = "Transformation",
 ) -> CompiledPipeline:
     return CompiledPipeline(
         pipeline=pipeline.id,
@@ -171,5 +216,5 @@ def _compiled(
         is_function=is_function,
         passed=Step(pipeline.id, pipeline.connection, "Finalize", "Passed"),
         filtered=Step(pipeline.id, pipeline.connection, "Filter", "Filtered"),
-        pending=Step(pipeline.id, pipeline.connection, "Transformation", "Pending"),
+        pending=Step(pipeline.id, pipeline.connection, waits_at, "Pending"),
     )

@@ -27,6 +27,7 @@ from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
 from headwater.state import IdentityChanges, MessageStates, NewChunk, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
+from headwater.state.deliveries import DeliveryStore, NewDeliveries, pack
 from headwater.warehouse import Warehouse
 
 MAX_ISOLATED: Final = 8
@@ -34,6 +35,8 @@ MAX_ISOLATED: Final = 8
 
 The workspace's other events in the batch are then stored without their effects, to bound the time.
 """
+URGENT_SECONDS: Final = 60.0
+"""Time after a batch with events for destinations in which less time passes between batches."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,8 +54,12 @@ class BatchProcessor:
         metrics: Metrics = NO_METRICS,
         *,
         lane_bytes: int = DEFAULT_LANE_BYTES,
+        deliveries: DeliveryStore | None = None,
     ) -> None:
-        """`lane_bytes` is the maximum compressed size of the lanes of one workspace."""
+        """`lane_bytes` is the maximum compressed size of the lanes of one workspace.
+
+        Without `deliveries` no event is sent to a destination.
+        """
         self._consumer = consumer
         self._catalog = catalog
         self._state = state
@@ -60,9 +67,15 @@ class BatchProcessor:
         self._clock = clock
         self._metrics = metrics
         self._lane_bytes = lane_bytes
-        self._plans = PlanCache(catalog)
+        self._deliveries = deliveries
+        self._plans = PlanCache(catalog, delivers=deliveries is not None)
+        self._urgent_until = 0.0
         self.io_bound = asyncio.Event()
         """Set while the large writes of a batch wait for the database, so that this process has time for other work."""
+
+    def is_urgent(self) -> bool:
+        """Return whether destinations wait for events: a batch of the last `URGENT_SECONDS` had some for them."""
+        return time.monotonic() < self._urgent_until
 
     async def position(self) -> int:
         """Return the position up to which the log is processed. It is stored in the transaction of each batch."""
@@ -113,9 +126,20 @@ class BatchProcessor:
                 await transaction.save(plan.entries)
                 # Before the commit: after a crash between the two the batch comes again, and is not loaded twice.
                 await self._warehouse.load(plan.evaluation.events, through=batch.last)
+                await self._append_deliveries(plan.deliveries, batch.last)
         finally:
             self.io_bound.clear()
         return plan
+
+    async def _append_deliveries(self, deliveries: Sequence[NewDeliveries], last: int) -> None:
+        """Append to the delivery queue, which has its own transactions.
+
+        It is the last action before the commit. After a crash between the two the batch comes again, and its events are
+        not appended twice. An event may therefore be delivered before it can be queried.
+        """
+        if self._deliveries is not None and deliveries:
+            self._urgent_until = time.monotonic() + URGENT_SECONDS
+            await self._deliveries.append(deliveries, through=last, now=microseconds(self._clock.now()))
 
     async def _plan(
         self, accepted: Sequence[AcceptedEvent], transaction: Transaction, store_only: Collection[int]
@@ -142,7 +166,8 @@ class BatchProcessor:
             entries[each.message.key].steps = tuple(steps)
         observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
         identities = await transaction.merge_identities(observations)
-        return _BatchPlan(evaluation, lane_chunks, identities, entries, len(accepted) - len(fresh))
+        deliveries = evaluation.deliveries()
+        return _BatchPlan(evaluation, lane_chunks, deliveries, identities, entries, len(accepted) - len(fresh))
 
     async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
         evaluation = plan.evaluation
@@ -240,6 +265,7 @@ class BatchProcessor:
                 plan = await self._plan(batch.accepted, transaction, store_only)
                 await self._write_small(batch, plan, transaction)
                 await self._warehouse.check(plan.evaluation.events)
+                pack(plan.deliveries)  # as appending them would
                 for (_, message_id), entry in plan.entries.items():  # as storing the entries would
                     message_id.encode()
                     encode_message(entry)
@@ -255,6 +281,7 @@ class _BatchPlan(Struct):
 
     evaluation: BatchEvaluation
     lane_chunks: list[NewChunk]
+    deliveries: list[NewDeliveries]
     identities: IdentityChanges
     entries: MessageStates
     """The changed states of the deduplication."""

@@ -24,8 +24,6 @@ from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
-from headwater.connectors.addresses import AddressPolicy
-from headwater.connectors.environment import ConnectorEnvironment
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.log import BackPressure
@@ -35,6 +33,7 @@ from headwater.management.secrets import unreadable
 from headwater.observe.outcomes import open_outcome_feed
 from headwater.observe.watching import make_observers
 from headwater.server import child, gateway
+from headwater.server.connectors import connector_environment
 from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.logging import logger
@@ -43,7 +42,9 @@ from headwater.server.settings import Settings
 from headwater.server.tracing import traced
 from headwater.server.units import Rate
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
@@ -63,6 +64,8 @@ MAX_WAITING_TRIALS = 4
 
 COMPUTING_MODULES = ("headwater.api.register",)
 """Modules that computing processes import before their first computation."""
+
+_KEY_VARIABLES = "HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS"
 
 MAX_METADATA_BYTES = 64 << 10
 """Maximum size of the metadata of a call."""
@@ -148,6 +151,12 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
         ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
+        open_delivery_store(
+            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+        ) as deliveries,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
         Runner(
             javascript=2,
             python=4,
@@ -158,7 +167,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         open_computing(modules=COMPUTING_MODULES) as computing,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
-        _warn_of_locked_settings(catalog)
+        await _warn_of_locked_settings(catalog)
         pressure = BackPressure(settings.log_max_lag_bytes)
         async with (
             open_event_log(settings, state, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
@@ -194,11 +203,12 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 log,
                 lanes,
                 clock,
+                deliveries,
+                operations,
                 computing,
                 quotas=_quotas(settings),
-                environment=ConnectorEnvironment(
-                    addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock
-                ),
+                environment=connector_environment(settings, clock),
+                allowed_redirect_uris=settings.oauth_redirect_uris,
                 observers=observers,
                 peers=peers,
             )
@@ -230,13 +240,22 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
     return settings.api_key_path.read_text().strip()
 
 
-def _warn_of_locked_settings(catalog: Catalog) -> None:
-    """Log the connections whose settings cannot be decrypted. The server starts anyway, because all else works."""
+async def _warn_of_locked_settings(catalog: Catalog) -> None:
+    """Log the connections whose settings, and the OAuth accounts whose tokens, cannot be decrypted.
+
+    The server starts anyway, because all else works.
+    """
     if locked := unreadable(catalog):
         logger().error(
             "the settings of some connections cannot be decrypted: their key is missing",
             connections=[connection.id for connection in locked],
-            variables="HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS",
+            variables=_KEY_VARIABLES,
+        )
+    if accounts := await catalog.oauth_accounts.unreadable():
+        logger().error(
+            "the tokens of some OAuth accounts cannot be decrypted: their key is missing",
+            accounts=accounts,
+            variables=_KEY_VARIABLES,
         )
 
 

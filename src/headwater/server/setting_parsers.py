@@ -256,6 +256,36 @@ def parse_old_secret_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def parse_redirect_uris(text: str) -> tuple[str, ...]:
+    """Parse the allowed redirect URIs of authorizations, separated by commas."""
+    uris = tuple(uri.strip() for uri in text.split(",") if uri.strip())
+    if not all(_is_http_url(uri) for uri in uris):
+        raise ValueError("must be absolute URLs with https, or with http on this machine, separated by commas")
+    return uris
+
+
+def parse_base_url(text: str) -> str:
+    """Parse the base URL of a service, and remove final slashes."""
+    if not _is_http_url(text) or "?" in text or "#" in text or "@" in text:
+        raise ValueError("must be https://host or http://host, without a query, a fragment, a user and a password")
+    return text.rstrip("/")
+
+
+def parse_visible(text: str) -> str:
+    """Check that a text consists of printable ASCII characters without spaces."""
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("must consist of printable ASCII characters without spaces")
+    return text
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in text
+    except ValueError:
+        return False
+
+
 def _parse_networks(text: str) -> tuple[str, ...]:
     return tuple(str(ipaddress.ip_network(network.strip())) for network in text.split(","))
 

@@ -25,14 +25,18 @@ DEFAULT_CALL_RATE: Final = Rate(100, 1_000)
 DEFAULT_OTLP_SHARE: Final = 0.1
 
 MAX_BACKENDS: Final = 64
+MAX_DELIVERY_HOURS: Final = 720
+"""Dead letters are kept as long as this."""
 MAX_NATS_REPLICAS: Final = 5
 MIN_CLIENT_CONNECTIONS: Final = 10
 MAX_CLIENT_CONNECTIONS: Final = 30_000
 """A client connection may need two open files, and a process has 65,536."""
 MAX_ACCESS_LOG_SAMPLE: Final = 1_000_000
 
-SECRETS: Final = ("api_key", "secret_key", "old_secret_keys")
+API_SECRETS: Final = ("api_key",)
 """Settings that only backends receive. See `headwater.server.environment`."""
+SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", "oauth_sample_oauth_app_client_secret")
+"""Settings that the worker does not receive."""
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
 """Earlier names of variables. They are read if the present name is unset."""
@@ -73,6 +77,13 @@ class Settings:
 
     lane_max_bytes: int = 256 << 20
     """Maximum compressed size of the lanes of one workspace. Above it, further records fail in their pipelines."""
+
+    delivery_max_bytes: int = 20 << 30
+    """Maximum size of all deliveries, dead letters and attempts. Above it, the oldest ones of the largest destinations
+    are deleted."""
+
+    delivery_hours: int = 24
+    """Hours in which an event is sent to a destination again and again, 1 to 720. Then it becomes a dead letter."""
 
     backends: int = 1
     """Number of backend processes, 1 to 64. Envoy distributes the calls among them."""
@@ -137,6 +148,18 @@ class Settings:
     allow_private_destinations: str = "0"
     """The private addresses that connectors may connect to: "0" none, "1" all, or networks separated by commas."""
 
+    oauth_redirect_uris: tuple[str, ...] = ()
+    """The redirect URIs that authorizations may use; empty: any that is valid."""
+
+    oauth_sample_oauth_app_client_id: str | None = None
+    """The client id of this installation at the provider of the sample OAuth app; None: the app is not offered."""
+
+    oauth_sample_oauth_app_client_secret: str | None = field(default=None, repr=False)
+    """The client secret that belongs to the client id."""
+
+    oauth_sample_oauth_app_url: str | None = None
+    """The base URL of the provider of the sample OAuth app."""
+
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: no metrics."""
 
@@ -197,6 +220,14 @@ class Settings:
     @property
     def courier_path(self) -> Path:
         return self.data_dir / "courier.db"
+
+    @property
+    def delivery_path(self) -> Path:
+        return self.data_dir / "delivery.db"
+
+    @property
+    def operations_path(self) -> Path:
+        return self.data_dir / "operations.db"
 
     @property
     def api_key_path(self) -> Path:
@@ -266,6 +297,7 @@ class Settings:
         values["database_url"] = self.database_url or SQLITE  # unset, DATABASE_URL would be used
         if "old_secret_keys" in values:
             values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
+        values["oauth_redirect_uris"] = ",".join(self.oauth_redirect_uris) or None
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -316,12 +348,23 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     assert isinstance(data_dir, Path)
     values.setdefault("run_dir", data_dir / "run")
     settings = Settings(**values)  # type: ignore[arg-type]  # each parser returns the type of its field
+    _check_oauth_client(settings)
     if settings.max_event_bytes > settings.max_batch_bytes:
         raise StartupError(
             f"{variable('max_event_bytes')} must not be larger than {variable('max_batch_bytes')}: "
             f"{settings.max_event_bytes} is more than {settings.max_batch_bytes}"
         )
     return settings
+
+
+def _check_oauth_client(settings: Settings) -> None:
+    """Raise StartupError if only some of the settings of an OAuth client are given. A process may lack the secret."""
+    names = ("oauth_sample_oauth_app_client_id", "oauth_sample_oauth_app_url")
+    given = [name for name in names if getattr(settings, name) is not None]
+    if settings.oauth_sample_oauth_app_client_secret is not None or given:
+        for name in names:
+            if name not in given:
+                raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
 
 
 _FLAGS_WITHOUT_PASSWORD: Final = ("database_url", "nats_url")
@@ -337,6 +380,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "log_max_bytes": parsers.parse_log_bytes,
     "log_max_lag_bytes": units.parse_size,
     "lane_max_bytes": units.parse_size,
+    "delivery_max_bytes": units.parse_size,
+    "delivery_hours": parsers.number(1, MAX_DELIVERY_HOURS),
     "backends": parsers.number(1, MAX_BACKENDS),
     "otlp_endpoint": parsers.parse_collector,
     "otlp_share": parsers.parse_share,
@@ -360,6 +405,10 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "max_definition_bytes": parsers.parse_definition_bytes,
     "max_connection_definition_bytes": parsers.parse_definition_bytes,
     "allow_private_destinations": parsers.parse_destinations,
+    "oauth_redirect_uris": parsers.parse_redirect_uris,
+    "oauth_sample_oauth_app_client_id": parsers.parse_visible,
+    "oauth_sample_oauth_app_client_secret": parsers.parse_visible,
+    "oauth_sample_oauth_app_url": parsers.parse_base_url,
     "metrics_port": parsers.parse_port,
     "metrics_host": parsers.parse_address,
     "maxmind_db": parsers.parse_file,

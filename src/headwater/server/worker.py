@@ -21,6 +21,7 @@ from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.settings import Settings
 from headwater.server.tracing import traced
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
@@ -44,6 +45,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock
         ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
+        open_delivery_store(
+            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+        ) as deliveries,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
         AsyncExitStack() as stack,
@@ -70,6 +74,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             locate=open_configured_locator(settings),
             lane_bytes=settings.lane_max_bytes,
             store=store,
+            deliveries=deliveries,
         )
         await consumer.run(stop)
 

@@ -11,7 +11,20 @@ from hashlib import blake2b
 from typing import Any, Final, get_args
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, Text, delete, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -132,10 +145,10 @@ class CountTables:
         )
         """Failures of a pipeline in the hour that begins at `start`. The digest of `OTHER_ERRORS` is 0."""
 
-    async def record(self, connection: AsyncConnection, counts: PipelineCounts, *, now: int) -> None:
+    def record(self, connection: Connection, counts: PipelineCounts, *, now: int) -> None:
         """Add counts at the time `now`, in microseconds since the epoch."""
         minute = _floor(now, MINUTE_SECONDS)
-        await bulk.upsert(
+        bulk.upsert(
             connection,
             list(self.counts.c),
             [(pipeline, MINUTE_SECONDS, minute, *values) for pipeline, values in counts.steps.items()],
@@ -143,33 +156,33 @@ class CountTables:
             adding=COUNT_COLUMNS,
         )
         if counts.errors:
-            await self._record_errors(connection, counts.errors, now)
+            self._record_errors(connection, counts.errors, now)
 
-    async def compact(self, connection: AsyncConnection, *, now: int) -> None:
+    def compact(self, connection: Connection, *, now: int) -> None:
         """Move some old counts into larger periods, and delete some that are too old. Call it every few seconds."""
         for seconds, kept in _KEPT_SECONDS.items():
             limit = now - kept * _MICROSECONDS
             table = self.counts.c
             for _ in range(_MAX_MOVED_STARTS):
                 oldest = select(func.min(table.start)).where(table.seconds == seconds)
-                start = (await connection.execute(oldest)).scalar_one()
+                start = connection.execute(oldest).scalar_one()
                 if start is None or start >= limit:
                     break
                 if seconds in _LARGER:
-                    await self._add_to_larger(connection, seconds, start)
+                    self._add_to_larger(connection, seconds, start)
                 rows = table.seconds == seconds, table.start == start
-                await connection.execute(delete(self.counts).where(*rows))
+                connection.execute(delete(self.counts).where(*rows))
         oldest = select(func.min(self.errors.c.start))
-        start = (await connection.execute(oldest)).scalar_one()
+        start = connection.execute(oldest).scalar_one()
         if start is not None and start < now - ERROR_SECONDS * _MICROSECONDS:
-            await bulk.remove_some(connection, self.errors.c.start, [start], limit=_MAX_REMOVED_ROWS)
+            bulk.remove_some(connection, self.errors.c.start, [start], limit=_MAX_REMOVED_ROWS)
 
-    async def remove_except(self, connection: AsyncConnection, pipelines: Collection[int]) -> int:
+    def remove_except(self, connection: Connection, pipelines: Collection[int]) -> int:
         """Delete some rows of pipelines that are not in `pipelines`; return their number. Call it until that is 0."""
         removed = 0
         for column in (self.counts.c.pipeline, self.errors.c.pipeline):
-            absent = sorted(await bulk.distinct(connection, column) - set(pipelines))
-            removed += await bulk.remove_some(connection, column, absent, limit=_MAX_REMOVED_ROWS)
+            absent = sorted(bulk.distinct(connection, column) - set(pipelines))
+            removed += bulk.remove_some(connection, column, absent, limit=_MAX_REMOVED_ROWS)
         return removed
 
     async def read_counts(
@@ -223,15 +236,13 @@ class CountTables:
             for pipeline, number, message, count, last in await connection.execute(query)
         ]
 
-    async def _record_errors(
-        self, connection: AsyncConnection, errors: Mapping[tuple[int, int, str], int], now: int
-    ) -> None:
+    def _record_errors(self, connection: Connection, errors: Mapping[tuple[int, int, str], int], now: int) -> None:
         start = _floor(now, HOUR_SECONDS)
         table = self.errors
         pipelines = {pipeline for pipeline, _, _ in errors}
         known: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
         columns, key = [table.c[name] for name in ("pipeline", "step", "digest")], [table.c.pipeline, table.c.start]
-        for pipeline, step, digest in await bulk.lookup(
+        for pipeline, step, digest in bulk.lookup(
             connection, columns, key, [(pipeline, start) for pipeline in pipelines]
         ):
             known[pipeline].add((step, digest))
@@ -242,7 +253,7 @@ class CountTables:
                 digest, message = 0, OTHER_ERRORS
             known[pipeline].add((step, digest))
             found[pipeline, step, digest, message] += count
-        await bulk.upsert(
+        bulk.upsert(
             connection,
             list(table.c),
             [
@@ -254,7 +265,7 @@ class CountTables:
             keeping=("first_at", "message"),
         )
 
-    async def _add_to_larger(self, connection: AsyncConnection, seconds: int, start: int) -> None:
+    def _add_to_larger(self, connection: Connection, seconds: int, start: int) -> None:
         """Add the rows that begin at `start` to those of the next larger period."""
         table, larger = self.counts, _LARGER[seconds]
         values: list[Any] = [table.c[name] for name in COUNT_COLUMNS]
@@ -267,9 +278,7 @@ class CountTables:
         new = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
         insert = new.from_select([column.name for column in table.c], rows)
         added = {name: table.c[name] + insert.excluded[name] for name in COUNT_COLUMNS}
-        await connection.execute(
-            insert.on_conflict_do_update(index_elements=("pipeline", "seconds", "start"), set_=added)
-        )
+        connection.execute(insert.on_conflict_do_update(index_elements=("pipeline", "seconds", "start"), set_=added))
 
 
 def _column_names() -> Iterable[str]:

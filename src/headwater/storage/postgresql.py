@@ -164,7 +164,7 @@ def explain(error: BaseException, url: str) -> str | None:
     return None
 
 
-SCHEMAS: Final = ("catalog", "state", "warehouse", "courier")
+SCHEMAS: Final = ("catalog", "state", "warehouse", "courier", "delivery")
 """The schemas of one installation. Each is migrated separately."""
 
 

@@ -50,14 +50,14 @@ class Sessions(Protocol):
 
 
 @asynccontextmanager
-async def sessions(engine: AsyncEngine) -> AsyncIterator[Sessions]:
+async def sessions(engine: AsyncEngine, *, cache_mib: int = 16) -> AsyncIterator[Sessions]:
     """Yield sessions on the database of `engine`, and close them at the end of the block. The caller disposes of the
-    engine."""
+    engine. With SQLite each session has a cache of `cache_mib`."""
     if engine.dialect.name != "sqlite":
         yield _AsyncSessions(engine)
         return
     in_threads = create_engine(engine.url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
-    configure_sqlite(in_threads)
+    configure_sqlite(in_threads, cache_mib=cache_mib)
     threads = _ThreadSessions(in_threads)
     try:
         yield threads
@@ -80,7 +80,9 @@ def snapshot(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
-class _AsyncSession:
+class ConnectionSession:
+    """A session on the connection of an async driver."""
+
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
@@ -96,7 +98,7 @@ class _AsyncSessions:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Session]:
         async with self._engine.connect() as connection:
-            yield _AsyncSession(connection)
+            yield ConnectionSession(connection)
 
 
 class _ThreadSession:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import Final, cast, get_args
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from headwater.api.messages.schema import to_filter
+from headwater.api.messages.times import read_time
 from headwater.base.errors import BadRequest
 from headwater.events import EVENT_TYPES
 from headwater.filters import CheckedFilter, InvalidFilter, check_filter, parse_json
@@ -44,8 +43,8 @@ def event_query(request: Request, workspace: int) -> EventQuery:
         event=_text(request, "event", "event"),
         user_id=_text(request, "user_id", "userId"),
         anonymous_id=_text(request, "anonymous_id", "anonymousId"),
-        since=_time(request, "since"),
-        until=_time(request, "until"),
+        since=read_time(request, "since"),
+        until=read_time(request, "until"),
         filter=check_event_filter(request),
         order=cast(EventOrder, order),
     )
@@ -95,17 +94,3 @@ def _text(request: Request, field: str, member: str) -> str | None:
     if "\0" in text:
         raise BadRequest(f"{member} must not contain NUL", field=member)
     return text
-
-
-def _time(request: Request, field: str) -> int | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # all requests have these fields
-        return None
-    value: str | Timestamp = getattr(request, field)
-    moment = value if isinstance(value, Timestamp) else Timestamp()
-    try:
-        if isinstance(value, str):
-            moment.FromJsonString(value)
-        moment.ToJsonString()  # raises for a typed moment out of range
-    except ValueError:
-        raise BadRequest(f"{field} must be a time such as 2026-01-31T10:00:00Z", field=field) from None
-    return moment.ToMicroseconds()

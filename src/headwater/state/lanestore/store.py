@@ -169,17 +169,17 @@ class LaneStore:
         """
         if recorded:
             async with as_unavailable(_WHAT), self._engine.begin() as connection:
-                await counts.record(connection, recorded, now=now)
+                await connection.run_sync(counts.record, recorded, now=now)
 
     async def compact_counts(self, *, now: int) -> None:
         """Move old counts of pipelines into larger periods, and delete old ones, a limited number."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
-            await counts.compact(connection, now=now)
+            await connection.run_sync(counts.compact, now=now)
 
     async def remove_counts_except(self, pipelines: Collection[int]) -> int:
         """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
-            return await counts.remove_except(connection, pipelines)
+            return await connection.run_sync(counts.remove_except, pipelines)
 
     async def remove_except(self, pipelines: Collection[int]) -> None:
         """Delete the progress of lanes whose pipelines are not in `pipelines`."""

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from headwater.warehouse.compression import compress, decompress
+from headwater.base.compression import compress, decompress
 from headwater.warehouse.contract import EventOrder, StoredEvent
 from headwater.warehouse.drivers.sqlite.columns import (
     Distinct,

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from headwater.warehouse.compression import compress, decompress
+from headwater.base.compression import compress, decompress
 
 Value = TypeVar("Value")
 

@@ -13,5 +13,5 @@ __all__ = ["compress", "decompress"]
 
 
 def compress(data: bytes) -> bytes:
-    """Compress at level 1: higher levels take more time and were measured to make these documents no smaller."""
+    """Compress at level 1: higher levels take more time and were measured to make event documents no smaller."""
     return _compress(data, 1)

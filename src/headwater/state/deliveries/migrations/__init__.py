@@ -1,0 +1,6 @@
+"""Alembic revisions of the delivery queue. A new revision moves `HEAD`; a released revision is never edited."""
+
+HEAD = "0001"
+VERSION_TABLE = "delivery_revision"
+SCHEMA = "delivery"
+"""The schema of the tables on PostgreSQL. On SQLite they have a file of their own."""
