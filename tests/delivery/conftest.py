@@ -58,10 +58,7 @@ class Deliveries:
             settings={"url": url, "secret": SECRET, "batchSize": batch_size},
         )
         made = await create_connection(self.catalog, source.workspace, request)
-        members: dict[str, Any] = {"name": "Events", "enabled": True, "event_type": "send_event"} | pipeline
-        await create_pipeline(
-            self.catalog, source.workspace, CreatePipeline(connection=made.id, target="Event", **members)
-        )
+        await add_pipeline(self.catalog, made, **pipeline)
         found = self.catalog.connection(source.workspace, made.id)
         assert found is not None
         return found
@@ -100,6 +97,14 @@ class Deliveries:
         async with asyncio.timeout(seconds):
             while any(each.destination == destination and each.open_items for each in await self.store.summaries()):
                 await asyncio.sleep(0.02)
+
+
+async def add_pipeline(catalog: Catalog, destination: Connection, **given: Any) -> None:
+    """Add a pipeline that sends events as they are."""
+    members: dict[str, Any] = {"name": "Events", "enabled": True, "event_type": "send_event"} | given
+    await create_pipeline(
+        catalog, destination.workspace, CreatePipeline(connection=destination.id, target="Event", **members)
+    )
 
 
 def queued_event(position: int, source: int, user: str) -> QueuedEvent:

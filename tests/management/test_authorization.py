@@ -1,5 +1,6 @@
 """The two steps of OAuth and the token that they end with, against a real authorization server."""
 
+import base64
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,6 +34,7 @@ from headwater.management.connections import (
     update_connection,
 )
 from headwater.management.secrets import rotate, rotate_tokens
+from headwater.management.workspaces import delete_workspace
 from tests.harness import MovableClock, add_workspace
 from tests.management.conftest import KEYRING, SECRET
 from tests.management.unchanged import refused
@@ -377,6 +379,22 @@ async def test_the_workspaces_of_one_account_are_separate(steps: Steps) -> None:
     assert one.oauth_account.id != other.oauth_account.id
     await delete_connection(steps.catalog, steps.workspace, one.id)
     assert await steps.users(other) == 3
+
+
+async def test_a_workspace_takes_its_accounts_with_it(steps: Steps) -> None:
+    stranger = (await add_workspace(steps.catalog, "Stranger")).id
+    for workspace in (steps.workspace, stranger):
+        granted = steps.provider.consent(await steps.page(by=caller(workspace)))
+        token = await steps.token(granted["code"], granted["state"], by=caller(workspace))
+        await steps.connection(token, workspace=workspace)
+    await delete_workspace(steps.catalog, stranger)
+    assert await _count(steps.catalog, "oauth_accounts") == await _count(steps.catalog, "connection_accounts") == 1
+
+
+async def test_a_state_of_another_version_is_not_valid(steps: Steps) -> None:
+    sealed = KEYRING.seal(b'{"workspace": 1}', context=b"oauth state")
+    async with refused(steps.catalog, 400, "BadRequest", "state"):
+        await steps.token("x", base64.urlsafe_b64encode(sealed).decode().rstrip("="))
 
 
 async def test_an_older_authorization_never_replaces_a_newer_one(steps: Steps, clock: MovableClock) -> None:

@@ -18,5 +18,6 @@ all of it in virtual time.
 | `chunks` | the finished items and the attempts of the chunks that are being sent |
 | `session` | sends the deliveries of one destination with its present settings and pipelines |
 | `sender` | runs the sessions of one destination, one after another |
+| `reporting` | metrics, counts of pipelines, and outcomes for those who watch |
 | `dispatcher` | runs the senders of all destinations, and commits their progress |
 """

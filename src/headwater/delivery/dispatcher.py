@@ -8,22 +8,28 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
+import msgspec
 import structlog
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, DestinationStatus, Metrics
+from headwater.base.outcomes import NO_OUTCOMES, Outcomes
 from headwater.catalog import Catalog, Connection
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.delivery.items import HEALTHY
 from headwater.delivery.rates import AccountRates
+from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
-from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth
+from headwater.state import PipelineCounts
+from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth, LaneSummary
 from headwater.transforms.functions import Runner
 
 FLUSH_SECONDS: Final = 0.02
@@ -33,16 +39,24 @@ WATCH_SECONDS: Final = 1.0
 REFRESH_SECONDS: Final = 0.5
 """Interval at which changes of the catalog are taken in."""
 CLEAN_SECONDS: Final = 10.0
-"""Interval at which old data and data of deleted destinations is removed."""
+"""Interval at which deliveries are given up that have expired, or for which there is no space."""
 IDLE_SECONDS: Final = 60.0
 """Time after which a sender without work ends, and its connections are closed."""
+REPORT_SECONDS: Final = 1.0
+"""Interval at which the counts of pipelines are stored."""
+STATUS_SECONDS: Final = 10.0
+"""Interval at which the metrics of queues are set."""
 RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 15.0
 """Time limit of the senders' end. Requests that are still in flight are sent again after the next start."""
-KEEP_DEAD: Final = timedelta(days=30)
-KEEP_ATTEMPTS: Final = timedelta(days=7)
 
 _log = structlog.get_logger(__name__)
+
+
+class RecordCounts(Protocol):
+    """Stores counts of pipelines at a time in microseconds since the epoch. Raises Unavailable."""
+
+    async def __call__(self, counts: PipelineCounts, /, *, now: int) -> None: ...
 
 
 class Dispatcher:
@@ -57,12 +71,19 @@ class Dispatcher:
         clock: Clock,
         *,
         expiry: timedelta,
+        metrics: Metrics = NO_METRICS,
+        outcomes: Outcomes = NO_OUTCOMES,
+        record_counts: RecordCounts | None = None,
     ) -> None:
-        """`expiry` is the time after which an event that could not be delivered is given up."""
+        """`expiry` is the time after which an event that could not be delivered is given up. `record_counts` stores the
+        counts of pipelines."""
         self._catalog = catalog
         self._store = store
         self._clock = clock
         self._expiry = expiry
+        self._metrics = metrics
+        self._reporter = Reporter(metrics, outcomes, clock)
+        self._record_counts = record_counts
         self._resources = Resources(
             store=store,
             environment=environment,
@@ -102,6 +123,7 @@ class Dispatcher:
                     tasks.create_task(self._watch()),
                     tasks.create_task(self._refresh_regularly()),
                     tasks.create_task(self._clean_regularly()),
+                    tasks.create_task(self._report_regularly()),
                 ]
                 await stop.wait()
                 for task in working:
@@ -109,6 +131,7 @@ class Dispatcher:
                 await self._stop_senders()
                 flushing.cancel()
             await self._flush()
+            await self._record()
         except ExceptionGroup as group:
             raise _first_error(group) from group
         finally:
@@ -180,7 +203,12 @@ class Dispatcher:
     # Progress
 
     def _hooks(self, destination: Destination) -> SessionHooks:
-        return SessionHooks(progressed=self._progressed.set, sent=lambda sent: None, buried=lambda letters: None)
+        connection = destination.connection
+        return SessionHooks(
+            progressed=self._progressed.set,
+            sent=partial(self._reporter.sent, connection.id, connection.workspace),
+            given_up=self._reporter.given_up,
+        )
 
     def _take_ended(self, session: Session) -> None:
         self._ended.append(session)
@@ -240,17 +268,35 @@ class Dispatcher:
         while expired := (await self._store.expire(self._epoch, before=before, now=stamp)).chunks:
             self._forget(expired)
         self._forget((await self._store.make_space(now=stamp)).chunks)
-        kept = {
-            "dead_before": microseconds(now - KEEP_DEAD),
-            "attempts_before": microseconds(now - KEEP_ATTEMPTS),
-        }
-        while await self._store.trim(**kept):
-            pass
-        destinations = list(self._destinations.values())
-        present = {each.id for each in destinations}
-        pipelines = {pipeline.id for each in destinations for pipeline in each.pipelines}
-        while await self._store.remove_except(present, pipelines):
-            pass
+
+    # Reporting
+
+    async def _report_regularly(self) -> None:
+        next_status = 0.0
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            await self._record()
+            if time.monotonic() >= next_status:
+                await self._report_status()
+                next_status = time.monotonic() + STATUS_SECONDS
+
+    async def _record(self) -> None:
+        """Store the counts of pipelines. They are for people, so an outage of their database stops nothing."""
+        if self._record_counts is None or not (counts := self._reporter.take_counts()):
+            return
+        try:
+            await self._record_counts(counts, now=microseconds(self._clock.now()))
+        except Unavailable as error:
+            _log.warning("counts of pipelines are lost", reason=error.message)
+
+    async def _report_status(self) -> None:
+        """Set the metrics of each destination's queue."""
+        now = microseconds(self._clock.now())
+        self._metrics.destinations_present(self._destinations.keys())
+        for summary in await self._store.summaries():
+            sender = self._senders.get(summary.destination)
+            session = None if sender is None else sender[0].session
+            self._metrics.destination_status(summary.destination, _status(summary, session, now))
 
     def _forget(self, chunks: Iterable[ChunkHead]) -> None:
         for chunk in chunks:
@@ -268,6 +314,27 @@ def find_destinations(catalog: Catalog) -> Iterator[Destination]:
             pipelines = tuple(pipeline for pipeline in connection.pipelines if pipeline.target == "Event")
             if pipelines:
                 yield Destination(connection, pipelines)
+
+
+def _status(summary: LaneSummary, session: Session | None, now: int) -> DestinationStatus:
+    waiting_since = summary.oldest_at
+    status = DestinationStatus(
+        open_events=summary.open_items,
+        open_bytes=summary.open_bytes,
+        oldest_open_seconds=0.0 if waiting_since is None else max(0, now - waiting_since) / 1e6,
+        dead_letters=summary.dead_items,
+        dead_bytes=summary.dead_bytes,
+    )
+    if session is None:
+        return status
+    figures = session.lane.figures
+    return msgspec.structs.replace(
+        status,
+        concurrency=figures.concurrency,
+        in_progress=figures.in_flight,
+        blocked_keys=figures.delayed,
+        paused=session.lane.health.paused_until is not None,
+    )
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
+from headwater.base.steps import ProcessingStep
 from headwater.base.waiting import wait
 from headwater.connectors.contract import (
     Attempt,
@@ -50,6 +51,7 @@ from headwater.state.deliveries import (
     DeliveryStore,
     LaneHealth,
     QueuedChunk,
+    QueuedEvent,
 )
 from headwater.state.deliveries.contract import HealthState as StoredState
 
@@ -94,6 +96,15 @@ class SentBatch(Struct, frozen=True):
     seconds: float
     delivered: tuple[LaneItem, ...]
     dead: tuple[Dead, ...]
+    event: Callable[[int], QueuedEvent | None]
+    """Returns the event of an item by its number, if it is in memory."""
+
+
+class GivenUp(Struct, frozen=True):
+    """A delivery that became a dead letter, and the step at which it failed."""
+
+    letter: DeadLetter
+    step: ProcessingStep
 
 
 class SessionHooks(Struct, frozen=True):
@@ -103,8 +114,8 @@ class SessionHooks(Struct, frozen=True):
     """There is progress to commit."""
     sent: Callable[[SentBatch], None]
     """A request has been answered, or failed."""
-    buried: Callable[[Sequence[DeadLetter]], None]
-    """Deliveries were given up."""
+    given_up: Callable[[GivenUp], None]
+    """A delivery became a dead letter."""
 
 
 class Session:
@@ -270,7 +281,7 @@ class Session:
         for item, source, result in zip(items, sources, prepared, strict=True):
             if isinstance(result, Rejected):
                 self._lane.remove((item.number,))  # it may have been there before it became cold
-                self._give_up(chunk, item, result.reason, result.message)
+                self._give_up(chunk, item, result.step, result.reason, result.message)
             else:
                 offered.append(self._lane_item(item, source, result, enqueued_at))
         self._lane.offer(offered, self._now())
@@ -331,9 +342,15 @@ class Session:
             self._finish(item.number)
         self._dead_items += completion.dead
         self._note_health()
-        self._hooks.sent(SentBatch(batch, result, seconds, completion.delivered, completion.dead))
+        self._hooks.sent(
+            SentBatch(batch, result, seconds, completion.delivered, completion.dead, self._event_in_memory)
+        )
         self._wake_pump.set()
         self._wake_reader.set()
+
+    def _event_in_memory(self, number: int) -> QueuedEvent | None:
+        chunk = self._cache.get(chunk_of(number))
+        return None if chunk is None else item_at(chunk, index_of(number)).event
 
     async def _exchange(self, batch: Batch, events: Sequence[EncodedEvent]) -> SendResult:
         """Send a batch. An exception of the connector belongs to the batch, and in the end to one event."""
@@ -409,6 +426,7 @@ class Session:
         self,
         chunk: QueuedChunk,
         item: ChunkItem,
+        step: ProcessingStep,
         reason: str,
         message: str,
         status: int | None = None,
@@ -429,7 +447,7 @@ class Session:
         )
         self._dead.append(letter)
         self._finish(item.number)
-        self._hooks.buried((letter,))
+        self._hooks.given_up(GivenUp(letter, step))
 
     async def _bury(self) -> None:
         """Turn the dead deliveries of the lane into dead letters, with their events."""
@@ -438,7 +456,7 @@ class Session:
             chunk = await self._chunk(chunk_of(each.number))
             if chunk is not None:
                 item = item_at(chunk, index_of(each.number))
-                self._give_up(chunk, item, each.reason, each.message, each.status, each.attempts)
+                self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
 
     def _note_health(self) -> None:
         if self._lane.health is not self._stored_health:

@@ -17,10 +17,12 @@ import uvloop
 from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.outcomes import Outcomes
 from headwater.catalog import Catalog, open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
-from headwater.delivery.dispatcher import Dispatcher
+from headwater.delivery.dispatcher import Dispatcher, RecordCounts
 from headwater.delivery.operations import OperationRunner
+from headwater.observe.outcomes import open_outcomes
 from headwater.server import child
 from headwater.server.connectors import connector_environment
 from headwater.server.secrets import check_shared_database, keyring
@@ -83,7 +85,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 require_confinement=settings.sandbox == "require",
             )
         )
-        dispatcher = await stack.enter_async_context(_open_dispatcher(settings, catalog, deliveries, clock))
+        outcomes = await stack.enter_async_context(open_outcomes(settings.outcomes_dir, settings.nats_url))
+        dispatcher = await stack.enter_async_context(
+            _open_dispatcher(settings, catalog, deliveries, clock, metrics, outcomes, store.record)
+        )
         operations = await stack.enter_async_context(
             _open_operations(settings, catalog, deliveries, clock, identifiers)
         )
@@ -96,7 +101,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _open_dispatcher(
-    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock
+    settings: Settings,
+    catalog: Catalog,
+    deliveries: DeliveryStore,
+    clock: Clock,
+    metrics: Metrics,
+    outcomes: Outcomes,
+    record_counts: RecordCounts,
 ) -> AsyncIterator[Dispatcher]:
     """Open the sandboxes of destinations, and yield what delivers to them.
 
@@ -115,6 +126,9 @@ async def _open_dispatcher(
             connector_environment(settings, clock),
             clock,
             expiry=timedelta(hours=settings.delivery_hours),
+            metrics=metrics,
+            outcomes=outcomes,
+            record_counts=record_counts,
         )
 
 
