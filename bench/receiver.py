@@ -5,6 +5,7 @@ Run in a process of its own, so that it shares nothing with the measured system 
 
 import asyncio
 import multiprocessing
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ async def _serve(port: int, questions: Connection) -> None:
     loop = asyncio.get_running_loop()
 
     def answer() -> None:
+        os.set_blocking(questions.fileno(), True)  # the loop has changed it, and the answer may be long
         questions.recv_bytes()
         questions.send_bytes(msgspec.msgpack.encode(count))
         count.requests = count.events = count.bytes = 0
