@@ -15,7 +15,7 @@ from headwater.events.raw import members
 from headwater.v1 import applications_pb2 as pb
 from headwater.v1.applications_pb2_grpc import ApplicationServiceStub
 from tests.e2e.source import get, post
-from tests.previews import PRINTED_BODY, preview_body, preview_event, schema_of
+from tests.previews import PRINTED_BODY, find_schema, preview_body, preview_event
 from tests.system import HTTP, RunningSystem
 
 URL = "http://127.0.0.1:9/events"
@@ -127,7 +127,7 @@ def test_a_preview_with_a_function(server: RunningSystem, dummy: int, language: 
     [
         ({"type": "purchase"}, 422, "EventTypeNotExist"),
         ({"event": preview_event(properties={"x": "y" * 66_000})}, 422, "InvalidEvent"),
-        ({"outSchema": schema_of(eventName="string", attributes="json")}, 422, "SchemaNotAligned"),
+        ({"outSchema": find_schema(eventName="string", attributes="json")}, 422, "SchemaNotAligned"),
         ({"transformation": {"mapping": {"eventName": "properties"}}}, 422, "TransformationFailed"),
         ({"event": preview_event(messageId=...)}, 400, "BadRequest"),
         ({"transformation": {"mapping": {"eventName": "("}}}, 400, "BadRequest"),
@@ -252,7 +252,7 @@ def test_a_pipeline_sends_events_of_a_type(server: RunningSystem, dummy: int) ->
 
     assert update(eventType="purchase", name="Other") == (200, ""), "the event type stays"
     assert get(server, f"/v1/pipelines/{id_}")["eventType"] == "addToCart"
-    other = schema_of(eventName="string", attributes="json")
+    other = find_schema(eventName="string", attributes="json")
     assert update(outSchema=other) == (422, "SchemaNotAligned")
     for changes, status, code in (
         ({"eventType": "purchase"}, 422, "EventTypeNotExist"),

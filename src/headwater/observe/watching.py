@@ -39,7 +39,7 @@ RETRY_SECONDS: Final = 10
 
 
 class Watched(Struct, frozen=True):
-    """What has happened since the watcher looked. All is empty if nothing has."""
+    """The events and outcomes since the watcher looked. All is empty if there were none."""
 
     documents: list[bytes]
     """The events as JSON, in the order of the log."""
