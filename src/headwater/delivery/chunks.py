@@ -38,6 +38,8 @@ class ChunkCache:
         """`max_bytes` is the maximum size of their documents together; a larger chunk is kept alone."""
         self._max_bytes = max_bytes
         self._chunks: OrderedDict[int, tuple[QueuedChunk, int]] = OrderedDict()
+        self._pairs: dict[int, list[tuple[int, int]]] = {}
+        """The items of a chunk whose single items were needed: event indexes and pipelines."""
         self._bytes = 0
 
     def get(self, id_: int) -> QueuedChunk | None:
@@ -46,6 +48,16 @@ class ChunkCache:
             return None
         self._chunks.move_to_end(id_)
         return kept[0]
+
+    def item(self, number: int) -> ChunkItem | None:
+        """Return an item, finished or not; None if its chunk is not in memory."""
+        id_ = find_chunk(number)
+        if (chunk := self.get(id_)) is None:
+            return None
+        if (pairs := self._pairs.get(id_)) is None:
+            pairs = self._pairs[id_] = wanted_pairs(chunk.wanted, len(chunk.events))
+        event, pipeline = pairs[find_index(number)]
+        return ChunkItem(number, chunk.events[event], pipeline)
 
     def put(self, chunk: QueuedChunk) -> None:
         """Keep a chunk, and forget those that were not needed for the longest time."""
@@ -60,6 +72,7 @@ class ChunkCache:
         """Forget a chunk."""
         if (kept := self._chunks.pop(id_, None)) is not None:
             self._bytes -= kept[1]
+            self._pairs.pop(id_, None)
 
 
 class OpenChunk:
@@ -144,12 +157,6 @@ def attempt_records(
                 None if is_range else indexes,
             ),
         )
-
-
-def item_at(chunk: QueuedChunk, index: int) -> ChunkItem:
-    """Return one item of a chunk, finished or not."""
-    event, pipeline = wanted_pairs(chunk.wanted, len(chunk.events))[index]
-    return ChunkItem(chunk.id << ITEM_BITS | index, chunk.events[event], pipeline)
 
 
 def order_keys(event: Event) -> tuple[int, ...]:

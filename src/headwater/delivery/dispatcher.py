@@ -23,11 +23,10 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
-from headwater.delivery.items import HEALTHY
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
-from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
+from headwater.delivery.session import Progress, Session, SessionHooks
 from headwater.state import PipelineCounts
 from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth, LaneSummary
 from headwater.transforms.functions import Runner
@@ -160,8 +159,7 @@ class Dispatcher:
         if known is None:
             return
         if destination not in self._senders:
-            stored = self._health.pop(destination, None)
-            sender = Sender(known, self._resources, HEALTHY if stored is None else restored_health(stored))
+            sender = Sender(known, self._resources, self._health.pop(destination, None))
             self._senders[destination] = sender, asyncio.create_task(sender.run())
         self._senders[destination][0].notify(newest)
 
@@ -177,6 +175,8 @@ class Dispatcher:
         for id_, (sender, task) in list(self._senders.items()):
             if task.done():
                 del self._senders[id_]
+                if id_ in self._destinations:
+                    self._health[id_] = sender.health
             elif (destination := self._destinations.get(id_)) is None:
                 sender.stop()
             else:

@@ -18,12 +18,12 @@ from headwater.connectors.contract import EventSink
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
-from headwater.delivery.items import HEALTHY, Health, LaneLimits
+from headwater.delivery.items import HEALTHY, LaneLimits
 from headwater.delivery.lane import Lane
 from headwater.delivery.preparing import Preparer, compile_preparer
 from headwater.delivery.rates import AccountRates
-from headwater.delivery.session import Session, SessionHooks
-from headwater.state.deliveries import DeliveryStore
+from headwater.delivery.session import Session, SessionHooks, restored_health, stored_health
+from headwater.state.deliveries import DeliveryStore, LaneHealth
 from headwater.transforms.functions import Runner
 
 RETRY_SECONDS: Final = 5.0
@@ -68,11 +68,12 @@ class Resources(Struct, frozen=True):
 class Sender:
     """Sends to one destination until it is stopped. Errors stay inside: they are logged, and it tries again."""
 
-    def __init__(self, destination: Destination, resources: Resources, health: Health = HEALTHY) -> None:
-        """`health` is that of the last run."""
+    def __init__(self, destination: Destination, resources: Resources, health: LaneHealth | None = None) -> None:
+        """`health` is that of the last run, if there was one."""
         self._destination = destination
         self._resources = resources
-        self._health = health
+        self._health = HEALTHY if health is None else restored_health(health)
+        self._last_success_at = 0 if health is None else health.last_success_at
         self._session: Session | None = None
         self._ended: Session | None = None
         self._newest = 0
@@ -91,6 +92,12 @@ class Sender:
         if self._session is None or not self._session.is_idle:
             return 0.0
         return time.monotonic() - self._session.last_active
+
+    @property
+    def health(self) -> LaneHealth:
+        """Return the health at the end of the last session."""
+        connection = self._destination.connection
+        return stored_health(self._health, connection.id, connection.workspace, self._last_success_at)
 
     def notify(self, newest: int) -> None:
         """Take the id of a new chunk of this destination."""
@@ -149,7 +156,7 @@ class Sender:
             try:
                 await session.run()
             finally:
-                self._health = session.lane.health
+                self._health, self._last_success_at = session.lane.health, session.last_success_at
                 self._session, self._ended = None, session
                 self._resources.ended(session)
 
@@ -182,6 +189,7 @@ class Sender:
                 store=resources.store,
                 clock=resources.clock,
                 hooks=resources.hooks(destination),
+                last_success_at=self._last_success_at,
             )
 
 

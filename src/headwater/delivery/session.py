@@ -36,7 +36,6 @@ from headwater.delivery.chunks import (
     attempt_records,
     find_chunk,
     find_index,
-    item_at,
     item_numbers,
     order_keys,
 )
@@ -132,8 +131,12 @@ class Session:
         store: DeliveryStore,
         clock: Clock,
         hooks: SessionHooks,
+        last_success_at: int = 0,
     ) -> None:
-        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait."""
+        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait.
+
+        `last_success_at` is the time of the last successful request, in microseconds since the epoch; 0 for none.
+        """
         self.destination: Final = destination
         self._workspace = workspace
         self._sink = sink
@@ -156,13 +159,13 @@ class Session:
         self._read_through = 0
         self._newest = 1
         """The id of the newest chunk, as far as known. There may be one at the start."""
-        self._stored_health: Health = lane.health
+        self._stored_health = lane.health, last_success_at
         self._health_written_at = 0.0
         self._wake_reader = asyncio.Event()
         self._wake_pump = asyncio.Event()
         self._stopping = False
         self._requests: set[asyncio.Task[None]] = set()
-        self._last_success_at = 0
+        self.last_success_at = last_success_at
         self.last_active: float = time.monotonic()
         """Time of the last work, on the monotonic clock."""
 
@@ -269,7 +272,8 @@ class Session:
             if chunk is None:
                 self._lane.remove(item_numbers(chunk_id, indexes))
             else:
-                await self._offer(chunk, [item_at(chunk, index) for index in sorted(indexes)])
+                items = map(self._cache.item, item_numbers(chunk_id, sorted(indexes)))
+                await self._offer(chunk, [item for item in items if item is not None])
         self._wake_pump.set()
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
@@ -335,7 +339,7 @@ class Session:
         self.last_active = time.monotonic()
         completion = self._lane.complete(batch, result, self._now())
         if completion.delivered:
-            self._last_success_at = microseconds(self._clock.now())
+            self.last_success_at = microseconds(self._clock.now())
         details = AttemptDetails(microseconds(at), batch.attempt, int(seconds * 1000), result.status or 0)
         self._record(batch, result, details, {each.number for each in completion.dead})
         for item in completion.delivered:
@@ -349,8 +353,8 @@ class Session:
         self._wake_reader.set()
 
     def _event_in_memory(self, number: int) -> QueuedEvent | None:
-        chunk = self._cache.get(find_chunk(number))
-        return None if chunk is None else item_at(chunk, find_index(number)).event
+        item = self._cache.item(number)
+        return None if item is None else item.event
 
     async def _exchange(self, batch: Batch, events: Sequence[EncodedEvent]) -> SendResult:
         """Send a batch. An exception of the connector belongs to the batch, and in the end to one event."""
@@ -454,20 +458,20 @@ class Session:
         dead, self._dead_items = self._dead_items, []
         for each in dead:
             chunk = await self._chunk(find_chunk(each.number))
-            if chunk is not None:
-                item = item_at(chunk, find_index(each.number))
+            if chunk is not None and (item := self._cache.item(each.number)) is not None:
                 self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
 
     def _note_health(self) -> None:
-        if self._lane.health is not self._stored_health:
+        if (self._lane.health, self.last_success_at) != self._stored_health:
             self._hooks.progressed()
 
     def _take_health(self) -> LaneHealth | None:
-        health, now = self._lane.health, time.monotonic()
-        if health is self._stored_health or now < self._health_written_at + HEALTH_SECONDS:
+        health, now = (self._lane.health, self.last_success_at), time.monotonic()
+        is_due = self._stopping or now >= self._health_written_at + HEALTH_SECONDS
+        if health == self._stored_health or not is_due:
             return None
         self._stored_health, self._health_written_at = health, now
-        return stored_health(health, self.destination, self._workspace, self._last_success_at)
+        return stored_health(self._lane.health, self.destination, self._workspace, self.last_success_at)
 
     def _now(self) -> float:
         return self._epoch_offset + time.monotonic()
@@ -484,6 +488,7 @@ def stored_health(health: Health, destination: int, workspace: int, last_success
         failures=health.failures,
         last_status=health.status or 0,
         last_error=_text(health.reason, health.message),
+        last_response=b"" if health.status is None else health.message.encode(errors="replace"),
         last_success_at=last_success_at,
     )
 
