@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 # Folders with tests that need no process and no database. Those of other packages run much of the system.
 UNIT := $(wildcard $(addprefix tests/,base catalog delivery events filters intake log management observe profiles \
 	runs schemas test_language.py test_tiers.py transforms/mapping))
-LONG := $(addprefix tests/,e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
+LONG := $(addprefix tests/,delivery/simulation e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
 	log/test_sqlite.py log/jetstream/test_log.py processing/test_stream.py)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
@@ -31,10 +31,11 @@ test: $(DEV) ## Run all tests, the real Envoy included, on free ports
 test-unit: $(DEV) ## Run tests that start no process, with fewer generated examples; under a minute
 	@$(PYTEST) -m "not process" --hypothesis-profile quick $(UNIT)
 
-test-long: $(DEV) ## Run the crash, memory and generated-input tests with more rounds; about an hour
+test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests with more rounds; about an hour
 	@HEADWATER_CRASH_ROUNDS=$${HEADWATER_CRASH_ROUNDS:-20} HEADWATER_BURST_SECONDS=$${HEADWATER_BURST_SECONDS:-30} \
 	HEADWATER_EXAMPLES=$${HEADWATER_EXAMPLES:-1000} \
 	HEADWATER_SCHEMATHESIS_EXAMPLES=$${HEADWATER_SCHEMATHESIS_EXAMPLES:-50} \
+	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} \
 	$(PYTEST) --timeout 3600 $(LONG)
 
 bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run

@@ -1,6 +1,7 @@
 """`make bench`: runs the figures one after another and prints each with its baseline.
 
-`python -m bench intake get` runs only those; `--seconds` sets how long each measurement lasts (default 4).
+`python -m bench intake get` runs only those; `--seconds` sets how long each measurement lasts (default 4). `large`,
+`written` and `postgresql` take many minutes, and run only if they are named.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench import delivery, management
@@ -22,11 +24,14 @@ from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
+from bench.preparing import preparing
 from bench.running import echo, memory, running
-from bench.state import state
+from bench.state import fill, state
 from bench.warehouse import warehouse
 from bench.worker import worker
 from tests import postgresql
+from tests.nats import NatsServer
+from tests.postgresql import PostgresqlServer
 from tests.system import start
 
 ROUNDS = 3
@@ -41,8 +46,9 @@ def main() -> None:
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} before the start", flush=True)
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
         for name in arguments.figures or FIGURES:
-            print(f"\n{name}: {(FIGURES[name].__doc__ or '').splitlines()[0]}", flush=True)
-            FIGURES[name](Path(folder) / name, arguments.seconds)
+            figure = (FIGURES | LONG_FIGURES)[name]
+            print(f"\n{name}: {(figure.__doc__ or '').splitlines()[0]}", flush=True)
+            figure(Path(folder) / name, arguments.seconds)
 
 
 def get(folder: Path, seconds: float) -> None:
@@ -90,18 +96,52 @@ def filters(folder: Path, seconds: float) -> None:
 
 
 def sustained(folder: Path, seconds: float) -> None:
-    """25,000 events/s in batches through Envoy until they are queryable, with rows already there."""
+    """25,000 events/s in batches through Envoy until they are queryable, with 200,000 rows already there."""
+    _sustained(folder, max(seconds, 10), rows=200_000)
+
+
+def large(folder: Path, seconds: float) -> None:
+    """The same with 5,000,000 rows and 1,000,000 identities already there."""
+    _sustained(folder, max(seconds, 30), rows=5_000_000, identities=1_000_000)
+
+
+def written(folder: Path, seconds: float) -> None:
+    """The same with 3,000,000 rows already there, for the bytes written an event."""
+    _sustained(folder, max(seconds, 30), rows=3_000_000)
+
+
+def _sustained(folder: Path, seconds: float, *, rows: int, identities: int = 0) -> None:
     with running(folder) as (system, connection, write_key):
-        api_key, rows = system.api_key, delivery.ROWS
         system.stop()
-        asyncio.run(delivery.preload(folder, asyncio.run(delivery.find_workspace(folder)), connection, rows))
+        workspace, pipeline = asyncio.run(delivery.find_source(folder, connection))
+        asyncio.run(delivery.preload(folder, workspace, connection, rows))
+        if identities:
+            fill(folder / "state.db", connection, pipeline, identities)
         system = start(folder)
         try:
-            assert system.api_key == api_key
-            delivery.sustained(system, write_key, max(seconds, 10), rows)
+            progress = delivery.Progress(partial(delivery.counted_by_position, folder))
+            delivery.sustained(system, write_key, seconds, rows, progress)
             print(f"  {memory(system)}   (goal: each below 300 MB)")
         finally:
             system.stop()
+
+
+def on_postgresql(folder: Path, seconds: float) -> None:
+    """25,000 events/s with PostgreSQL (fsync) and NATS (sync_interval: always), 1,000,000 rows there; then singles."""
+    database, nats = PostgresqlServer(is_durable=True), NatsServer()
+    try:
+        url = database.create(empty=True)
+        variables = {"HEADWATER_DATABASE_URL": url, "HEADWATER_NATS_URL": nats.url}
+        with running(folder, **variables) as (system, _connection, write_key):
+            progress = delivery.Progress(partial(delivery.counted_in_postgresql, url))
+            for rows in (300_000, 1_000_000):
+                delivery.send_batches(system, write_key, progress, rows - asyncio.run(progress.finished()))
+                delivery.sustained(system, write_key, max(seconds, 10), rows, progress)
+            delivery.singles(system, write_key, max(seconds, 10), progress)
+            print(f"  {memory(system)}   (goal: each below 300 MB)")
+    finally:
+        nats.close()
+        database.close()
 
 
 def burst(folder: Path, seconds: float) -> None:
@@ -133,9 +173,15 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "filters": filters,
     "mapping": mapping,
     "functions": functions,
+    "preparing": preparing,
     "containment": containment,
     "state": state,
     "warehouse": warehouse,
+}
+LONG_FIGURES: dict[str, Callable[[Path, float], None]] = {
+    "large": large,
+    "written": written,
+    "postgresql": on_postgresql,
 }
 
 

@@ -1,22 +1,20 @@
-"""From acknowledged to queryable: the sustained rate, the backlog, and the delay until an event is visible.
-
-HEADWATER_BENCH_ROWS sets the number of events in the warehouse and the deduplication store before `sustained` begins
-(default 200,000). The goal is for 5,000,000, which take some minutes to write.
-"""
+"""From acknowledged to queryable: the sustained rate, the backlog, and the delay until an event is visible."""
 
 import asyncio
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
+import asyncpg
 import httpx
 
 from bench.cpu import seconds_by_process
-from bench.load import Plan, measure
+from bench.load import Plan, Result, measure
 from bench.payload import Batch
 from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
@@ -30,9 +28,8 @@ from headwater.processing.processor import BatchProcessor
 from headwater.state import open_state
 from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
-from tests.system import RunningSystem
+from tests.system import RunningSystem, children
 
-ROWS = int(os.environ.get("HEADWATER_BENCH_ROWS", "200000"))
 OFFERED = 25_000
 """Events/s that `sustained` offers: the goal."""
 
@@ -61,11 +58,32 @@ async def preload(data_dir: Path, workspace: int, connection: int, rows: int) ->
             rows -= position - entries[0].position
 
 
-class Progress:
-    """The positions that the worker of a running system has reached, sampled 20 times a second."""
+Count = Callable[[], Awaitable[int]]
+"""Returns the number of events that are stored."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._url = sqlite_url(data_dir / "state.db")
+
+@asynccontextmanager
+async def counted_by_position(data_dir: Path) -> AsyncIterator[Count]:
+    """Yield the count of a system with SQLite, whose positions have no gaps."""
+    async with open_state(sqlite_url(data_dir / "state.db"), writes=False, clock=SystemClock()) as state:
+        yield partial(state.position, CONSUMER)
+
+
+@asynccontextmanager
+async def counted_in_postgresql(url: str) -> AsyncIterator[Count]:
+    """Yield the count of a system with PostgreSQL."""
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        yield partial(connection.fetchval, "SELECT coalesce(sum(count), 0)::bigint FROM warehouse.event_counts")
+    finally:
+        await connection.close()
+
+
+class Progress:
+    """The number of events that a running system has stored, sampled 20 times a second."""
+
+    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[Count]]) -> None:
+        self._opened = opened
         self.seen: list[tuple[float, int]] = []
 
     @contextmanager
@@ -81,26 +99,38 @@ class Progress:
             thread.join()
 
     async def finished(self) -> int:
-        async with open_state(self._url, writes=False, clock=SystemClock()) as state:
-            return await state.position(CONSUMER)
+        async with self._opened() as count:
+            return await count()
 
-    async def wait_for(self, position: int) -> None:
-        """Wait until the worker has reached `position`."""
-        async with asyncio.timeout(300), open_state(self._url, writes=False, clock=SystemClock()) as state:
-            while await state.position(CONSUMER) < position:
+    async def wait_for(self, events: int) -> None:
+        """Wait until this number of events is stored."""
+        async with asyncio.timeout(900), self._opened() as count:
+            while await count() < events:
                 await asyncio.sleep(0.05)
 
     async def _watch(self, stop: Event) -> None:
-        async with open_state(self._url, writes=False, clock=SystemClock()) as state:
+        async with self._opened() as count:
             while not stop.is_set():
-                self.seen.append((time.perf_counter(), await state.position(CONSUMER)))
+                self.seen.append((time.perf_counter(), await count()))
                 await asyncio.sleep(0.05)
 
 
-def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) -> None:
-    """Offer `OFFERED` events/s; print the stored rate and the backlog at the end."""
-    progress = Progress(system.data_dir)
+def send_batches(system: RunningSystem, write_key: str, progress: Progress, events: int) -> None:
+    """Store about this number of events through the API, as fast as the system does it."""
+    target = asyncio.run(progress.finished()) + events
+    while (missing := target - asyncio.run(progress.finished())) > 0:
+        seconds = min(10.0, max(1.0, missing / 2 / OFFERED))
+        plan = Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch", rate=OFFERED / 100)
+        stored = asyncio.run(progress.finished())
+        result = measure(plan)
+        asyncio.run(progress.wait_for(stored + 100 * (result.requests - result.failures)))
+
+
+def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int, progress: Progress) -> None:
+    """Offer `OFFERED` events/s; print the stored rate, the backlog at the end, and what the worker took."""
     before, spent = asyncio.run(progress.finished()), seconds_by_process(system.process.pid)
+    worker = children(system.process.pid)["worker"]
+    written = written_bytes(worker)
     plan = Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch", rate=OFFERED / 100)
     with progress.watched():
         result = measure(plan)
@@ -119,11 +149,42 @@ def sustained(system: RunningSystem, write_key: str, seconds: float, rows: int) 
         f"stored {time.perf_counter() - began:.1f} s later   failed {result.failures}   p99 {1000 * result.p99:.0f} ms"
     )
     print("  processor time an event: " + ", ".join(f"{name} {cost:.1f} µs" for name, cost in sorted(cost.items())))
+    print(
+        f"  the worker wrote {(written_bytes(worker) - written) / accepted:,.0f} bytes an event (goal 2,500), "
+        f"and had {peak_megabytes(worker):.0f} MB at most (goal 250)",
+        flush=True,
+    )
+
+
+def singles(system: RunningSystem, write_key: str, seconds: float, progress: Progress) -> None:
+    """Send one event a request on 64 connections; print the rate and the time until all are stored."""
+    before = asyncio.run(progress.finished())
+    result: Result = measure(Plan(system.port, "single", seconds, 64, f"Bearer {write_key}", "/v1/track"))
+    accepted, began = result.requests - result.failures, time.perf_counter()
+    asyncio.run(progress.wait_for(before + accepted))
+    print(
+        f"  one event a request: {accepted / result.seconds:,.0f}/s (goal 5,000)   p50 {1000 * result.p50:.0f} ms   "
+        f"p99 {1000 * result.p99:.0f} ms   failed {result.failures}   "
+        f"all stored {time.perf_counter() - began:.1f} s later",
+        flush=True,
+    )
+
+
+def written_bytes(pid: int) -> int:
+    """Return the bytes that a process has made the system write to the disk."""
+    counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(counters["write_bytes"])
+
+
+def peak_megabytes(pid: int) -> float:
+    """Return the most memory that a process has had."""
+    peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1000
 
 
 def burst(system: RunningSystem, write_key: str, seconds: float) -> None:
     """Send at full speed for this time; print the time until the last event is stored."""
-    progress = Progress(system.data_dir)
+    progress = Progress(partial(counted_by_position, system.data_dir))
     before = asyncio.run(progress.finished())
     result = measure(Plan(system.port, "batch", seconds, 16, f"Bearer {write_key}", "/v1/batch"))
     accepted = 100 * (result.requests - result.failures)
@@ -159,9 +220,12 @@ def visible(system: RunningSystem, write_key: str, seconds: float) -> None:
     )
 
 
-async def find_workspace(data_dir: Path) -> int:
-    """Return the id of the only workspace of a system."""
+async def find_source(data_dir: Path, connection: int) -> tuple[int, int]:
+    """Return the ids of the workspace and of the User pipeline of a connection of a system with SQLite."""
     async with open_catalog(
         sqlite_url(data_dir / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()
     ) as catalog:
-        return catalog.workspaces()[0].id
+        workspace = catalog.workspaces()[0].id
+        source = catalog.connection(workspace, connection)
+        assert source is not None
+        return workspace, next(pipeline.id for pipeline in source.pipelines if pipeline.target == "User")

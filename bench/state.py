@@ -35,7 +35,7 @@ async def _identities(folder: Path) -> None:
     url = sqlite_url(folder / "state.db")
     async with open_state(url, writes=True, clock=SystemClock()):
         pass
-    _fill(folder / "state.db")
+    fill(folder / "state.db", SOURCE, PIPELINES[0], IDENTITIES)
     dice, now = random.Random(2), microseconds(SystemClock().now())
     for label, step in (("users return within a minute", 1_000_000), ("users return later", 120_000_000)):
         async with open_state(url, writes=True, clock=SystemClock()) as store:
@@ -63,11 +63,11 @@ async def _identities(folder: Path) -> None:
     print(f"  state.db: {(folder / 'state.db').stat().st_size / IDENTITIES:.0f} B per identity", flush=True)
 
 
-def _fill(path: Path) -> None:
+def fill(path: Path, source: int, pipeline: int, identities: int) -> None:
     """Insert identities with SQL: inserting them through the store would take minutes."""
     rows = (
-        (7, SOURCE, f"user-{number}", 0, PIPELINES[0], f'["{UUID(int=number)}"]', number, "{}")
-        for number in range(IDENTITIES)
+        (7, source, f"user-{number}", 0, pipeline, f'["{UUID(int=number)}"]', number, "{}")
+        for number in range(identities)
     )
     file = sqlite3.connect(path)
     file.execute("PRAGMA synchronous=OFF")

@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.baselines import parse_and_insert
-from bench.delivery import Progress
+from bench.delivery import Progress, counted_by_position, peak_megabytes, written_bytes
 from bench.payload import PAYLOADS, Batch, Single
 from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
@@ -64,18 +65,18 @@ def measure(folder: Path, payload: str, events: int, *, is_single: bool = False)
     folder.mkdir(parents=True)
     environment = {"HEADWATER_DATA_DIR": str(folder), "HEADWATER_RUN_DIR": str(folder)}
     asyncio.run(_fill(folder, read(environment).log_path, payload, events, is_single=is_single))
-    progress = Progress(folder)
+    progress = Progress(partial(counted_by_position, folder))
     with _running(environment) as pid:
         asyncio.run(progress.wait_for(events // 5))
         began, before, skipped = time.perf_counter(), _usage(pid), asyncio.run(progress.finished())
         asyncio.run(progress.wait_for(events))
         wall, after, count = time.perf_counter() - began, _usage(pid), events - skipped
-        peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+        peak = peak_megabytes(pid)
     return Cost(
         cpu_microseconds=1e6 * (after[0] - before[0]) / count,
         written_bytes=(after[1] - before[1]) / count,
         wall_microseconds=1e6 * wall / count,
-        peak_megabytes=int(peak.split()[1]) / 1000,
+        peak_megabytes=peak,
     )
 
 
@@ -126,5 +127,4 @@ def _running(environment: dict[str, str]) -> Iterator[int]:
 def _usage(pid: int) -> tuple[float, int]:
     """Return the seconds of processor time of a process, over all its threads, and the bytes that it has written."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return (int(user) + int(system)) / _TICKS, int(counters["write_bytes"])
+    return (int(user) + int(system)) / _TICKS, written_bytes(pid)

@@ -22,6 +22,7 @@ from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore, open_state
 from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import LaneStore, open_lane_store
+from headwater.state.operations import OperationStore, open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import EventQuery, Warehouse, open_warehouse
@@ -59,6 +60,7 @@ class Harness:
     warehouse: Warehouse
     store: LaneStore
     deliveries: DeliveryStore
+    operations: OperationStore
     intake: Intake
     functions: Runner
     workspace: int
@@ -103,7 +105,7 @@ class Harness:
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""
-        applier = ResultApplier(self.catalog, self.state, self.store)
+        applier = ResultApplier(self.catalog, self.state, self.store, self.clock)
         stop = asyncio.Event()
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(self.courier.run(stop))
@@ -137,6 +139,9 @@ async def open_harness(
         open_warehouse(database_url or sqlite_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
         open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
         open_delivery_store(database_url or migrated_url(folder / "delivery.db")) as deliveries,
+        open_operations(
+            database_url or migrated_url(folder / "operations.db"), clock=clock, identifiers=identifiers
+        ) as operations,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
@@ -154,6 +159,7 @@ async def open_harness(
                 warehouse,
                 store,
                 deliveries,
+                operations,
                 intake,
                 functions,
                 workspace.id,

@@ -48,6 +48,8 @@ SETTINGS: Final = {
     "jit": "off",
     "timezone": "Asia/Kathmandu",  # no test may depend on it
 }
+DURABLE_SETTINGS: Final = SETTINGS | {"fsync": "on", "shared_buffers": "256MB", "autovacuum": "on"}
+"""Settings of a server whose cost is measured."""
 
 Result = TypeVar("Result")
 
@@ -62,10 +64,13 @@ def missing() -> str | None:
 class PostgresqlServer:
     """A server of the tests, on 127.0.0.1. Call `drop` for each created database, and `close` at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        """A durable server keeps its data on the disk and syncs it."""
         self.port = free_port()
+        self._settings = DURABLE_SETTINGS if is_durable else SETTINGS
         self._folder = Path(tempfile.mkdtemp(prefix="headwater-postgresql-"))
-        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=roomy_memory(ROOM_BYTES)))
+        memory = None if is_durable else roomy_memory(ROOM_BYTES)
+        self._memory = Path(tempfile.mkdtemp(prefix="headwater-postgresql-", dir=memory))
         self._data = self._memory / "data"
         self._output = self._folder / "output"
         self._names = count(1)
@@ -100,6 +105,21 @@ class PostgresqlServer:
         """Drop a database, also one with connections."""
         self.administer(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
+    def dump(self, url: str) -> bytes:
+        """Return the SQL script of pg_dump for a database."""
+        spec = find_spec(WHEEL)
+        assert spec is not None and spec.submodule_search_locations
+        program = Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / "pg_dump"
+        command = [
+            str(program),
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+            f"--username={USER}",
+            url.rpartition("/")[2],
+        ]
+        environment = {**os.environ, "PGPASSWORD": PASSWORD}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120).stdout
+
     def administer(self, statement: str, database: str = "postgres") -> Any:
         """Run a statement as the superuser; return the value of its first row, if any."""
 
@@ -118,7 +138,7 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it, also after `stop`, and wait until it accepts connections."""
-        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(self.port)}.items()]
+        settings = [f"--{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
         self._process = self._run("postgres", "-D", str(self._data), *settings)
         wait_until(self._answers, 60)
 

@@ -14,6 +14,7 @@ from headwater.catalog import open_catalog
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 
 
@@ -38,6 +39,10 @@ def _templates() -> Path:
         async with open_lane_store(sqlite_url(folder / "courier.db")):
             pass
         async with open_delivery_store(sqlite_url(folder / "delivery.db")):
+            pass
+        async with open_operations(
+            sqlite_url(folder / "operations.db"), clock=SystemClock(), identifiers=Identifiers()
+        ):
             pass
 
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop

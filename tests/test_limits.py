@@ -4,8 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from headwater.api.services.watching import HEARTBEAT_SECONDS
 from headwater.filters import MAX_CONDITIONS, MAX_VALUES
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
+from headwater.observe.listeners import (
+    DEFAULT_SIZE,
+    IDLE_SECONDS,
+    MAX_LISTENER_BYTES,
+    MAX_LISTENERS,
+    MAX_SIZE,
+    MAX_WORKSPACE_BYTES,
+)
+from headwater.observe.live import MAX_WAITING_BYTES
+from headwater.observe.watching import MAX_QUEUE_BYTES, MAX_QUEUED_OUTCOMES, MAX_WATCHERS
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, MAX_PROPERTIES
 from headwater.state import MAX_ATTRIBUTES_BYTES
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
@@ -32,6 +43,16 @@ SENTENCES = {
         f"nested {MAX_JSON_DEPTH} deep |",
         f"| attributes of an identity | {MAX_ATTRIBUTES_BYTES:,} bytes of JSON |",
         f"Any other scalar counts\n{SCALAR_CHARACTERS}.",
+    ],
+    "watching.md": [
+        f"| watches of a workspace | {MAX_WATCHERS} in each backend process",
+        f"for a slow watcher | {MAX_QUEUE_BYTES >> 20} MiB of events and {MAX_QUEUED_OUTCOMES:,} outcomes;",
+        f"| listeners of a workspace | {MAX_LISTENERS} |",
+        f"| 1 to {MAX_SIZE} events, {DEFAULT_SIZE} by default; {MAX_LISTENER_BYTES >> 20} MiB, ",
+        f" MiB, and {MAX_WORKSPACE_BYTES >> 20} MiB for all listeners",
+        f"| time without reading a listener | {IDLE_SECONDS / 3600:.0f} hour; then it is removed |",
+        f"of a workspace that wait for it are at most {MAX_WAITING_BYTES >> 20} MiB |",
+        f"After {HEARTBEAT_SECONDS:.0f} seconds without an event",
     ],
     "functions.md": [
         f"| result of one record | {MAX_RESULT_CHARACTERS:,} characters of JSON",

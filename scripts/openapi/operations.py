@@ -154,4 +154,4 @@ def _success(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str
         schema = raw.response
     else:
         return {str(raw.status): {"description": raw.answer}}
-    return {str(raw.status): {"description": raw.answer, "content": {"application/json": {"schema": schema}}}}
+    return {str(raw.status): {"description": raw.answer, "content": {raw.media_type: {"schema": schema}}}}

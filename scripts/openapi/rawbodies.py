@@ -20,6 +20,7 @@ class RawBody:
     response: Schema | None = None
     status: int = 200
     answer: str = "Success."
+    media_type: str = "application/json"
     examples: dict[str, Any] = field(default_factory=dict)
 
 
@@ -39,6 +40,10 @@ def _object(properties: dict[str, Schema], *required: str, description: str = ""
 
 def _text(description: str, **rules: Any) -> Schema:
     return {"type": "string", "description": description, **rules}
+
+
+def _integer(description: str) -> Schema:
+    return {"type": "integer", "description": description}
 
 
 def _id(description: str) -> Schema:
@@ -236,6 +241,18 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "events": listed,
         "nextPageToken": _text("What to pass as `pageToken` for the next page; empty at the end."),
     }
+    step_counts = {
+        "type": "array",
+        "items": {"type": "array", "minItems": 6, "maxItems": 6, "items": _integer("Records.")},
+        "description": "For each minute, hour or day the records of each of the six steps.",
+    }
+    error = {
+        "pipeline": _integer("The id of the pipeline."),
+        "step": _integer("The number of the step, from 0 to 5."),
+        "count": _integer("How many records failed."),
+        "message": _text("The reason, for people."),
+        "lastOccurred": _text("When the last of them failed.", format="date-time"),
+    }
     profile = {"kpid": _text("The profile's id.", format="uuid"), "updatedAt": _time(""), "attributes": people}
     native: Schema = {
         "anyOf": [
@@ -261,10 +278,15 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         for call, example in _EXAMPLES.items()
     }
     batch = {"batch": [{"type": call, **example} for call, example in _EXAMPLES.items()]}
+    batches: Schema = {
+        "anyOf": [
+            component("BatchCall"),
+            {"type": "array", "items": component("BatchEvent")},
+            component("BatchEvent"),
+        ]
+    }
     return bodies | {
-        "TrackService.Batch": RawBody(
-            component("BatchCall"), _NOTHING, answer=_DURABLE, examples={"one of each": batch}
-        ),
+        "TrackService.Batch": RawBody(batches, _NOTHING, answer=_DURABLE, examples={"one of each": batch}),
         "TrackService.GetProjectSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ClientService.Alias": RawBody(component("ClientAlias"), status=204, answer="The call is durable."),
         "ClientService.Identify": RawBody(component("ClientIdentify"), status=204, answer="The call is durable."),
@@ -278,6 +300,33 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "NativeEventService.GetEventSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ConnectionService.ListConnections": RawBody(response=answered("ListConnectionsResponse")),
         "EventService.ListEvents": RawBody(response=page, answer="The events of the page."),
+        "EventService.GetEventListener": RawBody(
+            response=_object(
+                {"events": listed, "omitted": _integer("How many events were not kept.")}, "events", "omitted"
+            ),
+            answer="The events that were kept.",
+        ),
+        "EventService.WatchEvents": RawBody(
+            response={"type": "string", "description": "Events as they arrive."},
+            answer="Server-sent events, until the connection is closed.",
+            media_type="text/event-stream",
+        ),
+        "PipelineService.ListPipelineErrors": RawBody(
+            response=_object({"errors": {"type": "array", "items": _object(error, *error)}}, "errors"),
+            answer="The errors, the latest first.",
+        ),
+        "PipelineService.GetPipelineMetrics": RawBody(
+            response=_object(
+                {
+                    "start": _text("The start of the first.", format="date-time"),
+                    "end": _text("The end of the last.", format="date-time"),
+                    "passed": step_counts,
+                    "failed": step_counts,
+                },
+                *("start", "end", "passed", "failed"),
+            ),
+            answer="The counts of each minute, hour or day.",
+        ),
         "ProfileService.ListProfileEvents": RawBody(response=events, answer="The events, the latest first."),
         "ProfileService.ListProfiles": RawBody(
             response=_object(

@@ -156,6 +156,8 @@ def services(harness: Harness) -> Services:
         harness.log,
         harness.store,
         harness.clock,
+        harness.deliveries,
+        harness.operations,
     )
 
 

@@ -1,4 +1,4 @@
-"""Applications over REST and gRPC: the schemas in the documented JSON, users unchanged; filters are not built."""
+"""Applications over REST and gRPC: the schemas in the documented JSON, and the users that a filter selects."""
 
 import json
 from typing import Any
@@ -17,6 +17,12 @@ USERS, USER_SCHEMAS, EVENT_SCHEMA = (
 )
 USERS_JSON = "rest.ApplicationService/ListApplicationUsers"
 EMAIL = '{"kind":"object","properties":[{"name":"email","type":{"kind":"string"}}]}'
+
+
+def condition(property_: str, operator: str, *values: str) -> str:
+    return json.dumps(
+        {"logical": "and", "conditions": [{"property": property_, "operator": operator, "values": values}]}
+    )
 
 
 async def create(api: Api, role: str = "Destination", **values: Any) -> int:
@@ -46,7 +52,17 @@ async def test_users_are_equal_over_rest_and_grpc(api: Api) -> None:
         ({"schema": "null"}, "BadRequest", "schema"),
         ({"schema": EMAIL, "cursor": "x"}, "BadRequest", "cursor"),
         ({"schema": EMAIL.replace("email", "phone")}, "SchemaNotAligned", "schema"),
-        ({"schema": EMAIL, "filter": "{}"}, "NotImplemented", "filter"),
+        ({"schema": EMAIL, "filter": "{}"}, "BadRequest", "filter"),
+        ({"schema": EMAIL, "filter": "{"}, "BadRequest", "filter"),
+        ({"schema": EMAIL, "filter": ""}, "BadRequest", "filter"),
+        ({"schema": EMAIL, "filter": "null"}, "BadRequest", "filter"),
+        ({"schema": EMAIL, "filter": condition("phone", "is", "1")}, "BadRequest", "filter.conditions[0].property"),
+        ({"schema": EMAIL, "filter": condition("email", "is")}, "BadRequest", "filter.conditions[0].values"),
+        (
+            {"schema": EMAIL, "filter": condition("phone", "is", "1"), "cursor": "x"},
+            "BadRequest",
+            "filter.conditions[0].property",
+        ),
     ],
 )
 async def test_invalid_listings_are_rejected(api: Api, values: dict[str, str], reason: str, field: str | None) -> None:
@@ -68,9 +84,26 @@ async def test_an_unknown_connection_is_reported_before_an_invalid_schema(api: A
     assert failed.reason == "NotFound"
 
 
-async def test_a_filter_is_not_built_for_typed_callers_either(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("filter_", "emails"),
+    [
+        (condition("email", "is", "ada@example.com"), ["ada@example.com"]),
+        (condition("email", "starts with", "nobody"), []),
+        (condition("email", "is one of", "ada@example.com", "x"), ["ada@example.com"]),
+    ],
+)
+async def test_a_filter_selects_users(api: Api, filter_: str, emails: list[str]) -> None:
+    id_ = await create(api)
+    raw = await api.call(USERS_JSON, rest_pb.ListApplicationUsersRequest(id=id_, schema=EMAIL, filter=filter_))
+    assert json.loads(raw.data) == {"users": [{"email": email} for email in emails], "cursor": ""}
+    message = json_format.Parse(filter_, filters_pb2.Filter())
+    response = await api.call(USERS, pb.ListApplicationUsersRequest(id=id_, schema=typed(EMAIL), filter=message))
+    assert [json.loads(user)["email"] for user in response.users_json] == emails
+
+
+async def test_a_typed_filter_is_checked_too(api: Api) -> None:
     request = pb.ListApplicationUsersRequest(id=await create(api), schema=typed(EMAIL), filter=filters_pb2.Filter())
-    assert (await api.call(USERS, request)).reason == "NotImplemented"
+    assert (await api.call(USERS, request)).reason == "BadRequest"
 
 
 async def test_user_schemas_are_returned(api: Api) -> None:

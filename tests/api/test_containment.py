@@ -110,6 +110,8 @@ def make_services(harness: Harness) -> Services:
         harness.log,
         harness.store,
         harness.clock,
+        harness.deliveries,
+        harness.operations,
     )
 
 

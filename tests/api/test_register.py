@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pb2
 from headwater.api.register import registrations
 from tests.api.conftest import REST, Api, CallError, headwater_service, message_class, services
 
-UNBUILT_COUNT = 21
+UNBUILT_COUNT = 19
 """Number of documented calls that are not built. It only decreases."""
 
 
@@ -33,10 +33,14 @@ def unbuilt(api: Api) -> set[str]:
     return {name for each in registrations(services(api.harness)) for name in each.unbuilt()}
 
 
+ENDLESS = {"headwater.v1.EventService/WatchEvents", "headwater.rest.v1.EventService/WatchEvents"}
+"""Calls that have no end of their own."""
+
+
 async def test_every_documented_call_has_a_response(api: Api) -> None:
     assert len(documented()) > 80
     not_built = unbuilt(api)
-    for call in documented():
+    for call in sorted({*documented()} - ENDLESS):
         method = short_name(call)
         request = message_class(headwater_service(method).input_type)()
         native: Any = await api.call(method, request)

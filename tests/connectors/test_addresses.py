@@ -17,6 +17,14 @@ PRIVATE = [
 ]
 
 
+OTHER_FORMS_OF_IPV4 = [
+    *("2130706433", "0x7f000001", "0x7F000001", "017700000001", "127.1", "127.0.1", "0", "0x", "0x0"),
+    *("0177.0.0.1", "0x7f.0.0.1", "127.0.0.0x1", "127.0.0.01", "127.0.0.1.", "8.8.8.8.", "8.8.2056", "08.8.8.8"),
+    *("134744072", "0x08080808", "8.8.8.8.8", "8.8.8.256", "a.8", "a.0x8"),
+]
+"""Public and private ones: resolvers read them, and the client does not."""
+
+
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed(address: str) -> None:
     AddressPolicy().check(address, 443)
@@ -67,7 +75,16 @@ def test_system_ports_are_forbidden_except_for_the_web(port: int, allowed: bool)
 
 @pytest.mark.parametrize(
     "url",
-    ["https://example.com/a?b=c#d", "http://example.com:8080/", "https://8.8.8.8/", "http://[2606:4700::1111]/"],
+    [
+        *("https://example.com/a?b=c#d", "http://example.com:8080/", "https://8.8.8.8/", "http://[2606:4700::1111]/"),
+        *(
+            "https://EXAMPLE.com./",
+            "https://xn--bcher-kva.example/",
+            "https://a_b.example/",
+            "https://1.2.3.4.example/",
+        ),
+        *("https://0x7f.example/", "https://127-0-0-1.example/", "https://localhost/", "https://[64:ff9b::8.8.8.8]/"),
+    ],
 )
 def test_urls_that_are_allowed(url: str) -> None:
     AddressPolicy().check_url(url)
@@ -76,11 +93,19 @@ def test_urls_that_are_allowed(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        *(
+            f"http://[{address}]/" if ":" in address else f"http://{address}/"
+            for address in PRIVATE
+            if "%" not in address
+        ),
         *("", "example.com", "ftp://example.com/", "file:///etc/passwd", "http://", "http:///a", "//example.com/"),
         *("http://user@example.com/", "http://user:password@example.com/", "http://:@example.com/"),
         *("http://127.0.0.1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/latest/"),
         *("http://[::1/", "http://h:99999/", "http://h:x/", "http://h/a b", "http://h/\n", "http://h/\0", "http://é/"),
         "http://h/" + "x" * 10_000,
+        *[f"http://{host}/" for host in OTHER_FORMS_OF_IPV4],
+        *("http://%31%32%37.0.0.1/", "http://a%2eb/", "http://a..b/", "http://.a/", "http://a,b/", "http://a;b/"),
+        *("http://8.8.8.8\\@h/", "http://h\\@8.8.8.8/", "http://h\\.8.8.8.8/", "http://[v1.a]/", "http://[::1%25lo]/"),
     ],
 )
 def test_urls_that_are_forbidden(url: str) -> None:

@@ -26,6 +26,7 @@ DOCUMENTED = [
     ("http", "SDK", UE, False, None, False, ()),
     ("http-get", "FileStorage", U, True, None, False, ()),
     ("http-post", "FileStorage", None, False, U, True, ()),
+    ("http-webhook", "Application", None, False, E, True, ("Server",)),
     ("hubspot", "Application", U, True, U, True, ()),
     ("ios", "SDK", UE, False, None, False, ()),
     ("java", "SDK", UE, False, None, False, ()),
@@ -54,11 +55,14 @@ DOCUMENTED = [
 ]  # fmt: skip
 
 ON_A_DEVICE = {"android", "ios", "javascript"}
-SDKS = {row[0] for row in DOCUMENTED if row[1] == "SDK"}
+EVENT_SOURCES = {row[0] for row in DOCUMENTED if row[1] in ("SDK", "Webhook")}
 
 
 def test_the_codes_are_sorted_and_complete() -> None:
-    assert list(CONNECTORS) == [row[0] for row in DOCUMENTED]
+    assert list(CONNECTORS) == sorted(CONNECTORS)
+    samples = {code for code, connector in CONNECTORS.items() if connector.is_sample}
+    assert samples == {"sample-oauth-app"}
+    assert set(CONNECTORS) - samples == {row[0] for row in DOCUMENTED}
 
 
 @pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row[0])
@@ -74,8 +78,9 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
     assert connector.source is None or connector.source.sending_modes == ()
 
 
-def test_connectors_with_an_engine_are_available() -> None:
-    assert {code for code, connector in CONNECTORS.items() if connector.available} == SDKS | {"dummy"}
+def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
+    available = {code for code, connector in CONNECTORS.items() if connector.available}
+    assert available == EVENT_SOURCES | {"dummy", "http-webhook", "sample-oauth-app", "segment-api"}
 
 
 @pytest.mark.parametrize("code", CONNECTORS)
@@ -142,6 +147,8 @@ def test_labels_that_are_not_the_obvious_capitalisation() -> None:
         "mailerlite": "MailerLite",
         "rudderstack": "RudderStack",
         "posthog": "PostHog",
+        "http-webhook": "HTTP Webhook",
+        "segment-api": "Segment API",
     }
     assert {code: CONNECTORS[code].label for code in labels} == labels
 

@@ -6,81 +6,28 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
+from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
-from headwater.connectors.contract import HttpRequest, TransportError, TransportFailure
+from headwater.connectors.contract import (
+    AuthorizationRevoked,
+    FailureScope,
+    HttpRequest,
+    TransportError,
+    TransportFailure,
+)
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
 from headwater.connectors.redaction import Redactor
+from headwater.connectors.responses import transport_failure
 from headwater.connectors.settings import REDACTED, Settings, Text
-
-DAY = timedelta(days=1)
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Reply = bytes | Handler
-
-
-def response(body: bytes = b"", status: int = 200, *headers: str) -> bytes:
-    lines = "".join(f"{line}\r\n" for line in (f"Content-Length: {len(body)}", *headers))
-    return f"HTTP/1.1 {status} Status\r\n{lines}\r\n".encode() + body
-
-
-class Server:
-    """A server on a real socket that responds to every request with the same bytes, or with the result of a
-    function."""
-
-    def __init__(self) -> None:
-        self.reply: Reply = response()
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.append(writer)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                body = await reader.readexactly(int(length[1])) if length else b""
-                self.requests.append(head + body)
-                if callable(self.reply):
-                    await self.reply(reader, writer)
-                    return
-                writer.write(self.reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def url(self, path: str = "/", host: str = "127.0.0.1", scheme: str = "http") -> str:
-        return f"{scheme}://{host}:{self.port}{path}"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    yield server
-    listening.close()
-    for writer in server._writers:
-        writer.close()
+from tests.connectors.server import Server, hang, reset, response, self_signed, serving
 
 
 @pytest.fixture
@@ -182,9 +129,6 @@ async def test_a_request_may_not_ask_for_more_than_the_client_allows(server: Ser
 
 
 async def test_a_missing_response_times_out(server: Server, client: AiohttpClient) -> None:
-    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
     server.reply = hang
     error = await fails(client, post(server.url(), timeout_seconds=0.2))
     assert error.failure is TransportFailure.TIMED_OUT and error.may_have_arrived
@@ -218,11 +162,6 @@ async def test_a_connection_that_ends_early_is_disconnected(
 
 
 async def test_a_connection_that_is_reset_is_disconnected(server: Server, client: AiohttpClient) -> None:
-    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-        writer.transport.abort()
-
     server.reply = reset
     assert (await fails(client, post(server.url()))).failure is TransportFailure.DISCONNECTED
 
@@ -278,14 +217,106 @@ async def test_invalid_requests_are_rejected(server: Server, client: AiohttpClie
 LOCAL = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
 
 
-@pytest.mark.parametrize("host", [*LOCAL, "2130706433", "0x7f000001", "127.1", "0"])
+@pytest.mark.parametrize(
+    "host", [*LOCAL, "2130706433", "0x7f000001", "017700000001", "0177.0.0.1", "127.1", "0", "[64:ff9b::7f00:1]"]
+)
 async def test_private_addresses_are_forbidden_before_a_connection(server: Server, host: str) -> None:
     client = AiohttpClient(AddressPolicy(), Redactor())
     error = await fails(client, post(server.url(host=host)))
-    assert error.failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.CONNECT_FAILED)
-    if host in LOCAL:
-        assert error.failure is TransportFailure.ADDRESS_FORBIDDEN
+    assert error.failure is TransportFailure.ADDRESS_FORBIDDEN
     assert not error.may_have_arrived and server.connections == 0
+    await client.close()
+
+
+class Resolver:
+    """Resolves every name to addresses that a test changes, in the place of the loop's resolver."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+        self.addresses = addresses
+        self.lookups = 0
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._resolve)
+
+    async def _resolve(self, host: str, port: int, **_: object) -> list[Any]:
+        self.lookups += 1
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in self.addresses
+        ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"),
+        *("::1", "::", "::ffff:127.0.0.1", "::ffff:7f00:1", "::127.0.0.1", "fe80::1", "fd00::1", "fec0::1", "ff02::1"),
+        *("64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:a9fe:a9fe::1"),
+        *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:db8::1", "3fff::1"),
+    ],
+)
+async def test_a_name_with_a_private_address_is_forbidden(
+    server: Server, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Mapped addresses, NAT64, 6to4 and Teredo lead to others."""
+    Resolver(monkeypatch, address)
+    client = AiohttpClient(AddressPolicy(), Redactor())
+    error = await fails(client, post(server.url(host="name.example")))
+    assert error.failure is TransportFailure.ADDRESS_FORBIDDEN and server.connections == 0
+    await client.close()
+
+
+async def test_of_several_addresses_only_the_allowed_ones_are_tried(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = Server()
+    listening = await asyncio.start_server(others.serve, "127.0.0.2", server.port)
+    Resolver(monkeypatch, "127.0.0.1", "10.0.0.1", "::1", "127.0.0.2")
+    client = AiohttpClient(AddressPolicy.parse("127.0.0.2/32"), Redactor())
+    assert (await client.send(post(server.url(host="name.example")))).status == 200
+    assert (server.connections, others.connections) == (0, 1)
+    await client.close()
+    listening.close()
+    others.close_connections()
+
+
+async def test_a_pooled_connection_stays_on_its_checked_address(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that resolves to another address later is checked again with the next connection."""
+    resolver = Resolver(monkeypatch, "127.0.0.1")
+    client = AiohttpClient(AddressPolicy.parse("127.0.0.1/32"), Redactor())
+    url = server.url(host="name.example")
+    await client.send(post(url))
+    resolver.addresses = ("127.0.0.2",)
+    await client.send(post(url))
+    assert (server.connections, resolver.lookups) == (1, 1)
+    server.reply = response(b"", 200, "Connection: close")
+    await client.send(post(url))
+    error = await fails(client, post(url))
+    assert error.failure is TransportFailure.ADDRESS_FORBIDDEN and len(server.requests) == 3
+    assert resolver.lookups == 2
+    await client.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_redirect_to_a_private_address_is_not_followed(server: Server, status: int, method: str) -> None:
+    client = AiohttpClient(AddressPolicy.parse("127.0.0.1/32"), Redactor())
+    async with serving() as private:
+        server.reply = response(b"", status, f"Location: {private.url()}", f"Refresh: 0; url={private.url()}")
+        assert (await client.send(post(server.url(), method=method, body=b""))).status == status
+        assert (len(server.requests), private.connections) == (1, 0)
+    await client.close()
+
+
+async def test_the_installation_can_allow_private_addresses(server: Server) -> None:
+    for setting in ("1", "127.0.0.0/8", "10.0.0.0/8,127.0.0.1/32"):
+        client = AiohttpClient(AddressPolicy.parse(setting), Redactor())
+        assert (await client.send(post(server.url()))).status == 200
+        await client.close()
+    client = AiohttpClient(AddressPolicy.parse("10.0.0.0/8,fd00::/8"), Redactor())
+    assert (await fails(client, post(server.url()))).failure is TransportFailure.ADDRESS_FORBIDDEN
     await client.close()
 
 
@@ -321,9 +352,6 @@ async def test_proxies_of_the_environment_are_not_used(
 
 
 async def test_a_cancelled_request_leaves_the_client_usable(server: Server, client: AiohttpClient) -> None:
-    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
     server.reply = hang
     task = asyncio.create_task(client.send(post(server.url())))
     while not server.requests:
@@ -349,6 +377,13 @@ async def test_recorded_exchanges_are_bounded_and_without_secrets(server: Server
     assert failed.error and "topsecret" not in repr(recording.exchanges)
 
 
+async def test_a_sink_can_have_more_or_fewer_connections(server: Server) -> None:
+    environment = ConnectorEnvironment(addresses=ANY_ADDRESS)
+    async with environment.context("http-webhook", 5, None, max_connections=3) as context:
+        await asyncio.gather(*(context.http.send(post(server.url())) for _ in range(30)))
+    assert server.connections <= 3
+
+
 async def test_the_environment_makes_a_client_when_it_is_used(server: Server) -> None:
     environment = ConnectorEnvironment(addresses=ANY_ADDRESS)
     async with environment.context("dummy", 5, None) as context:
@@ -360,50 +395,107 @@ async def test_the_environment_makes_a_client_when_it_is_used(server: Server) ->
             await context.http.send(post(server.url()))
 
 
-def _self_signed(folder: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "server.pem").write_bytes(pem + certificate.public_bytes(Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
-
-
 async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient) -> None:
-    server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=_self_signed(tmp_path))
-    url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/"
-    error = await fails(client, post(url))
-    assert error.failure is TransportFailure.TLS_FAILED and not error.may_have_arrived
-    assert server.requests == []
-    trusting = AiohttpClient(ANY_ADDRESS, Redactor(), tls=ssl.create_default_context(cafile=tmp_path / "server.pem"))
-    assert (await trusting.send(post(url))).status == 200
-    await trusting.close()
-    listening.close()
+    async with serving(self_signed(tmp_path)) as server:
+        url = server.url(host="localhost", scheme="https")
+        error = await fails(client, post(url))
+        assert error.failure is TransportFailure.TLS_FAILED and not error.may_have_arrived
+        assert server.requests == []
+        tls = ssl.create_default_context(cafile=tmp_path / "server.pem")
+        trusting = AiohttpClient(ANY_ADDRESS, Redactor(), tls=tls)
+        assert (await trusting.send(post(url))).status == 200
+        await trusting.close()
+
+
+class Tokens:
+    """An `AccessToken` that returns one after the other, or raises."""
+
+    def __init__(self, *results: str | HeadwaterError) -> None:
+        self._results = iter(results)
+        self.rejected: list[str] = []
+
+    async def current(self) -> str:
+        result = next(self._results)
+        if isinstance(result, HeadwaterError):
+            raise result
+        return result
+
+    def reject(self, token: str) -> None:
+        self.rejected.append(token)
 
 
 async def test_an_authorized_request_has_the_current_token(server: Server) -> None:
-    tokens = iter(["token-1", "token-2"])
-
-    async def access_token() -> str:
-        return next(tokens)
-
-    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, access_token) as context:
+    tokens = Tokens("token-1", "token-2")
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
         for _ in range(2):
             await context.http.send(post(server.url(), authorize=True))
         await context.http.send(post(server.url()))
     found = [re.findall(rb"(?i)authorization: (.*)\r", request) for request in server.requests]
     assert found == [[b"Bearer token-1"], [b"Bearer token-2"], []]
     async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None) as context:
-        with pytest.raises(Unavailable):
+        with pytest.raises(TransportError) as caught:
             await context.http.send(post(server.url(), authorize=True))
+        assert caught.value.failure is TransportFailure.AUTHORIZATION_REVOKED
+
+
+@pytest.mark.parametrize(
+    ("error", "failure", "scope"),
+    [
+        (AuthorizationRevoked("authorize again"), TransportFailure.AUTHORIZATION_REVOKED, FailureScope.CLOSED),
+        (Unavailable("later"), TransportFailure.NO_ACCESS_TOKEN, FailureScope.DESTINATION),
+    ],
+)
+async def test_a_missing_token_is_a_failure_without_a_request(
+    server: Server, error: HeadwaterError, failure: TransportFailure, scope: FailureScope
+) -> None:
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, Tokens(error)) as context:
+        with pytest.raises(TransportError) as caught:
+            await context.http.send(post(server.url(), authorize=True))
+    assert (caught.value.failure, caught.value.message) == (failure, error.message)
+    assert not caught.value.may_have_arrived and server.requests == []
+    assert transport_failure(caught.value).scope is scope
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sent"),
+    [
+        (("token-1", "token-2"), [b"token-1", b"token-2"]),
+        (("token-1", "token-1"), [b"token-1"]),
+    ],
+)
+async def test_a_rejected_request_is_sent_once_more_with_another_token(
+    server: Server, tokens: tuple[str, ...], sent: list[bytes]
+) -> None:
+    """Servers repeat tokens in the texts of errors: the response does not."""
+    server.reply = response(b"bad tokens: " + b" ".join(sent), 401, f"WWW-Authenticate: Bearer {sent[-1].decode()}")
+    given = Tokens(*tokens)
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, given) as context:
+        failed = await context.http.send(post(server.url(), authorize=True))
+    found = [re.findall(rb"(?i)authorization: Bearer (.*)\r", request) for request in server.requests]
+    assert found == [[token] for token in sent]
+    assert (failed.status, failed.body) == (401, b"bad tokens: " + b" ".join([REDACTED.encode()] * len(sent)))
+    assert failed.headers["www-authenticate"] == f"Bearer {REDACTED}"
+    assert given.rejected == [token.decode() for token in sent]
+
+
+async def test_another_status_than_401_rejects_no_token(server: Server) -> None:
+    tokens = Tokens("token-1", "token-2")
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
+        for status in (200, 403):
+            server.reply = response(b"fine", status)
+            assert (await context.http.send(post(server.url(), authorize=True))).body == b"fine"
+        server.reply = response(b"", 401)
+        await context.http.send(post(server.url()))
+    assert tokens.rejected == [] and len(server.requests) == 3
+
+
+async def test_a_rejected_request_without_another_token(server: Server) -> None:
+    server.reply = response(b"", 401)
+    tokens = Tokens("token-1", AuthorizationRevoked("authorize again"))
+    async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None, tokens) as context:
+        with pytest.raises(TransportError) as caught:
+            await context.http.send(post(server.url(), authorize=True))
+    assert caught.value.failure is TransportFailure.AUTHORIZATION_REVOKED and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(("method", "requests"), [("POST", 2), ("PATCH", 2), ("GET", 3)])

@@ -91,10 +91,10 @@ def test_the_scope_of_each_status(status: int, scope: FailureScope) -> None:
 
 
 @pytest.mark.parametrize("failure", TransportFailure)
-def test_only_a_forbidden_address_closes_the_destination(failure: TransportFailure) -> None:
+def test_only_what_a_user_must_change_closes_the_destination(failure: TransportFailure) -> None:
     found = transport_failure(TransportError(failure, "text"))
-    is_forbidden = failure is TransportFailure.ADDRESS_FORBIDDEN
-    assert found.scope is (FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION)
+    is_closed = failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.AUTHORIZATION_REVOKED)
+    assert found.scope is (FailureScope.CLOSED if is_closed else FailureScope.DESTINATION)
     assert (found.reason, found.message) == (failure.value, "text")
 
 

@@ -35,6 +35,16 @@ CSV = {
 }
 GOOGLE = {"measurementID": "G-1", "apiSecret": "s", "collectionEndpoint": "EU"}
 MIXPANEL = {"projectID": "12", "projectToken": "t", "dataResidency": "IN"}
+SECRET = "whsec_" + "A" * 32
+WEBHOOK = {"url": "https://receiver.example/events?a=b", "secret": SECRET}
+WEBHOOK_OF_BATCHES = {
+    **WEBHOOK,
+    "previousSecret": "whsec_" + "B" * 86,
+    "headers": [{"key": "Authorization", "value": "Bearer x"}, {"key": "x-shop", "value": "eu"}],
+    "batchSize": 500,
+    "format": "NDJSON",
+}
+SEGMENT = {"writeKey": "a-write-key", "endpoint": "http://127.0.0.1:8080/v1/batch"}
 POSTHOG: dict[str, Any] = {"apiKey": "phc_" + "x" * 43, "cloud": {"projectRegion": "EU"}}
 
 RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
@@ -49,7 +59,9 @@ RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("mixpanel", "Destination", MIXPANEL),
     ("posthog", "Destination", POSTHOG),
     ("posthog", "Destination", {"apiKey": "phc_" + "x" * 43, "selfHosted": {"url": "https://ph.example.com"}}),
-    ("segment-api", "Destination", {"writeKey": "k", "region": "US"}),
+    ("http-webhook", "Destination", {**WEBHOOK_OF_BATCHES, "headers": [{"key": "x-a", "value": "b"}]}),
+    ("http-webhook", "Destination", WEBHOOK_OF_BATCHES),
+    ("segment-api", "Destination", SEGMENT),
     ("postgresql", "Source", POSTGRESQL),
     ("postgresql", "Destination", POSTGRESQL),
     ("mysql", "Source", MYSQL),
@@ -67,6 +79,26 @@ RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("json", "Source", {"properties": [{"key": "id", "value": "t"}, {"key": "email", "value": "f"}]}),
     ("json", "Destination", {"indent": True, "generateASCII": False, "allowSpecialFloats": False}),
 ]
+
+WRONG_URLS = [
+    "",
+    "receiver.example",
+    "ftp://h/",
+    "http://",
+    "http://u:p@h/",
+    "http://h:x/",
+    "http://h/ä",
+    "http://h/#a",
+]
+WRONG_SECRETS = [
+    "whsec_",
+    "A" * 32,
+    "whsec_" + "A" * 31,
+    "whsec_" + "A" * 88,
+    "whsec_" + "A" * 30 + "-_",
+    "whsk_" + "A" * 32,
+]
+WRONG_KEYS = ["", "a b", "ä", "x:y", "Webhook-Id", "webhook-signature", "webhook-timestamp", "Host", "content-length"]
 
 # connector, role, the members to change, the path of the error
 WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
@@ -102,7 +134,31 @@ WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
     ("posthog", "Destination", {"cloud": GONE}, ""),
     ("posthog", "Destination", {"selfHosted": {"url": "https://ph.example.com"}}, ""),
     ("posthog", "Destination", {"cloud": GONE, "selfHosted": {"url": "ph"}}, "selfHosted.url"),
-    ("segment-api", "Destination", {"region": "IN"}, "region"),
+    ("http-webhook", "Destination", {"url": GONE}, "url"),
+    *[("http-webhook", "Destination", {"url": url}, "url") for url in WRONG_URLS],
+    ("http-webhook", "Destination", {"secret": GONE}, "secret"),
+    *[("http-webhook", "Destination", {"secret": secret}, "secret") for secret in WRONG_SECRETS],
+    ("http-webhook", "Destination", {"previousSecret": "whsec_"}, "previousSecret"),
+    *[
+        ("http-webhook", "Destination", {"headers": [{"key": key, "value": "x"}]}, "headers[0].key")
+        for key in WRONG_KEYS
+    ],
+    ("http-webhook", "Destination", {"headers": [{"key": "x-a", "value": "ä"}]}, "headers[0].value"),
+    ("http-webhook", "Destination", {"headers": [{"key": "x-a", "value": "b\nc: d"}]}, "headers[0].value"),
+    (
+        "http-webhook",
+        "Destination",
+        {"headers": [{"key": "x-a", "value": "b"}, {"key": "X-A", "value": "c"}]},
+        "headers[1].key",
+    ),
+    ("http-webhook", "Destination", {"batchSize": 0}, "batchSize"),
+    ("http-webhook", "Destination", {"batchSize": 501}, "batchSize"),
+    ("http-webhook", "Destination", {"format": "XML"}, "format"),
+    ("segment-api", "Destination", {"writeKey": GONE}, "writeKey"),
+    ("segment-api", "Destination", {"writeKey": "key:"}, "writeKey"),
+    ("segment-api", "Destination", {"writeKey": "a b c"}, "writeKey"),
+    ("segment-api", "Destination", {"writeKey": "abc"}, "writeKey"),
+    *[("segment-api", "Destination", {"endpoint": url}, "endpoint") for url in WRONG_URLS],
     ("postgresql", "Source", {"host": ""}, "host"),
     ("postgresql", "Source", {"host": "x" * 254}, "host"),
     ("postgresql", "Source", {"port": 0}, "port"),
@@ -171,7 +227,7 @@ def _has_settings(code: str) -> bool:
 
 
 SECRETS = {"apiKey", "privateAPIKey", "accessToken", "apiSecret", "projectToken", "writeKey", "password", "oidcToken"}
-SECRETS |= {"secretAccessKey", "value"}
+SECRETS |= {"secretAccessKey", "value", "secret", "previousSecret"}
 
 
 @pytest.mark.parametrize("code", CONNECTORS)

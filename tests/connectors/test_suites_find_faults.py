@@ -38,14 +38,17 @@ from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.events import DummyEventSink
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.dummy.users import DummyUsers
+from headwater.connectors.responses import STATUS_ONLY, read_response
+from headwater.connectors.segment_api.events import SegmentSink
 from headwater.schemas import ObjectType, Property, Schema, StringType, Value
 from tests.connectors import test_references as references
-from tests.connectors.conformance.context import make_context
+from tests.connectors.conformance.context import NOW, make_context
 from tests.connectors.conformance.running import failing_checks
 from tests.connectors.dummy import test_events, test_users
 from tests.connectors.reference.files import CsvFormat, CsvReader, MemoryStorage
 from tests.connectors.reference.oauth import PlainOAuth
 from tests.connectors.reference.tables import SqliteRows, SqliteSink, SqliteSource
+from tests.connectors.segment_api import test_events as segment
 
 # --- UserSource
 
@@ -178,6 +181,12 @@ class RaisesErrors(DummyEventSink):
     async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
         response = await self._context.http.send(request)
         return succeeded([DELIVERED] * len(events), response.status)
+
+
+class RepeatsSecrets(SegmentSink):
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        response = await self._context.http.send(request)
+        return read_response(response, events, STATUS_ONLY, NOW)
 
 
 class NewKeyEachTime(DummyEventSink):
@@ -467,6 +476,7 @@ FAULTS: list[tuple[Any, Any, str]] = [
     (test_events.TestEventSink, SmallBody, "the_limits_hold_for_the_body"),
     (test_events.TestEventSink, EncodesTime, "equal_events_have_equal_bytes"),
     (test_events.TestEventSink, SendsSomethingElse, "send_sends_the_given_request"),
+    (segment.TestSegment, RepeatsSecrets, "secrets_that_the_destination_repeats_are_not_in_the_result"),
     (references.TestQuerySource, InterpolatesText, "parameters_are_values"),
     (references.TestQuerySource, Writes, "queries_that_write_are_rejected_and_write_nothing"),
     (references.TestQuerySource, NoLimitOfRows, "the_limit_of_a_query_applies"),
@@ -498,6 +508,7 @@ MAKE: dict[Any, Callable[[Any], Callable[..., Any]]] = {
     test_users.TestSource: lambda broken: lambda: broken(DummySettings(), make_context(), Customers()),
     test_users.TestSink: lambda broken: lambda: broken(DummySettings(), make_context(), Customers()),
     test_events.TestEventSink: lambda broken: lambda context: broken(test_events.SETTINGS, context),
+    segment.TestSegment: lambda broken: lambda context: broken(segment.SETTINGS, context),
     references.TestQuerySource: lambda broken: lambda rows: broken(rows),
     references.TestTableSink: lambda broken: lambda: broken(),
     references.TestFileStorage: lambda broken: lambda: broken(),

@@ -22,13 +22,18 @@ PLACE = Location("Rome", "IT", 41.9, 12.5)
 
 
 def make_event(text: str, *, is_client_side: bool = False) -> Event:
+    return make_stored(text, is_client_side=is_client_side)[0]
+
+
+def make_stored(text: str, *, is_client_side: bool = False) -> tuple[Event, bytes]:
+    """Return an event and its document."""
     source = Raw(text.encode())
     envelope = Envelope(
         "track", "batch", 7, 42, 1_000_000, bytes(16), "203.0.113.9", USER_AGENT, is_client_side=is_client_side
     )
     wire = check(source)
     assert not isinstance(wire, Rejection), wire
-    return canonical(wire, source, Call(None, [source]), envelope, 0, lambda ip: PLACE)[0]
+    return canonical(wire, source, Call(None, [source]), envelope, 0, lambda ip: PLACE)[:2]
 
 
 def seen_context(context: dict[str, Any]) -> Any:

@@ -505,9 +505,11 @@ def test_what_sdks_write_and_json_does_not_have_costs_no_event() -> None:
         ("page", b"null", None, "the body must be a JSON object"),
         ("page", b'"x"', None, "the body must be a JSON object"),
         ("page", b'{"writeKey":5}', "writeKey", "writeKey must be a string or null"),
-        ("batch", b"[]", None, "the body must be a JSON object"),
-        ("batch", b'[{"type":"page"}]', None, "the body must be a JSON object"),
         ("batch", b"5", None, "the body must be a JSON object"),
+        ("batch", b"null", None, "the body must be a JSON object"),
+        ("batch", b'{"type":5}', "batch", "batch is required and must be an array of events"),
+        ("batch", b'{"type":"page","batch":null}', "batch", "batch must be an array of events"),
+        ("batch", b'{"type":"page","writeKey":5}', "writeKey", "writeKey must be a string or null"),
         ("batch", b"{}", "batch", "batch is required and must be an array of events"),
         ("batch", b'{"batch":null}', "batch", "batch must be an array of events"),
         ("batch", b'{"batch":{}}', "batch", "batch must be an array of events"),
@@ -527,6 +529,35 @@ def test_a_batch_takes_the_events_apart_and_changes_none() -> None:
     call = read_call("batch", b' {"batch": [ {"a": 1.0} , 7,null,[1 ] ], "sentAt": "", "x": 1} ')
     assert [bytes(event) for event in call.events] == [b'{"a": 1.0}', b"7", b"null", b"[1 ]"]
     assert (call.type, call.sent_at or None) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "events", "key"),
+    [
+        (b' [ {"type":"page"} , 7,{ } ]\n', [b'{"type":"page"}', b"7", b"{ }"], None),
+        (b"[]", [], None),
+        (b'[{"type":"page","writeKey":"k"},{}]', [b'{"type":"page","writeKey":"k"}', b"{}"], "k"),
+        (b' {"type":"page", "userId":"u"}\n', [b'{"type":"page", "userId":"u"}'], None),
+        (b'{"type":"page","writeKey":"k"}', [b'{"type":"page","writeKey":"k"}'], "k"),
+        (b'{"type":"page","context":5,"sentAt":5}', [b'{"type":"page","context":5,"sentAt":5}'], None),
+        (b'[{"type":"page","userId":NaN}]', [b'{"type":"page","userId":null}'], None),
+    ],
+)
+def test_a_webhook_sends_one_event_or_an_array(body: bytes, events: list[bytes], key: str | None) -> None:
+    call = read_call("batch", body)
+    assert (call.type, [bytes(event) for event in call.events], call.write_key) == (None, events, key)
+    assert not call.context and not call.integrations and call.sent_at is None
+
+
+@pytest.mark.parametrize("body", [b"[", b'[{"type":"page"}', b'{"type":"page"', b"[1,]", b'[{"a":"\xff"}]'])
+def test_a_body_of_a_webhook_that_is_not_json_is_rejected(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        read_call("batch", body)
+
+
+def test_identifiers_with_an_unpaired_surrogate_are_rejected_in_every_shape() -> None:
+    for body in (b'[{"type":"page","userId":"a\\ud83d"}]', b'{"type":"page","userId":"a\\ud83d"}'):
+        assert list(read_call("batch", body).rejected) == [0]
 
 
 def test_a_call_of_one_event_takes_its_type_from_the_route() -> None:

@@ -13,9 +13,9 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.contract import ConnectorContext, Engine, SourceUser, UsersPage
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
 from headwater.connectors.environment import ConnectorEnvironment
-from headwater.connectors.http import AccessToken
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
+from headwater.filters import Condition, Filter
 from headwater.management import applications
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
@@ -65,7 +65,7 @@ async def _forever(*_: object) -> Any:
 async def test_event_types_are_those_of_destinations_that_take_events(
     catalog: Catalog, workspace: int, dummy: Connection, website: Connection
 ) -> None:
-    assert len(await applications.find_event_types(catalog, dummy)) == 5
+    assert len(await applications.find_event_types(catalog, dummy)) == 7
     source = await _made(catalog, workspace, "dummy", "Source")
     database = await _made(catalog, workspace, "db")
     for connection in (source, database, website):
@@ -78,11 +78,9 @@ class _RecordingEnvironment(ConnectorEnvironment, frozen=True, kw_only=True):
     opened: list[int]
 
     @asynccontextmanager
-    async def context(
-        self, connector: str, connection: int, settings: Settings | None, access_token: AccessToken | None = None
-    ) -> AsyncIterator[ConnectorContext]:
-        self.opened.append(connection)
-        async with super().context(connector, connection, settings, access_token) as context:
+    async def context(self, *arguments: Any, **options: Any) -> AsyncIterator[ConnectorContext]:
+        self.opened.append(arguments[1])
+        async with super().context(*arguments, **options) as context:
             yield context
 
 
@@ -177,6 +175,19 @@ async def test_a_user_that_is_not_what_its_schema_says(catalog: Catalog, workspa
     with pytest.raises(HeadwaterError) as caught:
         await applications.users(catalog, workspace, dummy.id, EMAIL, "")
     assert caught.value.status == 503
+
+
+async def test_a_filter_is_applied_to_each_page(catalog: Catalog, workspace: int, dummy: Connection) -> None:
+    _broken(catalog, _page_size=4)
+    filter_ = Filter("and", (Condition("email", "starts with", ("a",)),))
+    pages: list[list[bytes]] = []
+    cursor = ""
+    while not pages or cursor:
+        users, cursor = await applications.users(catalog, workspace, dummy.id, EMAIL, cursor, filter_=filter_)
+        pages.append(users)
+    assert len(pages) == 3
+    assert pages[0][0] == b'{"email":"ada@example.com"}'
+    assert [] in pages, "a page without users that match has a cursor too"
 
 
 async def test_a_schema_is_needed(catalog: Catalog, workspace: int, dummy: Connection) -> None:

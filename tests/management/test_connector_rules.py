@@ -53,8 +53,10 @@ REFUSED: list[tuple[CreateConnection, int, str, str]] = [
     (_request("postgresql", settings=POSTGRESQL), 422, "ConnectorNotAvailable", "connector"),
     (_request("postgresql", "Source", settings=POSTGRESQL), 422, "ConnectorNotAvailable", "connector"),
     (_request("brevo", settings={"apiKey": "k"}), 422, "ConnectorNotAvailable", "connector"),
-    (_request("segment-api", settings={"writeKey": "k", "region": "EU"}), 422, "ConnectorNotAvailable", "connector"),
-    (_request("rudderstack", "Source"), 422, "ConnectorNotAvailable", "connector"),
+    (_request("segment-api", settings={"writeKey": "k"}), 422, "InvalidSettings", "settings.writeKey"),
+    (_request("http-webhook", "Source"), 400, "BadRequest", "role"),
+    (_request("http-webhook"), 400, "BadRequest", "settings"),
+    (_request("rudderstack", "Source", settings={"a": 1}), 400, "BadRequest", "settings"),
 ]
 
 
@@ -98,6 +100,8 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
         expected = (400, "BadRequest", "connector")
     elif capabilities is None:
         expected = (400, "BadRequest", "role")
+    elif connector.oauth is not None:
+        expected = (400, "BadRequest", "authToken")
     elif capabilities.settings is not None and capabilities.settings.REQUIRED:
         expected = (400, "BadRequest", "settings")
     elif not connector.available:
@@ -105,7 +109,7 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
     else:
         made = await create_connection(catalog, workspace, request)
         assert made.sending_mode == (capabilities.sending_modes[0] if capabilities.sending_modes else None)
-        assert bool(made.event_write_keys) is (connector.type == "SDK" or code == "webhook")
+        assert bool(made.event_write_keys) is (connector.type in ("SDK", "Webhook"))
         return
     async with refused(catalog, *expected):
         await create_connection(catalog, workspace, request)

@@ -198,7 +198,7 @@ async def test_a_single_result_that_cannot_be_applied_fails_alone(harness: Harne
     await process(harness, (source, [identify("poison", "")]))
     await run_courier(harness, 1)
     async with refusing(harness, "identities", "NEW.identity_id = 'poison'"):
-        assert await ResultApplier(harness.catalog, harness.state, harness.store).apply() == 1
+        assert await ResultApplier(harness.catalog, harness.state, harness.store, harness.clock).apply() == 1
     assert [step.outcome for step in await steps(harness, source, "poison")] == ["Failed"]
     assert await harness.state.lanes() == []
 
@@ -208,7 +208,7 @@ async def test_no_result_fails_for_a_fault_of_the_system(harness: Harness) -> No
     pipelines = [await add_pipeline(harness, source, COPY) for _ in range(2)]
     await process(harness, (source, [identify("a", ""), identify("b", "")]))
     await run_courier(harness, 2)
-    applier = ResultApplier(harness.catalog, harness.state, harness.store)
+    applier = ResultApplier(harness.catalog, harness.state, harness.store, harness.clock)
     async with refusing(harness, "identities", "NEW.identity_id <> ''"):
         with pytest.raises(DBAPIError):
             await applier.apply()
@@ -232,7 +232,7 @@ async def test_many_small_results_are_one_write_of_messages(harness: Harness, mo
         await record(self, entries)
 
     monkeypatch.setattr(Transaction, "save", counted)
-    assert await ResultApplier(harness.catalog, harness.state, harness.store).apply() == 3
+    assert await ResultApplier(harness.catalog, harness.state, harness.store, harness.clock).apply() == 3
     assert calls == [1]
     assert [step.outcome for step in await steps(harness, source, "u")] == ["Passed"] * 3
 

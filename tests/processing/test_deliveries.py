@@ -288,7 +288,7 @@ async def test_an_event_that_cannot_be_stored_does_not_hold_up_the_others(harnes
     destination = await add_destination(harness, source)
     pipeline = await add_pipeline(harness, destination)
     failing = "poison"
-    engine = harness.state._engine.sync_engine
+    engine = harness.state._sessions.engine
 
     def refuse(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
         if statement.startswith("INSERT INTO identities") and failing in repr(parameters):

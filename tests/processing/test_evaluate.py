@@ -34,8 +34,8 @@ async def attributes(harness: Harness, events: list[dict[str, Any]], **definitio
     await harness.process_log()
     await harness.drain_lanes()
     async with harness.state.transaction() as transaction:
-        rows = await transaction._connection.exec_driver_sql("SELECT attributes FROM identities ORDER BY identity_id")
-        return [row[0] for row in rows]
+        query = "SELECT attributes FROM identities ORDER BY identity_id"
+        return await transaction.run(lambda connection: list(connection.exec_driver_sql(query).scalars()))
 
 
 def identify(user: str, email: object) -> dict[str, Any]:

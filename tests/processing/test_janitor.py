@@ -29,7 +29,9 @@ class JanitorErrors(Metrics):
 
 
 def janitor(harness: Harness, *, keep: timedelta = timedelta(hours=1), metrics: Metrics = NO_METRICS) -> Janitor:
-    return Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=keep, metrics=metrics)
+    return Janitor(
+        harness.log, harness.catalog, harness.state, harness.warehouse, harness.clock, keep=keep, metrics=metrics
+    )
 
 
 async def send(harness: Harness, source: Connection, *types: str) -> None:

@@ -94,7 +94,8 @@ async def identities(harness: Harness, pipeline: int) -> list[tuple[Any, ...]]:
         f" WHERE pipeline = {pipeline} ORDER BY identity_id, is_anonymous"
     )
     async with harness.state.transaction() as transaction:
-        return [tuple(row) for row in await transaction._connection.exec_driver_sql(query)]
+        rows = await transaction.run(lambda connection: connection.exec_driver_sql(query).all())
+        return [tuple(row) for row in rows]
 
 
 async def steps(harness: Harness, source: Connection, message_id: str) -> list[Step]:
@@ -191,7 +192,9 @@ async def test_a_disabled_pipeline_keeps_what_waits_and_a_deleted_one_does_not(h
     await send(harness, source, identify("u", "u@x"))
     await change(harness, pipelines[0], COPY, enabled=False)
     await delete_pipeline(harness.catalog, harness.workspace, pipelines[1])
-    await Janitor(harness.log, harness.catalog, harness.state, harness.warehouse, keep=timedelta(hours=1)).clean()
+    await Janitor(
+        harness.log, harness.catalog, harness.state, harness.warehouse, harness.clock, keep=timedelta(hours=1)
+    ).clean()
     assert {lane.pipeline for lane in await harness.state.lanes()} == {pipelines[0]}
     await change(harness, pipelines[0], COPY)
     await harness.drain_lanes()
@@ -300,7 +303,7 @@ async def test_results_that_are_there_twice_are_applied_once(harness: Harness) -
         await asyncio.sleep(0.01)
     stop.set()
     await courier
-    appliers = [ResultApplier(harness.catalog, harness.state, harness.store) for _ in range(2)]
+    appliers = [ResultApplier(harness.catalog, harness.state, harness.store, harness.clock) for _ in range(2)]
     applied = await asyncio.gather(*(applier.apply() for applier in appliers), return_exceptions=True)
     assert sum(1 for each in applied if each == 1) == 1
     assert all(each in (0, 1) or isinstance(each, Unavailable) for each in applied)

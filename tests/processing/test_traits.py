@@ -37,7 +37,7 @@ async def source(harness: Harness) -> Connection:
 async def attributes(harness: Harness) -> dict[str, object]:
     async with harness.state.transaction() as transaction:
         query = "SELECT identity_id, attributes FROM identities"
-        rows = (await transaction._connection.exec_driver_sql(query)).mappings()
+        rows = await transaction.run(lambda connection: connection.exec_driver_sql(query).mappings().all())
         return {row["identity_id"]: json.loads(row["attributes"]) for row in rows}
 
 

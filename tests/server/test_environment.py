@@ -58,7 +58,8 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
     processes = {name: names(pid) for name, pid in system.children().items()}
     assert set(processes) == {"backend", "worker", "courier", "envoy"}
     assert set(SECRETS) <= processes["backend"]
-    assert not set(SECRETS) & (processes["worker"] | processes["courier"])
+    assert not set(SECRETS) & processes["worker"]
+    assert set(SECRETS) & processes["courier"] == {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS"}
     assert "TZ" in processes["envoy"]
     assert [name for name in processes["envoy"] if name.startswith(("HEADWATER_", "PG"))] == []
     for variables in processes.values():

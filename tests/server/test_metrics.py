@@ -1,14 +1,24 @@
 """Metrics of one process and of the whole system, in Prometheus's format."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headwater.base.metrics import DestinationStatus
 from headwater.base.steps import StepCounts
 from headwater.log import Backlog
-from headwater.server.metrics import BackendMetrics, Counted, WorkerMetrics, serve_metrics
+from headwater.server.metrics import (
+    MAX_LABELLED_DESTINATIONS,
+    MAX_LABELLED_PIPELINES,
+    BackendMetrics,
+    Counted,
+    CourierMetrics,
+    WorkerMetrics,
+    serve_metrics,
+)
 from headwater.server.probe import request
 from tests.e2e.source import make_source
 from tests.system import HTTP, RunningSystem, free_port, start, wait_until
@@ -71,6 +81,51 @@ async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     assert found["headwater_worker_janitor_errors_total", (("error", "Unavailable"),)] == 1
     assert found["headwater_worker_steps_total", (("outcome", "Passed"), ("step", "Finalize"))] == 5
     assert found["headwater_worker_steps_total", (("outcome", "Filtered"), ("step", "Filter"))] == 6
+
+
+async def test_deliveries_by_destination(tmp_path: Path) -> None:
+    metrics = CourierMetrics()
+    metrics.deliveries_ended(7, 8, "Delivered", 3)
+    metrics.delivered_after(7, [0.02, 0.2])
+    metrics.delivery_requested(7, "2xx", 0.03, 3)
+    metrics.delivery_requested(7, "429", 0.01, 3)
+    metrics.delivery_delayed(7, 1.5)
+    metrics.delivery_halved(7)
+    metrics.deliveries_repeated(7, 4)
+    metrics.destination_status(7, DestinationStatus(open_bytes=12, oldest_open_seconds=2.5, paused=True))
+    found = await read_page(metrics, tmp_path)
+    name = "headwater_delivery"
+    by = (("destination", "7"),)
+    assert found[f"{name}_events_total", (*by, ("outcome", "Delivered"), ("pipeline", "8"))] == 3
+    assert found[f"{name}_requests_total", (*by, ("status_class", "429"))] == 1
+    assert found[f"{name}_seconds_bucket", (*by, ("le", "0.025"))] == 1
+    assert found[f"{name}_seconds_count", by] == 2
+    assert found[f"{name}_request_seconds_count", by] == 2
+    assert found[f"{name}_batch_events_sum", by] == 6
+    totals = ("halvings", "duplicates_possible", "rate_wait_seconds")
+    assert [found[f"{name}_{each}_total", by] for each in totals] == [1, 4, 1.5]
+    gauges = ("open_bytes", "oldest_open_seconds", "paused", "dead_letters")
+    assert [found[f"{name}_{each}", by] for each in gauges] == [12, 2.5, 1, 0]
+
+
+def of_destinations(found: Samples) -> Counter[str]:
+    return Counter(value for _, labels in found for label, value in labels if label == "destination")
+
+
+async def test_the_samples_of_destinations_are_bounded_and_go_with_them(tmp_path: Path) -> None:
+    metrics = CourierMetrics()
+    for destination in range(1, MAX_LABELLED_DESTINATIONS + 6):
+        metrics.destination_status(destination, DestinationStatus())
+        for pipeline in range(MAX_LABELLED_PIPELINES + 5):
+            metrics.deliveries_ended(destination, pipeline, "Failed", 1)
+        metrics.delivery_requested(destination, "5xx", 0.1, 1)
+    found = of_destinations(await read_page(metrics, tmp_path))
+    assert len(found) == MAX_LABELLED_DESTINATIONS + 1
+    assert found["1"] == found[str(MAX_LABELLED_DESTINATIONS)] > found["other"]
+    metrics.destinations_present([2, 3])
+    metrics.delivery_halved(1_000)
+    found = of_destinations(await read_page(metrics, tmp_path))
+    assert set(found) == {"2", "3", "1000", "other"}
 
 
 async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from headwater.base.clock import SystemClock
 from headwater.events import DEFAULT_LIMITS, Limits
 from headwater.events.protocol import MAX_BATCH_EVENTS
+from headwater.server.connectors import connector_environment
 from headwater.server.errors import StartupError
 from headwater.server.setting_parsers import TrustedProxies
-from headwater.server.settings import Settings, read, renamed_variables, unknown_variables, variable
+from headwater.server.settings import SECRETS, Settings, read, renamed_variables, unknown_variables, variable
 from headwater.server.units import MAX_CALL_EVENTS, Rate
 
 KEY = "api_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -76,6 +78,13 @@ def test_defaults() -> None:
         ("ALLOW_PRIVATE_DESTINATIONS", "", "allow_private_destinations", "0"),
         ("ALLOW_PRIVATE_DESTINATIONS", "1", "allow_private_destinations", "1"),
         ("ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/8, fd00::/8", "allow_private_destinations", "10.0.0.0/8,fd00::/8"),
+        ("OAUTH_REDIRECT_URIS", "", "oauth_redirect_uris", ()),
+        (
+            "OAUTH_REDIRECT_URIS",
+            "https://a.example/x, http://localhost:8080/y,",
+            "oauth_redirect_uris",
+            ("https://a.example/x", "http://localhost:8080/y"),
+        ),
         ("RATE_LIMIT_MANAGEMENT", "", "rate_limit_management", Rate(100, 1_000)),
         ("RATE_LIMIT_MANAGEMENT", "7", "rate_limit_management", Rate(7, 70)),
         ("RATE_LIMIT_MANAGEMENT", "7:8", "rate_limit_management", Rate(7, 8)),
@@ -135,6 +144,23 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
                 "nats://h id",
             )
         ),
+        *(
+            ("OAUTH_REDIRECT_URIS", text, "must be absolute URLs with https")
+            for text in (
+                "/hid",
+                "ftp://hid",
+                "https://",
+                "https://a.example/ hid",
+                "https://a:port/hid",
+                "https://[hid",
+            )
+        ),
+        *(
+            ("OAUTH_SAMPLE_OAUTH_APP_URL", text, "must be https://host or http://host")
+            for text in ("hid", "https://hid:p@a.example", "https://a.example/?hid", "https://a.example/#hid")
+        ),
+        ("OAUTH_SAMPLE_OAUTH_APP_CLIENT_SECRET", "hid den", "must consist of printable ASCII characters"),
+        ("OAUTH_SAMPLE_OAUTH_APP_CLIENT_ID", "hidé", "must consist of printable ASCII characters"),
         ("NATS_REPLICAS", "0", "must be a number from 1 to 5"),
         ("NATS_REPLICAS", "6", "must be a number from 1 to 5"),
         ("LOG_KEEP", "1w", "must be a number of seconds"),
@@ -333,6 +359,33 @@ def test_a_flag_overrides_both_names_of_a_setting() -> None:
 
 def test_the_settings_of_a_child_have_present_names_only() -> None:
     assert renamed_variables(read({"HEADWATER_WORKERS": "3"}).environment()) == {}
+
+
+CLIENT = {
+    "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_ID": "the-id",
+    "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_SECRET": "the-secret",
+    "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_URL": "https://provider.example/base//",
+}
+
+
+def test_an_oauth_client_reaches_connectors_and_no_representation() -> None:
+    settings = read(CLIENT)
+    assert "the-secret" not in repr(settings)
+    client = connector_environment(settings, SystemClock()).oauth_clients["sample-oauth-app"]
+    assert (client.id, client.secret, client.url) == ("the-id", "the-secret", "https://provider.example/base")
+    assert read(settings.environment()) == settings
+
+
+@pytest.mark.parametrize("missing", ["CLIENT_ID", "URL"])
+def test_an_oauth_client_is_complete(missing: str) -> None:
+    name = f"HEADWATER_OAUTH_SAMPLE_OAUTH_APP_{missing}"
+    with pytest.raises(StartupError, match=f"^{name} must be set"):
+        read({variable: value for variable, value in CLIENT.items() if variable != name})
+
+
+def test_a_process_without_the_client_secret_has_no_client() -> None:
+    settings = read(read(CLIENT).environment(without=SECRETS))
+    assert connector_environment(settings, SystemClock()).oauth_clients == {}
 
 
 def test_every_setting_is_a_known_variable() -> None:

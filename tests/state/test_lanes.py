@@ -32,7 +32,8 @@ async def append(state: StateStore, chunks: dict[int, list[LaneEntry]], *documen
 
 
 async def count(transaction: Transaction, table: str) -> int:
-    return int((await transaction._connection.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one())
+    query = f"SELECT count(*) FROM {table}"
+    return int(await transaction.run(lambda connection: connection.exec_driver_sql(query).scalar_one()))
 
 
 async def test_a_lane_that_has_only_claims_keeps_no_documents_of_others(state: StateStore) -> None:
@@ -80,12 +81,13 @@ async def test_finishing_the_first_chunks_does_not_read_the_whole_lane(state: St
         statements.append(statement)
 
     async with state.transaction() as transaction:
-        engine = state._engine.sync_engine
+        engine = state._sessions.engine
         event.listen(engine, "before_cursor_execute", note)
-        await transaction._connection.exec_driver_sql(
-            f"INSERT INTO lane_chunks VALUES ({LANE}, 1, 1, 0, 1, 1, 0, x'90')"
-        )
+        insert = f"INSERT INTO lane_chunks VALUES ({LANE}, 1, 1, 0, 1, 1, 0, x'90')"
+        await transaction.run(lambda connection: connection.exec_driver_sql(insert))
         await transaction.finish_lanes({LANE: 1})
+        await transaction.flush()
         [query, *_] = [text for text in statements if text.startswith("SELECT lane_chunks")]
-        plan = await transaction._connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (LANE, 1, 1))
-        assert "first_position<?" in str(plan.all())
+        explain = f"EXPLAIN QUERY PLAN {query}"
+        plan = await transaction.run(lambda connection: connection.exec_driver_sql(explain, (LANE, 1, 1)).all())
+        assert "first_position<?" in str(plan)

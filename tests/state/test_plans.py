@@ -1,7 +1,7 @@
 """No statement of the worker or of a page reads a whole table that grows."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -20,16 +20,21 @@ from headwater.state import (
     Message,
     MessageState,
     NewChunk,
+    PipelineCounts,
     RejectedEvent,
     StateStore,
     TraitsUpdate,
 )
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-GROWING = "identities|devices|traits|messages|rejected_events|rejection_counts|lane_chunks|lane_bodies|t"
+GROWING = (
+    "identities|devices|traits|messages|rejected_events|rejection_counts|lane_chunks|lane_bodies|pipeline_counts|"
+    "pipeline_errors|t"
+)
 """Tables that grow with people, messages or calls; `t` is their alias in joins."""
 PEOPLE = 3_000
 OTHER_LANES = range(1_000, 3_000)
+HOUR, DAY = 3_600_000_000, 86_400_000_000
 Statement = tuple[str, Any]
 
 
@@ -60,6 +65,15 @@ async def fill(state: StateStore) -> None:
         others = [NewChunk(n, 7, n, [LaneEntry(n, "m", 0, "u", None, document=0)]) for n in OTHER_LANES]
         await transaction.append_to_lanes(others, {n: [b"{}"] for n in OTHER_LANES}, now=0)
         await transaction.save({(1, f"m{n}"): MessageState(n + 1, 0) for n in people})
+        for hour in range(60):
+            await transaction.record_counts(failures(range(1 + hour, PEOPLE, 20), "error"), now=hour * HOUR)
+
+
+def failures(pipelines: Iterable[int], message: str) -> PipelineCounts:
+    counts = PipelineCounts()
+    for pipeline in pipelines:
+        counts.add(pipeline, "Transformation", "Failed", message=message)
+    return counts
 
 
 async def work(state: StateStore) -> None:
@@ -88,6 +102,10 @@ async def work(state: StateStore) -> None:
         await transaction.remove_lanes_except([12, *OTHER_LANES])
         await transaction.remove_identities_except([12, 13])
         await transaction.remove_sources_except([2, 3], workspaces=[7])
+        await transaction.record_counts(failures((11, 12), "another error"), now=5 * HOUR)
+        await transaction.compact_counts(now=7 * DAY)
+        await transaction.compact_counts(now=500 * DAY)
+        await transaction.remove_counts_except(range(5, PEOPLE))
         await transaction.advance("warehouse", 0, 1)
         await transaction.advance("warehouse", 1, 2)
 
@@ -109,22 +127,28 @@ async def read(state: StateStore) -> None:
     await state.lanes()
     await state.next_chunk(12, after=3)
     await state.oldest_in_lane(12)
+    for seconds in (60, 3_600, 86_400):
+        await state.pipeline_counts([11, 12], start=0, end=DAY, unit_seconds=seconds)
+    await state.pipeline_errors([11, 12], start=0, end=DAY, step=None, limit=10)
+    await state.pipeline_errors([11, 12], start=0, end=DAY, step="Filter", limit=10)
 
 
 @asynccontextmanager
 async def noted(state: StateStore) -> AsyncIterator[list[Statement]]:
     statements: list[Statement] = []
-    engine = state._engine.sync_engine
+    engines = {state._engine.sync_engine, state._sessions.engine}
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         if re.match("SELECT|INSERT|UPDATE|DELETE|WITH", statement):
             statements.append((statement, parameters[0] if many else parameters))
 
-    event.listen(engine, "before_cursor_execute", note)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
 
 
 async def plan(connection: AsyncConnection, statement: Statement) -> list[str]:

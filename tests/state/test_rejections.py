@@ -40,7 +40,7 @@ def noted(state: StateStore) -> list[str]:
     """The statements that are executed from now on."""
     statements: list[str] = []
 
-    @event.listens_for(state._engine.sync_engine, "before_cursor_execute")
+    @event.listens_for(state._sessions.engine, "before_cursor_execute")
     def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 

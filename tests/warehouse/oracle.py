@@ -199,6 +199,13 @@ def find_time(query: EventQuery, event: StoredEvent) -> int:
     return event.timestamp if query.order == "timestamp" else event.received_at
 
 
+class _Identified(msgspec.Struct, rename="camel"):
+    message_id: str | None = None
+
+
+_decode_identified: Final = msgspec.json.Decoder(_Identified).decode
+
+
 async def read_all(
     warehouse: Warehouse,
     query: EventQuery,
@@ -215,6 +222,9 @@ async def read_all(
         assert len(page.documents) <= limit
         assert page.cursor is None or page.cursor != after, "the page has come further"
         documents += page.documents
+        assert len(page.positions) == len(page.documents)
+        for position, document in zip(page.positions, page.documents, strict=True):
+            assert _decode_identified(document).message_id in (None, f"m{position}")
         if page.cursor is None:
             return documents
         after, offset = page.cursor, page.offset

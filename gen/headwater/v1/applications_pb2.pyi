@@ -39,7 +39,7 @@ class PreviewSendEventRequest(message.Message):
     """type is the id of one of its event types, from 1 to 100 characters."""
     @builtins.property
     def event(self) -> events_pb2.Event:
-        """event is the event, as it would have been stored."""
+        """event is the event, as it would have been stored: with message_id, type and all times. Absent traits are empty."""
 
     @builtins.property
     def transformation(self) -> transformations_pb2.Transformation:

@@ -68,7 +68,7 @@ class ApplicationServiceServicer:
     def PreviewSendEvent(self, request, context):
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+        SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

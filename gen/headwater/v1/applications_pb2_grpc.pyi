@@ -39,7 +39,7 @@ class ApplicationServiceStub:
     PreviewSendEvent: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventRequest, applications_pb2.PreviewSendEventResponse]
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+    SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
@@ -63,7 +63,7 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     PreviewSendEvent: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewSendEventRequest, applications_pb2.PreviewSendEventResponse]  # type: ignore[assignment]
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+    SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]  # type: ignore[assignment]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
@@ -89,7 +89,7 @@ class ApplicationServiceServicer:
     ) -> typing.Union[applications_pb2.PreviewSendEventResponse, abc.Awaitable[applications_pb2.PreviewSendEventResponse]]:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+        SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
 
     def ListApplicationUsers(

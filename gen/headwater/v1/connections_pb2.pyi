@@ -236,13 +236,18 @@ class GetAuthorizationUrlRequest(message.Message):
     CONNECTOR_FIELD_NUMBER: builtins.int
     ROLE_FIELD_NUMBER: builtins.int
     REDIRECT_URI_FIELD_NUMBER: builtins.int
+    PKCE_FIELD_NUMBER: builtins.int
     connector: builtins.str
     """connector is the code of an application connector that requires authorization."""
     role: builtins.str
     """role is the role that the connection will have; what is asked for depends on it."""
     redirect_uri: builtins.str
-    """redirect_uri is where the person is sent after granting access. It must be on the installation's list of allowed
-    URIs when there is one.
+    """redirect_uri is where the person is sent after granting access: an absolute URL with https, or with http on this
+    machine. It must be on the installation's list of allowed URIs when there is one.
+    """
+    pkce: builtins.bool
+    """pkce adds a PKCE challenge (S256) to the page's address. Then GetAuthorizationToken must be called with the state
+    that comes back.
     """
     def __init__(
         self,
@@ -250,10 +255,11 @@ class GetAuthorizationUrlRequest(message.Message):
         connector: builtins.str = ...,
         role: builtins.str = ...,
         redirect_uri: builtins.str = ...,
+        pkce: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["connector", b"connector", "redirect_uri", b"redirect_uri", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["connector", b"connector", "pkce", b"pkce", "redirect_uri", b"redirect_uri", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,7 +271,7 @@ class GetAuthorizationUrlResponse(message.Message):
 
     AUTH_URL_FIELD_NUMBER: builtins.int
     auth_url: builtins.str
-    """auth_url is the address of the application's consent page, with a signed state that expires."""
+    """auth_url is the address of the application's consent page, with a sealed state that expires after 10 minutes."""
     def __init__(
         self,
         *,
@@ -294,7 +300,9 @@ class GetAuthorizationTokenRequest(message.Message):
     auth_code: builtins.str
     """auth_code is the code that the application added to that URI."""
     state: builtins.str
-    """state is the state that the application added to that URI. Verified when it is given."""
+    """state is the state that the application added to that URI. When it is given, it must come from GetAuthorizationUrl
+    for the same workspace, connector and redirect URI, be younger than 10 minutes and not have been used before.
+    """
     def __init__(
         self,
         *,
@@ -319,7 +327,7 @@ class GetAuthorizationTokenResponse(message.Message):
 
     AUTH_TOKEN_FIELD_NUMBER: builtins.int
     auth_token: builtins.str
-    """auth_token is an opaque, encrypted token, good for this workspace and connector only."""
+    """auth_token is an opaque, encrypted token, good for this workspace and connector only, for one hour."""
     def __init__(
         self,
         *,
@@ -342,6 +350,7 @@ class UpdateConnectionRequest(message.Message):
     STRATEGY_FIELD_NUMBER: builtins.int
     SENDING_MODE_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
+    AUTH_TOKEN_FIELD_NUMBER: builtins.int
     id: builtins.int
     """id is the id of the connection."""
     name: builtins.str
@@ -350,6 +359,10 @@ class UpdateConnectionRequest(message.Message):
     """strategy follows the rules of CreateConnectionRequest; absent means null."""
     sending_mode: builtins.str
     """sending_mode follows the rules of CreateConnectionRequest; absent means null."""
+    auth_token: builtins.str
+    """auth_token renews the authorization of the connection: a token of GetAuthorizationToken for the same account of the
+    application. It replaces the tokens of all connections with that account. Absent leaves them as they are.
+    """
     @builtins.property
     def settings(self) -> struct_pb2.Struct:
         """settings replace all settings of the connection. Absent leaves them as they are, because a client cannot read
@@ -364,15 +377,20 @@ class UpdateConnectionRequest(message.Message):
         strategy: builtins.str | None = ...,
         sending_mode: builtins.str | None = ...,
         settings: struct_pb2.Struct | None = ...,
+        auth_token: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode", "_strategy", b"_strategy", "sending_mode", b"sending_mode", "settings", b"settings", "strategy", b"strategy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_auth_token", b"_auth_token", "_sending_mode", b"_sending_mode", "_strategy", b"_strategy", "auth_token", b"auth_token", "sending_mode", b"sending_mode", "settings", b"settings", "strategy", b"strategy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode", "_strategy", b"_strategy", "id", b"id", "name", b"name", "sending_mode", b"sending_mode", "settings", b"settings", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_auth_token", b"_auth_token", "_sending_mode", b"_sending_mode", "_strategy", b"_strategy", "auth_token", b"auth_token", "id", b"id", "name", b"name", "sending_mode", b"sending_mode", "settings", b"settings", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auth_token: _TypeAlias = typing.Literal["auth_token"]  # noqa: Y015
+    _WhichOneofArgType__auth_token: _TypeAlias = typing.Literal["_auth_token", b"_auth_token"]  # noqa: Y015
     _WhichOneofReturnType__sending_mode: _TypeAlias = typing.Literal["sending_mode"]  # noqa: Y015
     _WhichOneofArgType__sending_mode: _TypeAlias = typing.Literal["_sending_mode", b"_sending_mode"]  # noqa: Y015
     _WhichOneofReturnType__strategy: _TypeAlias = typing.Literal["strategy"]  # noqa: Y015
     _WhichOneofArgType__strategy: _TypeAlias = typing.Literal["_strategy", b"_strategy"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auth_token) -> _WhichOneofReturnType__auth_token | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sending_mode) -> _WhichOneofReturnType__sending_mode | None: ...
     @typing.overload

@@ -121,15 +121,19 @@ class ConnectionServiceServicer:
     def GetAuthorizationUrl(self, request, context):
         """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
         towards a connection of an application that requires authorization: send the person there, exchange the code that
-        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed. It fails
+        with 404 for an unknown connector, with 400 when the connector needs no authorization or the redirect URI is not
+        allowed, and with 503 when this installation has no OAuth client for the connector.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAuthorizationToken(self, request, context):
-        """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
-        ConnectorNotExist, and with 503 when the application refuses the code or cannot be reached.
+        """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. Use POST, which keeps
+        the code out of the URL, and pass the state that came back with the code. It fails with 400 when the state is not
+        valid, has expired or was used before, with 422 ConnectorNotExist, and with 503 when the application refuses the
+        code or cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +141,7 @@ class ConnectionServiceServicer:
 
     def UpdateConnection(self, request, context):
         """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-        becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+        becomes null. Its settings and its authorization are replaced only when they are given. It fails with 400 when a field breaks its rule,
         and with 422 InvalidSettings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

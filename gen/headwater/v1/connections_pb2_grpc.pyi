@@ -44,15 +44,19 @@ class ConnectionServiceStub:
     GetAuthorizationUrl: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]
     """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
     towards a connection of an application that requires authorization: send the person there, exchange the code that
-    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed. It fails
+    with 404 for an unknown connector, with 400 when the connector needs no authorization or the redirect URI is not
+    allowed, and with 503 when this installation has no OAuth client for the connector.
     """
     GetAuthorizationToken: grpc.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]
-    """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
-    ConnectorNotExist, and with 503 when the application refuses the code or cannot be reached.
+    """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. Use POST, which keeps
+    the code out of the URL, and pass the state that came back with the code. It fails with 400 when the state is not
+    valid, has expired or was used before, with 422 ConnectorNotExist, and with 503 when the application refuses the
+    code or cannot be reached.
     """
     UpdateConnection: grpc.UnaryUnaryMultiCallable[connections_pb2.UpdateConnectionRequest, connections_pb2.UpdateConnectionResponse]
     """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-    becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+    becomes null. Its settings and its authorization are replaced only when they are given. It fails with 400 when a field breaks its rule,
     and with 422 InvalidSettings.
     """
     ListConnections: grpc.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]
@@ -105,15 +109,19 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     GetAuthorizationUrl: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationUrlRequest, connections_pb2.GetAuthorizationUrlResponse]  # type: ignore[assignment]
     """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
     towards a connection of an application that requires authorization: send the person there, exchange the code that
-    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+    comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed. It fails
+    with 404 for an unknown connector, with 400 when the connector needs no authorization or the redirect URI is not
+    allowed, and with 503 when this installation has no OAuth client for the connector.
     """
     GetAuthorizationToken: aio.UnaryUnaryMultiCallable[connections_pb2.GetAuthorizationTokenRequest, connections_pb2.GetAuthorizationTokenResponse]  # type: ignore[assignment]
-    """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
-    ConnectorNotExist, and with 503 when the application refuses the code or cannot be reached.
+    """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. Use POST, which keeps
+    the code out of the URL, and pass the state that came back with the code. It fails with 400 when the state is not
+    valid, has expired or was used before, with 422 ConnectorNotExist, and with 503 when the application refuses the
+    code or cannot be reached.
     """
     UpdateConnection: aio.UnaryUnaryMultiCallable[connections_pb2.UpdateConnectionRequest, connections_pb2.UpdateConnectionResponse]  # type: ignore[assignment]
     """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-    becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+    becomes null. Its settings and its authorization are replaced only when they are given. It fails with 400 when a field breaks its rule,
     and with 422 InvalidSettings.
     """
     ListConnections: aio.UnaryUnaryMultiCallable[connections_pb2.ListConnectionsRequest, connections_pb2.ListConnectionsResponse]  # type: ignore[assignment]
@@ -173,7 +181,9 @@ class ConnectionServiceServicer:
     ) -> typing.Union[connections_pb2.GetAuthorizationUrlResponse, abc.Awaitable[connections_pb2.GetAuthorizationUrlResponse]]:
         """GetAuthorizationUrl returns the page of an application where a person grants access. It is the first of three steps
         towards a connection of an application that requires authorization: send the person there, exchange the code that
-        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed.
+        comes back through GetAuthorizationToken, and pass the token to CreateConnection. No workspace is needed. It fails
+        with 404 for an unknown connector, with 400 when the connector needs no authorization or the redirect URI is not
+        allowed, and with 503 when this installation has no OAuth client for the connector.
         """
 
     def GetAuthorizationToken(
@@ -181,8 +191,10 @@ class ConnectionServiceServicer:
         request: connections_pb2.GetAuthorizationTokenRequest,
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.GetAuthorizationTokenResponse, abc.Awaitable[connections_pb2.GetAuthorizationTokenResponse]]:
-        """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. It fails with 422
-        ConnectorNotExist, and with 503 when the application refuses the code or cannot be reached.
+        """GetAuthorizationToken exchanges an authorization code for a token that CreateConnection takes. Use POST, which keeps
+        the code out of the URL, and pass the state that came back with the code. It fails with 400 when the state is not
+        valid, has expired or was used before, with 422 ConnectorNotExist, and with 503 when the application refuses the
+        code or cannot be reached.
         """
 
     def UpdateConnection(
@@ -191,7 +203,7 @@ class ConnectionServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[connections_pb2.UpdateConnectionResponse, abc.Awaitable[connections_pb2.UpdateConnectionResponse]]:
         """UpdateConnection replaces the name, the strategy and the sending mode of a connection: one that is left out
-        becomes null. Its settings are replaced only when they are given. It fails with 400 when a field breaks its rule,
+        becomes null. Its settings and its authorization are replaced only when they are given. It fails with 400 when a field breaks its rule,
         and with 422 InvalidSettings.
         """
 

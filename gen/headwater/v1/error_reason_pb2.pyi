@@ -124,6 +124,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """ERROR_REASON_WORKSPACE_NOT_EXIST means that the body names a workspace that does not exist."""
     ERROR_REASON_AUTHORIZATION_REVOKED: _ErrorReason.ValueType  # 48
     """ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization."""
+    ERROR_REASON_TOO_MANY_LISTENERS: _ErrorReason.ValueType  # 50
+    """ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons of errors. An error has the `code` of its reason, as `error.code` over REST and as `reason`
@@ -234,3 +236,5 @@ ERROR_REASON_WORKSPACE_NOT_EXIST: ErrorReason.ValueType  # 47
 """ERROR_REASON_WORKSPACE_NOT_EXIST means that the body names a workspace that does not exist."""
 ERROR_REASON_AUTHORIZATION_REVOKED: ErrorReason.ValueType  # 48
 """ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization."""
+ERROR_REASON_TOO_MANY_LISTENERS: ErrorReason.ValueType  # 50
+"""ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have."""

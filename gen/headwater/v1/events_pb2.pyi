@@ -1790,3 +1790,284 @@ class EventCount(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+
+@typing.final
+class CreateEventListenerRequest(message.Message):
+    """CreateEventListenerRequest selects the events to listen to."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of a connection: of a source, whose events are wanted, or of a destination, for the events of
+    the sources that are linked with it at this moment. Absent means all events of the workspace.
+    """
+    size: builtins.int
+    """size is the maximum number of events to keep between two readings, from 1 to 1000. Absent means 10."""
+    @builtins.property
+    def filter(self) -> filters_pb2.Filter:
+        """filter decides which events are kept. Absent means all."""
+
+    def __init__(
+        self,
+        *,
+        connection: builtins.int | None = ...,
+        size: builtins.int | None = ...,
+        filter: filters_pb2.Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_size", b"_size", "connection", b"connection", "filter", b"filter", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "_size", b"_size", "connection", b"connection", "filter", b"filter", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
+    _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
+    _WhichOneofReturnType__size: _TypeAlias = typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = typing.Literal["_size", b"_size"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+
+@typing.final
+class CreateEventListenerResponse(message.Message):
+    """CreateEventListenerResponse names the new listener."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the listener: a random positive integer."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetEventListenerRequest(message.Message):
+    """GetEventListenerRequest names the listener to read."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the listener."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetEventListenerResponse(message.Message):
+    """GetEventListenerResponse holds the events since the listener was last read."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    OMITTED_FIELD_NUMBER: builtins.int
+    omitted: builtins.int
+    """omitted is how many events were not kept. It includes events that the server had no time to filter."""
+    @builtins.property
+    def events(self) -> containers.RepeatedCompositeFieldContainer[Event]:
+        """events are the events that were kept, in the order of their arrival. All events that the filter lets through had
+        the same chance to be among them. Repeats of an event are included, because they are recognised later.
+        """
+
+    def __init__(
+        self,
+        *,
+        events: abc.Iterable[Event] | None = ...,
+        omitted: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["events", b"events", "omitted", b"omitted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeleteEventListenerRequest(message.Message):
+    """DeleteEventListenerRequest names the listener to delete."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the listener."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeleteEventListenerResponse(message.Message):
+    """DeleteEventListenerResponse is empty."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class WatchEventsRequest(message.Message):
+    """WatchEventsRequest selects what to watch."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    DELIVERIES_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of a connection: of a source, whose events are wanted, or of a destination, for the events of
+    the sources that are linked with it at this moment, and for the outcomes of its deliveries. Absent means all of the
+    workspace.
+    """
+    deliveries: builtins.bool
+    """deliveries says whether the outcomes of deliveries are returned, too."""
+    @builtins.property
+    def filter(self) -> filters_pb2.Filter:
+        """filter decides which events are returned. Absent means all. It does not apply to the outcomes of deliveries."""
+
+    def __init__(
+        self,
+        *,
+        connection: builtins.int | None = ...,
+        filter: filters_pb2.Filter | None = ...,
+        deliveries: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_connection", b"_connection", "connection", b"connection", "deliveries", b"deliveries", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
+    _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
+
+@typing.final
+class WatchEventsResponse(message.Message):
+    """WatchEventsResponse holds what has happened since the response before. All fields are empty in a response that only
+    shows that the watch goes on.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    DELIVERIES_FIELD_NUMBER: builtins.int
+    OMITTED_EVENTS_FIELD_NUMBER: builtins.int
+    OMITTED_DELIVERIES_FIELD_NUMBER: builtins.int
+    omitted_events: builtins.int
+    """omitted_events is how many events were left out before these, because the server or the caller was too slow. It
+    includes events that were not filtered.
+    """
+    omitted_deliveries: builtins.int
+    """omitted_deliveries is how many outcomes of deliveries were left out before these, at least."""
+    @builtins.property
+    def events(self) -> containers.RepeatedCompositeFieldContainer[Event]:
+        """events are events, in the order of their arrival. Repeats of an event are included, because they are recognised
+        later.
+        """
+
+    @builtins.property
+    def deliveries(self) -> containers.RepeatedCompositeFieldContainer[DeliveryOutcome]:
+        """deliveries are the outcomes of deliveries."""
+
+    def __init__(
+        self,
+        *,
+        events: abc.Iterable[Event] | None = ...,
+        deliveries: abc.Iterable[DeliveryOutcome] | None = ...,
+        omitted_events: builtins.int = ...,
+        omitted_deliveries: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deliveries", b"deliveries", "events", b"events", "omitted_deliveries", b"omitted_deliveries", "omitted_events", b"omitted_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeliveryOutcome(message.Message):
+    """DeliveryOutcome is the outcome of one attempt to deliver one event for one pipeline of a destination."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DESTINATION_FIELD_NUMBER: builtins.int
+    PIPELINE_FIELD_NUMBER: builtins.int
+    CONNECTION_ID_FIELD_NUMBER: builtins.int
+    MESSAGE_ID_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    destination: builtins.int
+    """destination is the id of the destination connection."""
+    pipeline: builtins.int
+    """pipeline is the id of the pipeline."""
+    connection_id: builtins.int
+    """connection_id is the id of the source connection of the event."""
+    message_id: builtins.str
+    """message_id is the message id of the event."""
+    step: builtins.str
+    """step is the last step of the delivery."""
+    outcome: builtins.str
+    """outcome is what happened there. Possible values: "Passed" (delivered), "Filtered", "Failed" (given up) or
+    "Retrying".
+    """
+    message: builtins.str
+    """message says why, for people. Empty when outcome is "Passed"."""
+    status: builtins.int
+    """status is the HTTP status of the destination's response. Absent when there was none."""
+    attempts: builtins.int
+    """attempts is how often delivery was tried."""
+    @builtins.property
+    def at(self) -> timestamp_pb2.Timestamp:
+        """at is when it happened."""
+
+    def __init__(
+        self,
+        *,
+        destination: builtins.int = ...,
+        pipeline: builtins.int = ...,
+        connection_id: builtins.int = ...,
+        message_id: builtins.str = ...,
+        step: builtins.str = ...,
+        outcome: builtins.str = ...,
+        message: builtins.str = ...,
+        status: builtins.int | None = ...,
+        attempts: builtins.int = ...,
+        at: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_status", b"_status", "at", b"at", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_status", b"_status", "at", b"at", "attempts", b"attempts", "connection_id", b"connection_id", "destination", b"destination", "message", b"message", "message_id", b"message_id", "outcome", b"outcome", "pipeline", b"pipeline", "status", b"status", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__status: _TypeAlias = typing.Literal["status"]  # noqa: Y015
+    _WhichOneofArgType__status: _TypeAlias = typing.Literal["_status", b"_status"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...

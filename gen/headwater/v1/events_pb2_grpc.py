@@ -70,6 +70,26 @@ class EventServiceStub:
                 request_serializer=headwater_dot_v1_dot_events__pb2.TraceEventRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.TraceEventResponse.FromString,
                 _registered_method=True)
+        self.CreateEventListener = channel.unary_unary(
+                '/headwater.v1.EventService/CreateEventListener',
+                request_serializer=headwater_dot_v1_dot_events__pb2.CreateEventListenerRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.CreateEventListenerResponse.FromString,
+                _registered_method=True)
+        self.GetEventListener = channel.unary_unary(
+                '/headwater.v1.EventService/GetEventListener',
+                request_serializer=headwater_dot_v1_dot_events__pb2.GetEventListenerRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.GetEventListenerResponse.FromString,
+                _registered_method=True)
+        self.DeleteEventListener = channel.unary_unary(
+                '/headwater.v1.EventService/DeleteEventListener',
+                request_serializer=headwater_dot_v1_dot_events__pb2.DeleteEventListenerRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.DeleteEventListenerResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/headwater.v1.EventService/WatchEvents',
+                request_serializer=headwater_dot_v1_dot_events__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_events__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
@@ -144,6 +164,43 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateEventListener(self, request, context):
+        """CreateEventListener starts to listen to the events that arrive, in the memory of one backend process, and returns
+        the id to read them with. A listener keeps a random sample of the events since it was last read. It is lost when the
+        process ends, and removed when it was not read for an hour. It fails with 422 ConnectionNotExist when the connection
+        does not exist, and with 422 TooManyListeners when the workspace has 100 listeners.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEventListener(self, request, context):
+        """GetEventListener returns the events that a listener has kept, and empties it. It fails with 404 when the listener
+        does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEventListener(self, request, context):
+        """DeleteEventListener removes a listener. It succeeds when there is none with this id, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """WatchEvents returns events as they arrive, and on request the outcomes of deliveries, until the caller ends the
+        call. It never delays the acceptance of events: a caller that is too slow loses the oldest, and receives their
+        number. The first response is empty and shows that the watch has begun; another empty one comes after 15 seconds
+        without a response. It fails with 422 ConnectionNotExist when the connection does not exist, and with 422
+        TooManyListeners when the workspace has 10 watchers in one backend process. It ends with UNAVAILABLE when the server
+        stops, and with UNAUTHENTICATED when the API key is revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +238,26 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.TraceEvent,
                     request_deserializer=headwater_dot_v1_dot_events__pb2.TraceEventRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.TraceEventResponse.SerializeToString,
+            ),
+            'CreateEventListener': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEventListener,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.CreateEventListenerRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.CreateEventListenerResponse.SerializeToString,
+            ),
+            'GetEventListener': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventListener,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.GetEventListenerRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.GetEventListenerResponse.SerializeToString,
+            ),
+            'DeleteEventListener': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEventListener,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.DeleteEventListenerRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.DeleteEventListenerResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=headwater_dot_v1_dot_events__pb2.WatchEventsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_events__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -373,6 +450,114 @@ class EventService:
             '/headwater.v1.EventService/TraceEvent',
             headwater_dot_v1_dot_events__pb2.TraceEventRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.TraceEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateEventListener(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.EventService/CreateEventListener',
+            headwater_dot_v1_dot_events__pb2.CreateEventListenerRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.CreateEventListenerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventListener(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.EventService/GetEventListener',
+            headwater_dot_v1_dot_events__pb2.GetEventListenerRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.GetEventListenerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEventListener(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.EventService/DeleteEventListener',
+            headwater_dot_v1_dot_events__pb2.DeleteEventListenerRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.DeleteEventListenerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headwater.v1.EventService/WatchEvents',
+            headwater_dot_v1_dot_events__pb2.WatchEventsRequest.SerializeToString,
+            headwater_dot_v1_dot_events__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,26 @@ class EventServiceStub:
     """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
     only, and every arrival counts, so the response is a list.
     """
+    CreateEventListener: grpc.UnaryUnaryMultiCallable[events_pb2.CreateEventListenerRequest, events_pb2.CreateEventListenerResponse]
+    """CreateEventListener starts to listen to the events that arrive, in the memory of one backend process, and returns
+    the id to read them with. A listener keeps a random sample of the events since it was last read. It is lost when the
+    process ends, and removed when it was not read for an hour. It fails with 422 ConnectionNotExist when the connection
+    does not exist, and with 422 TooManyListeners when the workspace has 100 listeners.
+    """
+    GetEventListener: grpc.UnaryUnaryMultiCallable[events_pb2.GetEventListenerRequest, events_pb2.GetEventListenerResponse]
+    """GetEventListener returns the events that a listener has kept, and empties it. It fails with 404 when the listener
+    does not exist.
+    """
+    DeleteEventListener: grpc.UnaryUnaryMultiCallable[events_pb2.DeleteEventListenerRequest, events_pb2.DeleteEventListenerResponse]
+    """DeleteEventListener removes a listener. It succeeds when there is none with this id, too."""
+    WatchEvents: grpc.UnaryStreamMultiCallable[events_pb2.WatchEventsRequest, events_pb2.WatchEventsResponse]
+    """WatchEvents returns events as they arrive, and on request the outcomes of deliveries, until the caller ends the
+    call. It never delays the acceptance of events: a caller that is too slow loses the oldest, and receives their
+    number. The first response is empty and shows that the watch has begun; another empty one comes after 15 seconds
+    without a response. It fails with 422 ConnectionNotExist when the connection does not exist, and with 422
+    TooManyListeners when the workspace has 10 watchers in one backend process. It ends with UNAVAILABLE when the server
+    stops, and with UNAUTHENTICATED when the API key is revoked.
+    """
 
 @typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
@@ -118,6 +138,26 @@ class EventServiceAsyncStub(EventServiceStub):
     TraceEvent: aio.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]  # type: ignore[assignment]
     """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
     only, and every arrival counts, so the response is a list.
+    """
+    CreateEventListener: aio.UnaryUnaryMultiCallable[events_pb2.CreateEventListenerRequest, events_pb2.CreateEventListenerResponse]  # type: ignore[assignment]
+    """CreateEventListener starts to listen to the events that arrive, in the memory of one backend process, and returns
+    the id to read them with. A listener keeps a random sample of the events since it was last read. It is lost when the
+    process ends, and removed when it was not read for an hour. It fails with 422 ConnectionNotExist when the connection
+    does not exist, and with 422 TooManyListeners when the workspace has 100 listeners.
+    """
+    GetEventListener: aio.UnaryUnaryMultiCallable[events_pb2.GetEventListenerRequest, events_pb2.GetEventListenerResponse]  # type: ignore[assignment]
+    """GetEventListener returns the events that a listener has kept, and empties it. It fails with 404 when the listener
+    does not exist.
+    """
+    DeleteEventListener: aio.UnaryUnaryMultiCallable[events_pb2.DeleteEventListenerRequest, events_pb2.DeleteEventListenerResponse]  # type: ignore[assignment]
+    """DeleteEventListener removes a listener. It succeeds when there is none with this id, too."""
+    WatchEvents: aio.UnaryStreamMultiCallable[events_pb2.WatchEventsRequest, events_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """WatchEvents returns events as they arrive, and on request the outcomes of deliveries, until the caller ends the
+    call. It never delays the acceptance of events: a caller that is too slow loses the oldest, and receives their
+    number. The first response is empty and shows that the watch has begun; another empty one comes after 15 seconds
+    without a response. It fails with 422 ConnectionNotExist when the connection does not exist, and with 422
+    TooManyListeners when the workspace has 10 watchers in one backend process. It ends with UNAVAILABLE when the server
+    stops, and with UNAUTHENTICATED when the API key is revoked.
     """
 
 class EventServiceServicer:
@@ -196,6 +236,46 @@ class EventServiceServicer:
     ) -> typing.Union[events_pb2.TraceEventResponse, abc.Awaitable[events_pb2.TraceEventResponse]]:
         """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
         only, and every arrival counts, so the response is a list.
+        """
+
+    def CreateEventListener(
+        self,
+        request: events_pb2.CreateEventListenerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2.CreateEventListenerResponse, abc.Awaitable[events_pb2.CreateEventListenerResponse]]:
+        """CreateEventListener starts to listen to the events that arrive, in the memory of one backend process, and returns
+        the id to read them with. A listener keeps a random sample of the events since it was last read. It is lost when the
+        process ends, and removed when it was not read for an hour. It fails with 422 ConnectionNotExist when the connection
+        does not exist, and with 422 TooManyListeners when the workspace has 100 listeners.
+        """
+
+    def GetEventListener(
+        self,
+        request: events_pb2.GetEventListenerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2.GetEventListenerResponse, abc.Awaitable[events_pb2.GetEventListenerResponse]]:
+        """GetEventListener returns the events that a listener has kept, and empties it. It fails with 404 when the listener
+        does not exist.
+        """
+
+    def DeleteEventListener(
+        self,
+        request: events_pb2.DeleteEventListenerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[events_pb2.DeleteEventListenerResponse, abc.Awaitable[events_pb2.DeleteEventListenerResponse]]:
+        """DeleteEventListener removes a listener. It succeeds when there is none with this id, too."""
+
+    def WatchEvents(
+        self,
+        request: events_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[events_pb2.WatchEventsResponse], abc.AsyncIterator[events_pb2.WatchEventsResponse]]:
+        """WatchEvents returns events as they arrive, and on request the outcomes of deliveries, until the caller ends the
+        call. It never delays the acceptance of events: a caller that is too slow loses the oldest, and receives their
+        number. The first response is empty and shows that the watch has begun; another empty one comes after 15 seconds
+        without a response. It fails with 422 ConnectionNotExist when the connection does not exist, and with 422
+        TooManyListeners when the workspace has 10 watchers in one backend process. It ends with UNAVAILABLE when the server
+        stops, and with UNAUTHENTICATED when the API key is revoked.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

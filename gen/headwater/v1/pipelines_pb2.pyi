@@ -864,6 +864,198 @@ class DeletePipelineResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class TryPipelineRequest(message.Message):
+    """TryPipelineRequest holds a pipeline that is not saved."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: builtins.int
+    PIPELINE_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    pipeline: builtins.int
+    """pipeline is the id of the saved pipeline that the draft would replace, whose connection, target and event type the
+    draft has. Absent for a new pipeline.
+    """
+    limit: builtins.int
+    """limit is the maximum number of events to try, from 1 to 1000. Absent means 100."""
+    @builtins.property
+    def draft(self) -> CreatePipelineRequest:
+        """draft is the pipeline as CreatePipeline takes it. Its name may be empty."""
+
+    def __init__(
+        self,
+        *,
+        draft: CreatePipelineRequest | None = ...,
+        pipeline: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_pipeline", b"_pipeline", "draft", b"draft", "limit", b"limit", "pipeline", b"pipeline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_pipeline", b"_pipeline", "draft", b"draft", "limit", b"limit", "pipeline", b"pipeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__pipeline: _TypeAlias = typing.Literal["pipeline"]  # noqa: Y015
+    _WhichOneofArgType__pipeline: _TypeAlias = typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
+
+@typing.final
+class TryPipelineResponse(message.Message):
+    """TryPipelineResponse tells what the pipeline would do."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    PASSED_FIELD_NUMBER: builtins.int
+    FILTERED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    DIFFERENT_FIELD_NUMBER: builtins.int
+    STOPPED_BY_FIELD_NUMBER: builtins.int
+    passed: builtins.int
+    """passed is the number of these events that passed."""
+    filtered: builtins.int
+    """filtered is the number of these events that were left out."""
+    failed: builtins.int
+    """failed is the number of these events that failed."""
+    different: builtins.int
+    """different is the number of these events with which the saved pipeline does something else. Always 0 for a new
+    pipeline.
+    """
+    stopped_by: builtins.str
+    """stopped_by is the limit that was reached before all events were tried: "Time" (20 seconds), or "Size" (8 MiB of
+    events, or of results). Absent when all were tried.
+    """
+    @builtins.property
+    def events(self) -> containers.RepeatedCompositeFieldContainer[TriedEvent]:
+        """events are the events that were tried, the last received first. Empty when the source has no stored events."""
+
+    def __init__(
+        self,
+        *,
+        events: abc.Iterable[TriedEvent] | None = ...,
+        passed: builtins.int = ...,
+        filtered: builtins.int = ...,
+        failed: builtins.int = ...,
+        different: builtins.int = ...,
+        stopped_by: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_stopped_by", b"_stopped_by", "stopped_by", b"stopped_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_stopped_by", b"_stopped_by", "different", b"different", "events", b"events", "failed", b"failed", "filtered", b"filtered", "passed", b"passed", "stopped_by", b"stopped_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stopped_by: _TypeAlias = typing.Literal["stopped_by"]  # noqa: Y015
+    _WhichOneofArgType__stopped_by: _TypeAlias = typing.Literal["_stopped_by", b"_stopped_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stopped_by) -> _WhichOneofReturnType__stopped_by | None: ...
+
+@typing.final
+class TriedEvent(message.Message):
+    """TriedEvent tells what a pipeline would do with one stored event."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    MESSAGE_ID_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    RECEIVED_AT_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    SAVED_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the source connection of the event."""
+    message_id: builtins.str
+    """message_id identifies the event within its source connection."""
+    type: builtins.str
+    """type is the kind of event, such as "track"."""
+    event: builtins.str
+    """event is the name of what happened. Absent unless type is "track"."""
+    @builtins.property
+    def received_at(self) -> timestamp_pb2.Timestamp:
+        """received_at is when the event was received."""
+
+    @builtins.property
+    def result(self) -> TrialResult:
+        """result is what the pipeline of the request does with the event."""
+
+    @builtins.property
+    def saved(self) -> TrialResult:
+        """saved is what the saved pipeline does with the event. Present only where it is not the same as result."""
+
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        message_id: builtins.str = ...,
+        type: builtins.str = ...,
+        event: builtins.str | None = ...,
+        received_at: timestamp_pb2.Timestamp | None = ...,
+        result: TrialResult | None = ...,
+        saved: TrialResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_event", b"_event", "event", b"event", "received_at", b"received_at", "result", b"result", "saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_event", b"_event", "connection", b"connection", "event", b"event", "message_id", b"message_id", "received_at", b"received_at", "result", b"result", "saved", b"saved", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__event: _TypeAlias = typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = typing.Literal["_event", b"_event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
+
+@typing.final
+class TrialResult(message.Message):
+    """TrialResult tells what a pipeline does with one event."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    CONDITION_FIELD_NUMBER: builtins.int
+    OUTPUT_JSON_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
+    outcome: builtins.str
+    """outcome is how it ends."""
+    step: builtins.str
+    """step is the last step that the event reached."""
+    message: builtins.str
+    """message says why the event failed or was left out, for people. Empty otherwise."""
+    output_json: builtins.str
+    """output_json is what the pipeline gives: the attributes of the user, or the values of the event type. It is a JSON
+    object as text, in which every digit is kept. Present only when the event passed a pipeline with such output.
+    """
+    request: builtins.str
+    """request is the request that would be sent to the application if the event were alone in it, as PreviewSendEvent
+    shows it, without credentials. Present only when the event passed a pipeline that sends events.
+    """
+    @builtins.property
+    def condition(self) -> filters_pb2.FilterConditionExplanation:
+        """condition is the condition that decided. Present only when the filter of the pipeline left the event out."""
+
+    def __init__(
+        self,
+        *,
+        outcome: builtins.str = ...,
+        step: builtins.str = ...,
+        message: builtins.str = ...,
+        condition: filters_pb2.FilterConditionExplanation | None = ...,
+        output_json: builtins.str | None = ...,
+        request: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_output_json", b"_output_json", "_request", b"_request", "condition", b"condition", "output_json", b"output_json", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_output_json", b"_output_json", "_request", b"_request", "condition", b"condition", "message", b"message", "outcome", b"outcome", "output_json", b"output_json", "request", b"request", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__output_json: _TypeAlias = typing.Literal["output_json"]  # noqa: Y015
+    _WhichOneofArgType__output_json: _TypeAlias = typing.Literal["_output_json", b"_output_json"]  # noqa: Y015
+    _WhichOneofReturnType__request: _TypeAlias = typing.Literal["request"]  # noqa: Y015
+    _WhichOneofArgType__request: _TypeAlias = typing.Literal["_request", b"_request"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_json) -> _WhichOneofReturnType__output_json | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request) -> _WhichOneofReturnType__request | None: ...
+
+@typing.final
 class SetPipelineStatusRequest(message.Message):
     """SetPipelineStatusRequest says whether a pipeline is to work."""
 
@@ -1126,5 +1318,248 @@ class PipelineLane(message.Message):
     _HasFieldArgType: _TypeAlias = typing.Literal["oldest_at", b"oldest_at", "paused_until", b"paused_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["bytes", b"bytes", "oldest_at", b"oldest_at", "paused", b"paused", "paused_until", b"paused_until", "reason", b"reason", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListPipelineErrorsRequest(message.Message):
+    """ListPipelineErrorsRequest selects errors."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PIPELINES_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    step: builtins.str
+    """step is the step at which records failed. Absent means all steps."""
+    first: builtins.int
+    """first is how many errors to skip, from 0 to 9999. Absent means 0."""
+    limit: builtins.int
+    """limit is the maximum number of errors to return, from 1 to 100. Absent means 100."""
+    @builtins.property
+    def pipelines(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """pipelines are the ids of the pipelines, at least one and at most 100."""
+
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """start_time is the first moment of the period."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """end_time is the first moment after the period."""
+
+    def __init__(
+        self,
+        *,
+        pipelines: abc.Iterable[builtins.int] | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
+        step: builtins.str | None = ...,
+        first: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_step", b"_step", "end_time", b"end_time", "first", b"first", "limit", b"limit", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_first", b"_first", "_limit", b"_limit", "_step", b"_step", "end_time", b"end_time", "first", b"first", "limit", b"limit", "pipelines", b"pipelines", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first: _TypeAlias = typing.Literal["first"]  # noqa: Y015
+    _WhichOneofArgType__first: _TypeAlias = typing.Literal["_first", b"_first"]  # noqa: Y015
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__step: _TypeAlias = typing.Literal["step"]  # noqa: Y015
+    _WhichOneofArgType__step: _TypeAlias = typing.Literal["_step", b"_step"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first) -> _WhichOneofReturnType__first | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
+
+@typing.final
+class ListPipelineErrorsResponse(message.Message):
+    """ListPipelineErrorsResponse holds the errors."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ERRORS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def errors(self) -> containers.RepeatedCompositeFieldContainer[PipelineError]:
+        """errors are the errors, the one that occurred last first."""
+
+    def __init__(
+        self,
+        *,
+        errors: abc.Iterable[PipelineError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PipelineError(message.Message):
+    """PipelineError is how often records of a pipeline failed at one step for one reason."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    LAST_OCCURRED_FIELD_NUMBER: builtins.int
+    pipeline: builtins.int
+    """pipeline is the id of the pipeline."""
+    step: builtins.str
+    """step is the step at which the records failed."""
+    count: builtins.int
+    """count is the number of records. In JSON it is a string."""
+    message: builtins.str
+    """message says why, for people."""
+    @builtins.property
+    def last_occurred(self) -> timestamp_pb2.Timestamp:
+        """last_occurred is when the last of them failed."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: builtins.int = ...,
+        step: builtins.str = ...,
+        count: builtins.int = ...,
+        message: builtins.str = ...,
+        last_occurred: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["last_occurred", b"last_occurred"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["count", b"count", "last_occurred", b"last_occurred", "message", b"message", "pipeline", b"pipeline", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetPipelineMetricsRequest(message.Message):
+    """GetPipelineMetricsRequest selects counts. Exactly one of minutes, hours, days and dates is given."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PIPELINES_FIELD_NUMBER: builtins.int
+    MINUTES_FIELD_NUMBER: builtins.int
+    HOURS_FIELD_NUMBER: builtins.int
+    DAYS_FIELD_NUMBER: builtins.int
+    START_DATE_FIELD_NUMBER: builtins.int
+    END_DATE_FIELD_NUMBER: builtins.int
+    minutes: builtins.int
+    """minutes is the number of minutes up to now, from 1 to 60."""
+    hours: builtins.int
+    """hours is the number of hours up to now, from 1 to 48."""
+    days: builtins.int
+    """days is the number of days up to now, from 1 to 30."""
+    start_date: builtins.str
+    """start_date is the first day, such as "2026-01-31". It needs end_date."""
+    end_date: builtins.str
+    """end_date is the day after the last one, such as "2026-02-01"."""
+    @builtins.property
+    def pipelines(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """pipelines are the ids of the pipelines, at least one and at most 1000. Their counts are added."""
+
+    def __init__(
+        self,
+        *,
+        pipelines: abc.Iterable[builtins.int] | None = ...,
+        minutes: builtins.int | None = ...,
+        hours: builtins.int | None = ...,
+        days: builtins.int | None = ...,
+        start_date: builtins.str | None = ...,
+        end_date: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_days", b"_days", "_end_date", b"_end_date", "_hours", b"_hours", "_minutes", b"_minutes", "_start_date", b"_start_date", "days", b"days", "end_date", b"end_date", "hours", b"hours", "minutes", b"minutes", "start_date", b"start_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_days", b"_days", "_end_date", b"_end_date", "_hours", b"_hours", "_minutes", b"_minutes", "_start_date", b"_start_date", "days", b"days", "end_date", b"end_date", "hours", b"hours", "minutes", b"minutes", "pipelines", b"pipelines", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__days: _TypeAlias = typing.Literal["days"]  # noqa: Y015
+    _WhichOneofArgType__days: _TypeAlias = typing.Literal["_days", b"_days"]  # noqa: Y015
+    _WhichOneofReturnType__end_date: _TypeAlias = typing.Literal["end_date"]  # noqa: Y015
+    _WhichOneofArgType__end_date: _TypeAlias = typing.Literal["_end_date", b"_end_date"]  # noqa: Y015
+    _WhichOneofReturnType__hours: _TypeAlias = typing.Literal["hours"]  # noqa: Y015
+    _WhichOneofArgType__hours: _TypeAlias = typing.Literal["_hours", b"_hours"]  # noqa: Y015
+    _WhichOneofReturnType__minutes: _TypeAlias = typing.Literal["minutes"]  # noqa: Y015
+    _WhichOneofArgType__minutes: _TypeAlias = typing.Literal["_minutes", b"_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__start_date: _TypeAlias = typing.Literal["start_date"]  # noqa: Y015
+    _WhichOneofArgType__start_date: _TypeAlias = typing.Literal["_start_date", b"_start_date"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__days) -> _WhichOneofReturnType__days | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_date) -> _WhichOneofReturnType__end_date | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hours) -> _WhichOneofReturnType__hours | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minutes) -> _WhichOneofReturnType__minutes | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_date) -> _WhichOneofReturnType__start_date | None: ...
+
+@typing.final
+class PipelineMetrics(message.Message):
+    """PipelineMetrics holds counts of records."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """start_time is the start of the first minute, hour or day."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """end_time is the end of the last one."""
+
+    @builtins.property
+    def units(self) -> containers.RepeatedCompositeFieldContainer[PipelineMetricsUnit]:
+        """units are the minutes, hours or days, the earliest first."""
+
+    def __init__(
+        self,
+        *,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
+        units: abc.Iterable[PipelineMetricsUnit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time", "units", b"units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PipelineMetricsUnit(message.Message):
+    """PipelineMetricsUnit holds the counts of one minute, hour or day."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PASSED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def passed(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """passed counts the records that passed each of the six steps, in this order: receive, input validation, filter,
+        transformation, output validation, finalize. A step that a pipeline does not have counts nothing. In JSON the counts
+        are strings.
+        """
+
+    @builtins.property
+    def failed(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """failed counts the records that failed at each step, or that the filter left out, in the order of passed."""
+
+    def __init__(
+        self,
+        *,
+        passed: abc.Iterable[builtins.int] | None = ...,
+        failed: abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["failed", b"failed", "passed", b"passed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

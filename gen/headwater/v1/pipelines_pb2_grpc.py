@@ -56,6 +56,11 @@ class PipelineServiceStub:
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineResponse.FromString,
                 _registered_method=True)
+        self.TryPipeline = channel.unary_unary(
+                '/headwater.v1.PipelineService/TryPipeline',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineResponse.FromString,
+                _registered_method=True)
         self.SetPipelineStatus = channel.unary_unary(
                 '/headwater.v1.PipelineService/SetPipelineStatus',
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.SetPipelineStatusRequest.SerializeToString,
@@ -85,6 +90,16 @@ class PipelineServiceStub:
                 '/headwater.v1.PipelineService/GetPipelineRun',
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineRun.FromString,
+                _registered_method=True)
+        self.ListPipelineErrors = channel.unary_unary(
+                '/headwater.v1.PipelineService/ListPipelineErrors',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsResponse.FromString,
+                _registered_method=True)
+        self.GetPipelineMetrics = channel.unary_unary(
+                '/headwater.v1.PipelineService/GetPipelineMetrics',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineMetricsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineMetrics.FromString,
                 _registered_method=True)
 
 
@@ -127,6 +142,18 @@ class PipelineServiceServicer:
 
     def DeletePipeline(self, request, context):
         """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TryPipeline(self, request, context):
+        """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+        one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+        of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+        fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+        TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+        workspace wait already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +208,26 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPipelineErrors(self, request, context):
+        """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+        message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+        first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+        Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPipelineMetrics(self, request, context):
+        """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+        in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+        for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+        out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PipelineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -203,6 +250,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.DeletePipeline,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.DeletePipelineResponse.SerializeToString,
+            ),
+            'TryPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.TryPipeline,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.TryPipelineResponse.SerializeToString,
             ),
             'SetPipelineStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPipelineStatus,
@@ -233,6 +285,16 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.GetPipelineRun,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineRun.SerializeToString,
+            ),
+            'ListPipelineErrors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPipelineErrors,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsResponse.SerializeToString,
+            ),
+            'GetPipelineMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPipelineMetrics,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineMetricsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineMetrics.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -345,6 +407,33 @@ class PipelineService:
             '/headwater.v1.PipelineService/DeletePipeline',
             headwater_dot_v1_dot_pipelines__pb2.DeletePipelineRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.DeletePipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TryPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/TryPipeline',
+            headwater_dot_v1_dot_pipelines__pb2.TryPipelineRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.TryPipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -507,6 +596,60 @@ class PipelineService:
             '/headwater.v1.PipelineService/GetPipelineRun',
             headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.PipelineRun.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPipelineErrors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/ListPipelineErrors',
+            headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPipelineMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/GetPipelineMetrics',
+            headwater_dot_v1_dot_pipelines__pb2.GetPipelineMetricsRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.PipelineMetrics.FromString,
             options,
             channel_credentials,
             insecure,

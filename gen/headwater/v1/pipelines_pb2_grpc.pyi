@@ -56,6 +56,14 @@ class PipelineServiceStub:
     """
     DeletePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
+    TryPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.TryPipelineRequest, pipelines_pb2.TryPipelineResponse]
+    """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+    one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+    of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+    fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+    TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+    workspace wait already.
+    """
     SetPipelineStatus: grpc.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineStatusRequest, pipelines_pb2.SetPipelineStatusResponse]
     """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
     fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
@@ -80,6 +88,18 @@ class PipelineServiceStub:
     """
     GetPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]
     """GetPipelineRun returns one run."""
+    ListPipelineErrors: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineErrorsRequest, pipelines_pb2.ListPipelineErrorsResponse]
+    """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+    message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+    first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+    Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+    """
+    GetPipelineMetrics: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineMetricsRequest, pipelines_pb2.PipelineMetrics]
+    """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+    in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+    for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+    out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+    """
 
 @typing.type_check_only
 class PipelineServiceAsyncStub(PipelineServiceStub):
@@ -109,6 +129,14 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
     DeletePipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.DeletePipelineRequest, pipelines_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
+    TryPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.TryPipelineRequest, pipelines_pb2.TryPipelineResponse]  # type: ignore[assignment]
+    """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+    one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+    of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+    fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+    TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+    workspace wait already.
+    """
     SetPipelineStatus: aio.UnaryUnaryMultiCallable[pipelines_pb2.SetPipelineStatusRequest, pipelines_pb2.SetPipelineStatusResponse]  # type: ignore[assignment]
     """SetPipelineStatus enables or disables a pipeline. Setting the status that it already has changes nothing. Enabling
     fails as in CreatePipeline, with 422 EngineNotAvailable or TransformationFailed.
@@ -133,6 +161,18 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
     GetPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]  # type: ignore[assignment]
     """GetPipelineRun returns one run."""
+    ListPipelineErrors: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineErrorsRequest, pipelines_pb2.ListPipelineErrorsResponse]  # type: ignore[assignment]
+    """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+    message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+    first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+    Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+    """
+    GetPipelineMetrics: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineMetricsRequest, pipelines_pb2.PipelineMetrics]  # type: ignore[assignment]
+    """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+    in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+    for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+    out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+    """
 
 class PipelineServiceServicer:
     """PipelineService manages pipelines and their runs. A pipeline says what happens to the users or the events of one
@@ -179,6 +219,19 @@ class PipelineServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.DeletePipelineResponse, abc.Awaitable[pipelines_pb2.DeletePipelineResponse]]:
         """DeletePipeline removes a pipeline and its runs. The identities that it imported are removed afterwards."""
+
+    def TryPipeline(
+        self,
+        request: pipelines_pb2.TryPipelineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.TryPipelineResponse, abc.Awaitable[pipelines_pb2.TryPipelineResponse]]:
+        """TryPipeline shows what a pipeline would do with the last stored events of its source, before it is saved: a new
+        one, or a change of a saved one, which is then compared with the saved one. For a destination these are the events
+        of its linked connections. Nothing is written and nothing is sent. Only pipelines that read events can be tried. It
+        fails with 400 and 404 as CreatePipeline does, and with 422 SchemaNotAligned, EventTypeNotExist, UnsupportedLanguage,
+        TransformationFailed (the function does not compile) or TooExpensive. It fails with 429 when four trials of the
+        workspace wait already.
+        """
 
     def SetPipelineStatus(
         self,
@@ -233,5 +286,27 @@ class PipelineServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.PipelineRun, abc.Awaitable[pipelines_pb2.PipelineRun]]:
         """GetPipelineRun returns one run."""
+
+    def ListPipelineErrors(
+        self,
+        request: pipelines_pb2.ListPipelineErrorsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.ListPipelineErrorsResponse, abc.Awaitable[pipelines_pb2.ListPipelineErrorsResponse]]:
+        """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
+        message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
+        first and last error are not both outside of the period. Of each pipeline, 100 messages an hour are kept apart.
+        Pipelines that do not exist are ignored. It fails with 404 when the period ends before it starts.
+        """
+
+    def GetPipelineMetrics(
+        self,
+        request: pipelines_pb2.GetPipelineMetricsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.PipelineMetrics, abc.Awaitable[pipelines_pb2.PipelineMetrics]]:
+        """GetPipelineMetrics returns how many records passed and failed at each step of pipelines, by the minute, hour or day,
+        in UTC. The present minute, hour or day is the last. Minutes are kept for two hours, hours for three days and days
+        for 400 days. Pipelines that do not exist are ignored. It fails with 404 when the number of units or the dates are
+        out of range, and with 400 when the dates take in more than 60,000 days, counted for each pipeline.
+        """
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

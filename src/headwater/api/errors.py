@@ -12,7 +12,7 @@ import inspect
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import grpc
@@ -26,6 +26,7 @@ from headwater.api.codec import Codec
 from headwater.api.request import Context, is_transcoded, read_metadata, send_headers
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.traceparent import begin_trace
 from headwater.intake import RateLimiter
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def _wrap(
         admission = begin(method, limiter)
         metadata = read_metadata(context)
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
+        begin_trace(metadata.get("traceparent", ""))
         try:
             if not built:
                 raise Unimplemented("this call is not built yet")
@@ -195,11 +197,12 @@ def _wrap(
     async def respond_in_pieces(request: bytes, context: Context) -> AsyncIterator[bytes]:
         async with guard(context) as (metadata, admission):
             is_first = True
-            async for piece in behavior(codec.decode(request, metadata), context):
-                if is_first:
-                    await send_headers(context, admission.headers)
-                    is_first = False
-                yield codec.encode(piece, metadata)
+            async with aclosing(behavior(codec.decode(request, metadata), context)) as pieces:
+                async for piece in pieces:
+                    if is_first:
+                        await send_headers(context, admission.headers)
+                        is_first = False
+                    yield codec.encode(piece, metadata)
 
     async def decode_each(requests: AsyncIterator[bytes], metadata: dict[str, str]) -> AsyncIterator[Any]:
         async for request in requests:

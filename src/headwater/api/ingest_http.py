@@ -30,6 +30,7 @@ from headwater.api.errors import ErrorBody, bug, default_error_body, grpc_status
 from headwater.api.ingest import NO_VARIABLES, IngestHandler, IngestRequest, IngestResponse
 from headwater.base.errors import HeadwaterError
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.traceparent import begin_trace
 
 HEALTH_PATH: Final = "/healthz"
 """The path of the gateway's health checks."""
@@ -258,6 +259,7 @@ def _respond_to_errors(method: str, handler: IngestHandler, body_of: ErrorBody, 
     async def respond(request: IngestRequest) -> IngestResponse:
         began, status = time.perf_counter(), "CANCELLED"
         structlog.contextvars.bind_contextvars(request_id=request.metadata.get("x-request-id", ""))
+        begin_trace(request.metadata.get("traceparent", ""))
         try:
             response = await handler(request)
             status = "OK"

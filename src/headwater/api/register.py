@@ -10,28 +10,37 @@ from grpc import aio
 from headwater.api.errors import ErrorBody, is_built
 from headwater.api.ingest_http import Router
 from headwater.api.openapi import served_document
+from headwater.api.peers import ALONE, Peers
 from headwater.api.services import client, native_events, system, track
 from headwater.api.services.api_keys import ApiKeyServicer
-from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer
+from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer, Previewer
 from headwater.api.services.connections import ConnectionRestServicer, ConnectionServicer
 from headwater.api.services.connectors import ConnectorServicer
+from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.operations import OperationServicer
+from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
+from headwater.api.services.trials import PipelineTrials
+from headwater.api.services.watching import EventObserver
 from headwater.api.services.workspaces import WorkspaceServicer
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
+from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.intake import Intake
 from headwater.log import EventLog
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+from headwater.observe.outcomes import OutcomeFeed
 from headwater.observe.trace import Tracer
+from headwater.observe.watching import Observers, make_observers
 from headwater.rest.v1 import applications_pb2 as rest_applications
 from headwater.rest.v1 import applications_pb2_grpc as rest_applications_grpc
 from headwater.rest.v1 import (
@@ -44,10 +53,14 @@ from headwater.rest.v1 import (
 )
 from headwater.rest.v1 import connections_pb2 as rest_connections
 from headwater.rest.v1 import connections_pb2_grpc as rest_connections_grpc
+from headwater.rest.v1 import deliveries_pb2 as rest_deliveries
+from headwater.rest.v1 import deliveries_pb2_grpc as rest_deliveries_grpc
 from headwater.rest.v1 import events_pb2 as rest_events
 from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
 from headwater.rest.v1 import filters_pb2 as rest_filters
 from headwater.rest.v1 import filters_pb2_grpc as rest_filters_grpc
+from headwater.rest.v1 import pipelines_pb2 as rest_pipelines
+from headwater.rest.v1 import pipelines_pb2_grpc as rest_pipelines_grpc
 from headwater.rest.v1 import profiles_pb2 as rest_profiles
 from headwater.rest.v1 import profiles_pb2_grpc as rest_profiles_grpc
 from headwater.rest.v1 import system_pb2 as rest_system
@@ -55,7 +68,9 @@ from headwater.rest.v1 import system_pb2_grpc as rest_system_grpc
 from headwater.rest.v1 import transformations_pb2 as rest_transformations
 from headwater.rest.v1 import transformations_pb2_grpc as rest_transformations_grpc
 from headwater.state import StateStore
+from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
+from headwater.state.operations import OperationStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2,
@@ -66,6 +81,8 @@ from headwater.v1 import (
     connections_pb2_grpc,
     connectors_pb2,
     connectors_pb2_grpc,
+    deliveries_pb2,
+    deliveries_pb2_grpc,
     devices_pb2,
     devices_pb2_grpc,
     events_pb2,
@@ -76,6 +93,8 @@ from headwater.v1 import (
     identities_pb2_grpc,
     identity_resolution_pb2,
     identity_resolution_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
     pipelines_pb2,
     pipelines_pb2_grpc,
     profiles_pb2,
@@ -116,9 +135,21 @@ class Services:
     log: EventLog
     lanes: LaneStore
     clock: Clock
+    deliveries: DeliveryStore
+    operations: OperationStore
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+    allowed_redirect_uris: tuple[str, ...] = ()
+    """The redirect URIs that authorizations may use; empty means any."""
+    observers: Observers | None = None
+    """The listeners and watchers; None: those of the log, without outcomes of deliveries."""
+    peers: Peers = ALONE
+
+    def observer(self) -> EventObserver:
+        """Return the part of the event services that listens and watches."""
+        observers = self.observers or make_observers(self.log, Identifiers(), OutcomeFeed())
+        return EventObserver(self.catalog, self.computing, observers, self.peers)
 
 
 @dataclass(frozen=True)
@@ -140,7 +171,8 @@ class Registration:
 
 def registrations(parts: Services) -> list[Registration]:
     """Return all services."""
-    typed, rest = _typed(parts), _rest(parts)
+    observer = parts.observer()
+    typed, rest = _typed(parts, observer), _rest(parts, observer)
     unbuilt = {name for each in (*typed, *rest) for name in each.unbuilt()}
     document = _registration(
         rest_system.DESCRIPTOR,
@@ -165,12 +197,16 @@ def ingest_router(parts: Services, metrics: Metrics = NO_METRICS) -> Router:
     return router
 
 
+def _previewer(parts: Services) -> Previewer:
+    return Previewer(parts.catalog, parts.functions, parts.computing, parts.environment)
+
+
 def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registration:
     (service,) = file.services_by_name.values()
     return Registration(service, servicer, add)
 
 
-def _typed(parts: Services) -> list[Registration]:
+def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
     reader = EventReader(parts.catalog, parts.warehouse, parts.computing)
     tracer = Tracer(parts.state, parts.log, parts.computing)
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
@@ -181,18 +217,30 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             applications_pb2.DESCRIPTOR,
-            ApplicationServicer(parts.catalog, parts.environment),
+            ApplicationServicer(parts.catalog, parts.environment, _previewer(parts)),
             applications_pb2_grpc.add_ApplicationServiceServicer_to_server,
         ),
         (
             connections_pb2.DESCRIPTOR,
-            ConnectionServicer(parts.catalog, parts.state, parts.computing, parts.quotas, parts.environment),
+            ConnectionServicer(
+                parts.catalog,
+                parts.state,
+                parts.computing,
+                parts.quotas,
+                parts.environment,
+                parts.allowed_redirect_uris,
+            ),
             connections_pb2_grpc.add_ConnectionServiceServicer_to_server,
         ),
         (
             connectors_pb2.DESCRIPTOR,
-            ConnectorServicer(parts.catalog),
+            ConnectorServicer(parts.catalog, parts.environment),
             connectors_pb2_grpc.add_ConnectorServiceServicer_to_server,
+        ),
+        (
+            deliveries_pb2.DESCRIPTOR,
+            DeliveryServicer(parts.catalog, parts.deliveries),
+            deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,
         ),
         (
             devices_pb2.DESCRIPTOR,
@@ -201,7 +249,7 @@ def _typed(parts: Services) -> list[Registration]:
         ),
         (
             events_pb2.DESCRIPTOR,
-            EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer),
+            EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer, observer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
         ),
         (
@@ -220,6 +268,18 @@ def _typed(parts: Services) -> list[Registration]:
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (
+            operations_pb2.DESCRIPTOR,
+            OperationServicer(
+                parts.catalog,
+                parts.operations,
+                parts.deliveries,
+                parts.warehouse,
+                parts.clock,
+                parts.computing,
+            ),
+            operations_pb2_grpc.add_OperationServiceServicer_to_server,
+        ),
+        (
             pipelines_pb2.DESCRIPTOR,
             PipelineServicer(
                 parts.catalog,
@@ -230,6 +290,15 @@ def _typed(parts: Services) -> list[Registration]:
                 parts.computing,
                 parts.quotas,
                 parts.environment,
+                PipelineTrials(
+                    parts.catalog,
+                    parts.warehouse,
+                    parts.functions,
+                    parts.clock,
+                    parts.computing,
+                    parts.environment,
+                ),
+                _counts(parts),
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),
@@ -262,12 +331,16 @@ def _typed(parts: Services) -> list[Registration]:
     return [_registration(*each) for each in servicers]
 
 
-def _rest(parts: Services) -> list[Registration]:
+def _counts(parts: Services) -> PipelineCountReader:
+    return PipelineCountReader(parts.catalog, parts.state, parts.lanes, parts.clock)
+
+
+def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
     """Return the services with raw JSON, but for that of the OpenAPI document, which describes them."""
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
             rest_applications.DESCRIPTOR,
-            ApplicationRestServicer(parts.catalog, parts.environment),
+            ApplicationRestServicer(parts.catalog, parts.environment, _previewer(parts)),
             rest_applications_grpc.add_ApplicationServiceServicer_to_server,
         ),
         (
@@ -281,8 +354,13 @@ def _rest(parts: Services) -> list[Registration]:
             rest_connections_grpc.add_ConnectionServiceServicer_to_server,
         ),
         (
+            rest_deliveries.DESCRIPTOR,
+            DeliveryRestServicer(parts.catalog, parts.deliveries),
+            rest_deliveries_grpc.add_DeliveryServiceServicer_to_server,
+        ),
+        (
             rest_events.DESCRIPTOR,
-            EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing)),
+            EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing), observer),
             rest_events_grpc.add_EventServiceServicer_to_server,
         ),
         (
@@ -294,6 +372,11 @@ def _rest(parts: Services) -> list[Registration]:
             native_events_pb2.DESCRIPTOR,
             native_events.NativeEventServicer(parts.catalog, parts.intake),
             native_events_pb2_grpc.add_NativeEventServiceServicer_to_server,
+        ),
+        (
+            rest_pipelines.DESCRIPTOR,
+            PipelineRestServicer(_counts(parts)),
+            rest_pipelines_grpc.add_PipelineServiceServicer_to_server,
         ),
         (
             rest_profiles.DESCRIPTOR,

@@ -59,6 +59,7 @@ Reason = Literal[
     "TooManyApiKeys",
     "TooManyConnections",
     "TooManyEventWriteKeys",
+    "TooManyListeners",
     "TooManyPipelines",
     "TooManyRequests",
     "TransformationFailed",

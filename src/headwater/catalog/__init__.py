@@ -14,7 +14,16 @@ from headwater.catalog.definition import (
     TransformationDefinition,
     encode_definition,
 )
-from headwater.catalog.model import Access, ApiKey, Connection, Pipeline, UiPreferences, Workspace, api_key_digest
+from headwater.catalog.model import (
+    Access,
+    ApiKey,
+    Connection,
+    OAuthAccount,
+    Pipeline,
+    UiPreferences,
+    Workspace,
+    api_key_digest,
+)
 
 __all__ = [
     "Access",
@@ -26,6 +35,7 @@ __all__ = [
     "Definition",
     "FunctionDefinition",
     "Matching",
+    "OAuthAccount",
     "Pipeline",
     "TransformationDefinition",
     "UiPreferences",

@@ -20,13 +20,17 @@ from headwater.base.clock import Clock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import tables
+from headwater.catalog.access_tokens import AccessTokens
+from headwater.catalog.accounts import OAuthAccounts
 from headwater.catalog.change import Change
-from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace, api_key_digest
+from headwater.catalog.model import ApiKey, Connection, OAuthAccount, Pipeline, Workspace, api_key_digest
 from headwater.catalog.negativecache import NegativeCache
 from headwater.catalog.reading import KEPT_CHANGES, read_since, read_version
 from headwater.catalog.sealing import check_readable, open_settings, reseal_settings, seal_settings
 from headwater.catalog.view import Delta, View
 from headwater.connectors.connector import Connector
+from headwater.connectors.contract import AccessToken
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.storage.database import as_unavailable, open_database
@@ -49,9 +53,9 @@ _PRUNE_EVERY = 100
 class Catalog:
     """Serves lookups synchronously from the view. Created by `open_catalog`.
 
-    `connectors` are the known connectors by code. `keyring` opens the settings of connections; a process without a
-    keyring can do everything else. `is_shared` states that other processes change the catalog too, so that callers
-    refresh it before they show it to people.
+    `connectors` are the known connectors by code. `keyring` opens the settings of connections and the tokens of
+    `oauth_accounts`; a process without a keyring can do everything else. `is_shared` states that other processes change
+    the catalog too, so that callers refresh it before they show it to people.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Catalog:
         self.connectors = connectors
         self.keyring = keyring
         self.is_shared = is_shared
+        self.oauth_accounts = OAuthAccounts(sessions, keyring, clock)
+        self._access_tokens = AccessTokens(self.oauth_accounts, connectors, clock, identifiers)
         self._sessions = sessions
         self._clock = clock
         self._identifiers = identifiers
@@ -133,9 +139,29 @@ class Catalog:
             return None if declared.REQUIRED else declared.read({})
         return open_settings(self.keyring, connection, declared)
 
-    def pipeline(self, workspace: int, id_: int) -> Pipeline | None:
+    def oauth_account(self, workspace: int, connector: str, code: str) -> OAuthAccount | None:
+        """Return the account with this code that connections of the workspace use."""
+        for connection in self._view.connections_in(workspace):
+            account = connection.oauth_account
+            if account is not None and account.code == code and connection.connector == connector:
+                return account
+        return None
+
+    def access_token(self, connection: Connection, environment: ConnectorEnvironment) -> AccessToken | None:
+        """Return the access token of a connection, to open its context in `environment` with; None without an
+        account. Connections with one account share it."""
+        if connection.oauth_account is None:
+            return None
+        return self._access_tokens.find(connection.oauth_account.id, environment)
+
+    async def close(self) -> None:
+        """Stop the refreshes of access tokens that are under way."""
+        await self._access_tokens.close()
+
+    def pipeline(self, workspace: int | None, id_: int) -> Pipeline | None:
+        """Return a pipeline of a workspace; with None, of any."""
         found = self._view.pipelines.get(id_)
-        return found if found is not None and found.workspace == workspace else None
+        return found if found is not None and workspace in (None, found.workspace) else None
 
     async def refresh(self) -> None:
         """Update the view to everything that any process committed before this call.
@@ -241,7 +267,10 @@ async def open_catalog(
     async with open_database(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
         catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring, is_shared)
         await catalog.refresh()
-        yield catalog
+        try:
+            yield catalog
+        finally:
+            await catalog.close()
 
 
 @asynccontextmanager

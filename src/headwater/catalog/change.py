@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Executable, and_, delete, insert, update
+from sqlalchemy import Executable, and_, delete, exists, insert, update
 
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import tables
-from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
+from headwater.catalog.accounts import SealedTokens
+from headwater.catalog.model import ApiKey, Connection, OAuthAccount, Pipeline, Workspace
 from headwater.catalog.view import Delta, View
 
 Statement = tuple[Executable, Any]
@@ -38,7 +39,7 @@ class Change:
     def new_id(self) -> int:
         """Return an identifier that no object has."""
         view = self._view
-        taken = (view.workspaces, view.api_keys, view.connections, view.pipelines, self._drawn)
+        taken = (view.workspaces, view.api_keys, view.connections, view.pipelines, view.oauth_accounts, self._drawn)
         while True:
             candidate = self.identifiers.identifier()
             if not any(candidate in ids for ids in taken):
@@ -88,6 +89,13 @@ class Change:
         if connection.linked_connections:
             links = [self._link(connection, other) for other in connection.linked_connections]
             self._write(insert(tables.connection_links), links)
+        if connection.oauth_account is not None:
+            account = {
+                "workspace": connection.workspace,
+                "connection": connection.id,
+                "account": connection.oauth_account.id,
+            }
+            self._write(insert(tables.connection_accounts), account)
         self.delta.connections[connection.id] = connection
         for other in map(self._current, connection.linked_connections):
             self._stage(other, linked_connections=tuple(sorted((*other.linked_connections, connection.id))))
@@ -105,12 +113,51 @@ class Change:
         self._stage(self._current(connection.id), **values)
 
     def remove_connection(self, connection: Connection) -> None:
-        """Remove the connection with its pipelines, event write keys and links."""
+        """Remove the connection with its pipelines, event write keys and links, and its OAuth account if no other
+        connection uses it."""
         rows = tables.connections
         self._write(delete(rows).where(rows.c.id == connection.id))
+        if connection.oauth_account is not None:
+            accounts, id_ = tables.oauth_accounts, connection.oauth_account.id
+            is_used = exists().where(tables.connection_accounts.c.account == id_)
+            self._write(delete(accounts).where(accounts.c.id == id_, ~is_used))
         for other in map(self._current, self._current(connection.id).linked_connections):
             self._stage(other, linked_connections=_without(other.linked_connections, connection.id))
         self.delta.connections[connection.id] = None
+
+    def add_oauth_account(self, workspace: int, connector: str, account: OAuthAccount, tokens: SealedTokens) -> None:
+        """Add an account, before the first connection that uses it."""
+        row = {
+            "id": account.id,
+            "workspace": workspace,
+            "connector": connector,
+            "code": account.code,
+            "sealed_tokens": tokens.sealed,
+            "expires_at": tokens.expires_at,
+            "generation": 1,
+            "authorized_at": tokens.authorized_at,
+            "refreshed_at": tokens.authorized_at,
+            "forced": False,
+        }
+        self._write(insert(tables.oauth_accounts), row)
+
+    def authorize_again(self, account: OAuthAccount, tokens: SealedTokens) -> None:
+        """Replace the tokens of an account, unless those that it has come from the same or a later authorization."""
+        rows = tables.oauth_accounts
+        values = {
+            "sealed_tokens": tokens.sealed,
+            "expires_at": tokens.expires_at,
+            "generation": rows.c.generation + 1,
+            "authorized_at": tokens.authorized_at,
+            "refreshed_at": tokens.authorized_at,
+            "forced": False,
+            "refreshing_until": None,
+            "refreshing_by": None,
+            "failed_at": None,
+            "failure": None,
+        }
+        is_older = rows.c.authorized_at < tokens.authorized_at
+        self._write(update(rows).where(rows.c.id == account.id, is_older).values(values))
 
     def add_link(self, source: Connection, destination: Connection) -> None:
         """Link two connections that are not linked."""

@@ -70,13 +70,23 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     definition: Definition = Definition()
 
 
+class OAuthAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """An account of an application to which users have granted access. Connections with one connector share it.
+
+    `code` is the application's identifier of it. Its tokens are not in the view: `Catalog.oauth_accounts` has them.
+    """
+
+    id: int
+    code: str
+
+
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """A source of data, or a destination for it.
 
     `linked_connections` are ids in ascending order: the destinations to which a source forwards events, or the sources
     of a destination's events. `pipelines` are in ascending order of their ids. `event_write_keys` are in the order of
     creation; empty for a connection that receives no events. `sealed_settings` are the encrypted settings, which
-    `Catalog.settings` opens; None without settings.
+    `Catalog.settings` opens; None without settings. `oauth_account` is None for connectors that need no authorization.
     """
 
     id: int
@@ -91,6 +101,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     linked_connections: tuple[int, ...] = ()
     pipelines: tuple[Pipeline, ...] = ()
     event_write_keys: tuple[str, ...] = ()
+    oauth_account: OAuthAccount | None = None
 
 
 def api_key_digest(api_key: str) -> str:

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import Column, Row, Select, Table, or_, select
 
 from headwater.catalog import tables
-from headwater.catalog.model import ApiKey, Connection, Pipeline, Workspace
+from headwater.catalog.model import ApiKey, Connection, OAuthAccount, Pipeline, Workspace
 from headwater.catalog.view import Delta, Kind
 
 KEPT_CHANGES: Final = 1000
@@ -25,6 +25,9 @@ each id takes up to two."""
 
 _VERSION = select(tables.catalog_version.c.version)
 _CHANGES = select(tables.catalog_changes.c.kind, tables.catalog_changes.c.id)
+_ACCOUNTS = select(
+    tables.connection_accounts.c.connection, tables.oauth_accounts.c.id, tables.oauth_accounts.c.code
+).join(tables.oauth_accounts, tables.oauth_accounts.c.id == tables.connection_accounts.c.account)
 
 
 def read_version(connection: sqlalchemy.Connection) -> int:
@@ -79,6 +82,10 @@ def _connections(connection: sqlalchemy.Connection, ids: set[int] | None) -> dic
     owned: defaultdict[int, list[Pipeline]] = defaultdict(list)
     for row in _rows(connection, select(pipelines).order_by(pipelines.c.id), [pipelines.c.connection], ids):
         owned[row.connection].append(Pipeline(**row._mapping))
+    accounts = {
+        row.connection: OAuthAccount(id=row.id, code=row.code)
+        for row in _rows(connection, _ACCOUNTS, [tables.connection_accounts.c.connection], ids)
+    }
 
     for id_, value in found.items():
         if value is not None:
@@ -87,6 +94,7 @@ def _connections(connection: sqlalchemy.Connection, ids: set[int] | None) -> dic
                 linked_connections=tuple(sorted(linked[id_])),
                 pipelines=tuple(owned[id_]),
                 event_write_keys=tuple(write_keys[id_]),
+                oauth_account=accounts.get(id_),
             )
     return found
 

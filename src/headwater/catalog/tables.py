@@ -153,6 +153,49 @@ event_write_keys = Table(
     Index(None, "connection"),
 )
 
+oauth_accounts = Table(
+    "oauth_accounts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("workspace", Integer, ForeignKey("workspaces.id", ondelete="CASCADE"), nullable=False),
+    Column("connector", String(64), nullable=False),
+    Column("code", String(255), nullable=False),
+    Column("sealed_tokens", LargeBinary, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=True),
+    Column("generation", BigInteger, nullable=False),  # grows with each replacement of the tokens
+    Column("authorized_at", UtcDateTime, nullable=False),
+    Column("refreshed_at", UtcDateTime, nullable=False),
+    Column("forced", Boolean, nullable=False),  # refreshed before the end, because the application rejected the token
+    Column("refreshing_until", UtcDateTime, nullable=True),
+    Column("refreshing_by", String(32), nullable=True),
+    Column("failed_at", UtcDateTime, nullable=True),
+    Column("failure", String(255), nullable=True),
+    UniqueConstraint("workspace", "connector", "code"),
+    UniqueConstraint("workspace", "id"),
+)
+
+connection_accounts = Table(
+    "connection_accounts",
+    metadata,
+    Column("workspace", Integer, nullable=False),
+    Column("connection", Integer, primary_key=True, autoincrement=False),
+    Column("account", Integer, nullable=False),
+    _of_connection("connection"),
+    ForeignKeyConstraint(
+        ["workspace", "account"], ["oauth_accounts.workspace", "oauth_accounts.id"], ondelete="CASCADE"
+    ),
+    Index(None, "account"),
+)
+
+oauth_states = Table(
+    "oauth_states",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index(None, "expires_at"),
+)
+"""The states of authorizations that were used: each can be used once."""
+
 pipelines = Table(
     "pipelines",
     metadata,

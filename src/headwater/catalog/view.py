@@ -51,6 +51,8 @@ class View:
         self.pipelines: dict[int, Pipeline] = {}
         self.api_key_by_digest: dict[str, ApiKey] = {}
         self.source_by_write_key: dict[str, Connection] = {}
+        self.oauth_accounts: dict[int, set[int]] = {}
+        """The connections of each OAuth account."""
         self._sorted_by_workspace: dict[int, list[Connection]] = {}
 
     def advanced(self, delta: Delta) -> "View":
@@ -96,10 +98,16 @@ class View:
                 del self.source_by_write_key[key]
             for pipeline in old.pipelines:
                 del self.pipelines[pipeline.id]
+            if old.oauth_account is not None:
+                self.oauth_accounts[old.oauth_account.id].discard(id_)
+                if not self.oauth_accounts[old.oauth_account.id]:
+                    del self.oauth_accounts[old.oauth_account.id]
         if new is not None:
             self._sorted_by_workspace.pop(new.workspace, None)
             self.source_by_write_key.update(dict.fromkeys(new.event_write_keys, new))
             self.pipelines.update((pipeline.id, pipeline) for pipeline in new.pipelines)
+            if new.oauth_account is not None:
+                self.oauth_accounts.setdefault(new.oauth_account.id, set()).add(id_)
         _put(self.connections, id_, new)
 
 

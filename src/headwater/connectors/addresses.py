@@ -6,6 +6,7 @@ socket connects to, not to a name: a name can resolve to another address a momen
 """
 
 import ipaddress
+import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
@@ -16,6 +17,10 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL_CHARACTERS: Final = 8_000
+
+_NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+_NUMERIC_END: Final = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")
+"""The end of a host that the URL standard reads as an IPv4 address."""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _IPV6_GLOBAL: Final = ipaddress.IPv6Network("2000::/3")
@@ -73,7 +78,11 @@ class AddressPolicy(msgspec.Struct, frozen=True):
             raise AddressForbidden(f"port {port} is not allowed")
 
     def check_url(self, url: str) -> None:
-        """Check a URL without resolving its host. Raises AddressForbidden."""
+        """Check a URL without resolving its host. Raises AddressForbidden.
+
+        A host is a name, whose addresses are checked when a socket connects to them, or an address in its usual form.
+        Resolvers also accept decimal, hexadecimal, octal and short forms of IPv4 addresses, which are forbidden.
+        """
         parts = _split(url)
         if parts.scheme not in ("http", "https"):
             raise AddressForbidden("the URL must begin with http:// or https://")
@@ -82,15 +91,27 @@ class AddressPolicy(msgspec.Struct, frozen=True):
         if parts.username is not None or parts.password is not None:
             raise AddressForbidden("the URL must not have a user or a password")
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            _parsed(parts.hostname)
-        except AddressForbidden:
-            return  # a name: its addresses are checked when a socket connects to them
-        self.check(parts.hostname, port)
+        if "[" in parts.netloc or _NUMERIC_END.search(parts.hostname):
+            self.check(parts.hostname, port)
+        elif not _NAME.fullmatch(parts.hostname):
+            raise AddressForbidden("the host of the URL is not valid")
 
 
 ANY_ADDRESS: Final = AddressPolicy((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 """Allows every address: for tests, and for installations whose users may reach any system."""
+
+
+def find_broken_url_rule(url: str) -> str | None:
+    """Return the rule that a URL in settings breaks, or None. It completes the sentence "the value …".
+
+    The addresses of the host are checked when a socket connects to them, because the installation decides which ones
+    are allowed.
+    """
+    try:
+        ANY_ADDRESS.check_url(url)
+    except AddressForbidden:
+        return "must be an http or https URL without user and password"
+    return "must not have a fragment" if "#" in url else None
 
 
 def _split(url: str) -> SplitResult:

@@ -44,6 +44,13 @@ class Terms(msgspec.Struct, frozen=True):
     user_id: str = ""
 
 
+class OAuthSupport(msgspec.Struct, frozen=True, kw_only=True):
+    """The redirect URIs that the provider of an application refuses: those with the host 127.0.0.1, or localhost."""
+
+    disallow_loopback_ip: bool = False
+    disallow_localhost: bool = False
+
+
 class Connector(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the catalogue.
 
@@ -53,7 +60,8 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     `falls_back_to_request_ip` is true, an event without an IP address gets that of the request: right for an SDK on the
     user's own device, wrong for one on a server. If `public_key` is true, its event write keys have the form `pk_` and
     a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file formats. `engine` has the
-    implemented capabilities.
+    implemented capabilities. `oauth` is None if users need not authorize access. If `is_sample` is true, it is listed
+    only by installations that have its OAuth client.
     """
 
     code: str
@@ -70,6 +78,8 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     has_sheets: bool = False
     file_extension: str = ""
     engine: Engine = NO_ENGINE
+    oauth: OAuthSupport | None = None
+    is_sample: bool = False
 
     def capabilities(self, role: Role) -> Capabilities | None:
         """Return the capabilities in `role`, or None if the role is not supported."""

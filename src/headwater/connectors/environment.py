@@ -5,43 +5,56 @@ Processes that send none never import it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from headwater.base.clock import Clock, SystemClock
 from headwater.connectors.addresses import AddressPolicy
-from headwater.connectors.contract import ConnectorContext, HttpRequest, HttpResponse
+from headwater.connectors.contract import AccessToken, ConnectorContext, HttpRequest, HttpResponse, OAuthClient
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.settings import Settings
 
 if TYPE_CHECKING:
-    from headwater.connectors.http import AccessToken, AiohttpClient
+    from headwater.connectors.http import AiohttpClient
+
+
+DEFAULT_MAX_CONNECTIONS: Final = 16
 
 
 class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """The shared dependencies of the contexts of one process."""
+    """The shared dependencies of the contexts of one process.
+
+    `oauth_clients` are the installation's registrations at providers, by the code of the connector.
+    """
 
     addresses: AddressPolicy = AddressPolicy()
     clock: Clock = SystemClock()
+    oauth_clients: Mapping[str, OAuthClient] = {}
 
     @asynccontextmanager
     async def context(
         self,
         connector: str,
-        connection: int,
+        connection: int | None,
         settings: Settings | None,
-        access_token: "AccessToken | None" = None,
+        access_token: AccessToken | None = None,
+        max_connections: int = DEFAULT_MAX_CONNECTIONS,
     ) -> AsyncIterator[ConnectorContext]:
         """Open the context of one connection; its HTTP client is closed at the end.
 
-        `access_token` is for connections with an OAuth account.
+        `connection` is None for calls to a provider, which belong to no connection. `access_token` is for connections
+        with an OAuth account. `max_connections` is the size of the client's pool: a sink uses the `max_concurrency` of
+        its policy.
         """
-        redactor = Redactor(() if settings is None else settings.secrets())
-        http = _LazyClient(self.addresses, redactor, access_token)
+        client = self.oauth_clients.get(connector)
+        secrets = () if settings is None else settings.secrets()
+        redactor = Redactor(secrets if client is None else (*secrets, client.secret))
+        http = _LazyClient(self.addresses, redactor, access_token, max_connections)
         logger = structlog.wrap_logger(
             structlog.get_logger("headwater.connectors"),
             processors=[redactor.process_log, *structlog.get_config()["processors"]],
@@ -49,7 +62,9 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
             connection=connection,
         )
         try:
-            yield ConnectorContext(http=http, clock=self.clock, logger=logger)
+            yield ConnectorContext(
+                http=http, clock=self.clock, logger=logger, redact=redactor.redact, oauth_client=client
+            )
         finally:
             await http.close()
 
@@ -61,26 +76,34 @@ DEFAULT_ENVIRONMENT = ConnectorEnvironment()
 class _LazyClient:
     """An `HttpClient` that makes the real one when it is first used."""
 
-    def __init__(self, addresses: AddressPolicy, redactor: Redactor, access_token: "AccessToken | None") -> None:
+    def __init__(
+        self, addresses: AddressPolicy, redactor: Redactor, access_token: AccessToken | None, max_connections: int
+    ) -> None:
         self._addresses = addresses
         self._redactor = redactor
         self._access_token = access_token
+        self._max_connections = max_connections
         self._client: AiohttpClient | None = None
         self._opening = asyncio.Lock()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
+        client = self._client or await self._open()
+        return await client.send(request)
+
+    async def _open(self) -> "AiohttpClient":
         async with self._opening:
             if self._client is None:
-                client_type = await asyncio.to_thread(_client_type)
-                self._client = client_type(self._addresses, self._redactor, access_token=self._access_token)
-        return await self._client.send(request)
+                http = await asyncio.to_thread(_import_client)
+                limits = http.HttpLimits(max_connections=self._max_connections)
+                self._client = http.AiohttpClient(self._addresses, self._redactor, limits, self._access_token)
+            return self._client
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
 
 
-def _client_type() -> type["AiohttpClient"]:
-    from headwater.connectors.http import AiohttpClient
+def _import_client() -> ModuleType:
+    from headwater.connectors import http
 
-    return AiohttpClient
+    return http

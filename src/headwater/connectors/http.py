@@ -2,8 +2,9 @@
 
 It has one pool of connections for one connection of a workspace, so that a slow destination does not use up the pool of
 another. It checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no
-proxy settings, and limits times and bytes. It retries nothing, with one exception that HTTP allows: aiohttp sends a
-GET, HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on.
+proxy settings, and limits times and bytes. It retries nothing, with two exceptions: aiohttp sends a GET, HEAD, PUT or
+DELETE again if the server has just closed the idle connection that it was sent on, as HTTP allows; and a request whose
+access token is rejected with 401, and which has had no effect therefore, is sent once more with another token.
 """
 
 import asyncio
@@ -12,8 +13,8 @@ import socket
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -21,6 +22,7 @@ from yarl import URL
 
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
 from headwater.connectors.addresses import AddressForbidden, AddressPolicy
+from headwater.connectors.contract.oauth import AccessToken, AuthorizationRevoked
 from headwater.connectors.contract.transport import (
     HttpClient,
     HttpRequest,
@@ -29,11 +31,10 @@ from headwater.connectors.contract.transport import (
     TransportFailure,
 )
 from headwater.connectors.redaction import Redactor, format_request
+from headwater.connectors.settings import REDACTED
 
 CONNECT_SECONDS: Final = 5.0
 KEEP_ALIVE_SECONDS: Final = 15.0
-AccessToken: TypeAlias = Callable[[], Awaitable[str]]
-"""Returns a currently valid access token. Raises Unavailable."""
 
 _CHUNK_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 256 * 1024
@@ -94,9 +95,23 @@ class AiohttpClient:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         self._check(request)
+        if not request.authorize:
+            return await self._exchange(request)
+        token = await self._token()
+        response = await self._exchange(request, token)
+        if response.status == 401 and self._access_token is not None:
+            self._access_token.reject(token)
+            newer = await self._token()
+            if newer != token:
+                response = _without(newer, await self._exchange(request, newer))
+                if response.status == 401:
+                    self._access_token.reject(newer)
+        return _without(token, response)
+
+    async def _exchange(self, request: HttpRequest, token: str = "") -> HttpResponse:
         headers = {"accept-encoding": "gzip, deflate", **request.headers}
-        if request.authorize:
-            headers["authorization"] = f"Bearer {await self._token()}"
+        if token:
+            headers["authorization"] = f"Bearer {token}"
         seconds = min(request.timeout_seconds, self._limits.max_seconds)
         try:
             async with self._session.request(
@@ -116,8 +131,13 @@ class AiohttpClient:
 
     async def _token(self) -> str:
         if self._access_token is None:
-            raise Unavailable("the connection has no OAuth account")
-        return await self._access_token()
+            raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, "the connection has no OAuth account")
+        try:
+            return await self._access_token.current()
+        except AuthorizationRevoked as error:
+            raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, error.message) from error
+        except Unavailable as error:
+            raise TransportError(TransportFailure.NO_ACCESS_TOKEN, error.message) from error
 
     def _check(self, request: HttpRequest) -> None:
         if request.method not in _METHODS:
@@ -237,6 +257,18 @@ def _decompress_piece(inflate: "zlib._Decompress", chunk: bytes) -> tuple[bytes,
         return inflate.decompress(chunk, _PIECE_BYTES), inflate.unconsumed_tail
     except zlib.error:
         raise _Invalid("the response cannot be decompressed") from None
+
+
+def _without(token: str, response: HttpResponse) -> HttpResponse:
+    """Return the response without an access token, which some servers repeat in errors."""
+    secret = token.encode()
+    if secret not in response.body and not any(token in value for value in response.headers.values()):
+        return response
+    return HttpResponse(
+        status=response.status,
+        headers={name: value.replace(token, REDACTED) for name, value in response.headers.items()},
+        body=response.body.replace(secret, REDACTED.encode()),
+    )
 
 
 def _joined(headers: "Mapping[str, str]") -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy
+from headwater.connectors import dummy, http_webhook, sample_oauth_app, segment_api
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -33,6 +33,9 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
                 dummy.CONNECTOR,
+                http_webhook.CONNECTOR,
+                sample_oauth_app.CONNECTOR,
+                segment_api.CONNECTOR,
             ),
             key=lambda connector: connector.code,
         )

@@ -13,6 +13,7 @@ import msgspec
 
 from headwater.connectors.contract import (
     DELIVERED,
+    UNEXPECTED_RESPONSE,
     ConnectorContext,
     EncodedEvent,
     Failure,
@@ -80,19 +81,30 @@ STATUS_ONLY: Final = ResponseRules()
 async def exchange(
     context: ConnectorContext, request: HttpRequest, events: Sequence[EncodedEvent], rules: ResponseRules = STATUS_ONLY
 ) -> SendResult:
-    """Send a request and read its response by the rules. It implements `EventSink.send`."""
+    """Send a request and read its response by the rules. It implements `EventSink.send`.
+
+    The result contains no secret of the settings, also if the response repeats one.
+    """
     try:
         response = await context.http.send(request)
     except TransportError as error:
         return failed(len(events), transport_failure(error))
+    if rules.items is not None or not _is_success(response.status, rules):
+        response = _without_secrets(response, context.redact)
     return read_response(response, events, rules, context.clock.now())
+
+
+def _without_secrets(response: HttpResponse, redact: Callable[[str], str]) -> HttpResponse:
+    """Return the response with a redacted body. Texts are cut later, and part of a secret would not be found."""
+    text = response.body.decode(errors="surrogateescape")
+    return msgspec.structs.replace(response, body=redact(text).encode(errors="surrogateescape"))
 
 
 def transport_failure(error: TransportError) -> Failure:
     """Return the failure of an exchange without a response."""
-    is_forbidden = error.failure is TransportFailure.ADDRESS_FORBIDDEN
+    is_closed = error.failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.AUTHORIZATION_REVOKED)
     return Failure(
-        scope=FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION,
+        scope=FailureScope.CLOSED if is_closed else FailureScope.DESTINATION,
         reason=error.failure,
         message=error.message,
         may_have_arrived=error.may_have_arrived,
@@ -104,7 +116,7 @@ def read_response(
 ) -> SendResult:
     """Return the result of a request for `events`. A body that cannot be read makes the items `RETRY`."""
     status = response.status
-    if 200 <= status < 300 or (rules.items is not None and status in rules.item_statuses):
+    if _is_success(status, rules):
         return _read_items(response, events, rules, now)
     scope = _scope(status, rules)
     wait = find_wait(response.headers, rules.waits, now)
@@ -120,6 +132,10 @@ def read_response(
     return failed(len(events), failure, status)
 
 
+def _is_success(status: int, rules: ResponseRules) -> bool:
+    return 200 <= status < 300 or (rules.items is not None and status in rules.item_statuses)
+
+
 def _read_items(
     response: HttpResponse, events: Sequence[EncodedEvent], rules: ResponseRules, now: datetime
 ) -> SendResult:
@@ -133,7 +149,7 @@ def _read_items(
         if len(items) != len(events):
             raise UnexpectedResponse(f"it has {len(items)} results for {len(events)} items")
     except UnexpectedResponse as error:
-        items = (retry("UnexpectedResponse", f"the response does not account for the event: {error}"),) * len(events)
+        items = (retry(UNEXPECTED_RESPONSE, f"the response does not account for the event: {error}"),) * len(events)
     return succeeded(items, response.status, pause)
 
 

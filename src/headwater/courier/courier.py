@@ -6,7 +6,8 @@ once. Records that ran without a stored result run again.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -43,6 +44,8 @@ UPKEEP_SECONDS: Final = 0.5
 """Interval at which it refreshes the catalog and removes applied results."""
 RETRY_SECONDS: Final = 1.0
 """Wait of the courier, or of a lane, after an outage."""
+COMPANION_RETRY_SECONDS: Final = 10.0
+"""Wait after an internal error of a companion."""
 LIMITS_TO_PAUSE: Final = 4
 """Consecutive runs that reach a limit before the lane is paused."""
 INITIAL_PAUSE_SECONDS: Final = 10.0
@@ -54,6 +57,9 @@ MAX_MAPPING_BYTES: Final = 1 << 20
 MAX_UNAPPLIED_BYTES: Final = 2 << 20
 """Bytes of results that may wait for the worker before no other run begins. Results are applied in order, so those of a
 small workspace wait behind this many bytes of a large one."""
+
+Companion = Callable[[asyncio.Event], Awaitable[None]]
+"""Other work of the active courier: it ends soon after the event is set."""
 
 _log = structlog.get_logger(__name__)
 
@@ -82,13 +88,16 @@ class Courier:
         metrics: Metrics = NO_METRICS,
         *,
         slots: Mapping[str, int] = DEFAULT_SLOTS,
+        companions: Sequence[Companion] = (),
     ) -> None:
+        """`companions` run while this courier is the active one. One that fails is started again."""
         self._catalog = catalog
         self._state = state
         self._store = store
         self._functions = functions
         self._clock = clock
         self._metrics = metrics
+        self._companions = companions
         self._scheduler = Scheduler(slots)
         self._progress: dict[int, LaneProgress] = {}
         self._compiled: dict[int, _Compiled] = {}
@@ -97,6 +106,8 @@ class Courier:
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
         self._unapplied_bytes = 0
+        self._counted: set[int] = set()
+        """The pipelines at the time when no counts of other pipelines were left."""
         self._unsure: set[int] = set()
         """Pipelines whose stored progress may differ from `_progress`, because storing results failed."""
 
@@ -106,12 +117,26 @@ class Courier:
             try:
                 async with self._store.exclusive() as check:
                     await self._begin()
-                    await self._work(check, stop)
+                    async with self._with_companions(stop):
+                        await self._work(check, stop)
             except AnotherCourier:
                 await wait(stop, RETRY_SECONDS)
             except Unavailable as error:
                 _log.warning("the courier waits, and will go on", reason=error.message)
                 await wait(stop, RETRY_SECONDS)
+
+    @asynccontextmanager
+    async def _with_companions(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Run the companions during the block. After `stop` they complete their work, after an exception they do
+        not."""
+        running = [asyncio.create_task(_run_again(companion, stop)) for companion in self._companions]
+        try:
+            yield
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _begin(self) -> None:
         await self._catalog.refresh()
@@ -165,8 +190,11 @@ class Courier:
                 for gone in known.keys() - pipelines:
                     del known[gone]
             self._unsure &= pipelines
-        lanes = await self._state.lanes()
         now = microseconds(self._clock.now())
+        await self._store.compact_counts(now=now)
+        if pipelines != self._counted and not await self._store.remove_counts_except(pipelines):
+            self._counted = pipelines
+        lanes = await self._state.lanes()
         self._metrics.lanes_waiting(
             lanes=len(lanes),
             entries=sum(lane.entries for lane in lanes),
@@ -323,6 +351,18 @@ class Courier:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+async def _run_again(companion: Companion, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await companion(stop)
+        except Unavailable as error:
+            _log.warning("a part of the courier waits, and will go on", reason=error.message)
+            await wait(stop, RETRY_SECONDS)
+        except Exception:
+            _log.exception("a part of the courier failed and will be started again")
+            await wait(stop, COMPANION_RETRY_SECONDS)
 
 
 async def _transform(

@@ -8,9 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 
 from headwater.events.event import Event
+from headwater.events.fast_context import FastContext
 from headwater.events.raw import is_absent, is_object, join, members
 from headwater.schemas import (
     EVENT_SCHEMA,
@@ -55,6 +57,7 @@ _CONTEXT: Final = _context_schema()
 _EVENT: Final = ObjectType(tuple(replace(property_, read_optional=True) for property_ in EVENT_SCHEMA.properties))
 _EVENT_CODEC: Final = Codec(_EVENT)
 _CONTEXT_CODEC: Final = Codec(_CONTEXT)
+_FAST_CONTEXT: Final = FastContext(_CONTEXT)
 
 
 def event_record(event: Event, *, with_context: bool = True) -> Record:
@@ -97,7 +100,14 @@ def _json(text: Raw) -> Json:
 
 
 def _context(text: Raw) -> Record:
-    """Return the part of a context that fits the schema. The fast path is that all of it fits."""
+    """Return the part of a context that fits the schema. The fast path is that all known members fit."""
+    try:
+        return _FAST_CONTEXT.decode(text)
+    except (msgspec.DecodeError, InvalidValue, RecursionError):
+        return _fitting_context(text)
+
+
+def _fitting_context(text: Raw) -> Record:
     known = _known(text, _CONTEXT)
     try:
         return _CONTEXT_CODEC.decode(bytes(join(known)), trusted=True)

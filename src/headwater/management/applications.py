@@ -16,6 +16,7 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.connector import Connector
 from headwater.connectors.contract import Engine, EventSink, EventType, Factory, UserSink, UserSource, UsersPage
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
+from headwater.filters import Filter, InvalidFilter, Predicate, check_filter, compile_filter
 from headwater.management.lookup import find_connection
 from headwater.schemas import (
     ArrayType,
@@ -68,7 +69,7 @@ async def offered_event_types(
     connector = catalog.connectors.get(connection.connector)
     if connection.role != "Destination" or connector is None or not connector.supports_events("Destination"):
         return ()
-    return await _ask(catalog, connection, environment, _event_sink, lambda sink: sink.event_types())
+    return await ask(catalog, connection, environment, event_sink, lambda sink: sink.event_types())
 
 
 async def user_schemas(
@@ -78,10 +79,10 @@ async def user_schemas(
     connection, connector = _find(catalog, workspace, id_)
     if connector.destination is None or "User" not in connector.destination.targets:
         raise BadRequest(f"connection {id_} does not support users", field="id")
-    source = await _ask(catalog, connection, environment, _user_source, lambda users: users.readable_schema())
+    source = await ask(catalog, connection, environment, _user_source, lambda users: users.readable_schema())
     destination = None
     if connection.role == "Destination":
-        destination = await _ask(catalog, connection, environment, _user_sink, lambda users: users.writable_schema())
+        destination = await ask(catalog, connection, environment, _user_sink, lambda users: users.writable_schema())
     return ConnectionSchemas(source=source, destination=destination)
 
 
@@ -92,11 +93,7 @@ async def event_type_schema(
     find_connection(catalog, workspace, id_)
     if not type_:
         raise BadRequest("type is required", field="type")
-    connection, connector = _find(catalog, workspace, id_)
-    if connection.role != "Destination":
-        raise BadRequest(f"connection {id_} is not a destination", field="id")
-    if not connector.supports_events("Destination"):
-        raise BadRequest(f"connection {id_} does not support events", field="id")
+    connection = find_event_destination(catalog, workspace, id_)
     for event_type in await offered_event_types(catalog, connection, environment):
         if event_type.id == type_:
             return event_type.schema
@@ -110,10 +107,13 @@ async def users(
     schema: Schema | None,
     cursor: str,
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT,
+    *,
+    filter_: Filter | None = None,
 ) -> tuple[list[bytes], str]:
     """Return one page of the application's users as JSON, with the properties of `schema`, and the next cursor.
 
-    The cursor is empty if no users follow. Raises BadRequest; NotFound; Unprocessable with SchemaNotAligned;
+    `filter_` uses properties of the schema. It is applied after reading, so that a page may be empty although others
+    follow. The cursor is empty if no users follow. Raises BadRequest; NotFound; Unprocessable with SchemaNotAligned;
     Unavailable.
     """
     connection, connector = _find(catalog, workspace, id_)
@@ -121,14 +121,34 @@ async def users(
         raise BadRequest(f"connection {id_} does not support reading of users", field="id")
     if schema is None:
         raise BadRequest("schema is required", field="schema")
-    page = await _ask(
+    passes = None if filter_ is None else _predicate(filter_, schema)
+    page = await ask(
         catalog, connection, environment, _user_source, lambda source: _aligned_page(source, schema, cursor)
     )
     codec = Codec(schema)
+    selected = (_selected(user.attributes, schema) for user in page.users if not user.error)
     try:
-        return [codec.encode(_selected(user.attributes, schema)) for user in page.users if not user.error], page.cursor
+        return [codec.encode(user) for user in selected if passes is None or passes(user)], page.cursor
     except InvalidValue as error:
         raise Unavailable(f"the application gave a user that its schema does not allow: {error.message}") from error
+
+
+def find_event_destination(catalog: Catalog, workspace: int, id_: int) -> Connection:
+    """Return the connection, if it is an application that events are sent to. Raises BadRequest, NotFound."""
+    connection, connector = _find(catalog, workspace, id_)
+    if connection.role != "Destination":
+        raise BadRequest(f"connection {id_} is not a destination", field="id")
+    if not connector.supports_events("Destination"):
+        raise BadRequest(f"connection {id_} does not support events", field="id")
+    return connection
+
+
+def _predicate(filter_: Filter, schema: Schema) -> Predicate:
+    try:
+        return compile_filter(check_filter(filter_, schema, role="Source", target="User"))
+    except InvalidFilter as error:
+        field = "filter" if error.field is None else f"filter.{error.field}"
+        raise BadRequest(f"filter: {error.message}", field=field) from error
 
 
 def _find(catalog: Catalog, workspace: int, id_: int) -> tuple[Connection, Connector]:
@@ -139,7 +159,7 @@ def _find(catalog: Catalog, workspace: int, id_: int) -> tuple[Connection, Conne
     return connection, connector
 
 
-def _event_sink(engine: Engine) -> Factory[EventSink] | None:
+def event_sink(engine: Engine) -> Factory[EventSink] | None:
     return engine.event_sink
 
 
@@ -151,7 +171,7 @@ def _user_sink(engine: Engine) -> Factory[UserSink] | None:
     return engine.user_sink
 
 
-async def _ask(
+async def ask(
     catalog: Catalog,
     connection: Connection,
     environment: ConnectorEnvironment,
@@ -164,7 +184,8 @@ async def _ask(
     if make is None:
         raise Unavailable(f"connector {connector.code} cannot be reached by this version")
     settings = catalog.decrypt_settings(connection)
-    async with environment.context(connector.code, connection.id, settings) as context:
+    access_token = catalog.access_token(connection, environment)
+    async with environment.context(connector.code, connection.id, settings, access_token) as context:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return await request(make(settings, context))

@@ -117,9 +117,11 @@ def check_sending_mode(connector: Connector, role: Role, sending_mode: SendingMo
 
 
 def check_auth_token(connector: Connector, auth_token: str) -> None:
-    """No connector has authorization yet."""
-    if auth_token:
+    """An authorization token is given exactly where one is needed. `authorization` opens it."""
+    if connector.oauth is None and auth_token:
         raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
+    if connector.oauth is not None and not auth_token:
+        raise BadRequest(f"authorization token is required by connector {connector.code}", field="authToken")
 
 
 def read_settings(connector: Connector, role: Role, given: Mapping[str, object] | None) -> Settings | None:

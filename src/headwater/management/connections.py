@@ -9,8 +9,10 @@ from collections.abc import Mapping
 import msgspec
 
 from headwater.base.errors import BadRequest
-from headwater.catalog import Catalog, Connection
+from headwater.catalog import Catalog, Change, Connection, OAuthAccount
+from headwater.catalog.accounts import SealedTokens, seal_tokens
 from headwater.connectors.connector import Connector, Role, SendingMode
+from headwater.management.authorization import Authorization, open_authorization_token
 from headwater.management.connection_rules import (
     check_auth_token,
     check_available,
@@ -48,13 +50,15 @@ class CreateConnection(msgspec.Struct, frozen=True, kw_only=True):
 class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
     """The body of an update request. It replaces the connection: an absent member becomes None.
 
-    Only absent `settings` stay unchanged, because callers cannot read them to send them back.
+    Only absent `settings` stay unchanged, because callers cannot read them to send them back. `auth_token` renews the
+    authorization of the connection's OAuth account.
     """
 
     name: str
     strategy: str | None = None
     sending_mode: str | None = None
     settings: Mapping[str, object] | None = None
+    auth_token: str = ""
 
 
 async def create_connection(
@@ -102,12 +106,14 @@ async def create_connection(
         )
         if settings is not None:
             connection = catalog.sealed(connection, settings)
+        if request.auth_token:
+            connection = _with_account(catalog, change, connector, connection, request.auth_token)
         change.add_connection(connection)
     return connection
 
 
 async def update_connection(catalog: Catalog, workspace: int, id_: int, request: UpdateConnection) -> Connection:
-    """Replace the name, the strategy, the sending mode, and the settings if they are given.
+    """Replace the name, the strategy, the sending mode, and the settings and the authorization if they are given.
 
     Raises NotFound, BadRequest; Unprocessable with InvalidSettings.
     """
@@ -122,7 +128,10 @@ async def update_connection(catalog: Catalog, workspace: int, id_: int, request:
         new = msgspec.structs.replace(old, name=request.name, strategy=strategy, sending_mode=sending_mode)
         if request.settings is not None:
             new = catalog.sealed(new, replace_settings(connector, old.role, request.settings))
-        if new != old:
+        if request.auth_token:
+            check_auth_token(connector, request.auth_token)
+            _authorize_again(catalog, change, connector, old, request.auth_token)
+        if new != old or request.auth_token:
             change.update_connection(new)
     return new
 
@@ -141,6 +150,47 @@ async def delete_connection(catalog: Catalog, workspace: int, id_: int) -> None:
     """Delete a connection with its pipelines, event write keys and links. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         change.remove_connection(find_connection(catalog, workspace, id_))
+
+
+def _with_account(
+    catalog: Catalog, change: Change, connector: Connector, connection: Connection, auth_token: str
+) -> Connection:
+    """Return the connection with the OAuth account of an authorization token. Connections with one account share it."""
+    workspace = connection.workspace
+    authorization = open_authorization_token(catalog, workspace, connector, connection.role, auth_token, change.now)
+    account = catalog.oauth_account(workspace, connector.code, authorization.account)
+    if account is None:
+        account = OAuthAccount(id=change.new_id(), code=authorization.account)
+        change.add_oauth_account(
+            workspace, connector.code, account, _sealed_tokens(catalog, workspace, connector, account, authorization)
+        )
+    else:
+        change.authorize_again(account, _sealed_tokens(catalog, workspace, connector, account, authorization))
+    return msgspec.structs.replace(connection, oauth_account=account)
+
+
+def _authorize_again(
+    catalog: Catalog, change: Change, connector: Connector, connection: Connection, auth_token: str
+) -> None:
+    """Replace the tokens of the connection's OAuth account. Raises BadRequest for a token of another account."""
+    authorization = open_authorization_token(
+        catalog, connection.workspace, connector, connection.role, auth_token, change.now
+    )
+    account = connection.oauth_account
+    if account is None or account.code != authorization.account:
+        raise BadRequest("authorization token is for another account of the application", field="authToken")
+    sealed = _sealed_tokens(catalog, connection.workspace, connector, account, authorization)
+    change.authorize_again(account, sealed)
+
+
+def _sealed_tokens(
+    catalog: Catalog, workspace: int, connector: Connector, account: OAuthAccount, authorization: Authorization
+) -> SealedTokens:
+    return SealedTokens(
+        sealed=seal_tokens(catalog.keyring, account.id, workspace, connector.code, authorization.tokens),
+        expires_at=authorization.tokens.expires_at,
+        authorized_at=authorization.authorized_at,
+    )
 
 
 def _only_sending_mode(connector: Connector, role: Role) -> SendingMode | None:

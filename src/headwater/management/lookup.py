@@ -14,10 +14,10 @@ def find_connection(catalog: Catalog, workspace: int, id_: int, *, field: str = 
     return connection
 
 
-def find_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
+def find_pipeline(catalog: Catalog, workspace: int, id_: int, *, field: str = "id") -> Pipeline:
     """Return the pipeline, if it is in this workspace."""
-    check_identifier(id_, "pipeline identifier", field="id")
+    check_identifier(id_, "pipeline identifier", field=field)
     pipeline = catalog.pipeline(workspace, id_)
     if pipeline is None:
-        raise NotFound(f"pipeline {id_} does not exist", field="id")
+        raise NotFound(f"pipeline {id_} does not exist", field=field)
     return pipeline

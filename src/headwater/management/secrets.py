@@ -1,4 +1,5 @@
-"""The encrypted settings of all connections: whether they can be read, and re-encryption with the current key."""
+"""The encrypted settings of all connections and the tokens of all OAuth accounts: whether they can be read, and
+re-encryption with the current key."""
 
 from collections.abc import Iterator
 
@@ -13,17 +14,32 @@ def unreadable(catalog: Catalog) -> list[Connection]:
 
 
 async def rotate(catalog: Catalog) -> tuple[int, int]:
-    """Encrypt everything that older keys encrypted with the current key: all or nothing.
+    """Encrypt all settings that older keys encrypted with the current key: all or nothing.
 
-    Return the number of re-encrypted settings and the number of all. Raises Unavailable, naming the connection, if the
-    settings of one cannot be read.
+    Return the number of re-encrypted settings and the number of all. Raises Unavailable, naming the connection or the
+    OAuth account, if the settings or the tokens of one cannot be read.
     """
+    await check_tokens(catalog)
     async with catalog.change() as change:
         everything = list(_with_settings(catalog))
         older = [connection for connection in everything if not _is_present(_keyring(catalog), connection)]
         for connection in older:
             change.update_connection(catalog.resealed(connection))
     return len(older), len(everything)
+
+
+async def check_tokens(catalog: Catalog) -> None:
+    """Raise Unavailable, naming the account, if the tokens of an OAuth account cannot be read."""
+    if locked := await catalog.oauth_accounts.unreadable():
+        raise Unavailable(f"the tokens of OAuth account {locked[0]} cannot be read: their key is not given")
+
+
+async def rotate_tokens(catalog: Catalog) -> tuple[int, int]:
+    """Encrypt the tokens of all OAuth accounts with the current key: all or nothing.
+
+    Return the number of re-encrypted accounts and the number of all. Raises Unavailable, naming the account.
+    """
+    return await catalog.oauth_accounts.rotate()
 
 
 def _with_settings(catalog: Catalog) -> Iterator[Connection]:

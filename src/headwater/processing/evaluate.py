@@ -30,6 +30,7 @@ from headwater.state import (
     Lane,
     LaneEntry,
     NewChunk,
+    PipelineCounts,
     Step,
 )
 from headwater.state.deliveries import NewDeliveries
@@ -115,6 +116,10 @@ class BatchEvaluation:
         self._deliveries = BatchDeliveries()
         self._record: Record | None = None
         """The record of the latest event, if it was needed."""
+        self._storing: set[int] = set()
+        """The pipelines that store events."""
+        self._counts: list[tuple[Step, int]] | None = None
+        """The counted steps, once all events are evaluated."""
 
     def apply_known_traits(self, traits: Iterable[Raw]) -> None:
         """Set the traits of people after each of the `traits_updates`, for User pipelines."""
@@ -128,6 +133,8 @@ class BatchEvaluation:
             if event.connection_id != source:
                 source = event.connection_id
                 plan = plans.for_source(accepted.workspace, source)
+                if plan.event_pipeline is not None:
+                    self._storing.add(plan.event_pipeline.pipeline)
                 is_plain = plan.is_plain and self._backlog.isdisjoint(plan.user_ids)
             if accepted.position in self._store_only:
                 self._store_unconditionally(accepted, plan)
@@ -289,6 +296,30 @@ class BatchEvaluation:
     def step_counts(self) -> StepCounts:
         """Count the trace steps by their outcomes."""
         counts: defaultdict[tuple[ProcessingStep, StepOutcome], int] = defaultdict(int)
+        for step, number in self._counted_steps():
+            counts[step.step, step.outcome] += number
+        return counts
+
+    def pipeline_counts(self) -> PipelineCounts:
+        """Count the trace steps of each pipeline, and the reasons of failures."""
+        counts = PipelineCounts()
+        for step, number in self._counted_steps():
+            if step.pipeline:
+                counts.add(
+                    step.pipeline,
+                    step.step,
+                    step.outcome,
+                    number,
+                    message=step.message,
+                    stores_events=step.pipeline in self._storing,
+                )
+        return counts
+
+    def _counted_steps(self) -> Iterable[tuple[Step, int]]:
+        """Return the different steps of the batch's events, each with its number. Most events share their steps."""
+        if self._counts is not None:
+            return self._counts
+        found: dict[int, tuple[Step, int]] = {}
         latest: Sequence[Step] = ()
         number = 0
         for steps in (*self.steps.values(), ()):
@@ -296,9 +327,11 @@ class BatchEvaluation:
                 number += 1
                 continue
             for step in latest:
-                counts[step.step, step.outcome] += number
+                key = id(step)  # much faster than a hash of its fields, and a plan has one object for each
+                found[key] = (step, found[key][1] + number if key in found else number)
             latest, number = steps, 1
-        return counts
+        self._counts = [*found.values()]
+        return self._counts
 
     def lane_chunks(self) -> list[NewChunk]:
         """Return the entries of the batch for each lane."""

@@ -54,10 +54,10 @@ def make_consumer(
         CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes, deliveries=deliveries
     )
     # Both write what batches write, so only the holder of the lease runs them.
-    janitor = Janitor(log, catalog, state, warehouse, keep=keep, metrics=metrics, deliveries=deliveries, clock=clock)
+    janitor = Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics, deliveries=deliveries)
     companions: list[Companion] = [janitor.run]
     if store is not None:
-        companions.append(ResultApplier(catalog, state, store, metrics).run)
+        companions.append(ResultApplier(catalog, state, store, clock, metrics).run)
     return Consumer(
         log,
         CONSUMER,

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from headwater.base.clock import Clock, SystemClock, microseconds
+from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.waiting import wait
@@ -36,11 +36,11 @@ class Janitor:
         catalog: Catalog,
         state: StateStore,
         warehouse: Warehouse,
+        clock: Clock,
         *,
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
         deliveries: DeliveryStore | None = None,
-        clock: Clock | None = None,
     ) -> None:
         """`keep` is how long entries stay in the log after every consumer has finished them. The age of dead letters in
         `deliveries` is judged by `clock`."""
@@ -48,10 +48,10 @@ class Janitor:
         self._catalog = catalog
         self._state = state
         self._warehouse = warehouse
+        self._clock = clock
         self._keep = keep
         self._metrics = metrics
         self._deliveries = deliveries
-        self._clock = clock or SystemClock()
         self._swept: tuple[frozenset[int], ...] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -91,11 +91,16 @@ class Janitor:
             await transaction.shorten_rejected()
         async with self._state.transaction() as transaction:
             await transaction.remove_lanes_except(pipelines)
+        now = microseconds(self._clock.now())
+        async with self._state.transaction() as transaction:
+            await transaction.compact_counts(now=now)
         present = workspaces, sources, pipelines
         if present == self._swept:  # scanning all identities is slow, so it runs once per change
             return
         async with self._state.transaction() as transaction:
             removed = await transaction.remove_identities_except(pipelines)
+        async with self._state.transaction() as transaction:
+            removed += await transaction.remove_counts_except(pipelines)
         async with self._state.transaction() as transaction:
             removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
         if not removed:  # each call removes a limited number

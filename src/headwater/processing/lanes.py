@@ -10,14 +10,25 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.steps import ProcessingStep, StepOutcome
 from headwater.base.throttle import Throttle
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog, Definition
 from headwater.processing.canary import MAX_POSITION, check_writes
 from headwater.processing.plans import MAX_MESSAGE, log_failed
-from headwater.state import NO_DOCUMENT, IdentityObservation, LaneEntry, Message, StateStore, Step, Transaction
+from headwater.state import (
+    NO_DOCUMENT,
+    IdentityObservation,
+    LaneEntry,
+    Message,
+    PipelineCounts,
+    StateStore,
+    Step,
+    Transaction,
+)
 from headwater.state.lanestore import LaneStore, StoredResult
 
 CONSUMER: Final = "lanes"
@@ -64,10 +75,13 @@ def definition_digest(definition: Definition) -> str:
 class ResultApplier:
     """Applies results in the order of their completion, each exactly once."""
 
-    def __init__(self, catalog: Catalog, state: StateStore, store: LaneStore, metrics: Metrics = NO_METRICS) -> None:
+    def __init__(
+        self, catalog: Catalog, state: StateStore, store: LaneStore, clock: Clock, metrics: Metrics = NO_METRICS
+    ) -> None:
         self._catalog = catalog
         self._state = state
         self._store = store
+        self._clock = clock
         self._metrics = metrics
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,6 +133,7 @@ class ResultApplier:
     async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
         async with self._state.transaction() as transaction:
             await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
+            await transaction.record_counts(_counts(batches), now=microseconds(self._clock.now()))
             await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
             await transaction.advance(CONSUMER, after, batches[-1][0].sequence)
 
@@ -186,13 +201,30 @@ class ResultApplier:
         await transaction.save(changed)
 
 
+def _counts(batches: Iterable[tuple[StoredResult, LaneResults]]) -> PipelineCounts:
+    """Count the records that had waited for a transformation."""
+    counts = PipelineCounts()
+    for stored, results in batches:
+        for result in results.results:
+            if result.entry.document != NO_DOCUMENT:
+                step, outcome, message = _outcome(result)
+                counts.add(stored.pipeline, step, outcome, message=message, has_waited=True)
+    return counts
+
+
+def _outcome(result: LaneResult) -> tuple[ProcessingStep, StepOutcome, str]:
+    """Return the last step of a record, its outcome, and the reason of a failure."""
+    if result.error:
+        return "Transformation", "Failed", result.error[:MAX_MESSAGE]
+    return "Finalize", "Passed", ""
+
+
 def _finished(step: Step, pipeline: int, result: LaneResult) -> Step:
     if step.pipeline != pipeline or step.outcome != "Pending":
         return step
     if result.error:
         log_failed(pipeline, "Transformation")
-        return Step(pipeline, step.connection, "Transformation", "Failed", result.error[:MAX_MESSAGE])
-    return Step(pipeline, step.connection, "Finalize", "Passed")
+    return Step(pipeline, step.connection, *_outcome(result))
 
 
 def _observation(pipeline: int, results: LaneResults, result: LaneResult) -> IdentityObservation:

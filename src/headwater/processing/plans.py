@@ -146,7 +146,7 @@ class PlanCache:
             if linked is None or linked.role != "Destination" or linked.sending_mode == "Client":
                 continue
             if pipelines := self._ready(pipeline for pipeline in linked.pipelines if pipeline.target == "Event"):
-                found.append(LinkedDestination(id_, _names(linked.connector), pipelines))
+                found.append(LinkedDestination(id_, integration_names(linked.connector), pipelines))
         return tuple(found)
 
     def _ready(self, pipelines: Iterable[Pipeline]) -> tuple[CompiledPipeline, ...]:
@@ -176,7 +176,8 @@ class PlanCache:
         return "Source" if connection is None else connection.role
 
 
-def _names(connector: str) -> frozenset[str]:
+def integration_names(connector: str) -> frozenset[str]:
+    """Return the names by which the `integrations` of an event refer to a connector, in lower case."""
     known = CONNECTORS.get(connector)
     return frozenset({connector.lower()} if known is None else {connector.lower(), known.label.lower()})
 

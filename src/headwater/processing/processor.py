@@ -119,6 +119,7 @@ class BatchProcessor:
                 plan = await self._plan(batch.accepted, transaction, store_only)
                 # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
                 await self._write_small(batch, plan, transaction)
+                await transaction.record_counts(plan.evaluation.pipeline_counts(), now=microseconds(self._clock.now()))
                 await transaction.save_calls(batch.calls)
                 await transaction.advance(self._consumer, after, batch.last)
                 self.io_bound.set()

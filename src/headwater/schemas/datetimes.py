@@ -13,6 +13,7 @@ from msgspec import Struct
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 _EPOCH: Final = datetime(1970, 1, 1)
+_EPOCH_IN_UTC: Final = _EPOCH.replace(tzinfo=UTC)
 _EPOCH_DAY: Final = _EPOCH.toordinal()
 _MIN_NANOSECONDS: Final = (1 - _EPOCH_DAY) * _DAY
 _END_NANOSECONDS: Final = (date.max.toordinal() + 1 - _EPOCH_DAY) * _DAY
@@ -54,6 +55,9 @@ class DateTime(Struct, frozen=True, order=True):
     def of(cls, moment: datetime) -> Self:
         """Return the same point in time; a datetime without a zone is in UTC. Raises ValueError outside the years 1 to
         9999."""
+        if moment.tzinfo is UTC:  # the usual case, which needs no conversion
+            since = moment - _EPOCH_IN_UTC
+            return cls((since.days * 86_400 + since.seconds) * _SECOND + since.microseconds * 1000)
         if moment.tzinfo is not None:
             try:
                 moment = moment.astimezone(UTC).replace(tzinfo=None)

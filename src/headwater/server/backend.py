@@ -17,29 +17,34 @@ from grpc_reflection.v1alpha import reflection
 
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, ingest_router, register
 from headwater.api.ingest_http import HttpServer
+from headwater.api.peers import Peers
 from headwater.base.clock import SystemClock
 from headwater.base.computing import open_computing
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import Catalog, open_catalog
-from headwater.connectors.addresses import AddressPolicy
-from headwater.connectors.environment import ConnectorEnvironment
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
 from headwater.log import BackPressure
 from headwater.management.bootstrap import bootstrap
 from headwater.management.quotas import Quotas
 from headwater.management.secrets import unreadable
+from headwater.observe.outcomes import open_outcome_feed
+from headwater.observe.watching import make_observers
 from headwater.server import child, gateway
+from headwater.server.connectors import connector_environment
 from headwater.server.descriptors import service_names
-from headwater.server.eventlog import open_event_log
+from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.logging import logger
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.server.units import Rate
 from headwater.state import open_state
+from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
@@ -51,11 +56,16 @@ REFRESH_SECONDS = 0.5
 """Interval at which a backend reads changes of the catalog by other processes. Revoked keys stop working in a
 second."""
 
+DRAINING_SECONDS = 0.25
+"""Interval at which a backend looks whether the system stops."""
+
 MAX_WAITING_TRIALS = 4
 """Maximum number of function trials of one workspace that wait while one runs."""
 
 COMPUTING_MODULES = ("headwater.api.register",)
 """Modules that computing processes import before their first computation."""
+
+_KEY_VARIABLES = "HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS"
 
 MAX_METADATA_BYTES = 64 << 10
 """Maximum size of the metadata of a call."""
@@ -79,7 +89,7 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
 async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
     """Serve as one of `settings.backend_names` until `stop` is set, then complete the calls in progress."""
     async with AsyncExitStack() as stack:
-        metrics = NO_METRICS
+        metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import (
                 BackendMetrics,
@@ -87,6 +97,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
             )  # importing its library takes time and memory
 
             metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
+        metrics = await stack.enter_async_context(traced(metrics, settings, name))
         services = await stack.enter_async_context(open_backend(name, settings, metrics))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         management = RateLimiter(
@@ -107,6 +118,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         await server.start()
         await ingest_server.start(settings.ingest_socket(name))
         tasks.create_task(_keep_fresh(services.catalog, stop))
+        tasks.create_task(_end_watchers(services, settings, stop))
         await stack.enter_async_context(child.heartbeat())
         for service in ("", *names):
             await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -139,6 +151,12 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
         ) as warehouse,
         open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
+        open_delivery_store(
+            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+        ) as deliveries,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
         Runner(
             javascript=2,
             python=4,
@@ -149,12 +167,21 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         open_computing(modules=COMPUTING_MODULES) as computing,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
-        _warn_of_locked_settings(catalog)
+        await _warn_of_locked_settings(catalog)
         pressure = BackPressure(settings.log_max_lag_bytes)
         async with (
             open_event_log(settings, state, clock, identifiers, back_pressure=pressure, metrics=metrics) as log,
             pressure.track(log),
+            open_outcome_feed(settings.outcomes_dir, name, settings.nats_url) as feed,
+            AsyncExitStack() as stack,
         ):
+            observers = make_observers(
+                log, identifiers, feed, open_configured_locator(settings), processes=settings.backends
+            )
+            stack.push_async_callback(observers.close)
+            sockets = {each: settings.backend_socket(each) for each in settings.backend_names}
+            peers = Peers(settings.backend_names, name, sockets)
+            stack.push_async_callback(peers.close)
             limits = Limits(
                 event_bytes=settings.max_event_bytes,
                 batch_bytes=settings.max_batch_bytes,
@@ -176,11 +203,14 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 log,
                 lanes,
                 clock,
+                deliveries,
+                operations,
                 computing,
                 quotas=_quotas(settings),
-                environment=ConnectorEnvironment(
-                    addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock
-                ),
+                environment=connector_environment(settings, clock),
+                allowed_redirect_uris=settings.oauth_redirect_uris,
+                observers=observers,
+                peers=peers,
             )
 
 
@@ -210,14 +240,32 @@ def _first_api_key(settings: Settings, catalog: Catalog, identifiers: Identifier
     return settings.api_key_path.read_text().strip()
 
 
-def _warn_of_locked_settings(catalog: Catalog) -> None:
-    """Log the connections whose settings cannot be decrypted. The server starts anyway, because all else works."""
+async def _warn_of_locked_settings(catalog: Catalog) -> None:
+    """Log the connections whose settings, and the OAuth accounts whose tokens, cannot be decrypted.
+
+    The server starts anyway, because all else works.
+    """
     if locked := unreadable(catalog):
         logger().error(
             "the settings of some connections cannot be decrypted: their key is missing",
             connections=[connection.id for connection in locked],
-            variables="HEADWATER_SECRET_KEY, HEADWATER_OLD_SECRET_KEYS",
+            variables=_KEY_VARIABLES,
         )
+    if accounts := await catalog.oauth_accounts.unreadable():
+        logger().error(
+            "the tokens of some OAuth accounts cannot be decrypted: their key is missing",
+            accounts=accounts,
+            variables=_KEY_VARIABLES,
+        )
+
+
+async def _end_watchers(services: Services, settings: Settings, stop: asyncio.Event) -> None:
+    """End the streams of watchers when the process or the whole system stops."""
+    while not (stop.is_set() or settings.draining_file.exists()):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), DRAINING_SECONDS)
+    if services.observers is not None:
+        services.observers.watchers.end()
 
 
 async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:

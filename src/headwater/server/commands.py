@@ -1,4 +1,4 @@
-"""The commands for operators: API keys, workspaces, secrets and the export of events.
+"""The commands for operators: API keys, workspaces, secrets, operations and the export of events.
 
 They work on the catalog directly, with or without a running server. A running server sees the changes within a second.
 """
@@ -42,6 +42,11 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
             f"nothing has been set up in {settings.data_dir} yet: start `headwater serve` once, or change "
             "HEADWATER_DATA_DIR"
         )
+    if arguments.command == "operations":
+        from headwater.server.operation_commands import run_operation_command
+
+        await run_operation_command(settings, arguments)
+        return
     url = settings.database_url or sqlite_url(settings.catalog_path)
     keys = keyring(settings, create=False) if arguments.command == "secrets" else None
     async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=keys) as catalog:
@@ -103,8 +108,14 @@ async def delete_workspace(catalog: Catalog, arguments: argparse.Namespace) -> N
 
 
 async def rotate_secrets(catalog: Catalog, arguments: argparse.Namespace) -> None:
-    """Encrypt all settings with the present key, and print when earlier keys are no longer needed."""
+    """Encrypt all settings and tokens with the present key, and print when earlier keys are no longer needed."""
     rotated, total = await secrets.rotate(catalog)
+    rotated_accounts, accounts = await secrets.rotate_tokens(catalog)
+    if accounts:
+        print(
+            f"The tokens of {accounts} OAuth accounts are encrypted with the present key, those of {rotated_accounts} "
+            "since now."
+        )
     print(
         f"The settings of {total} connections are encrypted with the present key, those of {rotated} since now. "
         "Older keys are no longer needed."

@@ -1,25 +1,43 @@
-"""The courier process: processes the entries of lanes. Start it with `python -m headwater.server.courier`.
+"""The courier process: runs functions of User pipelines, delivers events to destinations, and executes operations.
 
-It can be killed at any time: results and progress are committed together, and the worker applies each result once.
+Start it with `python -m headwater.server.courier`. It can be killed at any time: results and progress are committed
+together, the worker applies each result once, and a delivery whose outcome is not committed is sent again with the same
+idempotency key.
 """
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
 
 import uvloop
 
-from headwater.base.clock import SystemClock
+from headwater.base.clock import Clock, SystemClock
 from headwater.base.identifiers import Identifiers
-from headwater.base.metrics import NO_METRICS
-from headwater.catalog import open_catalog
+from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.outcomes import Outcomes
+from headwater.catalog import Catalog, open_catalog
 from headwater.courier import DEFAULT_SLOTS, Courier
+from headwater.delivery.dispatcher import Dispatcher, RecordCounts
+from headwater.delivery.operations import OperationRunner
+from headwater.observe.outcomes import open_outcomes
 from headwater.server import child
+from headwater.server.connectors import connector_environment
+from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.state import open_state
+from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
+from headwater.warehouse import open_warehouse
+
+DELIVERY_SANDBOXES = 2
+"""Sandboxes of each language for the functions of destinations."""
 
 NICENESS = 10
 """Above the niceness of the worker, because storing events has priority. The sandboxes inherit it."""
@@ -29,7 +47,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
     clock, identifiers = SystemClock(), Identifiers()
     async with AsyncExitStack() as stack:
-        metrics = NO_METRICS
+        metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
             from headwater.server.metrics import (
                 CourierMetrics,
@@ -39,16 +57,25 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             metrics = await stack.enter_async_context(
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
-        catalog = await stack.enter_async_context(
-            open_catalog(
-                settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
-            )
+        metrics = await stack.enter_async_context(traced(metrics, settings, "courier"))
+        opening = partial(
+            open_catalog,
+            settings.database_url or sqlite_url(settings.catalog_path),
+            clock=clock,
+            identifiers=identifiers,
         )
+        await check_shared_database(settings, opening)
+        catalog = await stack.enter_async_context(opening(keyring=keyring(settings)))
         state = await stack.enter_async_context(
             open_state(settings.database_url or sqlite_url(settings.state_path), writes=False, clock=clock)
         )
         store = await stack.enter_async_context(
             open_lane_store(settings.database_url or sqlite_url(settings.courier_path))
+        )
+        deliveries = await stack.enter_async_context(
+            open_delivery_store(
+                settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
+            )
         )
         slots = DEFAULT_SLOTS
         functions = await stack.enter_async_context(
@@ -58,8 +85,67 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 require_confinement=settings.sandbox == "require",
             )
         )
+        outcomes = await stack.enter_async_context(open_outcomes(settings.outcomes_dir, settings.nats_url))
+        dispatcher = await stack.enter_async_context(
+            _open_dispatcher(settings, catalog, deliveries, clock, metrics, outcomes, store.record)
+        )
+        operations = await stack.enter_async_context(
+            _open_operations(settings, catalog, deliveries, clock, identifiers)
+        )
+        courier = Courier(catalog, state, store, functions, clock, metrics, slots=slots, companions=[dispatcher.run])
         await stack.enter_async_context(child.heartbeat())
-        await Courier(catalog, state, store, functions, clock, metrics, slots=slots).run(stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operations.run(stop))
+            tasks.create_task(courier.run(stop))
+
+
+@asynccontextmanager
+async def _open_dispatcher(
+    settings: Settings,
+    catalog: Catalog,
+    deliveries: DeliveryStore,
+    clock: Clock,
+    metrics: Metrics,
+    outcomes: Outcomes,
+    record_counts: RecordCounts,
+) -> AsyncIterator[Dispatcher]:
+    """Open the sandboxes of destinations, and yield what delivers to them.
+
+    The sandboxes are other ones than those of users, so that neither wait for the other.
+    """
+    async with Runner(
+        javascript=DELIVERY_SANDBOXES,
+        python=DELIVERY_SANDBOXES,
+        per_owner=1,
+        require_confinement=settings.sandbox == "require",
+    ) as functions:
+        yield Dispatcher(
+            catalog,
+            deliveries,
+            functions,
+            connector_environment(settings, clock),
+            clock,
+            expiry=timedelta(hours=settings.delivery_hours),
+            metrics=metrics,
+            outcomes=outcomes,
+            record_counts=record_counts,
+        )
+
+
+@asynccontextmanager
+async def _open_operations(
+    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock, identifiers: Identifiers
+) -> AsyncIterator[OperationRunner]:
+    """Open the stores that operations need, and yield their runner."""
+    async with (
+        open_warehouse(
+            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
+        ) as warehouse,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
+    ):
+        yield OperationRunner(catalog, operations, deliveries, warehouse, clock)
 
 
 if __name__ == "__main__":

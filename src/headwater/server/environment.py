@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
-from headwater.server.settings import SECRETS, Settings
+from headwater.server.settings import API_SECRETS, SECRETS, Settings
 
 SYSTEM: Final = ("LANG", "LANGUAGE", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "TMPDIR", "TZ", "TZDIR")
 """Variables that any program may need: locale, time zone, dynamic linker, memory allocator and temporary folder."""
@@ -54,8 +54,9 @@ def worker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
 
 
 def courier(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return the variables of the courier, which are those of the worker."""
-    return worker(environ, settings)
+    """Return the variables of the courier: those of the worker, and the keys that decrypt the settings of
+    destinations."""
+    return _select(environ, (*PYTHON, *DATABASE)) | settings.environment(without=API_SECRETS)
 
 
 def _select(environ: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:

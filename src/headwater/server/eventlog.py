@@ -1,4 +1,4 @@
-"""Opens the configured event log: a SQLite file in the data directory, or a NATS stream."""
+"""Opens the configured event log, a SQLite file in the data directory or a NATS stream, and what reading it needs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,10 +6,20 @@ from contextlib import asynccontextmanager
 from headwater.base.clock import Clock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.events.context import Locate
 from headwater.log import BackPressure, EventLog, SqliteEventLog
 from headwater.processing import CONSUMER
 from headwater.server.settings import Settings
 from headwater.state import StateStore
+
+
+def open_configured_locator(settings: Settings) -> Locate | None:
+    """Return the function that looks up locations of addresses; None without a database of them."""
+    if settings.maxmind_db is None:
+        return None
+    from headwater.server.geolocation import open_locator  # importing its library takes time and memory
+
+    return open_locator(settings.maxmind_db)
 
 
 @asynccontextmanager

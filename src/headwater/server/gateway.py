@@ -180,7 +180,11 @@ def binary() -> Path:
 
 
 async def drain(settings: Settings) -> None:
-    """Stop accepting connections and wait for requests in progress, at most DRAIN_TIMEOUT_SECONDS."""
+    """Stop accepting connections and wait for requests in progress, at most DRAIN_TIMEOUT_SECONDS.
+
+    The backends end the streams of watchers, which have no end of their own.
+    """
+    settings.draining_file.touch()
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
             await request("POST", "/drain_listeners", settings.admin_socket)

@@ -5,15 +5,16 @@ statuses, protocols and error codes. No value from a caller becomes a label.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
-from headwater.base.metrics import Metrics
+from headwater.base.metrics import DeliveryEnd, DestinationStatus, Metrics, ResponseClass
 from headwater.base.steps import StepCounts
 from headwater.log import Backlog
 from headwater.server.scrape import handler
@@ -21,8 +22,16 @@ from headwater.server.scrape import handler
 BACKLOG_TIMEOUT_SECONDS = 1.0
 """Maximum duration of measuring the backlog. A scrape that takes longer has no backlog."""
 
+MAX_LABELLED_DESTINATIONS = 200
+"""Maximum number of destinations with samples of their own: 60 for each, and 5 for each pipeline."""
+MAX_LABELLED_PIPELINES = 20
+"""Maximum number of pipelines of a destination with samples of their own."""
+OTHER = "other"
+"""The label of further destinations and pipelines."""
+
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_DELIVERY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 21600, 86400)
 _GROUP_ENTRIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -190,6 +199,7 @@ class CourierMetrics(Metrics):
                 ("s_paused", "Lanes that are paused because their transformation keeps reaching a limit."),
             )
         )
+        self._deliveries = _DeliveryMetrics(self.registry)
 
     def lane_run(self, kind: str, outcome: str, seconds: float, records: int) -> None:
         self._run_seconds.labels(kind, outcome).observe(seconds)
@@ -198,11 +208,129 @@ class CourierMetrics(Metrics):
     def batch_failed(self, error: str) -> None:
         self._failed.labels(error).inc()
 
+    def deliveries_ended(self, destination: int, pipeline: int, end: DeliveryEnd, events: int) -> None:
+        self._deliveries.ended(destination, pipeline, end, events)
+
+    def delivered_after(self, destination: int, seconds: Iterable[float]) -> None:
+        self._deliveries.delivered_after(destination, seconds)
+
+    def delivery_requested(self, destination: int, response: ResponseClass, seconds: float, events: int) -> None:
+        self._deliveries.requested(destination, response, seconds, events)
+
+    def delivery_delayed(self, destination: int, seconds: float) -> None:
+        self._deliveries.delayed(destination, seconds)
+
+    def delivery_halved(self, destination: int) -> None:
+        self._deliveries.halved(destination)
+
+    def deliveries_repeated(self, destination: int, events: int) -> None:
+        self._deliveries.repeated(destination, events)
+
+    def destination_status(self, destination: int, status: DestinationStatus) -> None:
+        self._deliveries.set_status(destination, status)
+
+    def destinations_present(self, destinations: Collection[int]) -> None:
+        self._deliveries.keep(destinations)
+
     def lanes_waiting(self, *, lanes: int, entries: int, bytes: int, paused: int) -> None:
         self._lanes.set(lanes)
         self._entries.set(entries)
         self._bytes.set(bytes)
         self._paused.set(paused)
+
+
+class _DeliveryMetrics:
+    """Metrics of the deliveries to each destination.
+
+    A destination is a label. The first `MAX_LABELLED_DESTINATIONS` have their own; further ones share "other", and
+    their gauges are left out. So are their pipelines, of which each has `MAX_LABELLED_PIPELINES`.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._pipelines: dict[int, set[int]] = {}
+        """The labelled pipelines by labelled destination."""
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"headwater_delivery_{name}", text, ["destination", *labels], registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"headwater_delivery_{name}", text, ["destination"], buckets=buckets, registry=registry)
+
+        self._events = counter("events", "Deliveries that ended, by how they ended.", "pipeline", "outcome")
+        self._requests = counter("requests", "Requests, by the class of the response.", "status_class")
+        self._halvings = counter("halvings", "Batches that were refused and divided.")
+        self._repeated = counter("duplicates_possible", "Events that were sent again after a restart.")
+        self._rate_wait = counter("rate_wait_seconds", "Time that requests waited for a rate limit.")
+        self._seconds = histogram("seconds", "Time from the acceptance of an event to its delivery.", _DELIVERY_SECONDS)
+        self._request_seconds = histogram("request_seconds", "Duration of a request.", _CALL_SECONDS)
+        self._batch_events = histogram("batch_events", "Events in a request.", _GROUP_ENTRIES)
+        self._gauges = {
+            name: Gauge(f"headwater_delivery_{name}", text, ["destination"], registry=registry)
+            for name, text in (
+                ("open_events", "Deliveries that wait."),
+                ("open_bytes", "Size of the queue."),
+                ("oldest_open_seconds", "Age of the oldest delivery that waits."),
+                ("dead_letters", "Dead letters."),
+                ("dead_bytes", "Size of the dead letters."),
+                ("concurrency", "Requests that may be in progress."),
+                ("in_progress", "Requests in progress."),
+                ("blocked_keys", "Users whose deliveries wait for one that is retried."),
+                ("paused", "1 while nothing is sent because the destination fails."),
+            )
+        }
+        self._metrics: tuple[MetricWrapperBase, ...] = (
+            self._events, self._requests, self._halvings, self._repeated, self._rate_wait, self._seconds,
+            self._request_seconds, self._batch_events, *self._gauges.values(),
+        )  # fmt: skip
+
+    def ended(self, destination: int, pipeline: int, end: DeliveryEnd, events: int) -> None:
+        label = self._label(destination)
+        pipelines = self._pipelines.get(destination)
+        if pipelines is not None and len(pipelines) < MAX_LABELLED_PIPELINES:
+            pipelines.add(pipeline)
+        is_labelled = pipelines is not None and pipeline in pipelines
+        self._events.labels(label, str(pipeline) if is_labelled else OTHER, end).inc(events)
+
+    def delivered_after(self, destination: int, seconds: Iterable[float]) -> None:
+        histogram = self._seconds.labels(self._label(destination))
+        for each in seconds:
+            histogram.observe(each)
+
+    def requested(self, destination: int, response: ResponseClass, seconds: float, events: int) -> None:
+        label = self._label(destination)
+        self._requests.labels(label, response).inc()
+        self._request_seconds.labels(label).observe(seconds)
+        self._batch_events.labels(label).observe(events)
+
+    def delayed(self, destination: int, seconds: float) -> None:
+        self._rate_wait.labels(self._label(destination)).inc(seconds)
+
+    def halved(self, destination: int) -> None:
+        self._halvings.labels(self._label(destination)).inc()
+
+    def repeated(self, destination: int, events: int) -> None:
+        self._repeated.labels(self._label(destination)).inc(events)
+
+    def set_status(self, destination: int, status: DestinationStatus) -> None:
+        label = self._label(destination)
+        if label != OTHER:
+            for name, gauge in self._gauges.items():
+                gauge.labels(label).set(getattr(status, name))
+
+    def keep(self, destinations: Collection[int]) -> None:
+        """Remove the samples of other destinations."""
+        present = set(destinations)
+        for destination in self._pipelines.keys() - present:
+            del self._pipelines[destination]
+            for metric in self._metrics:
+                metric.remove_by_labels({"destination": str(destination)})
+
+    def _label(self, destination: int) -> str:
+        if destination not in self._pipelines:
+            if len(self._pipelines) >= MAX_LABELLED_DESTINATIONS:
+                return OTHER
+            self._pipelines[destination] = set()
+        return str(destination)
 
 
 @asynccontextmanager

@@ -168,6 +168,29 @@ def parse_nats(text: str) -> str:
     return ",".join(servers)
 
 
+def parse_collector(text: str) -> str:
+    """Parse the URL of an OpenTelemetry collector, to which the path of traces is added."""
+    try:
+        parts = urlsplit(text)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or not text.isprintable() or " " in text:
+        raise ValueError("must be http://host:4318 or https://host/path")
+    return text
+
+
+def parse_share(text: str) -> float:
+    """Parse a share, above 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"must be a number above 0 to 1, not {text!r}")
+    return share
+
+
 def has_password(name: str, text: str) -> bool:
     """Return whether the URL of this setting contains credentials, or may contain some because it cannot be parsed."""
     for url in text.split(",") if name == "nats_url" else [text]:
@@ -231,6 +254,36 @@ def parse_old_secret_keys(text: str) -> tuple[str, ...]:
     if any(len(key) < MIN_SECRET_KEY_CHARACTERS for key in keys):
         raise ValueError(f"must be keys of at least {MIN_SECRET_KEY_CHARACTERS} characters, separated by commas")
     return keys
+
+
+def parse_redirect_uris(text: str) -> tuple[str, ...]:
+    """Parse the allowed redirect URIs of authorizations, separated by commas."""
+    uris = tuple(uri.strip() for uri in text.split(",") if uri.strip())
+    if not all(_is_http_url(uri) for uri in uris):
+        raise ValueError("must be absolute URLs with https, or with http on this machine, separated by commas")
+    return uris
+
+
+def parse_base_url(text: str) -> str:
+    """Parse the base URL of a service, and remove final slashes."""
+    if not _is_http_url(text) or "?" in text or "#" in text or "@" in text:
+        raise ValueError("must be https://host or http://host, without a query, a fragment, a user and a password")
+    return text.rstrip("/")
+
+
+def parse_visible(text: str) -> str:
+    """Check that a text consists of printable ASCII characters without spaces."""
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("must consist of printable ASCII characters without spaces")
+    return text
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and " " not in text
+    except ValueError:
+        return False
 
 
 def _parse_networks(text: str) -> tuple[str, ...]:

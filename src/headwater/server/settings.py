@@ -22,6 +22,7 @@ MAX_SOCKET_PATH_BYTES: Final = 107
 """Maximum length of the path of a unix socket on Linux (sockaddr_un, without its final NUL)."""
 
 DEFAULT_CALL_RATE: Final = Rate(100, 1_000)
+DEFAULT_OTLP_SHARE: Final = 0.1
 
 MAX_BACKENDS: Final = 64
 MAX_DELIVERY_HOURS: Final = 720
@@ -32,8 +33,10 @@ MAX_CLIENT_CONNECTIONS: Final = 30_000
 """A client connection may need two open files, and a process has 65,536."""
 MAX_ACCESS_LOG_SAMPLE: Final = 1_000_000
 
-SECRETS: Final = ("api_key", "secret_key", "old_secret_keys")
+API_SECRETS: Final = ("api_key",)
 """Settings that only backends receive. See `headwater.server.environment`."""
+SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", "oauth_sample_oauth_app_client_secret")
+"""Settings that the worker does not receive."""
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
 """Earlier names of variables. They are read if the present name is unset."""
@@ -145,6 +148,18 @@ class Settings:
     allow_private_destinations: str = "0"
     """The private addresses that connectors may connect to: "0" none, "1" all, or networks separated by commas."""
 
+    oauth_redirect_uris: tuple[str, ...] = ()
+    """The redirect URIs that authorizations may use; empty: any that is valid."""
+
+    oauth_sample_oauth_app_client_id: str | None = None
+    """The client id of this installation at the provider of the sample OAuth app; None: the app is not offered."""
+
+    oauth_sample_oauth_app_client_secret: str | None = field(default=None, repr=False)
+    """The client secret that belongs to the client id."""
+
+    oauth_sample_oauth_app_url: str | None = None
+    """The base URL of the provider of the sample OAuth app."""
+
     metrics_port: int | None = None
     """The private port of Prometheus metrics; None: no metrics."""
 
@@ -159,6 +174,12 @@ class Settings:
 
     sandbox: str = "warn"
     """The reaction to a system that cannot confine the processes of functions: "warn" or "require"."""
+
+    otlp_endpoint: str | None = field(default=None, repr=False)
+    """The URL of the OpenTelemetry collector that gets spans, `http://…:4318`; None: there are no spans."""
+
+    otlp_share: float = DEFAULT_OTLP_SHARE
+    """Share of the traces that are recorded, above 0 to 1. A call with a sampled `traceparent` is always recorded."""
 
     log_level: str = "info"
     log_format: str = "json"
@@ -205,6 +226,10 @@ class Settings:
         return self.data_dir / "delivery.db"
 
     @property
+    def operations_path(self) -> Path:
+        return self.data_dir / "operations.db"
+
+    @property
     def api_key_path(self) -> Path:
         """The file of the API key that was generated at the first start, mode 0600."""
         return self.data_dir / "api-key"
@@ -241,6 +266,16 @@ class Settings:
         """Return the folder of temporary files with which a backend reads the deduplication store."""
         return self.run_dir / f"{name}-deduplication"
 
+    @property
+    def outcomes_dir(self) -> Path:
+        """The folder of the sockets on which backends with watchers receive the outcomes of deliveries."""
+        return self.run_dir / "outcomes"
+
+    @property
+    def draining_file(self) -> Path:
+        """A file that exists once the system stops: backends then end the streams of watchers."""
+        return self.run_dir / "draining"
+
     def metrics_socket(self, process: str) -> Path:
         """Return the socket on which a process serves its metrics to the supervisor."""
         return self.run_dir / f"{process}-metrics.sock"
@@ -262,6 +297,7 @@ class Settings:
         values["database_url"] = self.database_url or SQLITE  # unset, DATABASE_URL would be used
         if "old_secret_keys" in values:
             values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
+        values["oauth_redirect_uris"] = ",".join(self.oauth_redirect_uris) or None
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
 
@@ -312,12 +348,23 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     assert isinstance(data_dir, Path)
     values.setdefault("run_dir", data_dir / "run")
     settings = Settings(**values)  # type: ignore[arg-type]  # each parser returns the type of its field
+    _check_oauth_client(settings)
     if settings.max_event_bytes > settings.max_batch_bytes:
         raise StartupError(
             f"{variable('max_event_bytes')} must not be larger than {variable('max_batch_bytes')}: "
             f"{settings.max_event_bytes} is more than {settings.max_batch_bytes}"
         )
     return settings
+
+
+def _check_oauth_client(settings: Settings) -> None:
+    """Raise StartupError if only some of the settings of an OAuth client are given. A process may lack the secret."""
+    names = ("oauth_sample_oauth_app_client_id", "oauth_sample_oauth_app_url")
+    given = [name for name in names if getattr(settings, name) is not None]
+    if settings.oauth_sample_oauth_app_client_secret is not None or given:
+        for name in names:
+            if name not in given:
+                raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
 
 
 _FLAGS_WITHOUT_PASSWORD: Final = ("database_url", "nats_url")
@@ -336,6 +383,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "delivery_max_bytes": units.parse_size,
     "delivery_hours": parsers.number(1, MAX_DELIVERY_HOURS),
     "backends": parsers.number(1, MAX_BACKENDS),
+    "otlp_endpoint": parsers.parse_collector,
+    "otlp_share": parsers.parse_share,
     "api_key": parsers.parse_api_key,
     "secret_key": parsers.parse_secret_key,
     "old_secret_keys": parsers.parse_old_secret_keys,
@@ -356,6 +405,10 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "max_definition_bytes": parsers.parse_definition_bytes,
     "max_connection_definition_bytes": parsers.parse_definition_bytes,
     "allow_private_destinations": parsers.parse_destinations,
+    "oauth_redirect_uris": parsers.parse_redirect_uris,
+    "oauth_sample_oauth_app_client_id": parsers.parse_visible,
+    "oauth_sample_oauth_app_client_secret": parsers.parse_visible,
+    "oauth_sample_oauth_app_url": parsers.parse_base_url,
     "metrics_port": parsers.parse_port,
     "metrics_host": parsers.parse_address,
     "maxmind_db": parsers.parse_file,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: "Commands") -> None:
-    """Add `keys`, `workspaces`, `events` and `secrets`, each with its actions."""
+    """Add `keys`, `workspaces`, `events`, `operations` and `secrets`, each with its actions."""
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--data-dir", metavar="FOLDER", help="folder of all data [HEADWATER_DATA_DIR, ./data]")
     where.add_argument(
@@ -58,6 +58,17 @@ def add_commands(commands: "Commands") -> None:
     export.add_argument("--workspace", metavar="ID", help="export only this workspace")
     export.add_argument("--since", metavar="DATE", type=date.fromisoformat, help="the first day, as YYYY-MM-DD")
     export.add_argument("--until", metavar="DATE", type=date.fromisoformat, help="the day after the last")
+
+    operations = _actions(commands, "operations", "list, show, watch and cancel re-sends and replays")
+    listed = operations.add_parser("list", parents=[where], help="list the latest operations")
+    listed.add_argument("--workspace", metavar="ID", help="list only those of this workspace")
+    for name, text in (
+        ("show", "show an operation and its parameters"),
+        ("watch", "show a progress bar until an operation ends; exit 1 if it does not complete"),
+        ("cancel", "end an operation after its present step"),
+    ):
+        action = operations.add_parser(name, parents=[where], help=text)
+        action.add_argument("id", metavar="ID", help="the number that `headwater operations list` shows")
 
     secrets = _actions(commands, "secrets", "manage the encryption of settings")
     secrets.add_parser(

@@ -6,19 +6,20 @@ It can be killed at any time: stored data and the position in the log are commit
 import asyncio
 import os
 import sys
+from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
 
 import uvloop
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import open_catalog
-from headwater.events.context import Locate
 from headwater.processing import make_consumer
 from headwater.server import child
-from headwater.server.eventlog import open_event_log
+from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.settings import Settings
+from headwater.server.tracing import traced
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
@@ -49,35 +50,33 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         ) as deliveries,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
+        AsyncExitStack() as stack,
     ):
-        consumer = partial(
-            make_consumer,
+        metrics: Metrics = NO_METRICS
+        if settings.metrics_port is not None:
+            from headwater.server.metrics import (
+                WorkerMetrics,
+                serve_metrics,
+            )  # importing its library takes time and memory
+
+            metrics = await stack.enter_async_context(
+                serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlogs)
+            )
+        metrics = await stack.enter_async_context(traced(metrics, settings, "worker"))
+        consumer = make_consumer(
             log,
             catalog,
             state,
             warehouse,
             clock,
             keep=timedelta(seconds=settings.log_keep),
-            locate=_locator(settings),
+            metrics=metrics,
+            locate=open_configured_locator(settings),
             lane_bytes=settings.lane_max_bytes,
             store=store,
             deliveries=deliveries,
         )
-        if settings.metrics_port is None:
-            await consumer().run(stop)
-            return
-        from headwater.server.metrics import WorkerMetrics, serve_metrics  # importing its library takes time and memory
-
-        async with serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlogs) as metrics:
-            await consumer(metrics=metrics).run(stop)
-
-
-def _locator(settings: Settings) -> Locate | None:
-    if settings.maxmind_db is None:
-        return None
-    from headwater.server.geolocation import open_locator  # importing its library takes time and memory
-
-    return open_locator(settings.maxmind_db)
+        await consumer.run(stop)
 
 
 SWITCH_SECONDS = 0.0005

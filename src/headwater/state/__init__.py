@@ -8,6 +8,7 @@ Deduplication happens here as well (`headwater.state.deduplication`): a transact
 are processed.
 """
 
+from headwater.state.counts import PipelineCounts, PipelineError
 from headwater.state.deduplication import Message, MessageKey, MessageState, MessageStates, Step, deduplicate
 from headwater.state.devices import Device, DeviceCursor, DeviceEvent
 from headwater.state.identities import (
@@ -43,6 +44,8 @@ __all__ = [
     "MessageState",
     "MessageStates",
     "NewChunk",
+    "PipelineCounts",
+    "PipelineError",
     "RejectedEvent",
     "RejectionCount",
     "RejectionCountCursor",

@@ -1,20 +1,19 @@
-"""Reads and writes many rows with few statements, in the way that suits each database.
+"""Reads and writes many rows with few calls, in the way that suits each database.
 
-SQLite gets as many rows as fit into a statement. It runs a statement without Python's lock, and has to wait for the
-lock after each. PostgreSQL gets one statement with an array for each column, which saves a message per row, and is not
-limited to the 32,767 parameters of a statement.
+SQLite searches many keys with one statement, and runs one prepared statement for each row to write: a statement with
+many rows takes a fifth more time, because it is compiled each time. PostgreSQL gets one statement with an array for
+each column, which saves a message per row, and is not limited to the 32,767 parameters of a statement.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Column, Select, bindparam, func, select
+from sqlalchemy import Column, Connection, Select, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 Columns = Sequence[Column[Any]]
 Rows = Sequence[tuple[Any, ...]]
@@ -22,17 +21,16 @@ Rows = Sequence[tuple[Any, ...]]
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 1_000
-_SQLITE_PARAMETERS: Final = 32_766
 
 
-async def insert(connection: AsyncConnection, columns: Columns, rows: Rows) -> None:
+def insert(connection: Connection, columns: Columns, rows: Rows) -> None:
     """Insert rows into the table of the columns."""
     if rows:
-        await _run(connection, _Insert(connection.dialect.name, tuple(columns)), rows)
+        _run(connection, _Insert(connection.dialect.name, tuple(columns)), rows)
 
 
-async def upsert(
-    connection: AsyncConnection,
+def upsert(
+    connection: Connection,
     columns: Columns,
     rows: Rows,
     *,
@@ -46,36 +44,34 @@ async def upsert(
     """
     if rows:
         insert = _Insert(connection.dialect.name, tuple(columns), tuple(key), frozenset(adding), frozenset(keeping))
-        await _run(connection, insert, rows)
+        _run(connection, insert, rows)
 
 
-async def lookup(
-    connection: AsyncConnection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]
-) -> list[Any]:
+def lookup(connection: Connection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Return the `columns` of the rows whose `key` columns have one of these values. An index must begin with them.
 
     SQLite returns booleans as 0 and 1.
     """
     found: list[Any] = []
-    async for text, parameters in _joined(connection, [column.name for column in columns], key, keys):
-        found += (await connection.exec_driver_sql(text, parameters)).all()
+    for text, parameters in _joined(connection, [column.name for column in columns], key, keys):
+        found += connection.exec_driver_sql(text, parameters).all()
     return found
 
 
-async def remove(connection: AsyncConnection, key: Columns, keys: Iterable[tuple[Any, ...]]) -> int:
+def remove(connection: Connection, key: Columns, keys: Iterable[tuple[Any, ...]]) -> int:
     """Delete the rows whose `key` columns have one of these values. An index must begin with them. Return their
     number."""
     removed = 0
     is_sqlite = connection.dialect.name == "sqlite"
     row = "rowid" if is_sqlite else "ctid"
-    async for text, parameters in _joined(connection, [row], key, keys):
+    for text, parameters in _joined(connection, [row], key, keys):
         chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
         delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen}"
-        removed += (await connection.exec_driver_sql(delete, parameters)).rowcount
+        removed += connection.exec_driver_sql(delete, parameters).rowcount
     return removed
 
 
-async def distinct(connection: AsyncConnection, column: Column[int]) -> set[int]:
+def distinct(connection: Connection, column: Column[int]) -> set[int]:
     """Return the distinct values of a column that an index begins with, by one search of the index for each value.
 
     SELECT DISTINCT would read the whole index.
@@ -86,10 +82,10 @@ async def distinct(connection: AsyncConnection, column: Column[int]) -> set[int]
         f"SELECT (SELECT min({name}) FROM {table} WHERE {name} > found.value) FROM found "
         "WHERE found.value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL"
     )
-    return {int(value) for (value,) in await connection.exec_driver_sql(query)}
+    return {int(value) for (value,) in connection.exec_driver_sql(query)}
 
 
-async def remove_some(connection: AsyncConnection, column: Column[int], values: Sequence[int], *, limit: int) -> int:
+def remove_some(connection: Connection, column: Column[int], values: Sequence[int], *, limit: int) -> int:
     """Delete at most `limit` rows with one of these values in a column that an index begins with. Return their
     number."""
     is_sqlite = connection.dialect.name == "sqlite"
@@ -99,7 +95,7 @@ async def remove_some(connection: AsyncConnection, column: Column[int], values: 
         chosen = f"SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed}"
         condition = f"IN ({chosen})" if is_sqlite else f"= ANY (ARRAY({chosen}))"
         text = f"DELETE FROM {table} WHERE {row} {condition}"
-        removed += (await connection.exec_driver_sql(text)).rowcount
+        removed += connection.exec_driver_sql(text).rowcount
         if removed >= limit:
             break
     return removed
@@ -112,9 +108,9 @@ def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
         yield everything[start : start + size]
 
 
-async def _joined(
-    connection: AsyncConnection, names: Sequence[str], key: Columns, keys: Iterable[tuple[Any, ...]]
-) -> AsyncIterator[tuple[str, tuple[Any, ...]]]:
+def _joined(
+    connection: Connection, names: Sequence[str], key: Columns, keys: Iterable[tuple[Any, ...]]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield statements with their parameters that select columns of the rows with these keys.
 
     Each fixes the order of the join to one search of the index per key, independent of the statistics and the version
@@ -175,28 +171,22 @@ class _Insert(Struct, frozen=True):
         )
 
 
-async def _run(connection: AsyncConnection, insert: _Insert, rows: Rows) -> None:
+def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
     if insert.dialect == "postgresql":
         names = [column.name for column in insert.columns]
-        await connection.execute(insert.statement().from_select(names, _arrays(insert.columns, rows)))
+        connection.execute(insert.statement().from_select(names, _arrays(insert.columns, rows)))
         return
     # Bypasses SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
-    before, one_row, after = _sqlite_text(insert)
-    for some in chunks(rows, _SQLITE_PARAMETERS // len(insert.columns)):
-        text = f"{before}VALUES {', '.join([one_row] * len(some))}{after}"
-        await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
+    connection.exec_driver_sql(_sqlite_text(insert), list(rows))
 
 
 @cache
-def _sqlite_text(insert: _Insert) -> tuple[str, str, str]:
-    """Return the text before the rows, of one row, and after the rows. The code has a dozen different inserts."""
+def _sqlite_text(insert: _Insert) -> str:
+    """Return the text of the statement for one row. The code has a dozen different inserts."""
     names = [column.name for column in insert.columns]
     compiled = insert.statement().compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=names)
     assert compiled.positiontup == names, "the rows are in the order of the statement"
-    one_row = f"({', '.join('?' * len(names))})"
-    before, values, after = str(compiled).partition(f"VALUES {one_row}")
-    assert values, "the statement has the values of one row"
-    return before, one_row, after
+    return str(compiled)
 
 
 def _arrays(columns: Columns, rows: Rows) -> Select[Any]:

@@ -12,8 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, func, or_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_
 
 from headwater.events.devices import DeviceChange
 from headwater.state import bulk, tables
@@ -165,7 +164,7 @@ def _is_anothers(device: Device, event: DeviceEvent) -> bool:
     return None not in (device.user_id, event.user_id) and device.user_id != event.user_id
 
 
-async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> None:
+def change(connection: Connection, events: Sequence[DeviceEvent]) -> None:
     """Apply the events to the stored devices, in their order."""
     table = tables.devices.c
     before: dict[int, Device] = {}
@@ -174,19 +173,19 @@ async def change(connection: AsyncConnection, events: Sequence[DeviceEvent]) -> 
         ((table.connection, table.device_id), {event.key for event in events}),
         ((table.connection, table.token), tokens),
     ):
-        for id_, *values in await bulk.lookup(connection, (table.id, *_COLUMNS), columns, sorted(keys)):
+        for id_, *values in bulk.lookup(connection, (table.id, *_COLUMNS), columns, sorted(keys)):
             before[id_] = Device(*values)
     devices = Devices(before.values())
     devices.apply(events)
     kept = {device.key for device in devices}
     removed = [id_ for id_, device in before.items() if device.key not in kept]
-    await bulk.remove(connection, (table.id,), ((id_,) for id_ in removed))
+    bulk.remove(connection, (table.id,), ((id_,) for id_ in removed))
     rows = [msgspec.structs.astuple(device) for device in devices]
-    await bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
+    bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
 
 
-async def page(
-    connection: AsyncConnection,
+def page(
+    connection: Connection,
     connections: Sequence[int],
     *,
     user_id: str | None,
@@ -206,39 +205,35 @@ async def page(
     if anonymous_id is not None:
         chosen.append(table.anonymous_id == anonymous_id)
     if user_id is not None:
-        before_login = await _before_login(connection, await _anonymous_ids(connection, connections, user_id))
+        before_login = _before_login(connection, _anonymous_ids(connection, connections, user_id))
         # Two searches find the ids, because an OR over different columns could not use an index.
         theirs = select(table.id).where(table.connection.in_(connections), table.user_id == user_id)
         chosen.append(table.id.in_(theirs.union_all(select(table.id).where(table.id.in_(before_login)))))
-    total = (await connection.execute(select(func.count()).select_from(tables.devices).where(*chosen))).scalar_one()
+    total = connection.execute(select(func.count()).select_from(tables.devices).where(*chosen)).scalar_one()
     key = (table.connection, table.device_id)
     if after is not None:
         time = after.updated_at
         later = tuple_(*key) > tuple_(after.connection, after.device_id)
         chosen += (table.updated_at <= time, or_(table.updated_at < time, later))
     query = select(*_COLUMNS).where(*chosen).order_by(table.updated_at.desc(), *key)
-    rows = (await connection.execute(query.offset(first).limit(limit))).all()
+    rows = connection.execute(query.offset(first).limit(limit)).all()
     return [Device(*row) for row in rows], total
 
 
-async def _anonymous_ids(
-    connection: AsyncConnection, connections: Sequence[int], user_id: str
-) -> list[tuple[int, str]]:
+def _anonymous_ids(connection: Connection, connections: Sequence[int], user_id: str) -> list[tuple[int, str]]:
     table = tables.identities.c
     query = select(table.connection, table.anonymous_ids).where(
         table.connection.in_(connections), table.identity_id == user_id, ~table.is_anonymous
     )
     found: dict[tuple[int, str], None] = {}
-    for source, text in (await connection.execute(query)).all():
+    for source, text in connection.execute(query).all():
         ids = msgspec.json.decode(text, type=list[str])[-MAX_ANONYMOUS_IDS:]
         found.update(dict.fromkeys((source, id_) for id_ in ids))
     return list(found)
 
 
-async def _before_login(connection: AsyncConnection, anonymous_ids: Sequence[tuple[int, str]]) -> list[int]:
+def _before_login(connection: Connection, anonymous_ids: Sequence[tuple[int, str]]) -> list[int]:
     """Return the ids of the devices that were registered under these anonymous ids and have no user."""
     table = tables.devices.c
-    found = await bulk.lookup(
-        connection, (table.id, table.user_id), (table.connection, table.anonymous_id), anonymous_ids
-    )
+    found = bulk.lookup(connection, (table.id, table.user_id), (table.connection, table.anonymous_id), anonymous_ids)
     return [id_ for id_, user_id in found if user_id is None]

@@ -67,7 +67,7 @@ class IdentityObservation(Struct, frozen=True):
     nothing."""
 
 
-class IdentityKey(Struct, frozen=True):
+class IdentityKey(Struct, frozen=True, cache_hash=True):
     """The key of an identity."""
 
     connection: int
@@ -294,8 +294,9 @@ def attributes_fit(attributes: str) -> bool:
 
 
 def _merge_ids(known: list[str], new: list[str]) -> list[str]:
-    """Return the ids of both lists without duplicates, limited to the latest."""
-    return [*known, *(id_ for id_ in new if id_ not in known)][-MAX_ANONYMOUS_IDS:]
+    """Return the ids of both lists without duplicates, limited to the latest. It may be `known` itself."""
+    added = [id_ for id_ in new if id_ not in known]
+    return [*known, *added][-MAX_ANONYMOUS_IDS:] if added else known
 
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode

@@ -8,15 +8,13 @@ A lane also has entries without a document: claims and aliases that another pipe
 change the identities of the lane's pipeline, and must do so in the order of the events.
 """
 
-import asyncio
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, delete, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from headwater.state import bulk, tables
 
@@ -83,22 +81,30 @@ class Chunk(Struct, frozen=True):
     documents: list[bytes]
 
 
+class PackedChunk(Struct, frozen=True):
+    """A chunk as it is stored."""
+
+    first_position: int
+    last_position: int
+    enqueued_at: int
+    entries: bytes
+    documents: bytes | None
+    """None if no entry has a document."""
+
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_entries: Final = msgspec.msgpack.Decoder(list[LaneEntry]).decode
 _decode_documents: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-async def lanes(connection: AsyncConnection) -> list[Lane]:
+def lanes(connection: Connection) -> list[Lane]:
     """Return all lanes that have entries."""
-    return [Lane(*row) for row in await connection.execute(select(tables.lanes))]
+    return [Lane(*row) for row in connection.execute(select(tables.lanes))]
 
 
-async def append(
-    connection: AsyncConnection, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
-) -> None:
-    """Append chunks. `documents` are those of each source connection, `now` is in microseconds since the epoch."""
-    # In a thread: 5 ms for each megabyte.
-    bodies = {source: await asyncio.to_thread(_packed, texts) for source, texts in documents.items() if texts}
+def append(connection: Connection, chunks: Sequence[NewChunk], bodies: Mapping[int, bytes], *, now: int) -> None:
+    """Append chunks. `bodies` are the packed documents of source connections, `now` is in microseconds since the
+    epoch."""
     # A position belongs to one event, so the first position of a source in a batch is unique among bodies.
     ids: dict[int, int] = {}
     sharing: dict[int, int] = {}
@@ -110,7 +116,7 @@ async def append(
             first = chunk.entries[0].position
             ids[chunk.connection] = min(first, ids.get(chunk.connection, first))
             sharing[chunk.connection] = sharing.get(chunk.connection, 0) + 1
-    await bulk.insert(connection, list(tables.lane_bodies.c), [(ids[source], body) for source, body in bodies.items()])
+    bulk.insert(connection, list(tables.lane_bodies.c), [(ids[source], body) for source, body in bodies.items()])
     rows, totals = [], []
     for chunk in chunks:
         entries = _encode(chunk.entries)
@@ -122,19 +128,19 @@ async def append(
         body_id = ids[chunk.connection] if body else 0
         rows.append((chunk.pipeline, first, last, now, count, size, body_id, entries))
         totals.append((chunk.pipeline, chunk.workspace, chunk.connection, last, count, size))
-    await bulk.insert(connection, list(tables.lane_chunks.c), rows)
-    await bulk.upsert(
+    bulk.insert(connection, list(tables.lane_chunks.c), rows)
+    bulk.upsert(
         connection, list(tables.lanes.c), totals, key=("pipeline",), adding=("entries", "bytes"),
         keeping=("workspace", "connection"),
     )  # fmt: skip
 
 
-async def next_chunk(connection: AsyncConnection, pipeline: int, after: int) -> Chunk | None:
+def find_chunk(connection: Connection, pipeline: int, after: int) -> PackedChunk | None:
     """Return the first chunk of a lane that has entries after position `after`; None if there is none."""
     table = tables.lane_chunks.c
     # A chunk may begin before `after` and end behind it, so the newest one that begins there comes first.
     begun = select(func.max(table.first_position)).where(table.pipeline == pipeline, table.first_position <= after)
-    begun_first = (await connection.execute(begun)).scalar_one_or_none() or 0
+    begun_first = connection.execute(begun).scalar_one_or_none() or 0
     query = (
         select(
             table.first_position, table.last_position, table.enqueued_at, table.entries, tables.lane_bodies.c.documents
@@ -144,65 +150,66 @@ async def next_chunk(connection: AsyncConnection, pipeline: int, after: int) -> 
         .order_by(table.first_position)
         .limit(1)
     )
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        return None
-    documents = [] if row.documents is None else await asyncio.to_thread(_unpacked, row.documents)
-    return Chunk(row.first_position, row.last_position, row.enqueued_at, _decode_entries(row.entries), documents)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else PackedChunk(*row)
 
 
-def _packed(documents: Sequence[bytes]) -> bytes:
-    return zlib.compress(_encode(documents), _COMPRESSION)
+def unpack_chunk(packed: PackedChunk) -> Chunk:
+    """Return the content of a chunk. It takes a millisecond for each megabyte."""
+    documents = [] if packed.documents is None else _decode_documents(zlib.decompress(packed.documents))
+    entries = _decode_entries(packed.entries)
+    return Chunk(packed.first_position, packed.last_position, packed.enqueued_at, entries, documents)
 
 
-def _unpacked(body: bytes) -> list[bytes]:
-    return _decode_documents(zlib.decompress(body))
+def pack_documents(documents: Mapping[int, Sequence[bytes]]) -> dict[int, bytes]:
+    """Return the packed documents of each source connection that has any. It takes 5 ms for each megabyte."""
+    return {source: zlib.compress(_encode(texts), _COMPRESSION) for source, texts in documents.items() if texts}
 
 
-async def oldest(connection: AsyncConnection, pipeline: int) -> int | None:
+def oldest(connection: Connection, pipeline: int) -> int | None:
     """Return the time at which the first chunk of a lane was appended, in microseconds since the epoch; None if it is
     empty."""
     table = tables.lane_chunks.c
     query = select(table.enqueued_at).where(table.pipeline == pipeline).order_by(table.first_position).limit(1)
-    found: int | None = (await connection.execute(query)).scalar_one_or_none()
+    found: int | None = connection.execute(query).scalar_one_or_none()
     return found
 
 
-async def finish(connection: AsyncConnection, positions: Mapping[int, int]) -> None:
+def finish(connection: Connection, positions: Mapping[int, int]) -> None:
     """Delete the finished chunks. `positions` are the last finished position of each lane."""
     table = tables.lane_chunks.c
     for pipeline, position in positions.items():
         # The first condition uses the index: a lane may have a million chunks.
-        await _remove(connection, pipeline, (table.first_position <= position) & (table.last_position <= position))
+        _remove(connection, pipeline, (table.first_position <= position) & (table.last_position <= position))
 
 
-async def remove_except(connection: AsyncConnection, pipelines: Iterable[int]) -> None:
+def remove_except(connection: Connection, pipelines: Iterable[int]) -> None:
     """Delete the lanes of pipelines that are not in `pipelines`.
 
     A call deletes a limited part of a long lane, to be fast. Call it again later.
     """
     table = tables.lane_chunks.c
-    known = set(await connection.scalars(select(tables.lanes.c.pipeline)))
+    known = set(connection.scalars(select(tables.lanes.c.pipeline)))
     for pipeline in known - set(pipelines):
         last = select(table.first_position).where(table.pipeline == pipeline).order_by(table.first_position)
-        end = (await connection.execute(last.offset(MAX_REMOVED_CHUNKS).limit(1))).scalar_one_or_none()
-        await _remove(connection, pipeline, table.first_position >= 0 if end is None else table.first_position < end)
+        end = connection.execute(last.offset(MAX_REMOVED_CHUNKS).limit(1)).scalar_one_or_none()
+        _remove(connection, pipeline, table.first_position >= 0 if end is None else table.first_position < end)
 
 
-async def _remove(connection: AsyncConnection, pipeline: int, condition: ColumnElement[bool]) -> None:
+def _remove(connection: Connection, pipeline: int, condition: ColumnElement[bool]) -> None:
     table = tables.lane_chunks.c
     mine = (table.pipeline == pipeline, condition)
     query = select(table.first_position, table.entry_count, table.bytes, table.body).where(*mine)
-    found = (await connection.execute(query)).all()
+    found = connection.execute(query).all()
     if not found:
         return
-    await connection.execute(delete(tables.lane_chunks).where(*mine))
+    connection.execute(delete(tables.lane_chunks).where(*mine))
     bodies = {row.body for row in found if row.body}
-    used = await bulk.lookup(connection, (table.body,), (table.body,), ((body,) for body in bodies))
+    used = bulk.lookup(connection, (table.body,), (table.body,), ((body,) for body in bodies))
     unused = bodies - {body for (body,) in used}
-    await bulk.remove(connection, (tables.lane_bodies.c.id,), ((body,) for body in unused))
+    bulk.remove(connection, (tables.lane_bodies.c.id,), ((body,) for body in unused))
     lane = tables.lanes.c
-    await connection.execute(
+    connection.execute(
         update(tables.lanes)
         .where(lane.pipeline == pipeline)
         .values(
@@ -210,4 +217,4 @@ async def _remove(connection: AsyncConnection, pipeline: int, condition: ColumnE
             bytes=lane.bytes - sum(row.bytes for row in found),
         )
     )
-    await connection.execute(delete(tables.lanes).where(lane.pipeline == pipeline, lane.entries <= 0))
+    connection.execute(delete(tables.lanes).where(lane.pipeline == pipeline, lane.entries <= 0))

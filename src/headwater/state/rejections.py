@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, select
 
 from headwater.base.clock import microseconds
 from headwater.events import MAX_REJECTED_BYTES
@@ -86,7 +85,7 @@ class Rejections:
         self._unchecked: list[int] | None = None
         """Workspaces that were not counted since the start; None before they are listed."""
 
-    async def add(self, connection: AsyncConnection, rejected: Sequence[RejectedEvent]) -> None:
+    def add(self, connection: Connection, rejected: Sequence[RejectedEvent]) -> None:
         """Store and count rejected events. Only the newest `MAX_UNKNOWN_REJECTED` with an unknown key are kept."""
         rows = [
             (
@@ -103,8 +102,8 @@ class Rejections:
             )
             for row in rejected
         ]
-        await bulk.insert(connection, list(tables.rejected_events.c), rows)
-        await bulk.upsert(
+        bulk.insert(connection, list(tables.rejected_events.c), rows)
+        bulk.upsert(
             connection,
             list(tables.rejection_counts.c),
             _counted(rejected),
@@ -114,12 +113,10 @@ class Rejections:
         )
         workspaces = Counter(row.workspace for row in rejected)
         if workspaces.pop(0, 0):
-            await _shorten(connection, 0, MAX_UNKNOWN_REJECTED)
+            _shorten(connection, 0, MAX_UNKNOWN_REJECTED)
         self._added += workspaces
 
-    async def remove_except(
-        self, connection: AsyncConnection, *, sources: Collection[int], workspaces: Collection[int]
-    ) -> int:
+    def remove_except(self, connection: Connection, *, sources: Collection[int], workspaces: Collection[int]) -> int:
         """Delete some rejected events and counts of sources and workspaces that are not in these sets. Return their
         number.
 
@@ -127,30 +124,30 @@ class Rejections:
         """
         removed = 0
         for name, present in (("connection", sources), ("workspace", workspaces)):
-            known = await bulk.distinct(connection, tables.rejection_counts.c[name])
+            known = bulk.distinct(connection, tables.rejection_counts.c[name])
             absent = sorted(known - set(present) - {0})[:_SOURCES_AT_ONCE]
             for table in (tables.rejected_events, tables.rejection_counts):
                 left = _MAX_REMOVED_ROWS - removed
                 if left > 0:
-                    removed += await bulk.remove_some(connection, table.c[name], absent, limit=left)
+                    removed += bulk.remove_some(connection, table.c[name], absent, limit=left)
         return removed
 
-    async def shorten(self, connection: AsyncConnection) -> None:
+    def shorten(self, connection: Connection) -> None:
         """Delete the oldest rejected events of workspaces that exceed `MAX_REJECTED` by more than the slack."""
         if self._unchecked is None:
-            self._unchecked = sorted(await bulk.distinct(connection, tables.rejected_events.c.workspace) - {0})
+            self._unchecked = sorted(bulk.distinct(connection, tables.rejected_events.c.workspace) - {0})
         crowded = [each for each, added in self._added.items() if added > MAX_REJECTED // _SLACK]
         for workspace in [*crowded, *self._unchecked[:_MAX_CHECKED_WORKSPACES]]:
-            await _shorten(connection, workspace, MAX_REJECTED)
+            _shorten(connection, workspace, MAX_REJECTED)
             self._added.pop(workspace, None)
         del self._unchecked[:_MAX_CHECKED_WORKSPACES]
 
 
-async def _shorten(connection: AsyncConnection, workspace: int, kept: int) -> None:
+def _shorten(connection: Connection, workspace: int, kept: int) -> None:
     table = tables.rejected_events.c
     mine = table.workspace == workspace
     oldest = select(table.position).where(mine).order_by(table.position.desc()).offset(kept - 1).limit(1)
-    await connection.execute(delete(tables.rejected_events).where(mine, table.position < oldest.scalar_subquery()))
+    connection.execute(delete(tables.rejected_events).where(mine, table.position < oldest.scalar_subquery()))
 
 
 def _counted(rejected: Sequence[RejectedEvent]) -> list[tuple[object, ...]]:

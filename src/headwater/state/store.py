@@ -11,7 +11,9 @@ from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, sele
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
+from headwater.base.steps import ProcessingStep
 from headwater.state import devices, lanes, migrations, tables
+from headwater.state.counts import PipelineError
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
@@ -19,7 +21,7 @@ from headwater.state.lanes import Chunk, Lane
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
-from headwater.storage.sessions import snapshot
+from headwater.storage.sessions import ConnectionSession, Sessions, sessions, snapshot
 
 MAX_TRACED: Final = 100
 """Maximum number of rejections returned for one message id."""
@@ -34,8 +36,9 @@ class StateStore:
     Every method raises Unavailable while the database is unavailable.
     """
 
-    def __init__(self, engine: AsyncEngine, messages: MessageStore) -> None:
+    def __init__(self, engine: AsyncEngine, sessions: Sessions, messages: MessageStore) -> None:
         self._engine = engine
+        self._sessions = sessions
         self._messages = messages
         self._rejections = Rejections()
         self._writing = asyncio.Lock()
@@ -62,8 +65,10 @@ class StateStore:
         Transactions of this process run one after another. Raises Unavailable if the database is unavailable. If that
         happened during the commit, the outcome is unknown: `position` shows it.
         """
-        async with self._writing, as_unavailable(_WHAT), self._engine.begin() as connection:
-            yield Transaction(connection, self._messages, self._rejections)
+        async with self._writing, as_unavailable(_WHAT), self._sessions.open() as session:
+            transaction = Transaction(session, self._messages, self._rejections)
+            yield transaction
+            await transaction.commit()
 
     @asynccontextmanager
     async def trial(self) -> AsyncIterator[Transaction]:
@@ -71,6 +76,7 @@ class StateStore:
         try:
             async with self.transaction() as transaction:
                 yield transaction
+                await transaction.flush()
                 raise _Rollback
         except _Rollback:
             pass
@@ -134,8 +140,8 @@ class StateStore:
         The devices of a user include those that were registered under one of the user's anonymous ids.
         """
         async with self._connect() as connection:
-            return await devices.page(
-                connection,
+            return await connection.run_sync(
+                devices.page,
                 connections,
                 user_id=user_id,
                 anonymous_id=anonymous_id,
@@ -220,24 +226,41 @@ class StateStore:
     async def lanes(self) -> list[Lane]:
         """Return all lanes that have entries."""
         async with self._connect() as connection:
-            return await lanes.lanes(connection)
+            return await connection.run_sync(lanes.lanes)
 
     async def next_chunk(self, pipeline: int, *, after: int) -> Chunk | None:
         """Return the first chunk of a lane that has entries after position `after`; None if there is none."""
         async with self._connect() as connection:
-            return await lanes.next_chunk(connection, pipeline, after)
+            packed = await connection.run_sync(lanes.find_chunk, pipeline, after)
+        return None if packed is None else await asyncio.to_thread(lanes.unpack_chunk, packed)
 
     async def oldest_in_lane(self, pipeline: int) -> int | None:
         """Return the time at which the first chunk of a lane was appended, in microseconds since the epoch; None if it
         is empty."""
         async with self._connect() as connection:
-            return await lanes.oldest(connection, pipeline)
+            return await connection.run_sync(lanes.oldest, pipeline)
+
+    async def pipeline_counts(
+        self, pipelines: Sequence[int], *, start: int, end: int, unit_seconds: int
+    ) -> dict[int, list[int]]:
+        """Return the counts of pipelines that the worker has recorded, as `CountTables.read_counts` does."""
+        async with self._connect() as connection:
+            return await tables.counts.read_counts(
+                connection, pipelines, start=start, end=end, unit_seconds=unit_seconds
+            )
+
+    async def pipeline_errors(
+        self, pipelines: Sequence[int], *, start: int, end: int, step: ProcessingStep | None, limit: int
+    ) -> list[PipelineError]:
+        """Return the errors of pipelines that the worker has recorded, as `CountTables.read_errors` does."""
+        async with self._connect() as connection:
+            return await tables.counts.read_errors(connection, pipelines, start=start, end=end, step=step, limit=limit)
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """Return the states of those messages that are known."""
         keys = {key for key in messages if "\0" not in key[1]}
         async with self._connect() as connection:
-            return await self._messages.lookup(connection, keys)
+            return await self._messages.lookup(ConnectionSession(connection), keys)
 
 
 class _Rollback(Exception):
@@ -255,7 +278,10 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
     One process at a time may open it for writing. With SQLite, the messages are in a folder next to the file. A reader
     of them needs a temporary folder: `scratch`, or a generated one.
     """
-    async with open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine:
+    async with (
+        open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
+        sessions(engine) as writers,
+    ):
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
@@ -264,6 +290,6 @@ async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | No
         else:
             messages = SqlMessageStore(clock)
         try:
-            yield StateStore(engine, messages)
+            yield StateStore(engine, writers, messages)
         finally:
             await messages.close()

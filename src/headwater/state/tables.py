@@ -3,6 +3,8 @@
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
+from headwater.state.counts import CountTables
+
 METADATA = MetaData()
 POSTGRESQL_METADATA = MetaData()
 """The tables that exist only on PostgreSQL."""
@@ -160,3 +162,6 @@ messages = Table(
     Unique("connection", "message_id", name="messages_key"),
 )
 """The messages of deduplication, in the order of their first arrival, so that old ones are at the beginning."""
+
+counts = CountTables(METADATA)
+"""The counts and errors of pipelines in the worker."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from headwater.state import bulk, tables
 
@@ -55,7 +55,7 @@ class TraitsUpdate(Struct, frozen=True):
         return self.user or self.anonymous
 
 
-async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) -> list[Raw]:
+def merge(connection: Connection, updates: Sequence[TraitsUpdate]) -> list[Raw]:
     """Apply updates to the stored traits, in their order. Return the traits of each person after each update.
 
     If that exceeds `MAX_MERGED_BYTES`, only the last update of each person returns the merged traits. The others return
@@ -64,15 +64,15 @@ async def merge(connection: AsyncConnection, updates: Sequence[TraitsUpdate]) ->
     keys = {key for update in updates for key in (update.user, update.anonymous) if key is not None}
     columns = [tables.traits.c[name] for name in _KEY]
     before: dict[PersonKey, Traits] = {}
-    for source, id_, is_anonymous, traits in await bulk.lookup(connection, _COLUMNS, columns, keys):
+    for source, id_, is_anonymous, traits in bulk.lookup(connection, _COLUMNS, columns, keys):
         before[source, id_, bool(is_anonymous)] = _members(traits)
     known = dict(before)
     merged = add_all(updates, known)
-    await bulk.remove(connection, columns, before.keys() - known.keys())
+    bulk.remove(connection, columns, before.keys() - known.keys())
     rows = [
         (*key, msgspec.json.encode(traits).decode()) for key, traits in known.items() if traits is not before.get(key)
     ]
-    await bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
+    bulk.upsert(connection, _COLUMNS, rows, key=_KEY)
     return merged
 
 

@@ -1,19 +1,24 @@
-"""A transaction of the state store: all effects of one batch of the log."""
+"""A transaction of the state store: all effects of one batch of the log.
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+A change of threads costs as much as a small statement, and a batch has some twenty of those. So writes without a result
+wait, and run together with the next statement that has a result, or with the commit.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
-from sqlalchemy import Column, update
+from sqlalchemy import Column, Connection, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.state import bulk, devices, lanes, tables, traits
+from headwater.state.counts import PipelineCounts
 from headwater.state.deduplication import Message, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
 from headwater.state.identities import (
@@ -30,11 +35,15 @@ from headwater.state.identities import (
 from headwater.state.lanes import Lane, NewChunk
 from headwater.state.rejections import RejectedEvent, Rejections
 from headwater.state.traits import TraitsUpdate
+from headwater.storage.sessions import Session
 
 _IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
 MAX_REMOVED_ROWS: Final = 10_000
 """Maximum number of rows of deleted sources and pipelines that one call deletes: about 0.1 s, in which events wait."""
+
+_Result = TypeVar("_Result")
+Work = Callable[[Connection], object]
 
 
 class LatestCall(Struct, frozen=True):
@@ -47,33 +56,69 @@ class LatestCall(Struct, frozen=True):
 
 
 class Transaction:
-    """All effects of one batch of the log."""
+    """All effects of one batch of the log, in their order.
 
-    def __init__(self, connection: AsyncConnection, messages: MessageStore, rejections: Rejections) -> None:
-        self._connection = connection
+    A method that returns nothing may leave its statements to a later one, which then raises their errors. Do not change
+    its arguments before.
+    """
+
+    def __init__(self, session: Session, messages: MessageStore, rejections: Rejections) -> None:
+        self._session = session
         self._messages = messages
         self._rejections = rejections
+        self._waiting: list[Work] = []
+        """Writes without a result, in their order."""
+
+    async def run(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Run the writes that wait, and then `work`, possibly in another thread."""
+        waiting, self._waiting = self._waiting, []
+
+        def run_all(connection: Connection) -> _Result:
+            for each in waiting:
+                each(connection)
+            return work(connection)
+
+        return await self._session.run(run_all)
+
+    async def flush(self) -> None:
+        """Run the writes that wait."""
+        if self._waiting:
+            await self.run(lambda _: None)
+
+    async def commit(self) -> None:
+        """Run the writes that wait, and commit."""
+        await self.run(Connection.commit)
+
+    def write_later(self, work: Work) -> None:
+        """Run `work` with the next statement that has a result, or before the commit."""
+        self._waiting.append(work)
 
     async def lookup(self, messages: Iterable[Message]) -> MessageStates:
         """Return the states of those messages that are known."""
-        return await self._messages.lookup(self._connection, {message.key for message in messages})
+        return await self._messages.lookup(self, {message.key for message in messages})
 
     async def save(self, entries: MessageStates) -> None:
         """Save the states of messages."""
         if entries:
-            await self._messages.save(self._connection, entries)
+            await self.flush()  # states can be outside of the transaction: an error of earlier writes comes first
+            await self._messages.save(self, entries)
 
     async def trim_messages(self) -> None:
         """Delete old messages."""
-        await self._messages.trim(self._connection)
+        await self._messages.trim(self)
 
     async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
         """Return the identity changes of the observations, in their order. Nothing is written."""
         table = tables.identities.c
         key = [table[name] for name in _IDENTITY_KEY]
-        found = await self._identities(key, map(_values, affected_keys(observations)))
-        found |= await self._identities([table.connection, table.identity_id], affected_ids(observations))
-        known: Identities = dict.fromkeys(affected_keys(observations))
+        keys, ids = affected_keys(observations), affected_ids(observations)
+
+        def read(connection: Connection) -> list[Any]:
+            found = bulk.lookup(connection, _IDENTITY_COLUMNS, key, map(_values, keys))
+            return found + bulk.lookup(connection, _IDENTITY_COLUMNS, [table.connection, table.identity_id], ids)
+
+        found = _identities(await self.run(read))
+        known: Identities = dict.fromkeys(keys)
         known |= {key: copy(state) for key, state in found.items()}
         removed = merge(observations, known)
         changed = {
@@ -86,7 +131,7 @@ class Transaction:
     async def change_identities(self, changes: IdentityChanges) -> None:
         """Write the changes that `merge_identities` returned."""
         key = [tables.identities.c[name] for name in _IDENTITY_KEY]
-        await bulk.remove(self._connection, key, map(_values, changes.removed))
+        removed = list(map(_values, changes.removed))
         rows = [
             (
                 state.workspace,
@@ -100,53 +145,59 @@ class Transaction:
             )
             for key, state in changes.changed.items()
         ]
-        await bulk.upsert(self._connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY)
+        if removed:
+            self.write_later(lambda connection: bulk.remove(connection, key, removed))
+        if rows:
+            self.write_later(lambda connection: bulk.upsert(connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY))
 
     async def change_devices(self, events: Sequence[DeviceEvent]) -> None:
         """Apply the events to the devices, in their order."""
-        await devices.change(self._connection, events)
+        self.write_later(lambda connection: devices.change(connection, events))
 
     async def merge_traits(self, updates: Sequence[TraitsUpdate]) -> list[Raw]:
         """Apply updates to the stored traits, in their order. Return the traits of each person after each update."""
-        return await traits.merge(self._connection, updates)
+        return await self.run(lambda connection: traits.merge(connection, updates))
 
     async def lanes(self) -> list[Lane]:
         """Return all lanes that have entries."""
-        return await lanes.lanes(self._connection)
+        return await self.run(lanes.lanes)
 
     async def append_to_lanes(
         self, chunks: Sequence[NewChunk], documents: Mapping[int, Sequence[bytes]], *, now: int
     ) -> None:
         """Append entries to lanes. `documents` are those of each source, `now` is in microseconds since the epoch."""
-        await lanes.append(self._connection, chunks, documents, now=now)
+        bodies = await asyncio.to_thread(lanes.pack_documents, documents) if documents else {}
+        self.write_later(lambda connection: lanes.append(connection, chunks, bodies, now=now))
 
     async def finish_lanes(self, positions: Mapping[int, int]) -> None:
         """Delete the finished chunks of lanes. `positions` are the last finished position of each lane."""
-        await lanes.finish(self._connection, positions)
+        self.write_later(lambda connection: lanes.finish(connection, positions))
 
     async def remove_lanes_except(self, pipelines: Collection[int]) -> None:
         """Delete the lanes of pipelines that are not in `pipelines`."""
-        await lanes.remove_except(self._connection, pipelines)
+        self.write_later(lambda connection: lanes.remove_except(connection, pipelines))
 
     async def save_calls(self, calls: Sequence[LatestCall]) -> None:
         """Save the latest call of each connection; the calls are of different connections."""
         rows = [(call.connection, call.workspace, microseconds(call.received_at), call.protocol) for call in calls]
-        await bulk.upsert(self._connection, list(tables.calls.c), rows, key=("connection",))
+        if rows:
+            columns = list(tables.calls.c)
+            self.write_later(lambda connection: bulk.upsert(connection, columns, rows, key=("connection",)))
 
     async def add_rejected(self, rejected: Sequence[RejectedEvent]) -> None:
         """Store and count rejected events. Only the newest `MAX_UNKNOWN_REJECTED` with an unknown key are kept."""
-        await self._rejections.add(self._connection, rejected)
+        self.write_later(lambda connection: self._rejections.add(connection, rejected))
 
     async def shorten_rejected(self) -> None:
         """Delete the oldest rejected events of workspaces that clearly exceed `MAX_REJECTED`."""
-        await self._rejections.shorten(self._connection)
+        self.write_later(self._rejections.shorten)
 
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
         """Delete identities of pipelines that are not in `pipelines`, at most `MAX_REMOVED_ROWS`. Return their number.
 
         Call it again, in another transaction, until it returns 0.
         """
-        return await self._remove_except(tables.identities.c.pipeline, pipelines)
+        return await self.run(lambda connection: _remove_except(connection, tables.identities.c.pipeline, pipelines))
 
     async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> int:
         """Delete the data, except identities, of connections and workspaces that are not in these sets. Return the row
@@ -154,12 +205,26 @@ class Transaction:
 
         A call deletes a limited number of rows: call it again, in another transaction, until it returns 0.
         """
-        removed = 0
-        for table in (tables.devices, tables.traits, tables.calls):
-            removed += await self._remove_except(table.c.connection, connections)
-        return removed + await self._rejections.remove_except(
-            self._connection, sources=connections, workspaces=workspaces
-        )
+
+        def remove(connection: Connection) -> int:
+            removed = 0
+            for table in (tables.devices, tables.traits, tables.calls):
+                removed += _remove_except(connection, table.c.connection, connections)
+            return removed + self._rejections.remove_except(connection, sources=connections, workspaces=workspaces)
+
+        return await self.run(remove)
+
+    async def record_counts(self, counts: PipelineCounts, *, now: int) -> None:
+        """Add counts of the records of pipelines. `now` is in microseconds since the epoch."""
+        self.write_later(lambda connection: tables.counts.record(connection, counts, now=now))
+
+    async def compact_counts(self, *, now: int) -> None:
+        """Move old counts of pipelines into larger periods, and delete old ones, a limited number."""
+        self.write_later(lambda connection: tables.counts.compact(connection, now=now))
+
+    async def remove_counts_except(self, pipelines: Collection[int]) -> int:
+        """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
+        return await self.run(lambda connection: tables.counts.remove_except(connection, pipelines))
 
     async def advance(self, consumer: str, expected: int, new: int) -> None:
         """Move the position up to which `consumer` has processed the log from `expected`, initially 0, to `new`.
@@ -173,33 +238,35 @@ class Transaction:
 
         Raises Unavailable if it is another one, because another process continues from it.
         """
-        table = tables.checkpoints
-        if expected is None:
-            insert = sqlite.insert if self._connection.dialect.name == "sqlite" else postgresql.insert
-            moved = await self._connection.execute(
-                insert(table).values(owner=owner, value=new).on_conflict_do_nothing()
-            )
-        else:
-            moved = await self._connection.execute(
-                update(table).where(table.c.owner == owner, table.c.value == expected).values(value=new)
-            )
-        if moved.rowcount != 1:
+        if not await self.run(lambda connection: _move_checkpoint(connection, owner, expected, new)):
             raise Unavailable("another process consumes the event log")
 
-    async def _remove_except(self, column: Column[int], present: Iterable[int]) -> int:
-        removed = await bulk.distinct(self._connection, column) - set(present)
-        return await bulk.remove_some(self._connection, column, sorted(removed), limit=MAX_REMOVED_ROWS)
 
-    async def _identities(
-        self, columns: bulk.Columns, keys: Iterable[tuple[Any, ...]]
-    ) -> dict[IdentityKey, IdentityState]:
-        found = await bulk.lookup(self._connection, _IDENTITY_COLUMNS, columns, keys)
-        return {
-            IdentityKey(source, id_, bool(is_anonymous), pipeline): IdentityState(
-                workspace, _decode_ids(ids), updated_at, attributes
-            )
-            for workspace, source, id_, is_anonymous, pipeline, ids, updated_at, attributes in found
-        }
+def _remove_except(connection: Connection, column: Column[int], present: Iterable[int]) -> int:
+    removed = bulk.distinct(connection, column) - set(present)
+    return bulk.remove_some(connection, column, sorted(removed), limit=MAX_REMOVED_ROWS)
+
+
+def _move_checkpoint(connection: Connection, owner: str, expected: bytes | None, new: bytes) -> bool:
+    """Replace the checkpoint of `owner` if it is `expected`; return whether it is."""
+    table = tables.checkpoints
+    if expected is None:
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        moved = connection.execute(insert(table).values(owner=owner, value=new).on_conflict_do_nothing())
+    else:
+        moved = connection.execute(
+            update(table).where(table.c.owner == owner, table.c.value == expected).values(value=new)
+        )
+    return moved.rowcount == 1
+
+
+def _identities(rows: Iterable[Any]) -> dict[IdentityKey, IdentityState]:
+    return {
+        IdentityKey(source, id_, bool(is_anonymous), pipeline): IdentityState(
+            workspace, _decode_ids(ids), updated_at, attributes
+        )
+        for workspace, source, id_, is_anonymous, pipeline, ids, updated_at, attributes in rows
+    }
 
 
 _decode_ids: Final = msgspec.json.Decoder(list[str]).decode

@@ -80,7 +80,9 @@ def snapshot(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
-class _AsyncSession:
+class ConnectionSession:
+    """A session on the connection of an async driver."""
+
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
@@ -96,7 +98,7 @@ class _AsyncSessions:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Session]:
         async with self._engine.connect() as connection:
-            yield _AsyncSession(connection)
+            yield ConnectionSession(connection)
 
 
 class _ThreadSession:

@@ -79,6 +79,8 @@ class EventPage(Struct, frozen=True):
     reached the limit of work of one page."""
     offset: int = 0
     """The part of the offset that the page did not skip within its limit of work: pass it with the cursor."""
+    positions: tuple[int, ...] = ()
+    """The position of each document."""
 
 
 class EventCount(Struct, frozen=True):

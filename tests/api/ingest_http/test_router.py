@@ -82,6 +82,8 @@ async def test_the_server_routes_all_of_them(tmp_path: Path) -> None:
                 harness.log,
                 harness.store,
                 harness.clock,
+                harness.deliveries,
+                harness.operations,
             )
         )
     assert ROUTES

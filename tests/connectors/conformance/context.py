@@ -1,11 +1,12 @@
 """The context of connectors under test: a scripted HTTP client, a clock that stands still, a logger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import structlog
 
-from headwater.connectors.contract import ConnectorContext, HttpRequest, HttpResponse, TransportError
+from headwater.connectors.contract import ConnectorContext, HttpClient, HttpRequest, HttpResponse, TransportError
+from headwater.connectors.redaction import Redactor
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -41,7 +42,12 @@ class ScriptedHttp:
         return response
 
 
-def make_context(http: ScriptedHttp | None = None, clock: FixedClock | None = None) -> ConnectorContext:
+def make_context(
+    http: HttpClient | None = None, clock: FixedClock | None = None, secrets: Iterable[str] = ()
+) -> ConnectorContext:
     return ConnectorContext(
-        http=http or ScriptedHttp(), clock=clock or FixedClock(), logger=structlog.get_logger("tests.connectors")
+        http=http or ScriptedHttp(),
+        clock=clock or FixedClock(),
+        logger=structlog.get_logger("tests.connectors"),
+        redact=Redactor(secrets).redact,
     )

@@ -80,7 +80,7 @@ class EventSinkConformance(ABC):
         return None
 
     def sink(self, http: ScriptedHttp | None = None) -> EventSink:
-        return self.make(make_context(http, FixedClock()))
+        return self.make(make_context(http, FixedClock(), self.SECRETS))
 
     def batch(self, sink: EventSink, count: int = 3) -> list[EncodedEvent]:
         count = min(count, sink.policy.limits.max_events)
@@ -207,14 +207,27 @@ class EventSinkConformance(ABC):
     @pytest.mark.parametrize("failure", TransportFailure)
     async def test_a_missing_response_is_a_result(self, failure: TransportFailure) -> None:
         result, _ = await self.exchange(TransportError(failure, "no response"))
-        is_forbidden = failure is TransportFailure.ADDRESS_FORBIDDEN
+        is_closed = failure in (TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.AUTHORIZATION_REVOKED)
         assert result.failure is not None and result.status is None
-        assert result.failure.scope is (FailureScope.CLOSED if is_forbidden else FailureScope.DESTINATION)
+        assert result.failure.scope is (FailureScope.CLOSED if is_closed else FailureScope.DESTINATION)
         assert result.failure.may_have_arrived is TransportError(failure, "").may_have_arrived
 
     async def test_long_texts_of_the_destination_are_shortened(self) -> None:
         result, _ = await self.exchange(HttpResponse(status=500, body=b"x" * 32_000))
         assert result.failure is not None and len(result.failure.message) <= 1_000
+
+    @pytest.mark.parametrize(
+        ("status", "spaces"), [(200, 0), (400, 0), (400, 990), (400, 3_990), (401, 0), (500, 0), (500, 995)]
+    )
+    async def test_secrets_that_the_destination_repeats_are_not_in_the_result(self, status: int, spaces: int) -> None:
+        """Long texts are cut, which may not leave the first half of a secret."""
+        for secret in self.SECRETS:
+            body = b" " * spaces + f"{secret} is wrong".encode()
+            result, _ = await self.exchange(HttpResponse(status=status, body=body))
+            messages = [item.message for item in result.items]
+            if result.failure is not None:
+                messages.append(result.failure.message)
+            assert not any(secret[:4] in message for message in messages)
 
     async def test_send_sends_the_given_request(self) -> None:
         http = ScriptedHttp()

@@ -16,6 +16,7 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.dummy.events import MAX_EVENT_BYTES, DummyEventSink
 from headwater.connectors.dummy.settings import DummySettings
+from headwater.schemas import Json
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, KEY, EventSinkConformance, make_event
 
@@ -55,6 +56,8 @@ async def test_the_event_types_of_the_dummy() -> None:
         "send_identity",
         "send_generic_event",
         "send_event_with_no_schema",
+        "addToCart",
+        "page_view",
     ]
     assert [id_ for id_, type_ in types.items() if type_.schema is None] == ["send_event_with_no_schema"]
     required = {id_ for id_, type_ in types.items() for property in type_.schema or () if property.create_required}
@@ -75,6 +78,23 @@ def test_a_request_has_the_documented_form() -> None:
         "event": {"type": "track", "event": "Bought", "userId": "user-1"},
     }
     assert (other["type"], other["values"]) == ("send_event_with_no_schema", {})
+
+
+@pytest.mark.parametrize(
+    ("event_type", "values", "sent"),
+    [
+        ("addToCart", {"eventName": "Bought"}, {"eventName": "Bought"}),
+        ("page_view", {"attributes": {"price": Json("1.50")}}, {"attributes": {"price": 1.5}}),
+        ("page_view", {}, {}),
+        ("send_add_to_cart", {"email": "ada@example.com"}, {"email": "ada@example.com"}),
+        ("send_identity", {"traits": {"address": {"street2": "x"}}}, {"traits": {"address": {"street2": "x"}}}),
+    ],
+)
+def test_values_that_are_not_required_may_be_missing(
+    event_type: str, values: dict[str, object], sent: dict[str, object]
+) -> None:
+    encoded = DummyEventSink(SETTINGS, make_context()).encode(_event(1, event_type=event_type, values=values))
+    assert msgspec.json.decode(encoded.body)["values"] == sent
 
 
 def test_sending_needs_a_url() -> None:

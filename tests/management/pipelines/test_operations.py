@@ -35,7 +35,6 @@ from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
 PERIODS = ("5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h", "24h")
 BATCH = ("SA", "SD", "SF", "DA", "DD", "DF")
-NO_ENGINE = (*BATCH, "DV")
 FILTERED = {"filter": where("type", "is", "identify")}
 MAPPED = {"outSchema": profile(email=TEXT), "transformation": mapped(email="traits.email")}
 A_FUNCTION = {"outSchema": profile(email=TEXT), "transformation": function(out_paths=("email",))}
@@ -77,7 +76,7 @@ async def test_an_update_that_changes_nothing_is_no_change(catalog: Catalog, wor
     assert catalog._view.version == version
 
 
-@pytest.mark.parametrize("kind", NO_ENGINE)
+@pytest.mark.parametrize("kind", BATCH)
 async def test_what_cannot_run_is_made_and_disabled_but_not_enabled(
     catalog: Catalog, workspace: int, connect: Connect, kind: str
 ) -> None:

@@ -119,14 +119,13 @@ async def test_the_pipeline_comes_before_its_members(catalog: Catalog, workspace
 
 
 async def test_the_state_comes_last(catalog: Catalog, workspace: int, connect: Any) -> None:
-    """The order: rules of the body, of the application, of the engine, and of existing pipelines."""
+    """The order: rules of the body, of the application, and of existing pipelines."""
     principal = await connect(EXAMPLES["DV"])
     given = {"eventType": "nothing", "outSchema": schema(x=TEXT), "transformation": mapped(x="userId")}
     expected = [
         ({**given, "query": "x"}, "query"),
         (given, "eventType"),
         ({**given, "eventType": "send_generic_event"}, "outSchema"),
-        (EXAMPLES["DV"].least, "enabled"),
     ]
     for members, field in expected:
         with pytest.raises(HeadwaterError) as caught:

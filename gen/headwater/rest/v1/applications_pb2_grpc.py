@@ -57,7 +57,7 @@ class ApplicationServiceServicer:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. The body
         is an object with the members "type", "event", "transformation" and "outSchema"; every digit of the event is kept.
         It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+        SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

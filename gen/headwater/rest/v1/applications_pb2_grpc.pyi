@@ -39,7 +39,7 @@ class ApplicationServiceStub:
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. The body
     is an object with the members "type", "event", "transformation" and "outSchema"; every digit of the event is kept.
     It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+    SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, httpbody_pb2.HttpBody]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
@@ -56,7 +56,7 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. The body
     is an object with the members "type", "event", "transformation" and "outSchema"; every digit of the event is kept.
     It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-    SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+    SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
@@ -75,7 +75,7 @@ class ApplicationServiceServicer:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. The body
         is an object with the members "type", "event", "transformation" and "outSchema"; every digit of the event is kept.
         It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
-        SchemaNotAligned, TransformationFailed or UnsupportedLanguage.
+        SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
 
     def ListApplicationUsers(

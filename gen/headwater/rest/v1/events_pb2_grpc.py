@@ -47,6 +47,16 @@ class EventServiceStub:
                 request_serializer=headwater_dot_rest_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
                 _registered_method=True)
+        self.GetEventListener = channel.unary_unary(
+                '/headwater.rest.v1.EventService/GetEventListener',
+                request_serializer=headwater_dot_rest_dot_v1_dot_events__pb2.GetEventListenerRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/headwater.rest.v1.EventService/WatchEvents',
+                request_serializer=headwater_dot_rest_dot_v1_dot_events__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
@@ -69,6 +79,26 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEventListener(self, request, context):
+        """GetEventListener returns the events that a listener has kept, as {"events": [...], "omitted": 0}, and empties it.
+        Each member of an event is exactly as it was received. It fails with 404 when the listener does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """WatchEvents returns events as they arrive, as server-sent events, until the caller closes the connection. Those
+        named "event" hold an event as GET /v1/events returns it. Those named "delivery" hold the outcome of a delivery, a
+        DeliveryOutcome. Those named "omitted" hold {"events": 0, "deliveries": 0}: how many were left out because the
+        server or the caller was too slow. A comment shows after 15 seconds of silence that the watch goes on. It fails with
+        422 ConnectionNotExist when the connection does not exist, and with 422 TooManyListeners when the workspace has 10
+        watchers in one backend process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +111,16 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.CountEvents,
                     request_deserializer=headwater_dot_rest_dot_v1_dot_events__pb2.CountEventsRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_events__pb2.CountEventsResponse.SerializeToString,
+            ),
+            'GetEventListener': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventListener,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_events__pb2.GetEventListenerRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_events__pb2.WatchEventsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +178,60 @@ class EventService:
             '/headwater.rest.v1.EventService/CountEvents',
             headwater_dot_rest_dot_v1_dot_events__pb2.CountEventsRequest.SerializeToString,
             headwater_dot_v1_dot_events__pb2.CountEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventListener(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.rest.v1.EventService/GetEventListener',
+            headwater_dot_rest_dot_v1_dot_events__pb2.GetEventListenerRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headwater.rest.v1.EventService/WatchEvents',
+            headwater_dot_rest_dot_v1_dot_events__pb2.WatchEventsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

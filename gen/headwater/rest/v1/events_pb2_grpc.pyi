@@ -43,6 +43,18 @@ class EventServiceStub:
     """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
     TooExpensive when counting takes more work than one call may do: narrow the conditions then.
     """
+    GetEventListener: grpc.UnaryUnaryMultiCallable[events_pb2.GetEventListenerRequest, httpbody_pb2.HttpBody]
+    """GetEventListener returns the events that a listener has kept, as {"events": [...], "omitted": 0}, and empties it.
+    Each member of an event is exactly as it was received. It fails with 404 when the listener does not exist.
+    """
+    WatchEvents: grpc.UnaryStreamMultiCallable[events_pb2.WatchEventsRequest, httpbody_pb2.HttpBody]
+    """WatchEvents returns events as they arrive, as server-sent events, until the caller closes the connection. Those
+    named "event" hold an event as GET /v1/events returns it. Those named "delivery" hold the outcome of a delivery, a
+    DeliveryOutcome. Those named "omitted" hold {"events": 0, "deliveries": 0}: how many were left out because the
+    server or the caller was too slow. A comment shows after 15 seconds of silence that the watch goes on. It fails with
+    422 ConnectionNotExist when the connection does not exist, and with 422 TooManyListeners when the workspace has 10
+    watchers in one backend process.
+    """
 
 @typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
@@ -56,6 +68,18 @@ class EventServiceAsyncStub(EventServiceStub):
     CountEvents: aio.UnaryUnaryMultiCallable[events_pb2.CountEventsRequest, events_pb2_1.CountEventsResponse]  # type: ignore[assignment]
     """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
     TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+    """
+    GetEventListener: aio.UnaryUnaryMultiCallable[events_pb2.GetEventListenerRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """GetEventListener returns the events that a listener has kept, as {"events": [...], "omitted": 0}, and empties it.
+    Each member of an event is exactly as it was received. It fails with 404 when the listener does not exist.
+    """
+    WatchEvents: aio.UnaryStreamMultiCallable[events_pb2.WatchEventsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """WatchEvents returns events as they arrive, as server-sent events, until the caller closes the connection. Those
+    named "event" hold an event as GET /v1/events returns it. Those named "delivery" hold the outcome of a delivery, a
+    DeliveryOutcome. Those named "omitted" hold {"events": 0, "deliveries": 0}: how many were left out because the
+    server or the caller was too slow. A comment shows after 15 seconds of silence that the watch goes on. It fails with
+    422 ConnectionNotExist when the connection does not exist, and with 422 TooManyListeners when the workspace has 10
+    watchers in one backend process.
     """
 
 class EventServiceServicer:
@@ -77,6 +101,28 @@ class EventServiceServicer:
     ) -> typing.Union[events_pb2_1.CountEventsResponse, abc.Awaitable[events_pb2_1.CountEventsResponse]]:
         """CountEvents returns the number of stored events, by name, type, source connection, and hour or day. It fails with 422
         TooExpensive when counting takes more work than one call may do: narrow the conditions then.
+        """
+
+    def GetEventListener(
+        self,
+        request: events_pb2.GetEventListenerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
+        """GetEventListener returns the events that a listener has kept, as {"events": [...], "omitted": 0}, and empties it.
+        Each member of an event is exactly as it was received. It fails with 404 when the listener does not exist.
+        """
+
+    def WatchEvents(
+        self,
+        request: events_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[httpbody_pb2.HttpBody], abc.AsyncIterator[httpbody_pb2.HttpBody]]:
+        """WatchEvents returns events as they arrive, as server-sent events, until the caller closes the connection. Those
+        named "event" hold an event as GET /v1/events returns it. Those named "delivery" hold the outcome of a delivery, a
+        DeliveryOutcome. Those named "omitted" hold {"events": 0, "deliveries": 0}: how many were left out because the
+        server or the caller was too slow. A comment shows after 15 seconds of silence that the watch goes on. It fails with
+        422 ConnectionNotExist when the connection does not exist, and with 422 TooManyListeners when the workspace has 10
+        watchers in one backend process.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -148,7 +148,7 @@ class TrackServiceServicer:
     def Batch(self, request, context):
         """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
         "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
-        the others.
+        the others. The body can also be one call, or an array of calls, because a webhook sends all types to one URL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

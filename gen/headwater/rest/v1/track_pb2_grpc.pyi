@@ -62,7 +62,7 @@ class TrackServiceStub:
     Batch: grpc.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]
     """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
     "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
-    the others.
+    the others. The body can also be one call, or an array of calls, because a webhook sends all types to one URL.
     """
     GetProjectSettings: grpc.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]
     """GetProjectSettings returns the settings that browser and mobile SDKs ask for before they send anything: that all
@@ -103,7 +103,7 @@ class TrackServiceAsyncStub(TrackServiceStub):
     Batch: aio.UnaryUnaryMultiCallable[httpbody_pb2.HttpBody, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
     "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
-    the others.
+    the others. The body can also be one call, or an array of calls, because a webhook sends all types to one URL.
     """
     GetProjectSettings: aio.UnaryUnaryMultiCallable[track_pb2.GetProjectSettingsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetProjectSettings returns the settings that browser and mobile SDKs ask for before they send anything: that all
@@ -176,7 +176,7 @@ class TrackServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """Batch takes many calls together, in the member "batch"; each names its call in the member "type". The members
         "context" and "integrations" of the batch are defaults for the calls. A call that breaks a rule does not hold up
-        the others.
+        the others. The body can also be one call, or an array of calls, because a webhook sends all types to one URL.
         """
 
     def GetProjectSettings(

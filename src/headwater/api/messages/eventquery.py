@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import Final, cast, get_args
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from headwater.api.messages.schema import to_filter
+from headwater.api.messages.times import read_time
 from headwater.base.errors import BadRequest
 from headwater.events import EVENT_TYPES
 from headwater.filters import CheckedFilter, InvalidFilter, check_filter, parse_json
@@ -16,6 +15,8 @@ from headwater.warehouse import CountKey, EventOrder, EventQuery, Interval
 
 Request = pb.ListEventsRequest | pb.CountEventsRequest | rest_pb.ListEventsRequest | rest_pb.CountEventsRequest
 Count = pb.CountEventsRequest | rest_pb.CountEventsRequest
+Filtered = Request | pb.CreateEventListenerRequest | pb.WatchEventsRequest | rest_pb.WatchEventsRequest
+"""The requests with a filter."""
 
 _ORDERS: Final = get_args(EventOrder)
 _KEYS: Final = get_args(CountKey)
@@ -42,11 +43,25 @@ def event_query(request: Request, workspace: int) -> EventQuery:
         event=_text(request, "event", "event"),
         user_id=_text(request, "user_id", "userId"),
         anonymous_id=_text(request, "anonymous_id", "anonymousId"),
-        since=_time(request, "since"),
-        until=_time(request, "until"),
-        filter=_filter(request),
+        since=read_time(request, "since"),
+        until=read_time(request, "until"),
+        filter=check_event_filter(request),
         order=cast(EventOrder, order),
     )
+
+
+def check_event_filter(request: Filtered) -> CheckedFilter | None:
+    """Return the filter of a request; None if it has none. Raises BadRequest."""
+    if not request.HasField("filter"):
+        return None
+    try:
+        filter_ = parse_json(request.filter) if isinstance(request.filter, str) else to_filter(request.filter)
+        if filter_ is None:
+            return None
+        # Under the rules of pipelines that collect events, as FilterService explains filters.
+        return check_filter(filter_, EVENT_SCHEMA, role="Source", target="Event")
+    except InvalidFilter as error:
+        raise BadRequest(error.message, field=f"filter.{error.field or ''}".rstrip(".")) from error
 
 
 def count_keys(request: Count) -> tuple[CountKey, ...]:
@@ -79,30 +94,3 @@ def _text(request: Request, field: str, member: str) -> str | None:
     if "\0" in text:
         raise BadRequest(f"{member} must not contain NUL", field=member)
     return text
-
-
-def _time(request: Request, field: str) -> int | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # all requests have these fields
-        return None
-    value: str | Timestamp = getattr(request, field)
-    moment = value if isinstance(value, Timestamp) else Timestamp()
-    try:
-        if isinstance(value, str):
-            moment.FromJsonString(value)
-        moment.ToJsonString()  # raises for a typed moment out of range
-    except ValueError:
-        raise BadRequest(f"{field} must be a time such as 2026-01-31T10:00:00Z", field=field) from None
-    return moment.ToMicroseconds()
-
-
-def _filter(request: Request) -> CheckedFilter | None:
-    if not request.HasField("filter"):
-        return None
-    try:
-        filter_ = parse_json(request.filter) if isinstance(request.filter, str) else to_filter(request.filter)
-        if filter_ is None:
-            return None
-        # Under the rules of pipelines that collect events, as FilterService explains filters.
-        return check_filter(filter_, EVENT_SCHEMA, role="Source", target="Event")
-    except InvalidFilter as error:
-        raise BadRequest(error.message, field=f"filter.{error.field or ''}".rstrip(".")) from error

@@ -54,6 +54,18 @@ def wire_event(event: pb.Event, sent_at: str | None = None) -> bytes:
     return _encode(wire)
 
 
+def event_json(event: pb.Event) -> bytes:
+    """The event with the members that the server sets, as `GET /v1/events` returns it."""
+    wire = _object(_EVENT, event)
+    if event.HasField("kpid"):
+        wire["kpid"] = event.kpid
+    if event.connection_id:
+        wire["connectionId"] = event.connection_id
+    if event.HasField("received_at"):
+        wire["receivedAt"] = wire_time(event.received_at)
+    return _encode(wire)
+
+
 def batch_body(events: Iterable[bytes], sent_at: str | None = None) -> bytes:
     """The body of a batch of events that are JSON already."""
     end = b"]}" if sent_at is None else b'],"sentAt":' + _encode(sent_at) + b"}"

@@ -16,7 +16,7 @@ from typing import Final
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
-from headwater.filters import Condition, Filter
+from headwater.filters import Condition, ConditionOutcome, Filter
 from headwater.schemas import Schema, read_schema, serialise
 from headwater.v1 import filters_pb2
 from headwater.v1 import schemas_pb2 as pb
@@ -104,6 +104,16 @@ def condition_message(condition: Condition) -> filters_pb2.FilterCondition:
     """Return the condition as a message."""
     return filters_pb2.FilterCondition(
         property=condition.property, operator=condition.operator, values=condition.values or ()
+    )
+
+
+def explanation_message(outcome: ConditionOutcome) -> filters_pb2.FilterConditionExplanation:
+    """Return the result of a condition as a message."""
+    return filters_pb2.FilterConditionExplanation(
+        condition=condition_message(outcome.condition),
+        result=outcome.result,
+        decided=outcome.decided,
+        value_json=outcome.value,
     )
 
 

@@ -48,8 +48,10 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         computing: Computing,
         quotas: Quotas,
         environment: ConnectorEnvironment,
+        allowed_redirect_uris: tuple[str, ...] = (),
     ) -> None:
         self._catalog = catalog
+        self._allowed_redirect_uris = allowed_redirect_uris
         self._state = state
         self._quotas = quotas
         self._environment = environment
@@ -89,6 +91,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 strategy=request.strategy if request.HasField("strategy") else None,
                 sending_mode=request.sending_mode if request.HasField("sending_mode") else None,
                 settings=read_object(request.settings) if request.HasField("settings") else None,
+                auth_token=request.auth_token,
             ),
         )
         return pb.UpdateConnectionResponse()
@@ -96,15 +99,32 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
     async def GetAuthorizationUrl(
         self, request: pb.GetAuthorizationUrlRequest, context: Context
     ) -> pb.GetAuthorizationUrlResponse:
-        await require_caller(self._catalog, context)
-        url = await authorization.authorization_url(self._catalog, request.connector, request.role)
+        caller = await require_caller(self._catalog, context)
+        url = await authorization.authorization_url(
+            self._catalog,
+            self._environment,
+            caller,
+            request.connector,
+            request.role,
+            request.redirect_uri,
+            allowed_redirect_uris=self._allowed_redirect_uris,
+            pkce=request.pkce,
+        )
         return pb.GetAuthorizationUrlResponse(auth_url=url)
 
     async def GetAuthorizationToken(
         self, request: pb.GetAuthorizationTokenRequest, context: Context
     ) -> pb.GetAuthorizationTokenResponse:
-        await require_workspace(self._catalog, context)
-        token = await authorization.authorization_token(self._catalog, request.connector, request.auth_code)
+        caller = await require_caller(self._catalog, context)
+        token = await authorization.authorization_token(
+            self._catalog,
+            self._environment,
+            caller,
+            request.connector,
+            request.redirect_uri,
+            request.auth_code,
+            request.state if request.HasField("state") else None,
+        )
         return pb.GetAuthorizationTokenResponse(auth_token=token)
 
     async def ListConnections(self, request: pb.ListConnectionsRequest, context: Context) -> pb.ListConnectionsResponse:

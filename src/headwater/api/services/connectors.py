@@ -4,6 +4,7 @@ from headwater.api.request import Context, require_caller
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
 from headwater.connectors.connector import Capabilities, Connector
+from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.settings import FormField, describe
 from headwater.v1 import connectors_pb2 as pb
 from headwater.v1 import connectors_pb2_grpc
@@ -12,20 +13,42 @@ from headwater.v1 import connectors_pb2_grpc
 class ConnectorServicer(connectors_pb2_grpc.ConnectorServiceServicer):
     """Lists and shows connectors."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, environment: ConnectorEnvironment) -> None:
         self._catalog = catalog
+        self._environment = environment
 
     async def ListConnectors(self, request: pb.ListConnectorsRequest, context: Context) -> pb.ListConnectorsResponse:
         await require_caller(self._catalog, context)
         connectors = sorted(self._catalog.connectors.values(), key=lambda connector: connector.code)
-        return pb.ListConnectorsResponse(connectors=[_message(connector) for connector in connectors])
+        return pb.ListConnectorsResponse(
+            connectors=[self._message(connector) for connector in connectors if self._is_listed(connector)]
+        )
 
     async def GetConnector(self, request: pb.GetConnectorRequest, context: Context) -> pb.Connector:
         await require_caller(self._catalog, context)
         connector = self._catalog.connectors.get(request.code)
-        if connector is None:
+        if connector is None or not self._is_listed(connector):
             raise NotFound(f'connector "{request.code}" does not exist', field="code")
-        return _message(connector)
+        return self._message(connector)
+
+    def _is_listed(self, connector: Connector) -> bool:
+        return not connector.is_sample or self._has_client(connector)
+
+    def _has_client(self, connector: Connector) -> bool:
+        return connector.code in self._environment.oauth_clients
+
+    def _message(self, connector: Connector) -> pb.Connector:
+        message = _message(connector)
+        if connector.oauth is not None:
+            message.available = connector.available and self._has_client(connector)
+            message.oauth.CopyFrom(
+                pb.Connector.OAuth(
+                    configured=self._has_client(connector),
+                    disallow_loopback_ip=connector.oauth.disallow_loopback_ip,
+                    disallow_localhost=connector.oauth.disallow_localhost,
+                )
+            )
+        return message
 
 
 def _message(connector: Connector) -> pb.Connector:

@@ -1,7 +1,8 @@
 """EventService: accepts typed events, and lists stored and rejected events."""
 
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from headwater.api.offloop import compute
 from headwater.api.pages import MAX_LIMIT, Page
 from headwater.api.request import Context, incoming_call, read_metadata, require_caller, require_workspace, send_headers
 from headwater.api.services.eventstream import EventStream, event_rejection
+from headwater.api.services.watching import EventObserver, outcome_message, sample_body, sent_events
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
@@ -34,6 +36,8 @@ The gateway's limit is 64 MiB."""
 _PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['EventService'].full_name}"
+_REST_SERVICE: Final = f"/{rest_pb.DESCRIPTOR.services_by_name['EventService'].full_name}"
 
 
 class EventPlace(Struct, frozen=True, array_like=True):
@@ -47,13 +51,20 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Sends and lists events."""
 
     def __init__(
-        self, catalog: Catalog, intake: Intake, state: StateStore, reader: "EventReader", tracer: Tracer
+        self,
+        catalog: Catalog,
+        intake: Intake,
+        state: StateStore,
+        reader: "EventReader",
+        tracer: Tracer,
+        observer: EventObserver,
     ) -> None:
         self._catalog = catalog
         self._intake = intake
         self._state = state
         self._reader = reader
         self._tracer = tracer
+        self._observer = observer
 
     async def SendEvents(self, request: pb.SendEventsRequest, context: Context) -> pb.SendEventsResponse:
         sent_at = wire_time(request.sent_at) if request.HasField("sent_at") else None
@@ -82,8 +93,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
         documents, token = await self._reader.list(request, context)
-        events = [event_message(_decode_members(document)) for document in documents]
-        return pb.ListEventsResponse(events=events, next_page_token=token)
+        return pb.ListEventsResponse(events=_event_messages(documents), next_page_token=token)
 
     async def CountEvents(self, request: pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
         return await self._reader.count(request, context)
@@ -124,16 +134,55 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         arrived = await self._tracer.trace(workspace, request.message_id, self._catalog)
         return pb.TraceEventResponse(traces=[_trace(each) for each in arrived])
 
+    async def CreateEventListener(
+        self, request: pb.CreateEventListenerRequest, context: Context
+    ) -> pb.CreateEventListenerResponse:
+        method = f"{_SERVICE}/CreateEventListener"
+        answered = await self._observer.pass_on(method, request, pb.CreateEventListenerResponse, context)
+        return answered or pb.CreateEventListenerResponse(id=await self._observer.create_listener(request, context))
+
+    async def GetEventListener(
+        self, request: pb.GetEventListenerRequest, context: Context
+    ) -> pb.GetEventListenerResponse:
+        method = f"{_SERVICE}/GetEventListener"
+        answered = await self._observer.pass_on(method, request, pb.GetEventListenerResponse, context)
+        if answered is not None:
+            return answered
+        sample = await self._observer.read_listener(request.id, context)
+        return pb.GetEventListenerResponse(events=_event_messages(sample.documents), omitted=sample.omitted)
+
+    async def DeleteEventListener(
+        self, request: pb.DeleteEventListenerRequest, context: Context
+    ) -> pb.DeleteEventListenerResponse:
+        method = f"{_SERVICE}/DeleteEventListener"
+        answered = await self._observer.pass_on(method, request, pb.DeleteEventListenerResponse, context)
+        if answered is None:
+            await self._observer.delete_listener(request.id, context)
+        return pb.DeleteEventListenerResponse()
+
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        async with aclosing(self._observer.watch(request, context)) as watching:
+            async for watched in watching:
+                yield pb.WatchEventsResponse(
+                    events=_event_messages(watched.documents),
+                    deliveries=map(outcome_message, watched.outcomes),
+                    omitted_events=watched.omitted_events,
+                    omitted_deliveries=watched.omitted_outcomes,
+                )
+
     async def _workspace_or_unknown(self, context: Context) -> int:
         """The workspace of the call; 0, that of calls without a known key, for an unrestricted key that names none."""
         return (await require_caller(self._catalog, context)).workspace or 0
 
 
 class EventRestServicer(rest_grpc.EventServiceServicer):
-    """Lists and counts events for REST callers, who get them as the JSON that was received."""
+    """Lists, counts and watches events for REST callers, who get them as the JSON that was received."""
 
-    def __init__(self, reader: "EventReader") -> None:
+    def __init__(self, reader: "EventReader", observer: EventObserver) -> None:
         self._reader = reader
+        self._observer = observer
 
     async def ListEvents(self, request: rest_pb.ListEventsRequest, context: Context) -> HttpBody:
         documents, token = await self._reader.list(request, context)
@@ -142,6 +191,18 @@ class EventRestServicer(rest_grpc.EventServiceServicer):
 
     async def CountEvents(self, request: rest_pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
         return await self._reader.count(request, context)
+
+    async def GetEventListener(self, request: rest_pb.GetEventListenerRequest, context: Context) -> HttpBody:
+        answered = await self._observer.pass_on(f"{_REST_SERVICE}/GetEventListener", request, HttpBody, context)
+        if answered is not None:
+            return answered
+        sample = await self._observer.read_listener(request.id, context)
+        return HttpBody(content_type="application/json", data=sample_body(sample))
+
+    async def WatchEvents(self, request: rest_pb.WatchEventsRequest, context: Context) -> AsyncIterator[HttpBody]:
+        async with aclosing(self._observer.watch(request, context)) as watching:
+            async for watched in watching:
+                yield HttpBody(content_type="text/event-stream", data=sent_events(watched))
 
 
 class EventReader:
@@ -194,6 +255,10 @@ class EventReader:
         if query.filter is not None and not self._warehouse.capabilities.filters:
             raise Unimplemented("the warehouse of this installation does not filter events", field="filter")
         return query
+
+
+def _event_messages(documents: Iterable[bytes]) -> Iterator[pb.Event]:
+    return (event_message(_decode_members(document)) for document in documents)
 
 
 def _event_count(row: EventCount) -> pb.EventCount:

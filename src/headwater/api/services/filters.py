@@ -4,7 +4,7 @@ import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 
-from headwater.api.messages.schema import condition_message, filter_message, to_filter
+from headwater.api.messages.schema import explanation_message, filter_message, to_filter
 from headwater.api.offloop import compute, find_owner
 from headwater.api.request import Context, authenticate
 from headwater.base.computing import Computing
@@ -87,13 +87,5 @@ def _explain(filter_: Filter, event: dict[str, Raw]) -> pb.ExplainFilterResponse
     explanation = explain(checked, document_record(event))
     return pb.ExplainFilterResponse(
         matched=explanation.matched,
-        conditions=[
-            pb.FilterConditionExplanation(
-                condition=condition_message(outcome.condition),
-                result=outcome.result,
-                decided=outcome.decided,
-                value_json=outcome.value,
-            )
-            for outcome in explanation.conditions
-        ],
+        conditions=[explanation_message(outcome) for outcome in explanation.conditions],
     )

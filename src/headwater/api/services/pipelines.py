@@ -1,6 +1,7 @@
 """PipelineService: the pipelines of connections."""
 
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -14,8 +15,16 @@ from headwater.api.messages.pipelines import (
 )
 from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
 from headwater.api.request import Context, require_workspace
+from headwater.api.services.pipelinecounts import (
+    PipelineCountReader,
+    error_message,
+    metrics_message,
+    typed_metrics,
+)
+from headwater.api.services.trials import PipelineTrials, read_limit
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
+from headwater.base.errors import BadRequest, HeadwaterError
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.connectors.connector import Target
 from headwater.connectors.environment import ConnectorEnvironment
@@ -29,9 +38,12 @@ from headwater.transforms.functions import Runner
 from headwater.v1 import pipelines_pb2 as pb
 from headwater.v1 import pipelines_pb2_grpc
 
+_UNNAMED: Final = "Draft"
+"""The name of a draft without one."""
+
 
 class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
-    """Create, read, replace, enable, schedule and delete pipelines."""
+    """Create, read, replace, enable, schedule, delete and try pipelines."""
 
     def __init__(
         self,
@@ -43,6 +55,8 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         computing: Computing,
         quotas: Quotas,
         environment: ConnectorEnvironment,
+        trials: PipelineTrials,
+        counts: PipelineCountReader,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
@@ -52,6 +66,8 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self._computing = computing
         self._quotas = quotas
         self._environment = environment
+        self._trials = trials
+        self._counts = counts
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -130,10 +146,42 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
                 getattr(message, name).FromMicroseconds(at)
         return message
 
+    async def ListPipelineErrors(
+        self, request: pb.ListPipelineErrorsRequest, context: Context
+    ) -> pb.ListPipelineErrorsResponse:
+        errors = await self._counts.errors(request, context)
+        return pb.ListPipelineErrorsResponse(errors=map(error_message, errors))
+
+    async def GetPipelineMetrics(self, request: pb.GetPipelineMetricsRequest, context: Context) -> pb.PipelineMetrics:
+        return metrics_message(await self._counts.metrics(typed_metrics(request), context))
+
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
         await pipelines.delete_pipeline(self._catalog, workspace, request.id)
         return pb.DeletePipelineResponse()
+
+    async def TryPipeline(self, request: pb.TryPipelineRequest, context: Context) -> pb.TryPipelineResponse:
+        workspace = await require_workspace(self._catalog, context)
+        if not request.HasField("draft"):
+            raise BadRequest("draft is required", field="draft")
+        read_limit(request)  # before the draft is looked into
+        request.draft.name = request.draft.name or _UNNAMED
+        try:
+            draft = await pipelines.draft_pipeline(
+                self._catalog,
+                workspace,
+                create_header(request.draft),
+                request.pipeline if request.HasField("pipeline") else None,
+                functions=self._functions,
+                computing=self._computing,
+                define=partial(self._define, workspace, request.draft),
+                environment=self._environment,
+            )
+        except HeadwaterError as error:
+            if error.field is not None and error.field != "pipeline":
+                error.field = f"draft.{error.field}"
+            raise
+        return await self._trials.run(draft, request)
 
     async def _define(
         self, workspace: int, request: Request, connection: Connection, target: Target, event_type: str

@@ -1,20 +1,18 @@
 """TransformationService: checks expressions and tries transformations before they are saved."""
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Raw, Struct
 
 from headwater.api.messages.pipelines import read_transformation
+from headwater.api.messages.rawjson import NULL, TransformationBody, read_body
 from headwater.api.messages.schema import to_schema
 from headwater.api.offloop import compute, find_owner
 from headwater.api.request import Context, authenticate
 from headwater.base.computing import Computing
-from headwater.base.errors import BadRequest
-from headwater.catalog import Catalog, FunctionDefinition, TransformationDefinition
-from headwater.events.decode_errors import explain_syntax
+from headwater.catalog import Catalog
 from headwater.management.bounds import check_expressions
 from headwater.management.transformations import Trial, begin_trial, end_trial, run_trial, trial_owner
 from headwater.rest.v1 import transformations_pb2_grpc as rest_grpc
@@ -24,27 +22,12 @@ from headwater.transforms.mapping import list_properties, validate_expression
 from headwater.v1 import schemas_pb2, transformations_pb2_grpc
 from headwater.v1 import transformations_pb2 as pb
 
-_NULL = Raw(b"null")
-
-
-class _Function(Struct, rename={"preserve_json": "preserveJSON", "in_paths": "inPaths", "out_paths": "outPaths"}):
-    source: str = ""
-    language: str = ""
-    preserve_json: bool | None = None
-    in_paths: tuple[str, ...] | None = None
-    out_paths: tuple[str, ...] | None = None
-
-
-class _Transformation(Struct):
-    mapping: dict[str, str] | None = None
-    function: _Function | None = None
-
 
 class _Trial(Struct, rename="camel"):
     data: Raw
-    in_schema: Raw = _NULL
-    out_schema: Raw = _NULL
-    transformation: _Transformation | None = None
+    in_schema: Raw = NULL
+    out_schema: Raw = NULL
+    transformation: TransformationBody | None = None
     purpose: str | None = None
 
 
@@ -61,10 +44,7 @@ class _Expression(Struct):
 
 class _Expressions(Struct):
     expressions: list[_Expression]
-    schema: Raw = _NULL
-
-
-Body = TypeVar("Body", _Trial, _Validation, _Expressions)
+    schema: Raw = NULL
 
 
 class TransformationServicer(transformations_pb2_grpc.TransformationServiceServicer):
@@ -138,7 +118,7 @@ def _validate(request: pb.ValidateExpressionRequest) -> pb.ValidateExpressionRes
 
 
 def _validate_json(request: HttpBody) -> HttpBody:
-    body = _read(request, _Validation)
+    body = read_body(request, _Validation)
     properties: tuple[Property, ...] = ()
     if body.properties:
         members = b",".join(bytes(each) for each in body.properties)
@@ -155,7 +135,7 @@ def _list_properties(request: pb.ListExpressionPropertiesRequest) -> pb.ListExpr
 
 
 def _list_properties_json(request: HttpBody) -> HttpBody:
-    body = _read(request, _Expressions)
+    body = read_body(request, _Expressions)
     check_expressions([each.value for each in body.expressions], "expressions")
     expressions = [(each.value, _parsed_type(each.type)) for each in body.expressions]
     return _json(list_properties(expressions, parse_schema(bytes(body.schema))))
@@ -171,12 +151,12 @@ def _end_trial(request: pb.TransformDataRequest | HttpBody, owner: str, ran: Run
 
 def _trial(request: pb.TransformDataRequest | HttpBody) -> Trial:
     if isinstance(request, HttpBody):
-        body = _read(request, _Trial)
+        body = read_body(request, _Trial)
         return Trial(
             data=bytes(body.data),
             in_schema=parse_schema(bytes(body.in_schema)),
             out_schema=parse_schema(bytes(body.out_schema)),
-            transformation=None if body.transformation is None else _definition(body.transformation),
+            transformation=None if body.transformation is None else body.transformation.definition(),
             purpose=body.purpose or "",
         )
     return Trial(
@@ -185,32 +165,6 @@ def _trial(request: pb.TransformDataRequest | HttpBody) -> Trial:
         out_schema=to_schema(request.out_schema) if request.HasField("out_schema") else None,
         transformation=read_transformation(request.transformation) if request.HasField("transformation") else None,
         purpose=request.purpose,
-    )
-
-
-def _read(request: HttpBody, form: type[Body]) -> Body:
-    try:
-        request.data.decode()
-        return msgspec.json.decode(request.data, type=form)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"the body is not of the documented form: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise explain_syntax(request.data, error) from error
-
-
-def _definition(given: _Transformation) -> TransformationDefinition:
-    function = given.function
-    return TransformationDefinition(
-        mapping=given.mapping,
-        function=None
-        if function is None
-        else FunctionDefinition(
-            language=function.language,
-            source=function.source,
-            preserve_json=bool(function.preserve_json),
-            in_paths=function.in_paths or (),
-            out_paths=function.out_paths or (),
-        ),
     )
 
 

@@ -88,11 +88,6 @@ class PostHogSettings(Settings, frozen=True, kw_only=True):
     self_hosted: Annotated[PostHogSelfHosted | None, Group()] = None
 
 
-class SegmentSettings(Settings, frozen=True, kw_only=True):
-    write_key: Annotated[str, Text(1, 100, VISIBLE, secret=True)]
-    region: Annotated[Literal["US", "EU"], Choice()]
-
-
 def _application(
     code: str,
     label: str,
@@ -158,6 +153,4 @@ CONNECTORS: Final = (
     ),
     _application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
     _application("posthog", "PostHog", "Analytics", PostHogSettings, reads=False, writes=("Event",)),
-    # The code "segment" belongs to the webhook source, which receives events; this is the other direction.
-    _application("segment-api", "Segment API", "Customer data", SegmentSettings, reads=False, writes=("Event",)),
 )

@@ -13,6 +13,7 @@ def _webhook(code: str, label: str, sender: str) -> Connector:
         type="Webhook",
         categories=("Webhook",),
         source=Capabilities(targets=("User", "Event"), summary=summary),
+        available=True,
     )
 
 

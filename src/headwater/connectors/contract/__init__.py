@@ -38,8 +38,11 @@ from headwater.connectors.contract.files import (
     StoredFile,
 )
 from headwater.connectors.contract.oauth import (
+    MAX_ACCOUNT_CHARACTERS,
+    AccessToken,
     AuthorizationRequest,
     AuthorizationRevoked,
+    OAuthClient,
     OAuthProvider,
     OAuthTokens,
 )
@@ -47,6 +50,7 @@ from headwater.connectors.contract.policy import ApiVersion, BatchLimits, Idempo
 from headwater.connectors.contract.results import (
     DELIVERED,
     NOT_ATTEMPTED,
+    UNEXPECTED_RESPONSE,
     Failure,
     FailureScope,
     ItemResult,
@@ -86,11 +90,14 @@ from headwater.connectors.contract.users import (
 
 __all__ = [
     "DELIVERED",
+    "MAX_ACCOUNT_CHARACTERS",
     "MAX_BATCH_ROWS",
     "MAX_COLUMNS",
     "MAX_PAGE_USERS",
     "NOT_ATTEMPTED",
     "NO_ENGINE",
+    "UNEXPECTED_RESPONSE",
+    "AccessToken",
     "ApiVersion",
     "Attempt",
     "AuthorizationRequest",
@@ -117,6 +124,7 @@ __all__ = [
     "InvalidFile",
     "InvalidFileName",
     "ItemResult",
+    "OAuthClient",
     "OAuthProvider",
     "OAuthTokens",
     "Outcome",

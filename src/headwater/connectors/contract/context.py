@@ -1,19 +1,30 @@
 """The dependencies of an engine: everything that it uses of the system."""
 
+from collections.abc import Callable
+
 import msgspec
 import structlog
 
 from headwater.base.clock import Clock
+from headwater.connectors.contract.oauth import OAuthClient
 from headwater.connectors.contract.transport import HttpClient
+
+
+def _leave_unchanged(text: str) -> str:
+    return text
 
 
 class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP client, the clock and the logger of one connection.
 
     The maker of the context closes `http`. `logger` adds the connection and the connector to each entry, and removes
-    the secrets of the settings.
+    the secrets of the settings. `redact` removes them from a text of the outside system, which may repeat them.
+    `oauth_client` is the installation's registration at the connector's provider; None
+    without one.
     """
 
     http: HttpClient
     clock: Clock
     logger: structlog.stdlib.BoundLogger
+    redact: Callable[[str], str] = _leave_unchanged
+    oauth_client: OAuthClient | None = None

@@ -42,9 +42,9 @@ class OutgoingEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event on its way to a destination.
 
     `key` is its idempotency key: 32 lower-case hexadecimal digits, the same for every attempt, restart and re-send,
-    and different for each pipeline. `event_type` is the id of an `EventType`, and `values` conform to its schema; they
-    are empty if it has none. `document` is the whole event as canonical JSON. `user_id` and `anonymous_id` are empty
-    if the event has none. Times are in UTC.
+    and different for each pipeline. `event_type` is the id of an `EventType`, and `values` conform to its schema: those
+    with `create_required` are present, others may be missing. They are empty if it has no schema. `document` is the
+    whole event as canonical JSON. `user_id` and `anonymous_id` are empty if the event has none. Times are in UTC.
     """
 
     key: str

@@ -1,17 +1,34 @@
-"""Authorization by OAuth 2: `OAuthProvider`.
+"""Authorization by OAuth 2: `OAuthProvider`, which a connector implements, and `AccessToken`, which its client uses.
 
 A connector has the endpoints and their peculiarities. Keeping tokens, refreshing each once across processes, and
 protecting `state` belong to the caller.
 """
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from headwater.base.errors import Unprocessable
 
 OAuthRole = Literal["Source", "Destination"]
+MAX_ACCOUNT_CHARACTERS: Final = 255
+"""Maximum length of the identifier of an account."""
+
+
+class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
+    """The registration of this installation at a provider, from the deployment's configuration.
+
+    `url` is the base URL of a provider whose address depends on the deployment, without a final slash; empty if the
+    connector knows the endpoints. The printed form shows no secret.
+    """
+
+    id: str
+    secret: str
+    url: str = ""
+
+    def __repr__(self) -> str:
+        return f"OAuthClient(id={self.id!r}, url={self.url!r})"
 
 
 class OAuthTokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,5 +85,18 @@ class OAuthProvider(Protocol):
         ...
 
     async def account(self, tokens: OAuthTokens) -> str:
-        """Return the identifier of the account that the tokens belong to, the same each time. Raises Unavailable."""
+        """Return the identifier of the account that the tokens belong to, the same each time, of 1 to
+        `MAX_ACCOUNT_CHARACTERS`. Raises Unavailable."""
+        ...
+
+
+class AccessToken(Protocol):
+    """The access token of one OAuth account, refreshed when necessary."""
+
+    async def current(self) -> str:
+        """Return a token that is valid. Raises AuthorizationRevoked; Unavailable if it cannot be refreshed in time."""
+        ...
+
+    def reject(self, token: str) -> None:
+        """Record that the application does not accept `token`, so that `current` returns another one."""
         ...

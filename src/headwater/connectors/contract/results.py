@@ -13,6 +13,9 @@ import msgspec
 
 MAX_MESSAGE_CHARACTERS: Final = 1_000
 
+UNEXPECTED_RESPONSE: Final = "UnexpectedResponse"
+"""The reason of an item for which the response does not account. It is retried once."""
+
 
 class Outcome(StrEnum):
     """The outcome of one item."""
@@ -68,7 +71,8 @@ class FailureScope(StrEnum):
     CREDENTIALS = "Credentials"
     """The credentials are not accepted: refresh them once, then pause the destination."""
     CLOSED = "Closed"
-    """The endpoint is gone, or its address is forbidden: stop sending until a user changes the connection."""
+    """The endpoint is gone, its address is forbidden, or a user must authorize again: stop sending until a user
+    changes the connection."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

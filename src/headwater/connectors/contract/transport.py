@@ -60,10 +60,20 @@ class TransportFailure(StrEnum):
     INVALID_RESPONSE = "InvalidResponse"
     """The response is not HTTP, or its body cannot be decompressed."""
     RESPONSE_TOO_LARGE = "ResponseTooLarge"
+    NO_ACCESS_TOKEN = "NoAccessToken"
+    """The access token of the OAuth account has expired, and cannot be refreshed at the moment."""
+    AUTHORIZATION_REVOKED = "AuthorizationRevoked"
+    """A user must authorize the connection again."""
 
 
 _NOT_SENT: Final = frozenset(
-    {TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.CONNECT_FAILED, TransportFailure.TLS_FAILED}
+    {
+        TransportFailure.ADDRESS_FORBIDDEN,
+        TransportFailure.CONNECT_FAILED,
+        TransportFailure.TLS_FAILED,
+        TransportFailure.NO_ACCESS_TOKEN,
+        TransportFailure.AUTHORIZATION_REVOKED,
+    }
 )
 
 

@@ -32,11 +32,13 @@ from headwater.connectors.dummy.schemas import EVENT_TYPES
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.dummy.users import operate
 from headwater.connectors.responses import ResponseRules, UnexpectedResponse, exchange, json_body, results_by_index
-from headwater.schemas import Codec
+from headwater.schemas import Codec, all_optional
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 
-_CODECS: Final = {type_.id: None if type_.schema is None else Codec(type_.schema) for type_ in EVENT_TYPES}
+_CODECS: Final = {
+    type_.id: None if type_.schema is None else Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES
+}
 _HEAD: Final = b'{"events":['
 _TAIL: Final = b"]}"
 

@@ -49,6 +49,8 @@ def _event_type(id_: str, name: str, schema: ObjectType | None) -> EventType:
     return EventType(id=id_, name=name, description=f"{name} to Dummy", filter="", schema=schema)
 
 
+_NAMED_EVENT: Final = _object(eventName=_TEXT, attributes=MapType(JsonType()))
+
 EVENT_TYPES: Final = (
     _event_type(
         "send_add_to_cart",
@@ -74,4 +76,6 @@ EVENT_TYPES: Final = (
     ),
     _event_type("send_generic_event", "Send generic event", _object(properties=JsonType())),
     _event_type("send_event_with_no_schema", "Send event with no schema", None),
+    _event_type("addToCart", "Send additions to carts", _NAMED_EVENT),
+    _event_type("page_view", "Send page views", _NAMED_EVENT),
 )

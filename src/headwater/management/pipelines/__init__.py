@@ -6,9 +6,11 @@ engine can be created, but not enabled.
 
 from headwater.management.pipelines.kinds import INCOMING_EVENT_SCHEMA, Kind, find_kind
 from headwater.management.pipelines.operations import (
+    DraftPipeline,
     build_definition,
     create_pipeline,
     delete_pipeline,
+    draft_pipeline,
     get_pipeline,
     set_pipeline_schedule,
     set_pipeline_status,
@@ -19,11 +21,13 @@ from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeli
 __all__ = [
     "INCOMING_EVENT_SCHEMA",
     "CreatePipeline",
+    "DraftPipeline",
     "Kind",
     "UpdatePipeline",
     "build_definition",
     "create_pipeline",
     "delete_pipeline",
+    "draft_pipeline",
     "find_kind",
     "get_pipeline",
     "set_pipeline_schedule",

@@ -120,6 +120,7 @@ SEND_EVENTS: Final = Kind(
     members={"eventType": "required", "filter": "optional", "outSchema": "optional", "transformation": "optional"},
     shown=("eventType", "filter", "transformation", "inSchema", "outSchema"),
     batch=False,
+    runs=True,
 )
 EXPORT_TO_DATABASE: Final = Kind(
     does="export profiles to databases",

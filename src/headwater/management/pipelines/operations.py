@@ -1,4 +1,4 @@
-"""Creates, reads, replaces, enables, schedules and deletes pipelines."""
+"""Creates, reads, replaces, enables, schedules and deletes pipelines, and drafts them for trials."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, get_args
@@ -11,13 +11,14 @@ from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.catalog.model import SchedulePeriod
 from headwater.connectors.connector import Connector, Target
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
+from headwater.delivery.preparing import check_event_type
 from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.functions import check_function_loads
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, find_kind
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
-from headwater.management.pipelines.rules import check, check_event_type_exists
+from headwater.management.pipelines.rules import check
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.schemas import parse_schema
 from headwater.transforms.functions import LANGUAGES, Runner
@@ -25,6 +26,15 @@ from headwater.transforms.functions import LANGUAGES, Runner
 _TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
 _MINUTES_A_DAY: Final = 1_440
+
+
+class DraftPipeline(msgspec.Struct, frozen=True):
+    """A pipeline that is not stored."""
+
+    connection: Connection
+    pipeline: Pipeline
+    saved: Pipeline | None
+    """The stored pipeline that it would replace."""
 
 
 Define = Callable[[Connection, Target, str], Awaitable[Definition]]
@@ -114,6 +124,50 @@ async def create_pipeline(
     return pipeline
 
 
+async def draft_pipeline(
+    catalog: Catalog,
+    workspace: int,
+    request: CreatePipeline,
+    replaced: int | None = None,
+    *,
+    functions: Runner | None = None,
+    computing: Computing | None = None,
+    define: Define | None = None,
+    environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT,
+) -> DraftPipeline:
+    """Return a pipeline as it would be stored, and store nothing.
+
+    `replaced` is the pipeline whose definition the request would replace; None for a request to create one. Raises as
+    `create_pipeline`, but for quotas, and BadRequest for a pipeline that does not read events. Its function must
+    compile even if it is disabled, because its effects are to be shown.
+    """
+    target = _target(request.target)
+    saved = None if replaced is None else find_pipeline(catalog, workspace, replaced, field="pipeline")
+    connection = find_connection(catalog, workspace, request.connection, field="connection")
+    if saved is not None:
+        _check_is_unchanged(saved, connection, target, request.event_type)
+    kind = _kind(catalog.connectors, connection, target)
+    if not kind.reads_events:
+        raise BadRequest(f"pipelines that {kind.does} cannot be tried: only those that read events", field="target")
+    definition = await _defined(catalog, connection, target, request.event_type, request, define)
+    await _check_event_type(catalog, connection, kind, request.event_type, definition, environment)
+    if functions is not None:
+        owner = f"workspace {workspace}"
+        await check_function_loads(functions, computing or Computing(), owner, kind, definition)
+    pipeline = Pipeline(
+        id=0 if saved is None else saved.id,
+        workspace=workspace,
+        connection=connection.id,
+        name=request.name,
+        target=target,
+        enabled=request.enabled,
+        created_at=connection.created_at if saved is None else saved.created_at,
+        event_type=request.event_type,
+        definition=definition,
+    )
+    return DraftPipeline(connection, pipeline, saved)
+
+
 async def get_pipeline(catalog: Catalog, workspace: int, id_: int) -> Pipeline:
     """Return the pipeline. Raises BadRequest, NotFound."""
     return find_pipeline(catalog, workspace, id_)
@@ -196,6 +250,17 @@ async def delete_pipeline(catalog: Catalog, workspace: int, id_: int) -> None:
         change.remove_pipeline(find_pipeline(catalog, workspace, id_))
 
 
+def _check_is_unchanged(saved: Pipeline, connection: Connection, target: Target, event_type: str) -> None:
+    """Check that a draft has the members that a change cannot have. Raises BadRequest."""
+    for member, old, new in (
+        ("connection", saved.connection, connection.id),
+        ("target", saved.target, target),
+        ("eventType", saved.event_type, event_type),
+    ):
+        if old != new:
+            raise BadRequest(f"{member} must be {old!r}, as in pipeline {saved.id}", field=member)
+
+
 def _target(text: str) -> Target:
     if not text:
         raise BadRequest("target is required", field="target")
@@ -240,7 +305,7 @@ async def _check_event_type(
     if kind is SEND_EVENTS:
         out_schema = parse_schema(definition.out_schema or "null")
         offered = await offered_event_types(catalog, connection, environment)
-        check_event_type_exists(event_type, out_schema, offered)
+        check_event_type(event_type, out_schema, offered)
 
 
 async def _check_runs(

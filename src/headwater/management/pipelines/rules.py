@@ -5,10 +5,9 @@ from typing import Final
 
 import msgspec
 
-from headwater.base.errors import BadRequest, Unprocessable
+from headwater.base.errors import BadRequest
 from headwater.catalog import encode_definition
 from headwater.connectors.connector import Connector
-from headwater.connectors.contract import EventType
 from headwater.management.names import check_name
 from headwater.management.pipelines import members
 from headwater.management.pipelines.draft import MEMBERS, Draft
@@ -22,7 +21,7 @@ from headwater.management.pipelines.kinds import (
 )
 from headwater.management.pipelines.schema_rules import Side, check_all_used, check_side
 from headwater.management.pipelines.transformation import check_draft_filter, check_transformation
-from headwater.schemas import Schema, check_size, misalignment, serialise
+from headwater.schemas import Schema, check_size, serialise
 
 MAX_DEFINITION_BYTES: Final = 1 << 20
 """Maximum size of the stored JSON of one pipeline: filter, schemas, transformation and other members together."""
@@ -75,21 +74,6 @@ def check(draft: Draft, connectors: Mapping[str, Connector], languages: Collecti
         out_schema=_text(draft.out_schema),
     )
     _check_definition_size(draft)
-
-
-def check_event_type_exists(event_type: str, out_schema: Schema | None, event_types: Collection[EventType]) -> None:
-    """Check that the application has the event type with the schema that the pipeline was created for.
-
-    Raises Unprocessable with EventTypeNotExist or SchemaNotAligned.
-    """
-    found = next((one for one in event_types if one.id == event_type), None)
-    if found is None:
-        raise Unprocessable("EventTypeNotExist", f"event type {event_type!r} does not exist", field="eventType")
-    difference = misalignment(out_schema, found.schema, "CreateOnly")
-    if difference is not None:
-        raise Unprocessable(
-            "SchemaNotAligned", f"outSchema is not that of the event type: {difference.cause}", field="outSchema"
-        )
 
 
 def _text(schema: Schema | None) -> str | None:

@@ -4,9 +4,8 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Final, Protocol
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from headwater.state.deduplication.message import MessageKey, MessageStates
+from headwater.storage.sessions import Session
 
 RETENTION: Final = timedelta(days=7)
 """A message that comes again within this time is a duplicate."""
@@ -15,14 +14,14 @@ RETENTION: Final = timedelta(days=7)
 class MessageStore(Protocol):
     """Keeps messages for `RETENTION`, or longer."""
 
-    async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
+    async def lookup(self, session: Session, keys: Collection[MessageKey]) -> MessageStates:
         """Return the states of those messages that are known.
 
-        `connection` is the surrounding transaction of the state store.
+        `session` is the surrounding transaction of the state store.
         """
         ...
 
-    async def save(self, connection: AsyncConnection, states: MessageStates) -> None:
+    async def save(self, session: Session, states: MessageStates) -> None:
         """Replace these states. They are durable when the transaction is, or earlier.
 
         They may outlive a rolled-back transaction. That is harmless: its positions come again, and a position that a
@@ -30,7 +29,7 @@ class MessageStore(Protocol):
         """
         ...
 
-    async def trim(self, connection: AsyncConnection) -> None:
+    async def trim(self, session: Session) -> None:
         """Delete messages that are older than `RETENTION`, unless they expire by themselves."""
         ...
 

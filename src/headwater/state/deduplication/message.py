@@ -15,7 +15,7 @@ MAX_REPEATS: Final = 20
 """Maximum number of stored repeats of a message. Further ones are only counted."""
 
 
-class Step(Struct, frozen=True, array_like=True):
+class Step(Struct, frozen=True, array_like=True, cache_hash=True):
     """The last step of a message in one pipeline."""
 
     pipeline: int

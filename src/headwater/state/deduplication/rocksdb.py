@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
 from headwater.state.deduplication.contract import RETENTION
 from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
+from headwater.storage.sessions import Session
 
 Result = TypeVar("Result")
 
@@ -61,10 +61,10 @@ class RocksMessageStore:
         self._durably = WriteOptions()
         self._durably.sync = True
 
-    async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
+    async def lookup(self, session: Session, keys: Collection[MessageKey]) -> MessageStates:
         return await self._off_loop(lambda: self._read(list(keys)))
 
-    async def save(self, connection: AsyncConnection, states: MessageStates) -> None:
+    async def save(self, session: Session, states: MessageStates) -> None:
         def write() -> None:
             if (database := self._open_database()) is not None:
                 batch = WriteBatch(raw_mode=True)
@@ -74,7 +74,7 @@ class RocksMessageStore:
 
         await self._off_loop(write)
 
-    async def trim(self, connection: AsyncConnection) -> None:
+    async def trim(self, session: Session) -> None:
         """Write the mark of former keys again. Messages expire by themselves."""
         if microseconds(self._clock.now()) - self._marked_at > _MARK_INTERVAL_MICROSECONDS:
             await self._off_loop(self._mark)
@@ -209,6 +209,8 @@ _FORMER_KEY: Final = b"\xff\xff\xff\xffformer"
 """The key of the mark. No connection has this number."""
 _MARK_INTERVAL_MICROSECONDS: Final = 24 * 3_600 * 1_000_000
 """Interval at which the mark is written again, because it expires like all keys."""
+_MEMORY_FILTER_RATIO: Final = 0.02
+"""Size of the filter of keys in memory, as a share of the write buffer: some 20 bits for each key."""
 
 
 def _options() -> Options:
@@ -221,6 +223,9 @@ def _options() -> Options:
     tables.set_block_cache(Cache(16 * _MIB))
     options.set_block_based_table_factory(tables)
     options.set_write_buffer_size(16 * _MIB)
+    # The same for keys in memory: searching the list of the 130,000 latest keys takes three times as long.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_MEMORY_FILTER_RATIO)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)

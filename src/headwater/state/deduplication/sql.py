@@ -7,14 +7,14 @@ second waits for the first, and finds that its position was overtaken.
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import any_, delete, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, any_, delete, func, select
 
 from headwater.base.clock import Clock, microseconds
 from headwater.state import bulk
 from headwater.state.deduplication.contract import RETENTION
 from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
 from headwater.state.tables import messages
+from headwater.storage.sessions import Session
 
 _MAX_TRIM_BATCH: Final = 20_000
 _MAX_TRIMMED_MESSAGES: Final = 400_000
@@ -37,17 +37,18 @@ class SqlMessageStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def lookup(self, connection: AsyncConnection, keys: Collection[MessageKey]) -> MessageStates:
-        states: MessageStates = {}
-        for source, message_id, value in await bulk.lookup(connection, (*_KEY, messages.c.entry), _KEY, keys):
-            states[source, message_id] = decode_message(value)
-        return states
+    async def lookup(self, session: Session, keys: Collection[MessageKey]) -> MessageStates:
+        def read(connection: Connection) -> MessageStates:
+            found = bulk.lookup(connection, (*_KEY, messages.c.entry), _KEY, keys)
+            return {(source, message_id): decode_message(value) for source, message_id, value in found}
 
-    async def save(self, connection: AsyncConnection, states: MessageStates) -> None:
+        return await session.run(read)
+
+    async def save(self, session: Session, states: MessageStates) -> None:
         rows = [(state.position, *key, state.received_at, encode_message(state)) for key, state in states.items()]
-        await bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id"))
+        await session.run(lambda connection: bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id")))
 
-    async def trim(self, connection: AsyncConnection) -> None:
+    async def trim(self, session: Session) -> None:
         """Delete old messages, the oldest first, a bounded number per call."""
         horizon = microseconds(self._clock.now() - RETENTION)
         oldest = select(messages.c.position).order_by(messages.c.position).limit(_MAX_TRIM_BATCH)
@@ -55,7 +56,7 @@ class SqlMessageStore:
         chosen = messages.c.position == any_(func.array(oldest.scalar_subquery()))
         trim = delete(messages).where(chosen, messages.c.received_at < horizon)
         for _ in range(_MAX_TRIMMED_MESSAGES // _MAX_TRIM_BATCH):
-            if (await connection.execute(trim)).rowcount < _MAX_TRIM_BATCH:
+            if await session.run(lambda connection: connection.execute(trim).rowcount) < _MAX_TRIM_BATCH:
                 break
 
     async def close(self) -> None:

@@ -12,6 +12,8 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
+from headwater.base.errors import Unavailable
+
 MAX_CHUNK_EVENTS: Final = 1_000
 """Maximum number of events in one body, and so in one chunk."""
 MAX_CHUNK_BYTES: Final = 1 << 20
@@ -313,6 +315,10 @@ class TracedDelivery(Struct, frozen=True, kw_only=True):
     """The attempts in the order of time; empty while it is queued."""
 
 
+class CourierReplaced(Unavailable):
+    """Another courier is active: commits of this one fail."""
+
+
 class Expired(Struct, frozen=True):
     """Chunks that were given up: the lane must forget their items."""
 
@@ -425,7 +431,7 @@ class DeliveryStore(Protocol):
         A chunk whose items are all done is deleted, with its body if no other chunk needs it, and its attempts go to
         the log of attempts. Repeating a commit changes nothing. Progress of a chunk that has expired meanwhile is
         stored for its dead letters. Write `health` only when it changes, at most once a second for a destination.
-        Raises Unavailable if the epoch is not that of the active courier.
+        Raises CourierReplaced if the epoch is not that of the active courier.
         """
         ...
 

@@ -7,13 +7,13 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from headwater.base.errors import Unavailable
 from headwater.state.deliveries import appending, counts, dead, finishing, resending, space, tracing
 from headwater.state.deliveries.appending import read_end
 from headwater.state.deliveries.bodies import BodyCache, read_documents
 from headwater.state.deliveries.contract import (
     ChunkHead,
     ChunkProgress,
+    CourierReplaced,
     DeadCount,
     DeadCursor,
     DeadLetter,
@@ -358,7 +358,7 @@ class SqlDeliveryStore(DeliveryStore):
 
 def _lock_for(connection: Connection, epoch: int) -> None:
     if lock(connection, "finish") != epoch:
-        raise Unavailable("another courier has taken over")
+        raise CourierReplaced("another courier has taken over")
 
 
 def _chunk(row: StoredRow, events: list[QueuedEvent]) -> QueuedChunk:

@@ -12,7 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.errors import Unavailable
-from headwater.state.lanestore.tables import lane_counter, lane_progress, lane_results
+from headwater.base.steps import ProcessingStep
+from headwater.state.counts import PipelineCounts, PipelineError
+from headwater.state.lanestore.tables import counts, lane_counter, lane_progress, lane_results
 from headwater.storage.database import as_unavailable, open_database
 
 _WHAT: Final = "the courier's database"
@@ -145,6 +147,39 @@ class LaneStore:
         """Delete the results up to this sequence number, because the worker has applied them."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await connection.execute(delete(lane_results).where(lane_results.c.sequence <= applied))
+
+    async def pipeline_counts(
+        self, pipelines: Sequence[int], *, start: int, end: int, unit_seconds: int
+    ) -> dict[int, list[int]]:
+        """Return the counts of pipelines that the courier has recorded, as `CountTables.read_counts` does."""
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            return await counts.read_counts(connection, pipelines, start=start, end=end, unit_seconds=unit_seconds)
+
+    async def pipeline_errors(
+        self, pipelines: Sequence[int], *, start: int, end: int, step: ProcessingStep | None, limit: int
+    ) -> list[PipelineError]:
+        """Return the errors of pipelines that the courier has recorded, as `CountTables.read_errors` does."""
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            return await counts.read_errors(connection, pipelines, start=start, end=end, step=step, limit=limit)
+
+    async def record(self, recorded: PipelineCounts, *, now: int) -> None:
+        """Add counts of the records of pipelines that the courier has finished, in a transaction of their own.
+
+        `now` is in microseconds since the epoch.
+        """
+        if recorded:
+            async with as_unavailable(_WHAT), self._engine.begin() as connection:
+                await connection.run_sync(counts.record, recorded, now=now)
+
+    async def compact_counts(self, *, now: int) -> None:
+        """Move old counts of pipelines into larger periods, and delete old ones, a limited number."""
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
+            await connection.run_sync(counts.compact, now=now)
+
+    async def remove_counts_except(self, pipelines: Collection[int]) -> int:
+        """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
+            return await connection.run_sync(counts.remove_except, pipelines)
 
     async def remove_except(self, pipelines: Collection[int]) -> None:
         """Delete the progress of lanes whose pipelines are not in `pipelines`."""

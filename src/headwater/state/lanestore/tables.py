@@ -2,6 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text
 
+from headwater.state.counts import CountTables
+
 METADATA = MetaData()
 
 lane_progress = Table(
@@ -33,3 +35,6 @@ lane_counter = Table(
     Column("last", BigInteger, nullable=False),
 )
 """One row with the last sequence number of a result."""
+
+counts = CountTables(METADATA)
+"""The counts and errors of pipelines in the courier."""

@@ -24,14 +24,43 @@ class _Key(Struct, rename="camel"):
     write_key: str | None = None
 
 
+class _Event(Struct, rename="camel"):
+    """An event that is the body of a batch."""
+
+    type: str
+    write_key: str | None = None
+    batch: Raw = ABSENT
+
+
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_events = msgspec.json.Decoder(list[Raw]).decode
 
 
 def _decode_single(body: bytes) -> tuple[Raw, str | None]:
     """Return the text of the only event of a call, which is checked to be JSON, and its write key."""
     write_key = _decode_key(body).write_key
     return Raw(body.strip()), write_key
+
+
+def _decode_many(body: bytes) -> _Batch:
+    """Return the events of a batch, of an array, or the only event.
+
+    Webhooks send the latter two: they have one URL for events of all types.
+    """
+    try:
+        return _decode_batch(body)
+    except msgspec.ValidationError:
+        if body.lstrip().startswith(b"["):
+            return _Batch(batch=_decode_events(body))
+        try:
+            event = _decode_event(body)
+        except msgspec.ValidationError:
+            event = None
+        if event is None or event.batch:
+            raise
+        return _Batch(batch=[Raw(body.strip())], write_key=event.write_key)
 
 
 def read_call(call: str, body: bytes) -> Call:
@@ -51,7 +80,7 @@ def read_call(call: str, body: bytes) -> Call:
                 has_plain_texts=is_plain(body),
                 rejected={} if other_event is None else reject_unpaired_surrogates([event], [other_event[0]]),
             )
-        batch, other = decode_well_formed(_decode_batch, body)
+        batch, other = decode_well_formed(_decode_many, body)
     except msgspec.ValidationError as error:
         raise _bad_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -336,16 +336,18 @@ async def read_page(
             return EventPage((), after, rest if after is not None else 0)
     walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_DOCUMENT)
     documents: list[bytes] = []
+    positions: list[int] = []
     last = after
     while len(documents) < limit:
         row = await walk.next(limit + 1 - len(documents), until=end)
         if row is None:
-            return EventPage(tuple(documents), walk.place)
+            return EventPage(tuple(documents), walk.place, positions=tuple(positions))
         documents.append(row.document.encode())
+        positions.append(row.position)
         last = EventCursor(row.time, row.position)
     more = await walk.next(1, until=min(end, time.monotonic() + EXTRA_SECONDS))
     is_end = more is None and walk.place is None
-    return EventPage(tuple(documents), None if is_end else last)
+    return EventPage(tuple(documents), None if is_end else last, positions=tuple(positions))
 
 
 async def _skip(walk: Walk, offset: int, *, until: float) -> tuple[EventCursor | None, int]:

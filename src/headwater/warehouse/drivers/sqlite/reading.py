@@ -104,12 +104,13 @@ class PageReader:
         header = next(headers, None)
         test = self._selection.test
         documents: list[bytes] = []
+        positions: list[int] = []
         last: Key | None = None
         visited = 0
 
         def page(key: Key | None) -> EventPage:
             cursor = None if key is None else EventCursor(self._sign * key[0], self._sign * key[1])
-            return EventPage(tuple(documents), cursor, 0 if cursor is None else offset)
+            return EventPage(tuple(documents), cursor, 0 if cursor is None else offset, tuple(positions))
 
         while True:
             while header is not None and (not self._heap or header.bound <= self._heap[0][0]):
@@ -130,6 +131,7 @@ class PageReader:
                     offset -= 1
                 else:
                     documents.append(stream.document())
+                    positions.append(self._sign * last[1])
             key = stream.advance()
             if key is None:
                 heappop(self._heap)

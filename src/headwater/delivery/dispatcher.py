@@ -1,0 +1,343 @@
+"""Runs the senders of all destinations, and commits their progress.
+
+One dispatcher is active in an installation. It commits the progress of all destinations in one transaction, at most
+every 20 ms, so that the cost of a commit does not grow with the number of destinations.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import Unavailable
+from headwater.base.metrics import NO_METRICS, DestinationStatus, Metrics
+from headwater.base.outcomes import NO_OUTCOMES, Outcomes
+from headwater.catalog import Catalog, Connection
+from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.settings import Settings
+from headwater.delivery.items import HEALTHY
+from headwater.delivery.rates import AccountRates
+from headwater.delivery.reporting import Reporter
+from headwater.delivery.sender import Destination, Resources, Sender
+from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
+from headwater.state import PipelineCounts
+from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth, LaneSummary
+from headwater.transforms.functions import Runner
+
+FLUSH_SECONDS: Final = 0.02
+"""Minimum time between two commits."""
+WATCH_SECONDS: Final = 1.0
+"""Time limit of one wait for new chunks."""
+REFRESH_SECONDS: Final = 0.5
+"""Interval at which changes of the catalog are taken in."""
+CLEAN_SECONDS: Final = 10.0
+"""Interval at which deliveries are given up that have expired, or for which there is no space."""
+IDLE_SECONDS: Final = 60.0
+"""Time after which a sender without work ends, and its connections are closed."""
+REPORT_SECONDS: Final = 1.0
+"""Interval at which the counts of pipelines are stored."""
+STATUS_SECONDS: Final = 10.0
+"""Interval at which the metrics of queues are set."""
+RETRY_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 15.0
+"""Time limit of the senders' end. Requests that are still in flight are sent again after the next start."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RecordCounts(Protocol):
+    """Stores counts of pipelines at a time in microseconds since the epoch. Raises Unavailable."""
+
+    async def __call__(self, counts: PipelineCounts, /, *, now: int) -> None: ...
+
+
+class Dispatcher:
+    """Delivers the events of all destinations."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: DeliveryStore,
+        functions: Runner,
+        environment: ConnectorEnvironment,
+        clock: Clock,
+        *,
+        expiry: timedelta,
+        metrics: Metrics = NO_METRICS,
+        outcomes: Outcomes = NO_OUTCOMES,
+        record_counts: RecordCounts | None = None,
+    ) -> None:
+        """`expiry` is the time after which an event that could not be delivered is given up. `record_counts` stores the
+        counts of pipelines."""
+        self._catalog = catalog
+        self._store = store
+        self._clock = clock
+        self._expiry = expiry
+        self._metrics = metrics
+        self._reporter = Reporter(metrics, outcomes, clock)
+        self._record_counts = record_counts
+        self._resources = Resources(
+            store=store,
+            environment=environment,
+            functions=functions,
+            clock=clock,
+            catalog=catalog,
+            account_rates=self._account_rates,
+            ended=self._take_ended,
+            settle=self._settle,
+            hooks=self._hooks,
+            expiry_seconds=expiry.total_seconds() + 2 * CLEAN_SECONDS,  # the store gives up whole chunks before
+        )
+        self._epoch = 0
+        self._seen = 0
+        """The id of the newest chunk that was announced to its sender."""
+        self._destinations: dict[int, Destination] = {}
+        self._newest: dict[int, int] = {}
+        """The newest chunk of each destination that has some."""
+        self._senders: dict[int, tuple[Sender, asyncio.Task[None]]] = {}
+        self._health: dict[int, LaneHealth] = {}
+        self._rates: dict[str, AccountRates] = {}
+        self._ended: list[Session] = []
+        """Ended sessions whose progress is not committed."""
+        self._progressed = asyncio.Event()
+        self._flushed = asyncio.Condition()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set. Raises Unavailable; the caller runs it again."""
+        self._epoch = await self._store.claim()
+        self._health = await self._store.health()
+        self._seen = await self._store.newest_chunk()
+        self._newest = {each.destination: each.newest_chunk for each in await self._store.summaries()}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                flushing = tasks.create_task(self._flush_regularly())
+                working = [
+                    tasks.create_task(self._watch()),
+                    tasks.create_task(self._refresh_regularly()),
+                    tasks.create_task(self._clean_regularly()),
+                    tasks.create_task(self._report_regularly()),
+                ]
+                await stop.wait()
+                for task in working:
+                    task.cancel()
+                await self._stop_senders()
+                flushing.cancel()
+            await self._flush()
+            await self._record()
+        except ExceptionGroup as group:
+            raise _first_error(group) from group
+        finally:
+            for _, task in self._senders.values():
+                task.cancel()
+            await asyncio.gather(*(task for _, task in self._senders.values()), return_exceptions=True)
+            self._senders.clear()
+
+    # Destinations
+
+    async def _watch(self) -> None:
+        """Announce chunks to their senders as soon as they are appended."""
+        while True:
+            newest = await self._store.wait_for_chunk(self._seen, timeout_seconds=WATCH_SECONDS)
+            while self._seen < newest:
+                heads = await self._store.heads(self._seen)
+                if not heads:
+                    self._seen = newest
+                for head in heads:
+                    self._newest[head.destination] = self._seen = head.id
+                for destination in {head.destination for head in heads}:
+                    self._announce(destination)
+
+    def _announce(self, destination: int) -> None:
+        newest, known = self._newest[destination], self._destinations.get(destination)
+        if known is None:
+            return
+        if destination not in self._senders:
+            stored = self._health.pop(destination, None)
+            sender = Sender(known, self._resources, HEALTHY if stored is None else restored_health(stored))
+            self._senders[destination] = sender, asyncio.create_task(sender.run())
+        self._senders[destination][0].notify(newest)
+
+    async def _refresh_regularly(self) -> None:
+        while True:
+            await self._catalog.refresh()
+            self._take_changes()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    def _take_changes(self) -> None:
+        """Begin, replace and end senders after changes of the catalog."""
+        self._destinations = {each.id: each for each in find_destinations(self._catalog)}
+        for id_, (sender, task) in list(self._senders.items()):
+            if task.done():
+                del self._senders[id_]
+            elif (destination := self._destinations.get(id_)) is None:
+                sender.stop()
+            else:
+                sender.replace(destination)
+                if sender.idle_seconds > IDLE_SECONDS:
+                    sender.stop()
+                    self._newest.pop(id_, None)
+        for id_ in self._newest.keys() & self._destinations.keys() - self._senders.keys():
+            self._announce(id_)
+
+    async def _stop_senders(self) -> None:
+        for sender, _ in self._senders.values():
+            sender.stop()
+        running = [task for _, task in self._senders.values()]
+        if running:
+            await asyncio.wait(running, timeout=STOP_SECONDS)
+
+    def _account_rates(self, connection: Connection, settings: Settings | None) -> AccountRates:
+        """Return the rates of an account: connections of a connector with the same secrets belong to one."""
+        secrets = () if settings is None else settings.secrets()
+        identity = "\0".join((connection.connector, *(secrets or (str(connection.id),))))
+        return self._rates.setdefault(sha256(identity.encode()).hexdigest(), AccountRates())
+
+    # Progress
+
+    def _hooks(self, destination: Destination) -> SessionHooks:
+        connection = destination.connection
+        return SessionHooks(
+            progressed=self._progressed.set,
+            sent=partial(self._reporter.sent, connection.id, connection.workspace),
+            given_up=self._reporter.given_up,
+        )
+
+    def _take_ended(self, session: Session) -> None:
+        self._ended.append(session)
+        self._progressed.set()
+
+    async def _settle(self, session: Session) -> None:
+        async with self._flushed:
+            await self._flushed.wait_for(lambda: session.uncommitted == 0)
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            await self._progressed.wait()
+            self._progressed.clear()
+            began = time.monotonic()
+            await self._flush()
+            await asyncio.sleep(max(0.0, began + FLUSH_SECONDS - time.monotonic()))
+
+    async def _flush(self) -> None:
+        """Commit the progress of all sessions. While the database is unavailable, senders stop after a while."""
+        sessions = [sender.session for sender, _ in self._senders.values() if sender.session is not None]
+        sessions += self._ended
+        taken = [(session, progress) for session in sessions if not (progress := session.take()).is_empty]
+        self._ended.clear()
+        if taken:
+            await self._commit([progress for _, progress in taken])
+        for session, progress in taken:
+            session.committed(progress)
+        async with self._flushed:
+            self._flushed.notify_all()
+
+    async def _commit(self, taken: Sequence[Progress]) -> None:
+        chunks = [chunk for progress in taken for chunk in progress.chunks]
+        dead = [letter for progress in taken for letter in progress.dead]
+        health = [progress.health for progress in taken if progress.health is not None]
+        while True:
+            try:
+                now = microseconds(self._clock.now())
+                await self._store.commit(self._epoch, chunks, dead=dead, health=health, now=now)
+                return
+            except CourierReplaced:
+                raise
+            except Unavailable as error:
+                _log.warning("the progress of deliveries cannot be stored yet", reason=error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # Cleaning
+
+    async def _clean_regularly(self) -> None:
+        while True:
+            await self._clean()
+            await asyncio.sleep(CLEAN_SECONDS)
+
+    async def _clean(self) -> None:
+        now = self._clock.now()
+        stamp = microseconds(now)
+        before = microseconds(now - self._expiry)
+        while expired := (await self._store.expire(self._epoch, before=before, now=stamp)).chunks:
+            self._forget(expired)
+        self._forget((await self._store.make_space(now=stamp)).chunks)
+
+    # Reporting
+
+    async def _report_regularly(self) -> None:
+        next_status = 0.0
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            await self._record()
+            if time.monotonic() >= next_status:
+                await self._report_status()
+                next_status = time.monotonic() + STATUS_SECONDS
+
+    async def _record(self) -> None:
+        """Store the counts of pipelines. They are for people, so an outage of their database stops nothing."""
+        if self._record_counts is None or not (counts := self._reporter.take_counts()):
+            return
+        try:
+            await self._record_counts(counts, now=microseconds(self._clock.now()))
+        except Unavailable as error:
+            _log.warning("counts of pipelines are lost", reason=error.message)
+
+    async def _report_status(self) -> None:
+        """Set the metrics of each destination's queue."""
+        now = microseconds(self._clock.now())
+        self._metrics.destinations_present(self._destinations.keys())
+        for summary in await self._store.summaries():
+            sender = self._senders.get(summary.destination)
+            session = None if sender is None else sender[0].session
+            self._metrics.destination_status(summary.destination, _status(summary, session, now))
+
+    def _forget(self, chunks: Iterable[ChunkHead]) -> None:
+        for chunk in chunks:
+            sender = self._senders.get(chunk.destination)
+            if sender is not None and (session := sender[0].session) is not None:
+                session.forget(chunk.id, chunk.item_count)
+
+
+def find_destinations(catalog: Catalog) -> Iterator[Destination]:
+    """Yield the destinations: connections with Event pipelines, of connectors that send events."""
+    for workspace in catalog.workspaces():
+        for connection in catalog.connections(workspace.id):
+            if connection.role != "Destination" or CONNECTORS[connection.connector].engine.event_sink is None:
+                continue
+            pipelines = tuple(pipeline for pipeline in connection.pipelines if pipeline.target == "Event")
+            if pipelines:
+                yield Destination(connection, pipelines)
+
+
+def _status(summary: LaneSummary, session: Session | None, now: int) -> DestinationStatus:
+    waiting_since = summary.oldest_at
+    status = DestinationStatus(
+        open_events=summary.open_items,
+        open_bytes=summary.open_bytes,
+        oldest_open_seconds=0.0 if waiting_since is None else max(0, now - waiting_since) / 1e6,
+        dead_letters=summary.dead_items,
+        dead_bytes=summary.dead_bytes,
+    )
+    if session is None:
+        return status
+    figures = session.lane.figures
+    return msgspec.structs.replace(
+        status,
+        concurrency=figures.concurrency,
+        in_progress=figures.in_flight,
+        blocked_keys=figures.delayed,
+        paused=session.lane.health.paused_until is not None,
+    )
+
+
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return an error of the group that is not an outage, because it is a bug; otherwise the first."""
+    errors = list(group.exceptions)
+    return next((error for error in errors if not isinstance(error, Unavailable)), errors[0])

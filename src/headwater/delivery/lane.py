@@ -1,0 +1,496 @@
+"""The lane of one destination: a state machine that decides what is sent and when.
+
+It has no clock, no asyncio and no I/O. The caller passes the time to each call, in one task, and never goes back:
+
+    lane = Lane(policy, limits=LaneLimits.of(policy), random=Random(), rates=account.rates(policy.rates), health=stored)
+    while True:
+        bury(lane.expire(now))
+        lane.offer(next items of the queue, now)             # while lane.wanted() > 0
+        for number in lane.reload(): ...                     # read, prepare and offer() again, or remove()
+        while (batch := lane.next_batch(now)) is not None:
+            start sending batch                              # batch.items, batch.key, batch.attempt
+        wait until lane.wake_at(), a response, or new items  # None: only a response or new items change something
+        completion = lane.complete(batch, result, now)       # for each response; exactly once for each batch
+        store completion.delivered and completion.dead       # in one transaction with lane.health, if that changed
+        if lane.wants_credentials: refresh them, then lane.resume(now)
+
+Items are at the caller's until they are offered, and again when they are delivered, dead or removed. A crash loses only
+the memory of the lane: the caller offers all unfinished items again.
+
+| result | reaction |
+| --- | --- |
+| item delivered, rejected | finished: the items that wait for it can be sent |
+| item to be retried | waits with its own back-off; later items with its keys wait behind it, others are sent |
+| failure of the batch | halved; a single item is dead |
+| failure of the destination, credentials | everything pauses; the same batch is sent again, and is the probe |
+| destination closed | one probe an hour |
+"""
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from random import Random
+from typing import Final
+
+from headwater.connectors.contract import (
+    UNEXPECTED_RESPONSE,
+    Failure,
+    FailureScope,
+    ItemResult,
+    Outcome,
+    SendResult,
+    SinkPolicy,
+)
+from headwater.delivery import backoff
+from headwater.delivery.batching import Batch, Batcher
+from headwater.delivery.breaker import Breaker
+from headwater.delivery.concurrency import Concurrency
+from headwater.delivery.items import EXPIRED, HEALTHY, Completion, Dead, Health, LaneFigures, LaneItem, LaneLimits
+from headwater.delivery.ordering import BUSY, DELAYED, FINISHED, READY, WAITING, Entry, Ordering
+from headwater.delivery.rates import Rates
+from headwater.delivery.window import Window
+
+__all__ = ["Batch", "Lane"]
+
+_INVALID_RESULT: Final = Failure(
+    scope=FailureScope.DESTINATION, reason="InvalidResult", message="the connector returned too few or too many results"
+)
+
+
+class Lane:
+    """The lane of one destination."""
+
+    def __init__(
+        self,
+        policy: SinkPolicy,
+        *,
+        limits: LaneLimits,
+        random: Random,
+        rates: Rates,
+        health: Health = HEALTHY,
+    ) -> None:
+        """`rates` can be shared by the lanes of one account. `health` is that of the last run."""
+        self._limits = limits
+        self._random = random
+        self._rates = rates
+        self._is_ordered = policy.order == "PerUser"
+        self._max_events = policy.limits.max_events
+        self._ordering = Ordering()
+        self._window = Window(limits)
+        self._batcher = Batcher(policy, rates, limits.linger_seconds)
+        self._breaker = Breaker(random, health)
+        self._concurrency = Concurrency(policy.max_concurrency)
+        self._in_flight: set[Batch] = set()
+        self._kept: list[Batch] = []
+        """Batches for another attempt."""
+        self._busy = 0
+        """Items in batches."""
+        self._delayed: list[tuple[float, int, Entry]] = []
+        """A heap of the items that wait for a time of their own. It can have obsolete elements."""
+        self._blocked_until: float | None = None
+        """The time before which `next_batch` returned None, as far as time matters."""
+        self._now = 0.0
+
+    @property
+    def health(self) -> Health:
+        """The health of the destination. The caller stores it when it is another object than before."""
+        return self._breaker.health
+
+    @property
+    def wants_credentials(self) -> bool:
+        """Whether the destination rejected the credentials since the last `resume`, and requests pause for that."""
+        return self._breaker.wants_credentials
+
+    @property
+    def figures(self) -> LaneFigures:
+        return LaneFigures(
+            items=self._window.items,
+            bytes=self._window.bytes,
+            cold=self._window.cold,
+            delayed=len(self._delayed),
+            in_flight=len(self._in_flight),
+            batches=len(self._in_flight) + len(self._kept),
+            concurrency=self._concurrency.limit,
+        )
+
+    def offer(self, items: Iterable[LaneItem], now: float) -> None:
+        """Take items in the order of their numbers.
+
+        Also takes items that `reload` has requested. Items that the lane has already are ignored. An item that has to
+        wait for others may become cold immediately: only its number and keys are kept.
+        """
+        self._advance(now)
+        entries = self._window.entries
+        for item in items:
+            entry = entries.get(item.number)
+            if entry is None:
+                if not self._window.is_withdrawn(item.number):
+                    self._add(item, now)
+            elif entry.is_removed:
+                entry.is_removed = False  # offered again while it is in flight
+            elif entry.is_requested:
+                self._window.warm(entry, item)
+                if not entry.waits:
+                    self._release(entry, now)
+
+    def wanted(self) -> int:
+        """Return the number of further items that the lane would take: 0 if the caller should not read the queue."""
+        if not self._is_flowing() and (self._window.entries or self._is_paused()):
+            return 0
+        room = self._window.room()
+        if not self._breaker.is_closed:
+            room = self._max_events  # for a probe
+        elif self._is_crowded():  # look for items that need not wait, if there are too few
+            has_work = self._batcher.count >= self._max_events or len(self._in_flight) >= self._concurrency.limit
+            room = 0 if has_work else min(room, 2 * self._max_events)
+        return max(min(room, self._limits.max_cold_items - self._window.cold), 0)
+
+    def reload(self) -> list[int]:
+        """Return the numbers of cold items that can be sent soon. The caller offers each again, or removes it.
+
+        A number is returned once, until its item becomes cold again.
+        """
+        is_idle = not (self._busy or self._batcher.count or self._window.requested)
+        if is_idle and self._window.is_full():
+            self._cool_all()  # all documents in memory wait for those of cold items
+        room = self._window.room()
+        if not self._is_flowing():
+            if self._is_paused() or not is_idle:
+                return []
+            room = min(room, self._max_events)  # for a probe
+        return self._window.request(room, self._max_events, self._now)
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Forget items that the caller has finished otherwise, or whose pipeline was disabled or deleted.
+
+        Items that wait for them can be sent. Items in flight are finished by `complete` as usual; unknown numbers are
+        ignored.
+        """
+        leaving = []
+        for number in numbers:
+            if (entry := self._window.entries.get(number)) is not None:
+                leaving.append(entry)
+            else:
+                self._window.is_withdrawn(number)
+        self._dissolve_kept({entry for entry in leaving if entry.state == BUSY})
+        for entry in leaving:
+            if entry.state == BUSY:
+                entry.is_removed = True
+            else:
+                self._release_all(self._finish(entry), self._now)
+
+    def expire(self, now: float) -> list[Dead]:
+        """Give up the items that were enqueued too long ago, except those in flight. It spends no rate tokens."""
+        self._advance(now)
+        dead: list[Dead] = []
+        while (entry := self._window.oldest()) is not None and self._expires_at(entry) <= now:
+            if entry.state == BUSY:
+                self._dissolve_kept({entry})
+            if entry.state == BUSY:
+                break  # in flight
+            dead.append(self._expired(entry))
+            self._release_all(self._finish(entry, expired=True), now)
+        return dead
+
+    def next_batch(self, now: float) -> Batch | None:
+        """Return the batch to send now, or None. The caller calls it until it returns None."""
+        self._advance(now)
+        self._blocked_until = None
+        if not self._may_send(now):
+            return None
+        batch = self._kept_batch(now) if self._kept else self._new_batch(now)
+        if batch is None:
+            return None
+        self._breaker.send()
+        self._rates.spend(batch.events, now)
+        self._in_flight.add(batch)
+        batch.attempt += 1
+        batch.sent_at = now
+        batch.era, batch.round = self._breaker.era, self._concurrency.round
+        batch.was_full = len(self._in_flight) >= self._concurrency.limit
+        return batch
+
+    def wake_at(self) -> float | None:
+        """Return the time at which `next_batch` or `expire` may return more, if nothing else is called until then."""
+        times = [] if self._blocked_until is None else [self._blocked_until]
+        if self._delayed:
+            times.append(self._delayed[0][0])
+        oldest = self._window.oldest()
+        if oldest is not None and (self._expires_at(oldest) > self._now or not self._is_in_flight(oldest)):
+            times.append(self._expires_at(oldest))
+        return min(times, default=None)
+
+    def complete(self, batch: Batch, result: SendResult, now: float) -> Completion:
+        """Take the result of a batch that is in flight, and return the items that it has finished.
+
+        Raises ValueError if the batch is not in flight.
+        """
+        if batch not in self._in_flight:
+            raise ValueError("the batch is not in flight")
+        self._in_flight.remove(batch)
+        self._advance(now)
+        failure = result.failure
+        if failure is None and len(result.items) != len(batch.items):
+            failure = _INVALID_RESULT
+        if failure is not None and failure.scope is not FailureScope.BATCH:
+            self._keep(batch, failure, result.status, now)
+            return Completion()
+        if self._breaker.succeed(batch.era, now):
+            self._concurrency.restart()
+        else:
+            self._concurrency.succeeded(now - batch.sent_at, batch.round, was_full=batch.was_full)
+        if failure is not None:
+            return self._split(batch, failure, result.status, now)
+        if result.pause_seconds is not None:
+            self._rates.pause(now + backoff.wait(0.0, result.pause_seconds))
+        return self._settle(batch, result, now)
+
+    def resume(self, now: float) -> None:
+        """End the pause: the credentials or the settings have changed, or a user wants to try again.
+
+        The next batch is sent immediately, as a probe. Failures of requests that were sent before count no more.
+        """
+        self._breaker.resume(now)
+
+    # Sending
+
+    def _may_send(self, now: float) -> bool:
+        opens_at = self._breaker.opens_at(now)
+        if opens_at is None:
+            return False
+        if opens_at > now:
+            self._blocked_until = opens_at
+            return False
+        return len(self._in_flight) < self._concurrency.limit or not self._breaker.is_closed
+
+    def _is_paused(self) -> bool:
+        opens_at = self._breaker.opens_at(self._now)
+        return opens_at is None or opens_at > self._now
+
+    def _is_flowing(self) -> bool:
+        """Whether more than a probe is sent, or will be soon."""
+        opens_at = self._breaker.opens_at(self._now)
+        return self._breaker.is_closed and opens_at is not None and opens_at < self._now + self._limits.cold_seconds
+
+    def _kept_batch(self, now: float) -> Batch | None:
+        batch = min(self._kept, key=lambda each: each.items[0].number)
+        if not self._is_within_rates(batch.events, now):
+            return None
+        self._kept.remove(batch)
+        return batch
+
+    def _new_batch(self, now: float) -> Batch | None:
+        while size := self._batcher.size(now):
+            if not self._is_within_rates(size, now):
+                return None
+            entries, postponed = self._batcher.form(now)
+            for entry in postponed:
+                self._delay(entry, now)
+            if entries:
+                self._busy += len(entries)
+                return Batch(entries)
+        self._blocked_until = self._batcher.due_at()
+        return None
+
+    def _is_within_rates(self, events: int, now: float) -> bool:
+        fits_at = self._rates.fits_at(events, now)
+        if fits_at > now:
+            self._blocked_until = fits_at
+        return fits_at <= now
+
+    # Results
+
+    def _settle(self, batch: Batch, result: SendResult, now: float) -> Completion:
+        """Finish the items of a batch, or make them wait, by their results."""
+        delivered: list[LaneItem] = []
+        dead: list[Dead] = []
+        retried: list[Entry] = []
+        freed: list[Entry] = []
+        self._busy -= len(batch.entries)
+        for entry, item, each in zip(batch.entries, batch.items, result.items, strict=True):
+            if each.outcome is Outcome.DELIVERED:
+                delivered.append(item)
+            elif each.outcome is Outcome.REJECTED or _is_unexpected_again(entry, each):
+                dead.append(_dead(entry, batch, each.reason, each.message, result.status))
+            else:
+                retried.append(entry)
+                self._retry(entry, batch, each, now)
+                continue
+            freed += self._finish(entry)
+        for entry in retried:
+            self._delay(entry, now)
+        self._forget_removed(retried, now)
+        self._release_all(freed, now)
+        return Completion(tuple(delivered), tuple(dead))
+
+    def _retry(self, entry: Entry, batch: Batch, result: ItemResult, now: float) -> None:
+        entry.attempts += batch.attempt
+        entry.last = result
+        entry.delay = backoff.next_delay(entry.delay, self._random)
+        entry.until = now + backoff.wait(entry.delay, result.retry_after_seconds)
+
+    def _split(self, batch: Batch, failure: Failure, status: int | None, now: float) -> Completion:
+        """Halve a batch whose content was rejected; a single item is dead."""
+        if failure.is_too_large:
+            self._batcher.lower_max_bytes(batch.bytes)
+        if len(batch.entries) == 1:
+            entry = batch.entries[0]
+            self._busy -= 1
+            dead = _dead(entry, batch, failure.reason, failure.message, status)
+            self._release_all(self._finish(entry), now)
+            return Completion(dead=(dead,))
+        for entry in batch.entries:
+            entry.max_batch = len(batch.entries) // 2
+        self._dissolve(batch)
+        return Completion()
+
+    def _keep(self, batch: Batch, failure: Failure, status: int | None, now: float) -> None:
+        """Keep a batch for another attempt, because the destination failed."""
+        self._breaker.fail(failure, status, batch.era, now)
+        self._concurrency.failed(batch.round)
+        if any(entry.is_removed for entry in batch.entries):
+            self._dissolve(batch)
+        else:
+            self._kept.append(batch)
+        if not self._is_flowing():
+            self._cool_all()
+
+    # Items
+
+    def _add(self, item: LaneItem, now: float) -> None:
+        entry = Entry(item)
+        is_cold = self._window.is_full()
+        if self._is_ordered:
+            is_cold |= self._ordering.add(entry)
+        self._window.add(entry)
+        if entry.waits:
+            if is_cold or self._is_crowded():
+                self._window.cool(entry)
+            return
+        if is_cold:
+            self._window.cool(entry)
+        self._release(entry, now)
+
+    def _is_crowded(self) -> bool:
+        return self._window.is_crowded(self._window.items - self._batcher.count - self._busy)
+
+    def _finish(self, entry: Entry, *, expired: bool = False) -> list[Entry]:
+        """Take an item out, and return those that can be released for it."""
+        if entry.state == READY:
+            self._batcher.discard(entry)
+        self._window.remove(entry, expired=expired)
+        return self._ordering.finish(entry)
+
+    def _release_all(self, entries: Iterable[Entry], now: float) -> None:
+        for entry in entries:
+            if entry.state == WAITING and not entry.waits:
+                self._release(entry, now)
+
+    def _release(self, entry: Entry, now: float) -> None:
+        """Let an item be sent that waits for no other."""
+        if entry.until > now:
+            entry.state = DELAYED
+            heappush(self._delayed, (entry.until, entry.number, entry))
+        elif entry.item is None:
+            self._window.miss(entry)
+        else:
+            self._batcher.push(entry, now)
+
+    def _delay(self, entry: Entry, now: float) -> None:
+        """Let an item wait for its time. The items behind it wait with it."""
+        entry.state = WAITING
+        if not entry.waits:
+            self._release(entry, now)
+        if entry.until > now + self._limits.cold_seconds or self._is_crowded():
+            self._cool(entry)
+
+    def _cool(self, entry: Entry) -> None:
+        """Make an item cold, with all items that wait for it."""
+        leaving = [entry]
+        for each in leaving:
+            if each.item is None or each.state == BUSY:
+                continue
+            if each.state == READY:
+                self._batcher.discard(each)
+                self._window.cool(each)
+                self._window.miss(each)
+            else:
+                self._window.cool(each)
+            leaving.extend(each.followers)
+
+    def _cool_all(self) -> None:
+        """Make all items cold that are in no batch."""
+        if self._window.items > self._busy:
+            for entry in self._window.entries.values():
+                if entry.item is not None:
+                    self._cool(entry)
+
+    def _advance(self, now: float) -> None:
+        """Release the items whose time has come."""
+        self._now = now
+        delayed = self._delayed
+        while delayed and delayed[0][0] <= now:
+            until, _, entry = heappop(delayed)
+            if entry.state == DELAYED and entry.until == until:
+                self._release(entry, now)
+
+    # Batches
+
+    def _dissolve(self, batch: Batch) -> None:
+        """Return the items of a batch to those that form the next batches."""
+        self._busy -= len(batch.entries)
+        for entry in batch.entries:
+            entry.state = WAITING
+            entry.attempts += batch.attempt
+        self._forget_removed(batch.entries, self._now)
+        self._release_all(batch.entries, self._now)
+
+    def _dissolve_kept(self, entries: set[Entry]) -> None:
+        """Dissolve the kept batches that have one of these items."""
+        if not entries:
+            return
+        for batch in [each for each in self._kept if not entries.isdisjoint(each.entries)]:
+            self._kept.remove(batch)
+            self._dissolve(batch)
+
+    def _forget_removed(self, entries: Iterable[Entry], now: float) -> None:
+        for entry in entries:
+            if entry.is_removed and entry.state != FINISHED:
+                self._release_all(self._finish(entry), now)
+
+    def _is_in_flight(self, entry: Entry) -> bool:
+        return entry.state == BUSY and not any(entry in batch.entries for batch in self._kept)
+
+    def _expires_at(self, entry: Entry) -> float:
+        return entry.enqueued_at + self._limits.expiry_seconds
+
+    def _expired(self, entry: Entry) -> Dead:
+        """Return an item that was not delivered in time, with its last response, or that of the destination."""
+        last, health = entry.last, self.health
+        return Dead(
+            number=entry.number,
+            pipeline=entry.pipeline,
+            reason=EXPIRED,
+            message=_cause(health.reason, health.message) if last is None else _cause(last.reason, last.message),
+            status=health.status if last is None else None,
+            attempts=entry.attempts,
+        )
+
+
+def _is_unexpected_again(entry: Entry, result: ItemResult) -> bool:
+    """Whether the response did not account for the item, for the second time in a row."""
+    return result.reason == UNEXPECTED_RESPONSE and entry.last is not None and entry.last.reason == result.reason
+
+
+def _dead(entry: Entry, batch: Batch, reason: str, message: str, status: int | None) -> Dead:
+    return Dead(
+        number=entry.number,
+        pipeline=entry.pipeline,
+        reason=reason,
+        message=message,
+        status=status,
+        attempts=entry.attempts + batch.attempt,
+    )
+
+
+def _cause(reason: str, message: str) -> str:
+    return f"{reason}: {message}" if message else reason

@@ -1,0 +1,61 @@
+"""Prepares the items of a chunk, by their pipelines."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from headwater.base.errors import Unavailable
+from headwater.delivery.preparing import PreparationDelayed, Prepared, Preparer, SourceEvent
+from headwater.state.deliveries import ChunkItem
+
+RETRY_SECONDS: Final = 1.0
+"""Wait after an outage of the sandboxes."""
+
+_log = structlog.get_logger(__name__)
+
+
+def source_events(items: Sequence[ChunkItem]) -> list[SourceEvent]:
+    """Return the event of each item. Items of one event share it, so that it is decoded once."""
+    events: dict[int, SourceEvent] = {}
+    sources = []
+    for item in items:
+        source = events.get(item.event.position)
+        if source is None:
+            source = events[item.event.position] = SourceEvent(item.event.document)
+        sources.append(source)
+    return sources
+
+
+async def prepare_items(
+    items: Sequence[ChunkItem],
+    sources: Sequence[SourceEvent],
+    preparers: Mapping[int, Preparer | None],
+    destination: int,
+) -> list[Prepared]:
+    """Return the result for each item, in their order. `preparers` has one for the pipeline of each."""
+    places: dict[int, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item.pipeline, []).append(place)
+    results: dict[int, Prepared] = {}
+    for pipeline, left in places.items():
+        preparer = preparers[pipeline]
+        assert preparer is not None, "items of disabled pipelines are not prepared"
+        while left:
+            some = await _prepare_some(preparer, [sources[place] for place in left], destination)
+            results.update(zip(left, some, strict=False))
+            left = left[len(some) :]
+    return [results[place] for place in range(len(items))]
+
+
+async def _prepare_some(preparer: Preparer, sources: Sequence[SourceEvent], destination: int) -> list[Prepared]:
+    """Prepare some of the events, at least one. A function that cannot run at present holds its destination."""
+    while True:
+        try:
+            return await preparer.prepare(sources)
+        except PreparationDelayed as delay:
+            await asyncio.sleep(delay.seconds)
+        except Unavailable as error:
+            _log.warning("events of a destination wait", destination=destination, reason=error.message)
+            await asyncio.sleep(RETRY_SECONDS)

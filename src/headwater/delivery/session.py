@@ -1,0 +1,524 @@
+"""Sends the deliveries of one destination with its present settings and pipelines.
+
+Three kinds of tasks share one lane: the reader reads and prepares chunks, the pump takes batches from the lane, and
+each request is a task. The dispatcher takes the progress and commits it together with that of other destinations.
+
+After a crash the unfinished items are read again. Items whose results were not committed are sent twice, each with the
+same idempotency key: those in flight, and at most `MAX_UNCOMMITTED_ITEMS`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import Unavailable
+from headwater.base.steps import ProcessingStep
+from headwater.base.waiting import wait
+from headwater.connectors.contract import (
+    Attempt,
+    EncodedEvent,
+    EventSink,
+    Failure,
+    FailureScope,
+    Outcome,
+    SendResult,
+    failed,
+)
+from headwater.delivery.chunks import (
+    AttemptDetails,
+    ChunkCache,
+    OpenChunk,
+    attempt_records,
+    chunk_of,
+    index_of,
+    item_at,
+    item_numbers,
+    order_keys,
+)
+from headwater.delivery.items import Dead, Health, HealthState, LaneItem
+from headwater.delivery.lane import Batch, Lane
+from headwater.delivery.preparing import DeliveryKeys, Preparer, Rejected, SourceEvent
+from headwater.delivery.queueditems import prepare_items, source_events
+from headwater.state.deliveries import (
+    ChunkItem,
+    ChunkProgress,
+    DeadLetter,
+    DeliveryStore,
+    LaneHealth,
+    QueuedChunk,
+    QueuedEvent,
+)
+from headwater.state.deliveries.contract import HealthState as StoredState
+
+READ_BYTES: Final = 1 << 20
+"""Approximate size of the documents of one read."""
+MAX_CACHED_BYTES: Final = 8 << 20
+"""Size of the documents of chunks that are kept in memory. Those of other chunks are read again when needed."""
+MAX_UNCOMMITTED_ITEMS: Final = 500
+"""Number of finished items whose results are not committed, above which no request begins."""
+HEALTH_SECONDS: Final = 1.0
+"""Minimum interval between two writes of the health of a destination."""
+MAX_IDLE_SECONDS: Final = 1.0
+"""Maximum time between two looks at the lane."""
+DRAIN_SECONDS: Final = 10.0
+"""Time that requests in flight have to complete when a session ends. Later they are cancelled, and sent again."""
+MAX_SEND_SECONDS: Final = 90.0
+"""Time limit of one request, in addition to those of the HTTP client."""
+MAX_MESSAGE_CHARACTERS: Final = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Progress(Struct):
+    """The progress of one destination, to be committed."""
+
+    chunks: list[ChunkProgress]
+    dead: list[DeadLetter]
+    health: LaneHealth | None
+    items: int
+    """Number of items that it finishes."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.chunks and not self.dead and self.health is None
+
+
+class SentBatch(Struct, frozen=True):
+    """The result of one request, for metrics and watchers."""
+
+    batch: Batch
+    result: SendResult
+    seconds: float
+    delivered: tuple[LaneItem, ...]
+    dead: tuple[Dead, ...]
+    event: Callable[[int], QueuedEvent | None]
+    """Returns the event of an item by its number, if it is in memory."""
+
+
+class GivenUp(Struct, frozen=True):
+    """A delivery that became a dead letter, and the step at which it failed."""
+
+    letter: DeadLetter
+    step: ProcessingStep
+
+
+class SessionHooks(Struct, frozen=True):
+    """The functions that a session calls, of the process that runs it."""
+
+    progressed: Callable[[], None]
+    """There is progress to commit."""
+    sent: Callable[[SentBatch], None]
+    """A request has been answered, or failed."""
+    given_up: Callable[[GivenUp], None]
+    """A delivery became a dead letter."""
+
+
+class Session:
+    """Sends to one destination until it is stopped."""
+
+    def __init__(
+        self,
+        *,
+        destination: int,
+        workspace: int,
+        sink: EventSink,
+        preparers: Mapping[int, Preparer | None],
+        lane: Lane,
+        store: DeliveryStore,
+        clock: Clock,
+        hooks: SessionHooks,
+    ) -> None:
+        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait."""
+        self.destination: Final = destination
+        self._workspace = workspace
+        self._sink = sink
+        self._preparers = preparers
+        self._keys = {pipeline: DeliveryKeys(pipeline) for pipeline in preparers}
+        self._lane = lane
+        self._store = store
+        self._clock = clock
+        self._hooks = hooks
+        self._epoch_offset = clock.now().timestamp() - time.monotonic()
+        self._chunks: dict[int, OpenChunk] = {}
+        self._cache = ChunkCache(MAX_CACHED_BYTES)
+        self._dirty: set[int] = set()
+        self._dead: list[DeadLetter] = []
+        self._dead_items: list[Dead] = []
+        """Dead deliveries whose events have to be read from the queue."""
+        self._uncommitted = 0
+        self._pending_items = 0
+        """Finished items that `take` has not returned yet."""
+        self._read_through = 0
+        self._newest = 1
+        """The id of the newest chunk, as far as known. There may be one at the start."""
+        self._stored_health: Health = lane.health
+        self._health_written_at = 0.0
+        self._wake_reader = asyncio.Event()
+        self._wake_pump = asyncio.Event()
+        self._stopping = False
+        self._requests: set[asyncio.Task[None]] = set()
+        self._last_success_at = 0
+        self.last_active: float = time.monotonic()
+        """Time of the last work, on the monotonic clock."""
+
+    @property
+    def lane(self) -> Lane:
+        return self._lane
+
+    @property
+    def uncommitted(self) -> int:
+        """Return the number of finished items whose results are not committed."""
+        return self._uncommitted
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing waits to be sent, read or committed."""
+        return not (self._chunks or self._requests or self._dirty or self._dead or self._dead_items) and (
+            self._read_through >= self._newest
+        )
+
+    def notify(self, newest: int) -> None:
+        """Take the id of a new chunk of this destination."""
+        if newest > self._newest:
+            self._newest = newest
+            self._wake_reader.set()
+
+    def forget(self, chunk: int, items: int) -> None:
+        """Forget a chunk that has expired: the store has given up its items."""
+        if self._chunks.pop(chunk, None) is not None:
+            self._lane.remove(item_numbers(chunk, range(items)))
+            self._dirty.discard(chunk)
+            self._wake_pump.set()
+
+    def resume(self) -> None:
+        """End a pause, because what may have caused it has changed."""
+        self._lane.resume(self._now())
+
+    def stop(self) -> None:
+        """End the session. Requests in flight have `DRAIN_SECONDS` to complete."""
+        self._stopping = True
+        self._wake_pump.set()
+
+    async def run(self) -> None:
+        """Send until `stop` is called. Raises Unavailable, or the exception of a bug."""
+        reader = asyncio.create_task(self._read())
+        pump = asyncio.create_task(self._pump())
+        try:
+            await asyncio.wait((reader, pump), return_when=asyncio.FIRST_COMPLETED)
+            for task in (reader, pump):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (reader, pump):
+                task.cancel()
+            await asyncio.gather(reader, pump, return_exceptions=True)
+            if self._requests and self._stopping:
+                await asyncio.wait(self._requests, timeout=DRAIN_SECONDS)
+            for request in self._requests:
+                request.cancel()
+            await asyncio.gather(*self._requests, return_exceptions=True)
+            await self._bury()
+
+    # Reading and preparing
+
+    async def _read(self) -> None:
+        while True:
+            if self._dead_items:
+                await self._bury()
+            if numbers := self._lane.reload():
+                await self._reload(numbers)
+            elif self._read_through < self._newest and self._lane.wanted() > 0:
+                await self._read_next()
+            else:
+                await wait(self._wake_reader, MAX_IDLE_SECONDS)
+                self._wake_reader.clear()
+
+    async def _read_next(self) -> None:
+        newest = self._newest  # a chunk that is announced during the read may be missing in it
+        chunks = await self._store.read(self.destination, self._read_through, max_bytes=READ_BYTES)
+        if not chunks:
+            self._read_through = newest
+        for chunk in chunks:
+            self._cache.put(chunk)
+            items = list(chunk.unfinished())
+            self._read_through = chunk.id
+            self._newest = max(self._newest, chunk.id)
+            ready = [item for item in items if self._preparers.get(item.pipeline) is not None]
+            deleted = [item for item in items if item.pipeline not in self._preparers]
+            self._chunks[chunk.id] = OpenChunk(chunk, waiting=len(items) - len(ready) - len(deleted))
+            for item in deleted:
+                self._finish(item.number)
+            if ready:
+                await self._offer(chunk, ready)
+            elif chunk.id not in self._dirty:  # the chunks of a disabled pipeline take no memory
+                del self._chunks[chunk.id]
+            self.last_active = time.monotonic()
+
+    async def _reload(self, numbers: Sequence[int]) -> None:
+        """Read and prepare items again whose documents the lane has dropped."""
+        by_chunk: dict[int, list[int]] = {}
+        for number in numbers:
+            by_chunk.setdefault(chunk_of(number), []).append(index_of(number))
+        for chunk_id, indexes in by_chunk.items():
+            chunk = await self._chunk(chunk_id)
+            if chunk is None:
+                self._lane.remove(item_numbers(chunk_id, indexes))
+            else:
+                await self._offer(chunk, [item_at(chunk, index) for index in sorted(indexes)])
+        self._wake_pump.set()
+
+    async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
+        """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
+        sources = source_events(items)
+        prepared = await prepare_items(items, sources, self._preparers, self.destination)
+        enqueued_at = chunk.enqueued_at / 1e6
+        offered: list[LaneItem] = []
+        for item, source, result in zip(items, sources, prepared, strict=True):
+            if isinstance(result, Rejected):
+                self._lane.remove((item.number,))  # it may have been there before it became cold
+                self._give_up(chunk, item, result.step, result.reason, result.message)
+            else:
+                offered.append(self._lane_item(item, source, result, enqueued_at))
+        self._lane.offer(offered, self._now())
+        self._wake_pump.set()
+
+    def _lane_item(self, item: ChunkItem, source: SourceEvent, encoded: EncodedEvent, enqueued_at: float) -> LaneItem:
+        event = source.event
+        ordered = self._sink.policy.order == "PerUser"
+        return LaneItem(
+            number=item.number,
+            pipeline=item.pipeline,
+            key=self._keys[item.pipeline].of(event),
+            order_keys=order_keys(event) if ordered else (),
+            enqueued_at=enqueued_at,
+            encoded=encoded,
+        )
+
+    async def _chunk(self, id_: int) -> QueuedChunk | None:
+        """Return a chunk from memory or from the store; None if it is not there."""
+        chunk = self._cache.get(id_)
+        if chunk is None:
+            found = await self._store.read(self.destination, id_ - 1, max_bytes=1)
+            chunk = found[0] if found and found[0].id == id_ else None
+            if chunk is not None:
+                self._cache.put(chunk)
+        return chunk
+
+    # Sending
+
+    async def _pump(self) -> None:
+        while not self._stopping:
+            now = self._now()
+            self._dead_items += self._lane.expire(now)
+            while self._uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None:
+                request = asyncio.create_task(self._send(batch))
+                self._requests.add(request)
+                request.add_done_callback(self._requests.discard)
+            self._note_health()
+            self._wake_reader.set()
+            wake_at = self._lane.wake_at()
+            seconds = MAX_IDLE_SECONDS if wake_at is None else min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
+            await wait(self._wake_pump, seconds)
+            self._wake_pump.clear()
+
+    async def _send(self, batch: Batch) -> None:
+        events = [item.encoded for item in batch.items]
+        at = self._clock.now()
+        began = time.monotonic()
+        result = await self._exchange(batch, events)
+        seconds = time.monotonic() - began
+        self.last_active = time.monotonic()
+        completion = self._lane.complete(batch, result, self._now())
+        if completion.delivered:
+            self._last_success_at = microseconds(self._clock.now())
+        details = AttemptDetails(microseconds(at), batch.attempt, int(seconds * 1000), result.status or 0)
+        self._record(batch, result, details, {each.number for each in completion.dead})
+        for item in completion.delivered:
+            self._finish(item.number)
+        self._dead_items += completion.dead
+        self._note_health()
+        self._hooks.sent(
+            SentBatch(batch, result, seconds, completion.delivered, completion.dead, self._event_in_memory)
+        )
+        self._wake_pump.set()
+        self._wake_reader.set()
+
+    def _event_in_memory(self, number: int) -> QueuedEvent | None:
+        chunk = self._cache.get(chunk_of(number))
+        return None if chunk is None else item_at(chunk, index_of(number)).event
+
+    async def _exchange(self, batch: Batch, events: Sequence[EncodedEvent]) -> SendResult:
+        """Send a batch. An exception of the connector belongs to the batch, and in the end to one event."""
+        attempt = Attempt(key=batch.key, number=batch.attempt, at=self._clock.now())
+        try:
+            async with asyncio.timeout(MAX_SEND_SECONDS):
+                result = await self._sink.send(self._sink.request(events, attempt), events)
+        except Unavailable as error:
+            return failed(
+                len(events), Failure(scope=FailureScope.DESTINATION, reason="NotReady", message=error.message)
+            )
+        except TimeoutError:
+            failure = Failure(scope=FailureScope.DESTINATION, reason="TimedOut", message="the request took too long")
+            return failed(len(events), failure)
+        except Exception as error:
+            _log.exception("internal error of a connector", destination=self.destination)
+            name = type(error).__name__
+            failure = Failure(scope=FailureScope.BATCH, reason="InternalError", message=f"internal error ({name})")
+            return failed(len(events), failure)
+        if len(result.items) != len(events):
+            _log.error("a connector returned a wrong number of results", destination=self.destination)
+            failure = Failure(
+                scope=FailureScope.BATCH, reason="InternalError", message="the connector returned too few results"
+            )
+            return failed(len(events), failure, result.status)
+        return result
+
+    def _record(self, batch: Batch, result: SendResult, details: AttemptDetails, dead: set[int]) -> None:
+        """Add the attempt to the chunks of its items."""
+        failure = "" if result.failure is None else _text(result.failure.reason, result.failure.message)
+        outcomes = [
+            (
+                item.number,
+                "Delivered" if each.outcome is Outcome.DELIVERED else "Dead" if item.number in dead else "Retried",
+                _text(each.reason, each.message) or failure,
+            )
+            for item, each in zip(batch.items, result.items, strict=True)
+        ]
+        for chunk, record in attempt_records(details, outcomes):
+            if (open_chunk := self._chunks.get(chunk)) is not None:
+                open_chunk.add_attempt(record)
+
+    # Progress
+
+    def take(self) -> Progress:
+        """Return the progress since the last call. The caller commits it, and then calls `committed`."""
+        chunks = [self._chunks[chunk].progress() for chunk in self._dirty if chunk in self._chunks]
+        self._dirty.clear()
+        dead, self._dead = self._dead, []
+        items, self._pending_items = self._pending_items, 0
+        return Progress(chunks, dead, self._take_health(), items)
+
+    def committed(self, progress: Progress) -> None:
+        """Free what was needed until the progress was committed."""
+        self._uncommitted -= progress.items
+        for each in progress.chunks:
+            chunk = self._chunks.get(each.chunk)
+            if chunk is not None and chunk.is_settled and each.chunk not in self._dirty:
+                del self._chunks[each.chunk]
+                self._cache.drop(each.chunk)
+        self._wake_pump.set()
+
+    def _finish(self, number: int) -> None:
+        """Mark an item as finished: delivered, dead, or of a deleted pipeline."""
+        chunk = self._chunks.get(chunk_of(number))
+        if chunk is not None and chunk.finish(index_of(number)):
+            self._dirty.add(chunk.id)
+            self._uncommitted += 1
+            self._pending_items += 1
+            self._hooks.progressed()
+
+    def _give_up(
+        self,
+        chunk: QueuedChunk,
+        item: ChunkItem,
+        step: ProcessingStep,
+        reason: str,
+        message: str,
+        status: int | None = None,
+        attempts: int = 0,
+    ) -> None:
+        letter = DeadLetter(
+            number=item.number,
+            workspace=self._workspace,
+            destination=self.destination,
+            pipeline=item.pipeline,
+            reason=reason,
+            message=message[:MAX_MESSAGE_CHARACTERS],
+            status=status or 0,
+            attempts=attempts,
+            enqueued_at=chunk.enqueued_at,
+            died_at=microseconds(self._clock.now()),
+            event=item.event,
+        )
+        self._dead.append(letter)
+        self._finish(item.number)
+        self._hooks.given_up(GivenUp(letter, step))
+
+    async def _bury(self) -> None:
+        """Turn the dead deliveries of the lane into dead letters, with their events."""
+        dead, self._dead_items = self._dead_items, []
+        for each in dead:
+            chunk = await self._chunk(chunk_of(each.number))
+            if chunk is not None:
+                item = item_at(chunk, index_of(each.number))
+                self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
+
+    def _note_health(self) -> None:
+        if self._lane.health is not self._stored_health:
+            self._hooks.progressed()
+
+    def _take_health(self) -> LaneHealth | None:
+        health, now = self._lane.health, time.monotonic()
+        if health is self._stored_health or now < self._health_written_at + HEALTH_SECONDS:
+            return None
+        self._stored_health, self._health_written_at = health, now
+        return stored_health(health, self.destination, self._workspace, self._last_success_at)
+
+    def _now(self) -> float:
+        return self._epoch_offset + time.monotonic()
+
+
+def stored_health(health: Health, destination: int, workspace: int, last_success_at: int) -> LaneHealth:
+    """Return the health of a lane in the form in which it is stored."""
+    return LaneHealth(
+        destination=destination,
+        workspace=workspace,
+        state=_STORED_STATES[health.state],
+        failing_since=_stored_time(health.failing_since),
+        paused_until=_stored_time(health.paused_until),
+        failures=health.failures,
+        last_status=health.status or 0,
+        last_error=_text(health.reason, health.message),
+        last_success_at=last_success_at,
+    )
+
+
+def restored_health(stored: LaneHealth) -> Health:
+    """Return the health with which a lane begins after a restart."""
+    reason, _, message = stored.last_error.partition(": ")
+    return Health(
+        state=_LANE_STATES[stored.state],
+        failures=stored.failures,
+        failing_since=_lane_time(stored.failing_since),
+        paused_until=_lane_time(stored.paused_until),
+        reason=reason,
+        message=message,
+        status=stored.last_status or None,
+    )
+
+
+_STORED_STATES: Final[Mapping[HealthState, StoredState]] = {
+    HealthState.CLOSED: "closed",
+    HealthState.OPEN: "open",
+    HealthState.HALF_OPEN: "half_open",
+    HealthState.REFUSING: "refusing",
+}
+_LANE_STATES: Final[Mapping[StoredState, HealthState]] = {stored: state for state, stored in _STORED_STATES.items()}
+
+
+def _stored_time(seconds: float | None) -> int:
+    return 0 if seconds is None else int(seconds * 1e6)
+
+
+def _lane_time(at: int) -> float | None:
+    return at / 1e6 if at else None
+
+
+def _text(reason: str, message: str) -> str:
+    """Return a reason and its message as one text, of limited length."""
+    return (f"{reason}: {message}" if message else reason)[:MAX_MESSAGE_CHARACTERS]

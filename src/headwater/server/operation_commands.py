@@ -1,0 +1,184 @@
+"""The commands for operations: `headwater operations list`, `show`, `watch` and `cancel`.
+
+Like the other commands they use the database directly, with or without a running server. An operation goes on only
+while the server runs.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Final, TextIO
+
+import msgspec
+
+from headwater.base.clock import Clock, SystemClock, from_microseconds
+from headwater.base.identifiers import Identifiers
+from headwater.server.commands import format_table, parse_identifier
+from headwater.server.errors import StartupError
+from headwater.server.settings import Settings
+from headwater.state.operations import Operation, OperationStore, open_operations
+from headwater.storage.database import sqlite_url
+
+MAX_LISTED: Final = 100
+"""Number of operations that `list` shows."""
+WATCH_SECONDS: Final = 0.5
+"""Interval at which `watch` reads the progress."""
+LINE_SECONDS: Final = 5.0
+"""Minimum interval of the lines of `watch` where the output is not a terminal."""
+BAR_CHARACTERS: Final = 30
+
+Action = Callable[[OperationStore, argparse.Namespace], Awaitable[None]]
+
+
+async def run_operation_command(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Run the command that the arguments name. Raises StartupError with one line if it fails."""
+    if settings.database_url is None and not settings.operations_path.is_file():
+        raise StartupError(f"no operation has been started in {settings.data_dir} yet")
+    url = settings.database_url or sqlite_url(settings.operations_path)
+    async with open_operations(url, clock=SystemClock(), identifiers=Identifiers()) as operations:
+        await _ACTIONS[arguments.action](operations, arguments)
+
+
+async def list_operations(operations: OperationStore, arguments: argparse.Namespace) -> None:
+    """Print a table of the latest operations."""
+    workspace = None if arguments.workspace is None else parse_identifier(arguments.workspace)
+    rows = [
+        (
+            str(each.id),
+            str(each.workspace),
+            each.kind,
+            each.status,
+            _share(each),
+            from_microseconds(each.created_at).strftime("%Y-%m-%d %H:%M"),
+            each.error,
+        )
+        for each in await operations.page(workspace, limit=MAX_LISTED)
+    ]
+    print(format_table(("ID", "WORKSPACE", "KIND", "STATUS", "DONE", "CREATED (UTC)", "ERROR"), rows))
+
+
+async def show_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
+    """Print an operation with its parameters."""
+    found = await _find(operations, arguments)
+    parameters = msgspec.to_builtins(found.parameters)
+    rows = [
+        ("id", str(found.id)),
+        ("workspace", str(found.workspace)),
+        *((name, _value(name, value)) for name, value in parameters.items() if name != "type"),
+        ("kind", found.kind),
+        ("status", f"{found.status}, to be cancelled" if _is_ending(found) else found.status),
+        ("done", _share(found)),
+        ("enqueued", str(found.enqueued)),
+        ("created", _time(found.created_at)),
+        ("started", _time(found.started_at)),
+        ("ended", _time(found.ended_at)),
+        ("error", found.error),
+    ]
+    print(format_table(("NAME", "VALUE"), [row for row in rows if row[1]]))
+
+
+async def cancel_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
+    """Ask an operation to end."""
+    found = await operations.cancel(parse_identifier(arguments.id))
+    if found is None:
+        raise _unknown(arguments)
+    print(f"Operation {found.id} ends after its present step." if _is_ending(found) else _ended(found))
+
+
+async def watch_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
+    """Show the progress of an operation until it ends. Raises StartupError if it does not complete."""
+    view = ProgressView(sys.stderr)
+    while True:
+        found = await _find(operations, arguments)
+        view.show(found)
+        if found.ended_at is not None:
+            break
+        await asyncio.sleep(WATCH_SECONDS)
+    view.close()
+    if found.status != "Completed":
+        raise StartupError(_ended(found))
+    print(_ended(found))
+
+
+class ProgressView:
+    """A progress bar on a terminal, or a line every few seconds elsewhere."""
+
+    def __init__(self, output: TextIO, clock: Clock = SystemClock()) -> None:  # noqa: B008 (it has no state)
+        self._output = output
+        self._clock = clock
+        self._is_terminal = output.isatty()
+        self._next_line = 0.0
+        self._width = 0
+
+    def show(self, operation: Operation) -> None:
+        """Show the present progress."""
+        line = progress_line(operation, self._clock.now())
+        if self._is_terminal:
+            self._output.write(f"\r{line.ljust(self._width)}")
+            self._width = len(line)
+        elif time.monotonic() >= self._next_line or operation.ended_at is not None:
+            self._output.write(f"{line}\n")
+            self._next_line = time.monotonic() + LINE_SECONDS
+        self._output.flush()
+
+    def close(self) -> None:
+        """End the line of the bar."""
+        if self._is_terminal:
+            self._output.write("\n")
+
+
+def progress_line(operation: Operation, now: datetime) -> str:
+    """Return the progress as one line: a bar if the total is known, the numbers, the status and the duration."""
+    status = "Cancelling" if _is_ending(operation) else operation.status
+    parts = [f"{operation.kind} {operation.id}", _share(operation), status]
+    if operation.total is not None:
+        share = 1.0 if not operation.total else min(1.0, operation.done / operation.total)
+        full = int(share * BAR_CHARACTERS)
+        parts.insert(1, f"[{'#' * full}{'.' * (BAR_CHARACTERS - full)}] {int(share * 100):3d} %")
+    if operation.started_at is not None:
+        end = now if operation.ended_at is None else from_microseconds(operation.ended_at)
+        parts.append(f"{max(0, int((end - from_microseconds(operation.started_at)).total_seconds()))} s")
+    return "  ".join(parts)
+
+
+async def _find(operations: OperationStore, arguments: argparse.Namespace) -> Operation:
+    found = await operations.find(parse_identifier(arguments.id))
+    if found is None:
+        raise _unknown(arguments)
+    return found
+
+
+def _unknown(arguments: argparse.Namespace) -> StartupError:
+    return StartupError(f"there is no operation {parse_identifier(arguments.id)}")
+
+
+def _is_ending(operation: Operation) -> bool:
+    return operation.is_cancelled and operation.ended_at is None
+
+
+def _ended(operation: Operation) -> str:
+    text = f"Operation {operation.id} is {operation.status.lower()}: {_share(operation)} done"
+    return f"{text}: {operation.error}" if operation.error else f"{text}, {operation.enqueued} deliveries enqueued"
+
+
+def _share(operation: Operation) -> str:
+    return str(operation.done) if operation.total is None else f"{operation.done} of {operation.total}"
+
+
+def _time(at: int | None) -> str:
+    return "" if at is None else from_microseconds(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _value(name: str, value: object) -> str:
+    return _time(value) if name in ("since", "until") and isinstance(value, int) else str(value)
+
+
+_ACTIONS: Final[Mapping[str, Action]] = {
+    "list": list_operations,
+    "show": show_operation,
+    "watch": watch_operation,
+    "cancel": cancel_operation,
+}

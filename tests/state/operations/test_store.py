@@ -1,0 +1,254 @@
+"""Operations in a real SQLite file, and in PostgreSQL."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, event
+
+from headwater.base.errors import Unprocessable
+from headwater.base.identifiers import Identifiers
+from headwater.state.operations import (
+    LEASE_SECONDS,
+    MAX_UNFINISHED,
+    Operation,
+    OperationCursor,
+    OperationLost,
+    OperationParameters,
+    OperationStore,
+    ReplayParameters,
+    ResendParameters,
+    open_operations,
+)
+from headwater.state.operations import store as operation_store
+from headwater.state.operations.model import decode_parameters, encode_parameters
+from headwater.storage.database import sqlite_url
+from tests.harness import MovableClock
+from tests.sqlite import migrated_url
+
+ALL = ResendParameters()
+REPLAY = ReplayParameters(destination=3, pipeline=4, until=5, filter='{"logical":"and"}')
+
+
+@pytest.fixture
+def url(database_url: str | None, tmp_path: Path) -> str:
+    return database_url or migrated_url(tmp_path / "operations.db")
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+async def store(url: str, clock: MovableClock) -> AsyncIterator[OperationStore]:
+    async with open_operations(url, clock=clock, identifiers=Identifiers(Random(7))) as store:
+        yield store
+
+
+async def get(store: OperationStore, operation: Operation) -> Operation:
+    found = await store.find(operation.id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("parameters", [ALL, ResendParameters(destination=1, pipeline=2, reason="R", since=3), REPLAY])
+async def test_what_was_created_is_found_in_its_workspace(
+    store: OperationStore, parameters: OperationParameters
+) -> None:
+    created = await store.create(7, parameters, 10)
+    assert (created.parameters, created.status, created.total, created.done) == (parameters, "Pending", 10, 0)
+    assert await store.find(created.id, 7) == await store.find(created.id) == created
+    assert await store.find(created.id, 8) is None
+    assert await store.cancel(created.id, 8) is None
+    assert await store.page(8, limit=10) == []
+    assert await store.find(created.id + 1) is None
+
+
+_times = st.none() | st.integers(0, 2**60)
+
+
+@given(
+    st.builds(ResendParameters, destination=st.none() | st.integers(), reason=st.none() | st.text(), since=_times)
+    | st.builds(ReplayParameters, destination=st.integers(), pipeline=st.integers(), until=st.integers(0, 2**60))
+)
+@settings(max_examples=50)
+def test_parameters_are_stored_unchanged(parameters: OperationParameters) -> None:
+    assert decode_parameters(encode_parameters(parameters)) == parameters
+
+
+async def test_the_tables_are_made_once(empty_database_url: str | None, tmp_path: Path) -> None:
+    url = empty_database_url or sqlite_url(tmp_path / "operations.db")
+    for count in (1, 2):
+        async with open_operations(url, clock=MovableClock(), identifiers=Identifiers()) as store:
+            await store.create(7, ALL, None)
+            assert len(await store.page(limit=10)) == count
+
+
+async def test_pages_are_in_the_order_of_time(store: OperationStore, clock: MovableClock) -> None:
+    created = []
+    for number in range(12):
+        created.append(await store.create(7 + number % 2, ALL, None))
+        clock.advance(number % 3)
+    newest = sorted(created, key=lambda each: (each.created_at, each.id), reverse=True)
+    for workspace in (None, 7):
+        expected = [each for each in newest if workspace in (None, each.workspace)]
+        found: list[Operation] = []
+        after = None
+        while page := await store.page(workspace, after=after, limit=2):
+            found += page
+            after = OperationCursor(page[-1].created_at, page[-1].id)
+        assert found == expected
+
+
+async def test_operations_are_claimed_in_their_order_by_one_owner(store: OperationStore, clock: MovableClock) -> None:
+    created = []
+    for workspace in (7, 7, 8):
+        created.append(await store.create(workspace, ALL, None))
+        clock.advance(1)
+    first = await store.claim("a")
+    assert first is not None
+    assert (first.id, first.status, first.started_at) == (created[0].id, "Running", created[2].created_at + 1_000_000)
+    third = await store.claim("b", without=[7])
+    assert third is not None and third.id == created[2].id
+    second = await store.claim("b")
+    assert second is not None and second.id == created[1].id
+    assert await store.claim("c") is None
+
+
+async def test_an_operation_whose_owner_stopped_is_continued(store: OperationStore, clock: MovableClock) -> None:
+    operation = await store.create(7, ALL, 5)
+    first = await store.claim("a")
+    assert first is not None
+    clock.advance(LEASE_SECONDS - 1)
+    assert await store.advance(operation.id, "a", done=3, enqueued=2, total=6) is False
+    clock.advance(LEASE_SECONDS - 1)
+    assert await store.claim("b") is None  # the step has prolonged the lease
+    clock.advance(2)
+    second = await store.claim("b")
+    assert second is not None
+    assert (second.done, second.enqueued, second.total, second.started_at) == (3, 2, 6, first.started_at)
+    for lost in (
+        store.advance(operation.id, "a", done=4, enqueued=4, total=6),
+        store.finish(operation.id, "a", "Completed"),
+    ):
+        with pytest.raises(OperationLost):
+            await lost
+    await store.release(operation.id, "a")  # without effect
+    assert await store.claim("c") is None
+    await store.release(operation.id, "b")
+    assert await store.claim("c") is not None
+    await store.finish(operation.id, "c", "Failed", "why")
+    ended = await get(store, operation)
+    assert (ended.status, ended.error, ended.ended_at is None) == ("Failed", "why", False)
+    clock.advance(1_000)
+    assert await store.claim("d") is None
+
+
+async def test_a_pending_operation_is_cancelled_immediately(store: OperationStore) -> None:
+    operation = await store.create(7, ALL, None)
+    cancelled = await store.cancel(operation.id, 7)
+    assert cancelled is not None
+    assert (cancelled.status, cancelled.is_cancelled, cancelled.ended_at) == ("Cancelled", True, operation.created_at)
+    assert await store.claim("a") is None
+
+
+async def test_a_running_operation_learns_of_its_cancel(store: OperationStore) -> None:
+    operation = await store.create(7, ALL, None)
+    await store.claim("a")
+    cancelled = await store.cancel(operation.id)
+    assert cancelled is not None and (cancelled.status, cancelled.is_cancelled) == ("Running", True)
+    assert await store.advance(operation.id, "a", done=1, enqueued=1, total=None) is True
+    await store.finish(operation.id, "a", "Cancelled")
+    ended = await get(store, operation)
+    assert await store.cancel(operation.id) == ended  # one that has ended stays as it is
+
+
+async def test_a_completed_operation_cannot_be_cancelled(store: OperationStore) -> None:
+    operation = await store.create(7, ALL, None)
+    await store.claim("a")
+    await store.finish(operation.id, "a", "Completed")
+    cancelled = await store.cancel(operation.id)
+    assert cancelled is not None and (cancelled.status, cancelled.is_cancelled) == ("Completed", False)
+
+
+async def test_the_unfinished_operations_of_a_workspace_are_limited(store: OperationStore) -> None:
+    created = [await store.create(7, ALL, None) for _ in range(MAX_UNFINISHED)]
+    with pytest.raises(Unprocessable) as raised:
+        await store.create(7, ALL, None)
+    assert raised.value.code == "OperationAlreadyExecuting"
+    await store.create(8, ALL, None)
+    await store.cancel(created[0].id)
+    await store.create(7, ALL, None)
+    assert len(await store.page(7, limit=100)) == MAX_UNFINISHED + 1
+
+
+async def test_identifiers_that_exist_are_not_used_again(url: str, clock: MovableClock) -> None:
+    found = []
+    for _ in range(2):  # equal sequences of candidates
+        async with open_operations(url, clock=clock, identifiers=Identifiers(Random(3))) as store:
+            found.append((await store.create(7, ALL, None)).id)
+    assert len(set(found)) == 2
+
+
+async def test_the_latest_operations_of_a_workspace_are_kept(
+    store: OperationStore, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_store, "MAX_KEPT", 3)
+    other, running = await store.create(8, ALL, None), await store.create(7, ALL, None)
+    await store.cancel(other.id)
+    latest = []
+    for _ in range(6):
+        clock.advance(1)
+        latest.append(await store.create(7, ALL, None))
+        await store.cancel(latest[-1].id)
+    assert {each.id for each in await store.page(limit=10)} == {
+        other.id,
+        running.id,
+        *(each.id for each in latest[-3:]),
+    }
+
+
+async def test_no_statement_of_a_process_or_a_page_reads_all_operations(tmp_path: Path, clock: MovableClock) -> None:
+    path = tmp_path / "operations.db"
+    statements: list[tuple[str, Any]] = []
+    async with open_operations(migrated_url(path), clock=clock, identifiers=Identifiers()) as store:
+
+        @event.listens_for(Engine, "before_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            statements.append((statement, parameters))
+
+        try:
+            operation = await store.create(7, ALL, None)
+            await store.page(7, limit=5, after=OperationCursor(1, 1))
+            await store.find(operation.id, 7)
+            assert await store.claim("a", without=[8, 9]) is not None
+            await store.advance(operation.id, "a", done=1, enqueued=1, total=None)
+            await store.cancel(operation.id, 7)
+            await store.finish(operation.id, "a", "Cancelled")
+            await store.trim(1)
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    with closing(sqlite3.connect(path)) as connection:
+        for statement, parameters in statements:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not [step for step in plan if step.startswith("SCAN operations")], statement
+    assert len(statements) > 8
+
+
+async def test_old_operations_are_deleted(store: OperationStore, clock: MovableClock) -> None:
+    old, running, other = [await store.create(workspace, ALL, None) for workspace in (7, 7, 9)]
+    await store.cancel(old.id)
+    clock.advance(10)
+    new = await store.create(7, ALL, None)
+    await store.cancel(new.id)
+    await store.trim(new.created_at)
+    assert {each.id for each in await store.page(limit=10)} == {running.id, other.id, new.id}
+    await store.remove_except([7])
+    assert {each.id for each in await store.page(limit=10)} == {running.id, new.id}
