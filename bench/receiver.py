@@ -60,14 +60,14 @@ async def _serve(port: int, questions: Connection) -> None:
     count = Count(0, 0, 0, [])
     loop = asyncio.get_running_loop()
 
-    def answer() -> None:
-        os.set_blocking(questions.fileno(), True)  # the loop has changed it, and the answer may be long
+    def respond() -> None:
+        os.set_blocking(questions.fileno(), True)  # the loop has changed it, and the response may be long
         questions.recv_bytes()
         questions.send_bytes(msgspec.msgpack.encode(count))
         count.requests = count.events = count.bytes = 0
         count.seconds_late.clear()
 
-    loop.add_reader(questions.fileno(), answer)
+    loop.add_reader(questions.fileno(), respond)
     server = await loop.create_server(lambda: _Requests(count), "127.0.0.1", port, backlog=256)
     async with server:
         await server.serve_forever()

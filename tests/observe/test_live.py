@@ -115,7 +115,7 @@ async def test_rejected_events_and_calls_are_not_shown(
         body = b'{"batch":[{"type":"track","userId":"u","event":""},{"type":"page","userId":"u","messageId":"p"}]}'
         await harness.send(source, body)
         with pytest.raises(BadRequest):
-            await harness.send(source, b"[]")
+            await harness.send(source, b"{")
         await harness.send(source, batch("last"))
         assert await take(watcher, 2) == ["p", "last"]
 
