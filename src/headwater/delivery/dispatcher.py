@@ -111,6 +111,7 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set. Raises Unavailable; the caller runs it again."""
+        self._ended.clear()  # another courier may have sent what these did not commit
         self._epoch = await self._store.claim()
         self._health = await self._store.health()
         self._seen = await self._store.newest_chunk()
