@@ -24,7 +24,7 @@ from tests.delivery.conftest import SECRET
 from tests.e2e.receiver import Answer, Received, receiver
 from tests.e2e.source import get, make_source
 from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination, connect, numbers, send
-from tests.system import RunningSystem, start, wait_until
+from tests.system import HTTP, RunningSystem, start, wait_until
 
 IS_SLOW: Final = os.environ.get("HEADWATER_SLOW_DESTINATIONS") == "1"
 TOKEN: Final = "a-token-that-must-stay-secret-7f3a"
@@ -199,6 +199,27 @@ def test_a_destination_that_fails_pauses_and_no_other_notices(system: RunningSys
         assert sorted(numbers(healthy)) == list(range(EVENTS))
     trace = get(system, "/v1/events/m0/trace")
     assert find_secrets(system, trace, *queues) == []
+
+
+def test_a_destination_can_be_deleted_while_requests_hang(system: RunningSystem) -> None:
+    source = make_source(system)
+    in_flight = threading.Event()
+
+    def note_and_hang(connection: socket.socket) -> None:
+        in_flight.set()
+        hang(connection)
+
+    with receiver() as healthy, connected(note_and_hang) as url:
+        add_destination(source, healthy.url)
+        hanging = add_destination(source, url)
+        send(source, [f"user-{number}" for number in range(EVENTS)])
+        assert in_flight.wait(DELIVERED_WITHIN_SECONDS)
+        deleted = HTTP.delete(f"{system.base_url}/v1/connections/{hanging}", headers=system.authorization)
+        assert deleted.status_code == 200, deleted.text
+        send(source, ["ann"] * EVENTS, EVENTS)
+        wait_until(lambda: len(healthy.requests) == 2 * EVENTS, DELIVERED_WITHIN_SECONDS)
+        path = f"{system.base_url}/v1/connections/{hanging}/delivery"
+        assert HTTP.get(path, headers=system.authorization).status_code == 404
 
 
 @pytest.mark.parametrize(

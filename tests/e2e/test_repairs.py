@@ -1,5 +1,7 @@
 """A person repairs what did not arrive: a changed pipeline, changed settings, a re-send, a replay."""
 
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -126,7 +128,7 @@ def test_a_replay_repeats_events_with_their_idempotency_keys(system: RunningSyst
     assert ids[:EVENTS] == ids[EVENTS:] and len(set(ids)) == EVENTS
 
 
-def test_changed_settings_end_a_refusal(system: RunningSystem, hook: Receiver) -> None:
+def test_a_refusal_outlasts_a_crash_and_ends_with_changed_settings(system: RunningSystem, hook: Receiver) -> None:
     source = make_source(system)
 
     def is_gone(_: Received) -> tuple[int, dict[str, str], bytes]:
@@ -139,10 +141,16 @@ def test_changed_settings_end_a_refusal(system: RunningSystem, hook: Receiver) -
         refusing = queue(system, destination)
         assert (refusing["lastStatus"], refusing["lastResponse"]) == (410, "moved")
         assert "lastSuccessTime" not in refusing
+        os.kill(system.children()["courier"], signal.SIGKILL)
+        with receiver() as other:
+            add_destination(source, other.url)
+            send(source, ["ann"], EVENTS)
+            wait_until(lambda: len(other.requests) == 1, DELIVERED_WITHIN_SECONDS)
+        assert queue(system, destination)["pausedUntil"] == refusing["pausedUntil"]
         settings = {"url": hook.url, "secret": SECRET}
         body = {"name": "Hook", "sendingMode": "Server", "settings": settings, "linkedConnections": [source.id]}
         update(system, f"/v1/connections/{destination}", body)
-        wait_until(lambda: len(hook.requests) == EVENTS, DELIVERED_WITHIN_SECONDS)
+        wait_until(lambda: len(hook.requests) == EVENTS + 1, DELIVERED_WITHIN_SECONDS)
         assert len(old.requests) == 1
     wait_until(lambda: "lastSuccessTime" in queue(system, destination), 10)
     working = queue(system, destination)
