@@ -58,12 +58,14 @@ class Installation:
         self._running: list[RunningSystem] = []
 
     def start(self, name: str = "machine") -> RunningSystem:
-        self._running.append(start(self._folder / name, **self._variables))
+        self._running.append(start(self._folder / name, None, **self._variables))
         return self._running[-1]
 
     def victims(self, system: RunningSystem) -> list[Callable[[], None]]:
         """Return functions, each of which kills a part and starts it again."""
-        children = [partial(kill, system, child) for child in ("courier", "worker", "backend")]
+        children: list[Callable[[], None]] = [
+            partial(kill, system, child) for child in ("courier", "worker", "backend")
+        ]
         return children if self._database is None else [*children, self._crash_database, self._crash_nats]
 
     def end_locks(self) -> None:
