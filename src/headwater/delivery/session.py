@@ -85,7 +85,7 @@ class Progress(Struct):
 
     @property
     def is_empty(self) -> bool:
-        return not self.chunks and not self.dead and self.health is None
+        return not self.chunks and not self.dead and self.health is None and not self.items
 
 
 class SentBatch(Struct, frozen=True):
@@ -147,6 +147,8 @@ class Session:
         self._chunks: dict[int, OpenChunk] = {}
         self._cache = ChunkCache(MAX_CACHED_BYTES)
         self._dirty: set[int] = set()
+        self._forgotten: list[ChunkProgress] = []
+        """The progress of chunks that have expired since."""
         self._dead: list[DeadLetter] = []
         self._dead_items: list[Dead] = []
         """Dead deliveries whose events have to be read from the queue."""
@@ -178,7 +180,7 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """Return whether nothing waits to be sent, read or committed."""
-        return not (self._chunks or self._requests or self._dirty or self._dead or self._dead_items) and (
+        return not (self._chunks or self._requests or self._pending_items or self._dead or self._dead_items) and (
             self._read_through >= self._newest
         )
 
@@ -189,10 +191,13 @@ class Session:
             self._wake_reader.set()
 
     def forget(self, chunk: int, items: int) -> None:
-        """Forget a chunk that has expired: the store has given up its items."""
-        if self._chunks.pop(chunk, None) is not None:
+        """Forget a chunk that has expired: the store has given up its items, and takes those out that were finished."""
+        if (expired := self._chunks.pop(chunk, None)) is not None:
+            if chunk in self._dirty:
+                self._dirty.remove(chunk)
+                self._forgotten.append(expired.progress())
             self._lane.remove(item_numbers(chunk, range(items)))
-            self._dirty.discard(chunk)
+            self._cache.drop(chunk)
             self._wake_pump.set()
 
     def resume(self) -> None:
@@ -397,7 +402,8 @@ class Session:
 
     def take(self) -> Progress:
         """Return the progress since the last call. The caller commits it, and then calls `committed`."""
-        chunks = [self._chunks[chunk].progress() for chunk in self._dirty if chunk in self._chunks]
+        chunks = [*self._forgotten, *(self._chunks[chunk].progress() for chunk in self._dirty)]
+        self._forgotten.clear()
         self._dirty.clear()
         dead, self._dead = self._dead, []
         items, self._pending_items = self._pending_items, 0
