@@ -281,6 +281,8 @@ class Session:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
         sources = source_events(items)
         prepared = await prepare_items(items, sources, self._preparers, self.destination)
+        if chunk.id not in self._chunks:  # it has expired in the meantime
+            return
         enqueued_at = chunk.enqueued_at / 1e6
         offered: list[LaneItem] = []
         for item, source, result in zip(items, sources, prepared, strict=True):
@@ -419,14 +421,19 @@ class Session:
                 self._cache.drop(each.chunk)
         self._wake_pump.set()
 
-    def _finish(self, number: int) -> None:
-        """Mark an item as finished: delivered, dead, or of a deleted pipeline."""
+    def _finish(self, number: int) -> bool:
+        """Mark an item as finished: delivered, dead, or of a deleted pipeline.
+
+        Return False if it was finished before, or if its chunk has expired.
+        """
         chunk = self._chunks.get(find_chunk(number))
-        if chunk is not None and chunk.finish(find_index(number)):
-            self._dirty.add(chunk.id)
-            self._uncommitted += 1
-            self._pending_items += 1
-            self._hooks.progressed()
+        if chunk is None or not chunk.finish(find_index(number)):
+            return False
+        self._dirty.add(chunk.id)
+        self._uncommitted += 1
+        self._pending_items += 1
+        self._hooks.progressed()
+        return True
 
     def _give_up(
         self,
@@ -438,6 +445,8 @@ class Session:
         status: int | None = None,
         attempts: int = 0,
     ) -> None:
+        if not self._finish(item.number):
+            return
         letter = DeadLetter(
             number=item.number,
             workspace=self._workspace,
@@ -452,7 +461,6 @@ class Session:
             event=item.event,
         )
         self._dead.append(letter)
-        self._finish(item.number)
         self._hooks.given_up(GivenUp(letter, step))
 
     async def _bury(self) -> None:
