@@ -9,7 +9,8 @@ same idempotency key: those in flight, and at most `MAX_UNCOMMITTED_ITEMS`.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -38,6 +39,7 @@ from headwater.delivery.chunks import (
     find_index,
     item_at,
     item_numbers,
+    items_at,
     order_keys,
 )
 from headwater.delivery.items import Dead, Health, HealthState, LaneItem
@@ -150,8 +152,8 @@ class Session:
         self._forgotten: list[ChunkProgress] = []
         """The progress of chunks that have expired since."""
         self._dead: list[DeadLetter] = []
-        self._dead_items: list[Dead] = []
-        """Dead deliveries whose events have to be read from the queue."""
+        self._dead_items: defaultdict[int, list[Dead]] = defaultdict(list)
+        """Dead deliveries whose events have to be read from the queue, by chunk."""
         self._uncommitted = 0
         self._pending_items = 0
         """Finished items that `take` has not returned yet."""
@@ -227,7 +229,10 @@ class Session:
             for request in self._requests:
                 request.cancel()
             await asyncio.gather(*self._requests, return_exceptions=True)
-            await self._bury()
+            try:
+                await self._bury()
+            except Unavailable as error:  # an exception here would end a cancellation
+                _log.warning("dead deliveries are sent again", destination=self.destination, reason=error.message)
 
     # Reading and preparing
 
@@ -274,7 +279,7 @@ class Session:
             if chunk is None:
                 self._lane.remove(item_numbers(chunk_id, indexes))
             else:
-                await self._offer(chunk, [item_at(chunk, index) for index in sorted(indexes)])
+                await self._offer(chunk, items_at(chunk, sorted(indexes)))
         self._wake_pump.set()
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
@@ -321,7 +326,7 @@ class Session:
     async def _pump(self) -> None:
         while not self._stopping:
             now = self._now()
-            self._dead_items += self._lane.expire(now)
+            self._bury_later(self._lane.expire(now))
             while self._uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None:
                 request = asyncio.create_task(self._send(batch))
                 self._requests.add(request)
@@ -347,7 +352,7 @@ class Session:
         self._record(batch, result, details, {each.number for each in completion.dead})
         for item in completion.delivered:
             self._finish(item.number)
-        self._dead_items += completion.dead
+        self._bury_later(completion.dead)
         self._note_health()
         self._hooks.sent(
             SentBatch(batch, result, seconds, completion.delivered, completion.dead, self._event_in_memory)
@@ -463,14 +468,21 @@ class Session:
         self._dead.append(letter)
         self._hooks.given_up(GivenUp(letter, step))
 
+    def _bury_later(self, dead: Iterable[Dead]) -> None:
+        for each in dead:
+            self._dead_items[find_chunk(each.number)].append(each)
+
     async def _bury(self) -> None:
         """Turn the dead deliveries of the lane into dead letters, with their events."""
-        dead, self._dead_items = self._dead_items, []
-        for each in dead:
-            chunk = await self._chunk(find_chunk(each.number))
+        while self._dead_items:
+            id_ = next(iter(self._dead_items))
+            chunk = await self._chunk(id_)
+            dead = self._dead_items.pop(id_)
             if chunk is not None:
-                item = item_at(chunk, find_index(each.number))
-                self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
+                items = items_at(chunk, [find_index(each.number) for each in dead])
+                for each, item in zip(dead, items, strict=True):
+                    self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
+            await asyncio.sleep(0)  # other tasks run after each chunk
 
     def _note_health(self) -> None:
         if self._lane.health is not self._stored_health:
