@@ -165,7 +165,11 @@ class Session:
         self._wake_reader = asyncio.Event()
         self._wake_pump = asyncio.Event()
         self._stopping = False
+        self._has_ended = False
+        """Requests that are still in flight are cancelled."""
         self._requests: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        """The exception of a request: a bug, or a cancellation from inside. Its items are in flight forever."""
         self._last_success_at = 0
         self.last_active: float = time.monotonic()
         """Time of the last work, on the monotonic clock."""
@@ -226,6 +230,7 @@ class Session:
             await asyncio.gather(reader, pump, return_exceptions=True)
             if self._requests and self._stopping:
                 await asyncio.wait(self._requests, timeout=DRAIN_SECONDS)
+            self._has_ended = True
             for request in self._requests:
                 request.cancel()
             await asyncio.gather(*self._requests, return_exceptions=True)
@@ -325,18 +330,28 @@ class Session:
 
     async def _pump(self) -> None:
         while not self._stopping:
+            if self._error is not None:
+                raise self._error
             now = self._now()
             self._bury_later(self._lane.expire(now))
             while self._uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None:
                 request = asyncio.create_task(self._send(batch))
                 self._requests.add(request)
-                request.add_done_callback(self._requests.discard)
+                request.add_done_callback(self._end_request)
             self._note_health()
             self._wake_reader.set()
             wake_at = self._lane.wake_at()
             seconds = MAX_IDLE_SECONDS if wake_at is None else min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
             await wait(self._wake_pump, seconds)
             self._wake_pump.clear()
+
+    def _end_request(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        error = RuntimeError("a request was cancelled") if request.cancelled() else request.exception()
+        if error is not None and not self._has_ended:
+            _log.error("a request failed", destination=self.destination, exc_info=error)
+            self._error = error
+            self._wake_pump.set()
 
     async def _send(self, batch: Batch) -> None:
         events = [item.encoded for item in batch.items]
