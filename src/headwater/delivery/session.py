@@ -340,10 +340,15 @@ class Session:
                 request.add_done_callback(self._end_request)
             self._note_health()
             self._wake_reader.set()
-            wake_at = self._lane.wake_at()
-            seconds = MAX_IDLE_SECONDS if wake_at is None else min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
-            await wait(self._wake_pump, seconds)
+            await wait(self._wake_pump, self._idle_seconds())
             self._wake_pump.clear()
+
+    def _idle_seconds(self) -> float:
+        """Return the time until the pump has to look at the lane again, if nothing wakes it."""
+        wake_at = self._lane.wake_at()
+        if wake_at is None or self._uncommitted > MAX_UNCOMMITTED_ITEMS:  # `committed` wakes it
+            return MAX_IDLE_SECONDS
+        return min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
 
     def _end_request(self, request: asyncio.Task[None]) -> None:
         self._requests.discard(request)
