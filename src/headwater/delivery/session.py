@@ -134,8 +134,14 @@ class Session:
         store: DeliveryStore,
         clock: Clock,
         hooks: SessionHooks,
+        stored_health: Health | None = None,
+        last_success_at: int = 0,
     ) -> None:
-        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait."""
+        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait.
+
+        `stored_health` is the stored health, if the lane begins with another one, and `last_success_at` the stored time
+        of the last success.
+        """
         self.destination: Final = destination
         self._workspace = workspace
         self._sink = sink
@@ -160,7 +166,7 @@ class Session:
         self._read_through = 0
         self._newest = 1
         """The id of the newest chunk, as far as known. There may be one at the start."""
-        self._stored_health: Health = lane.health
+        self._stored_health = lane.health if stored_health is None else stored_health
         self._health_written_at = 0.0
         self._wake_reader = asyncio.Event()
         self._wake_pump = asyncio.Event()
@@ -170,13 +176,23 @@ class Session:
         self._requests: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         """The exception of a request: a bug, or a cancellation from inside. Its items are in flight forever."""
-        self._last_success_at = 0
+        self._last_success_at = last_success_at
         self.last_active: float = time.monotonic()
         """Time of the last work, on the monotonic clock."""
 
     @property
     def lane(self) -> Lane:
         return self._lane
+
+    @property
+    def stored_health(self) -> Health:
+        """Return the health that `take` returned last."""
+        return self._stored_health
+
+    @property
+    def last_success_at(self) -> int:
+        """Return the time of the last success, in microseconds since the epoch; 0 if there was none."""
+        return self._last_success_at
 
     @property
     def uncommitted(self) -> int:
@@ -505,12 +521,12 @@ class Session:
             await asyncio.sleep(0)  # other tasks run after each chunk
 
     def _note_health(self) -> None:
-        if self._lane.health is not self._stored_health:
+        if self._lane.health != self._stored_health:
             self._hooks.progressed()
 
     def _take_health(self) -> LaneHealth | None:
         health, now = self._lane.health, time.monotonic()
-        if health is self._stored_health or now < self._health_written_at + HEALTH_SECONDS:
+        if health == self._stored_health or now < self._health_written_at + HEALTH_SECONDS:
             return None
         self._stored_health, self._health_written_at = health, now
         return stored_health(health, self.destination, self._workspace, self._last_success_at)
@@ -535,10 +551,10 @@ def stored_health(health: Health, destination: int, workspace: int, last_success
 
 
 def restored_health(stored: LaneHealth) -> Health:
-    """Return the health with which a lane begins after a restart."""
+    """Return the health with which a lane begins after a restart. A state of another release counts as closed."""
     reason, _, message = stored.last_error.partition(": ")
     return Health(
-        state=_LANE_STATES[stored.state],
+        state=_LANE_STATES.get(stored.state, HealthState.CLOSED),
         failures=stored.failures,
         failing_since=_lane_time(stored.failing_since),
         paused_until=_lane_time(stored.paused_until),
