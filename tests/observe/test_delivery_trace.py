@@ -305,7 +305,7 @@ CASES: list[tuple[str, Step, list[TracedDelivery], dict[int, bool], list[tuple[A
         {5: True},
         [("Failed", DROPPED, None), ("Passed", "", 7)],
     ),
-    ("filtered beside a dropped range", FILTERED, [delivery("Dropped")], {5: True}, [("Filtered", "", None)]),
+    ("filtered, in a dropped range", FILTERED, [delivery("Dropped")], {5: True}, [("Filtered", "", None)]),
     (
         "filtered, and replayed",
         FILTERED,
