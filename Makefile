@@ -29,7 +29,8 @@ test: $(DEV) ## Run all tests, the real Envoy included, on free ports
 	@$(PYTEST)
 
 test-unit: $(DEV) ## Run tests that start no process, with fewer generated examples; under a minute
-	@$(PYTEST) -m "not process" --hypothesis-profile quick $(UNIT)
+	@HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-100} \
+	$(PYTEST) -m "not process" --hypothesis-profile quick $(UNIT)
 
 test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests with more rounds; about an hour
 	@HEADWATER_CRASH_ROUNDS=$${HEADWATER_CRASH_ROUNDS:-20} HEADWATER_BURST_SECONDS=$${HEADWATER_BURST_SECONDS:-30} \

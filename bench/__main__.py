@@ -20,6 +20,7 @@ from pathlib import Path
 from bench import delivery, management
 from bench.accepting import backends, intake, single, stream
 from bench.containment import containment
+from bench.destinations import deliveries
 from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
@@ -174,6 +175,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "mapping": mapping,
     "functions": functions,
     "preparing": preparing,
+    "deliveries": deliveries,
     "containment": containment,
     "state": state,
     "warehouse": warehouse,

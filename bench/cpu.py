@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-NAMES = ("bench.echo", "envoy", "backend", "worker")
+NAMES = ("bench.echo", "envoy", "backend", "worker", "courier")
 _TICKS: int = os.sysconf("SC_CLK_TCK")
 
 
@@ -20,6 +20,6 @@ def seconds_by_process(parent: int) -> dict[str, float]:
 
 
 def process_kind(pid: str) -> str:
-    """Return the kind of a process: "envoy", "backend", "worker", "echo" or "other"."""
+    """Return the kind of a process: "envoy", "backend", "worker", "courier", "bench.echo" or "other"."""
     command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     return next((name for name in NAMES if name in command), "other")

@@ -97,7 +97,7 @@ def preview_event(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in event.items() if value is not ...}
 
 
-def schema_of(**kinds: str) -> dict[str, Any]:
+def find_schema(**kinds: str) -> dict[str, Any]:
     """Return an object schema with properties of these kinds."""
     return {
         "kind": "object",

@@ -27,7 +27,7 @@ FOLDERS: Final = {
 """Markers of all tests in a folder."""
 FIXTURES: Final = {"nats_server", "own_server", "postgresql_server", "postgresql_system", "system"}
 """Fixtures that start a process."""
-PARAMETERS: Final = {"jetstream", "postgresql"}
+PARAMETERS: Final = {"jetstream", "nats", "postgresql"}
 """Parameters that start a process."""
 EVENTS: Final = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
 """Audit events of Python that start a process."""

@@ -39,7 +39,7 @@ async def in_courier(harness: Harness, counts: PipelineCounts, at: datetime = NO
     await harness.store.record(counts, now=microseconds(at))
 
 
-async def json_of(api: Api, method: str, request: Any, *metadata: tuple[str, str], **options: Any) -> Any:
+async def to_json(api: Api, method: str, request: Any, *metadata: tuple[str, str], **options: Any) -> Any:
     response = await api.call(method, request, *metadata, **options)
     assert not isinstance(response, CallError), response
     assert response.content_type == "application/json"
@@ -64,7 +64,7 @@ async def test_counts_of_both_processes_are_added(api: Api, source: Connection) 
     await in_courier(harness, counted(first, "Finalize", "Passed", 3))
     await in_courier(harness, counted(second, "Finalize", "Failed", 4), NOW - timedelta(minutes=1))
     request = rest_pb.GetPipelineMetricsRequest(minutes="2", pipelines=[f"{first},{second}", str(first)])
-    assert await json_of(api, METRICS_JSON, request) == {
+    assert await to_json(api, METRICS_JSON, request) == {
         "start": "2026-11-22T11:59:00Z",
         "end": "2026-11-22T12:01:00Z",
         "passed": [[0, 0, 0, 4, 4, 0], [2, 0, 0, 3, 3, 3]],
@@ -92,7 +92,7 @@ async def test_counts_of_both_processes_are_added(api: Api, source: Connection) 
     ],
 )
 async def test_ranges(api: Api, pipeline: int, path: Any, typed: Any, start: str, units: int) -> None:
-    found = await json_of(api, METRICS_JSON, rest_pb.GetPipelineMetricsRequest(pipelines=[str(pipeline)], **path))
+    found = await to_json(api, METRICS_JSON, rest_pb.GetPipelineMetricsRequest(pipelines=[str(pipeline)], **path))
     assert found["start"] == start
     assert found["passed"] == found["failed"] == [[0] * 6] * units
     message = await api.call(METRICS, pb.GetPipelineMetricsRequest(pipelines=[pipeline], **typed))
@@ -149,13 +149,13 @@ async def test_pipelines_of_other_workspaces_are_ignored(api: Api, pipeline: int
         await in_worker(api.harness, counted(each, "Filter", "Failed", 1, "no"))
     ids = [f"{pipeline},{theirs},7"]
     request = rest_pb.GetPipelineMetricsRequest(minutes="1", pipelines=ids)
-    assert (await json_of(api, METRICS_JSON, request))["failed"] == [[0, 0, 1, 0, 0, 0]]
+    assert (await to_json(api, METRICS_JSON, request))["failed"] == [[0, 0, 1, 0, 0, 0]]
     errors = rest_pb.ListPipelineErrorsRequest(start=TODAY, end=TOMORROW, pipelines=ids)
-    assert [each["pipeline"] for each in (await json_of(api, ERRORS_JSON, errors))["errors"]] == [pipeline]
+    assert [each["pipeline"] for each in (await to_json(api, ERRORS_JSON, errors))["errors"]] == [pipeline]
     errors.pipelines[:] = [str(theirs)]
-    assert await json_of(api, ERRORS_JSON, errors) == {"errors": []}
+    assert await to_json(api, ERRORS_JSON, errors) == {"errors": []}
     # A key of all workspaces needs to name none for counts.
-    assert (await json_of(api, METRICS_JSON, request, key=UNRESTRICTED))["failed"] == [[0, 0, 2, 0, 0, 0]]
+    assert (await to_json(api, METRICS_JSON, request, key=UNRESTRICTED))["failed"] == [[0, 0, 2, 0, 0, 0]]
     assert (await api.call(ERRORS_JSON, errors, key=UNRESTRICTED)).reason == "Forbidden"
 
 
@@ -168,7 +168,7 @@ async def test_errors_of_both_processes_are_merged(api: Api, pipeline: int) -> N
     request = rest_pb.ListPipelineErrorsRequest(
         start="2026-11-22T12:00:00Z", end="2026-11-22T14:00:00+01:00", pipelines=[str(pipeline)]
     )
-    found = (await json_of(api, ERRORS_JSON, request))["errors"]
+    found = (await to_json(api, ERRORS_JSON, request))["errors"]
     assert [(each["message"], each["count"], each["step"]) for each in found] == [
         ("c", 3, 3), ("b", 3, 3), ("410", 5, 5), ("a", 3, 3),
     ]  # fmt: skip
@@ -176,10 +176,10 @@ async def test_errors_of_both_processes_are_merged(api: Api, pipeline: int) -> N
         "pipeline": pipeline, "step": 3, "count": 3, "message": "c", "lastOccurred": "2026-11-22T12:02:10.500Z"
     }  # fmt: skip
     request.first, request.limit = 1, 2
-    assert [each["message"] for each in (await json_of(api, ERRORS_JSON, request))["errors"]] == ["b", "410"]
+    assert [each["message"] for each in (await to_json(api, ERRORS_JSON, request))["errors"]] == ["b", "410"]
     request.step = "Finalize"
     request.first = 0
-    assert [each["message"] for each in (await json_of(api, ERRORS_JSON, request))["errors"]] == ["410"]
+    assert [each["message"] for each in (await to_json(api, ERRORS_JSON, request))["errors"]] == ["410"]
     typed = pb.ListPipelineErrorsRequest(
         pipelines=[pipeline], start_time=moment(NOW), end_time=moment(NOW + timedelta(hours=1)), step="Finalize"
     )

@@ -14,7 +14,7 @@ from headwater.rest.v1 import applications_pb2 as rest_pb
 from headwater.v1 import applications_pb2 as pb
 from headwater.v1 import connections_pb2
 from tests.api.conftest import Api, CallError
-from tests.previews import PRINTED_BODY, preview_body, preview_event, schema_of
+from tests.previews import PRINTED_BODY, find_schema, preview_body, preview_event
 
 PREVIEW, PREVIEW_JSON = "ApplicationService/PreviewSendEvent", "rest.ApplicationService/PreviewSendEvent"
 URL = "https://receiver.example/events"
@@ -84,7 +84,7 @@ async def test_an_event_type_without_schema_takes_no_transformation(api: Api, tr
 @pytest.mark.process
 async def test_a_function_receives_the_event(api: Api) -> None:
     id_ = await create(api)
-    schema = schema_of(eventName="string")
+    schema = find_schema(eventName="string")
     body = preview_body(transformation={"function": {"source": PYTHON, "language": "Python"}}, outSchema=schema)
     shown = await preview(api, id_, body)
     assert json.loads(shown.partition("\n\n")[2])["events"][0]["values"] == {"eventName": "Workout Completed"}
@@ -130,7 +130,7 @@ FUNCTION = {"source": PYTHON, "language": "Python"}
         ({"transformation": None}, "BadRequest", "outSchema"),
         ({"transformation": {"mapping": {"eventName": "properties"}}}, "TransformationFailed", None),
         ({"type": "removeFromCart"}, "EventTypeNotExist", "type"),
-        ({"outSchema": schema_of(eventName="string", attributes="json")}, "SchemaNotAligned", "outSchema"),
+        ({"outSchema": find_schema(eventName="string", attributes="json")}, "SchemaNotAligned", "outSchema"),
         ({"type": "send_add_to_cart"}, "SchemaNotAligned", "outSchema"),
         ({"type": "send_add_to_cart", "transformation": None, "outSchema": None}, "SchemaNotAligned", "outSchema"),
         (

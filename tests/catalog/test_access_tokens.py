@@ -98,7 +98,7 @@ async def open_installation(url: str, provider: OAuthProvider, clock: Clock) -> 
         tokens = await authorize(provider, environment)
         workspace = await add_workspace(catalog)
         async with catalog.change() as change:
-            account = OAuthAccount(id=change.new_id(), code="shop-1")
+            account = OAuthAccount(id=change.new_id(), code="shop-1", authorized_at=clock.now())
             change.add_oauth_account(workspace.id, APP, account, sealed(account, workspace.id, tokens, clock))
             connection = make_connection(
                 change, workspace, connector=APP, strategy=None, event_write_keys=(), oauth_account=account
@@ -122,7 +122,6 @@ async def authorize_again(app: Installation) -> OAuthTokens:
     assert account is not None
     async with app.catalog.change() as change:
         change.authorize_again(account, sealed(account, app.connection.workspace, tokens, app.clock))
-        change.update_connection(app.connection)
     return tokens
 
 

@@ -180,6 +180,7 @@ ENDLESS: Final = "function transform(event) { while (true) {} }"
 THROWS: Final = "function transform(event) { throw new Error('no price') }"
 
 
+@pytest.mark.process
 async def test_a_function_that_throws_makes_dead_letters_with_its_error(deliveries: Deliveries, hook: Receiver) -> None:
     destination = await deliveries.add_destination(hook.url, **javascript(THROWS))
     async with deliveries.dispatching():
@@ -191,6 +192,7 @@ async def test_a_function_that_throws_makes_dead_letters_with_its_error(deliveri
     assert hook.requests == []
 
 
+@pytest.mark.process
 async def test_a_function_that_never_ends_holds_only_its_destination(deliveries: Deliveries, hook: Receiver) -> None:
     endless = await deliveries.add_destination(hook.url, **javascript(ENDLESS))
     living = await deliveries.add_destination(hook.url)

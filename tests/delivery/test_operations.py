@@ -17,7 +17,7 @@ from headwater.delivery import operations, replaying, resending, stored
 from headwater.delivery.resending import count_dead, dead_selection
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
-from headwater.state.deliveries import DeliveryStore, open_delivery_store
+from headwater.state.deliveries import ChunkItem, DeliveryStore, open_delivery_store
 from headwater.state.deliveries import resending as queue_resending
 from headwater.state.operations import LEASE_SECONDS, Operation, ReplayParameters, ResendParameters
 from headwater.storage.database import sqlite_url
@@ -218,13 +218,16 @@ async def test_a_replay_waits_while_its_destination_is_behind(
     operation = await replay(harness, destination)
     received: list[str] = []
 
+    def take(item: ChunkItem) -> str:
+        received.append(item.event.message_id)
+        return ""
+
     async def receive() -> None:
         while len(received) < 12:
             found = await waiting(harness.deliveries, destination)
             assert len(found) <= 4 + 3
             if len(found) > 4 or len(received) + len(found) == 12:
-                received.extend(message for _, message in found)
-                await finish(harness, destination, lambda _: "")
+                await finish(harness, destination, take)
             await asyncio.sleep(0.01)
 
     async with asyncio.TaskGroup() as group:

@@ -352,7 +352,7 @@ def sources(count: int) -> list[SourceEvent]:
     return [SourceEvent(document(messageId=f"m{number}")) for number in range(count)]
 
 
-async def all_of(preparer: Preparer, events: list[SourceEvent]) -> list[Prepared]:
+async def prepare_all(preparer: Preparer, events: list[SourceEvent]) -> list[Prepared]:
     results: list[Prepared] = []
     while len(results) < len(events):
         results += await preparer.prepare(events[len(results) :])
@@ -361,7 +361,7 @@ async def all_of(preparer: Preparer, events: list[SourceEvent]) -> list[Prepared
 
 async def test_a_function_gets_more_events_while_it_is_quick() -> None:
     runner = StubRunner(looping())
-    results = await all_of(await compiled(pipeline(function=FUNCTION), functions=runner), sources(600))
+    results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(600))
     assert [json.loads(result.body)["name"] for result in results if isinstance(result, EncodedEvent)] == [
         f"m{number}" for number in range(600)
     ]
@@ -371,13 +371,13 @@ async def test_a_function_gets_more_events_while_it_is_quick() -> None:
 async def test_a_run_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "MAX_RUN_BYTES", 3 * len(document(messageId="m0")) + 5)
     runner = StubRunner(looping())
-    await all_of(await compiled(pipeline(function=FUNCTION), functions=runner), sources(10))
+    await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(10))
     assert list(map(len, runner.runs)) == [3, 3, 3, 1]
 
 
 async def test_only_an_event_that_reaches_a_limit_alone_and_twice_is_rejected() -> None:
     runner = StubRunner(looping("m3"))
-    results = await all_of(await compiled(pipeline(function=FUNCTION), functions=runner), sources(8))
+    results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(8))
     rejected = Rejected("Transformation", "FunctionFailed", LOOPS.message)
     assert [result for result in results if isinstance(result, Rejected)] == [rejected]
     assert results[3] == rejected
@@ -387,7 +387,7 @@ async def test_only_an_event_that_reaches_a_limit_alone_and_twice_is_rejected() 
 async def test_a_limit_that_is_reached_once_rejects_nothing() -> None:
     outcomes: Iterator[Outcome | FunctionFailed] = iter([LOOPS, {"name": "x"}])
     runner = StubRunner(lambda record: next(outcomes))
-    results = await all_of(await compiled(pipeline(function=FUNCTION), functions=runner), sources(1))
+    results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(1))
     assert isinstance(results[0], EncodedEvent)
 
 
@@ -416,7 +416,7 @@ async def test_a_function_that_keeps_failing_is_paused() -> None:
 async def test_errors_of_records_are_rejections_of_these() -> None:
     error = RecordError("OutputValidation", "name must be a text", 3)
     runner = StubRunner(lambda record: error if record["messageId"] == "m1" else {"name": "x"})
-    results = await all_of(await compiled(pipeline(function=FUNCTION), functions=runner), sources(3))
+    results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(3))
     assert results[1] == Rejected("OutputValidation", "InvalidOutput", "name must be a text (line 3)")
     assert isinstance(results[0], EncodedEvent) and isinstance(results[2], EncodedEvent)
 
@@ -424,7 +424,7 @@ async def test_errors_of_records_are_rejections_of_these() -> None:
 async def test_an_event_without_a_record_does_not_stop_a_function() -> None:
     events = sources(4)
     events[2] = SourceEvent(b"{}")
-    results = await all_of(await compiled(pipeline(function=FUNCTION), functions=StubRunner(looping())), events)
+    results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=StubRunner(looping())), events)
     assert [isinstance(result, Rejected) for result in results] == [False, False, True, False]
 
 

@@ -1,5 +1,6 @@
 """The documented examples of the application endpoints, as curl sends them through real Envoy."""
 
+import base64
 import json
 from typing import Any
 
@@ -14,7 +15,7 @@ from headwater.events.raw import members
 from headwater.v1 import applications_pb2 as pb
 from headwater.v1.applications_pb2_grpc import ApplicationServiceStub
 from tests.e2e.source import get, post
-from tests.previews import PRINTED_BODY, preview_body, preview_event, schema_of
+from tests.previews import PRINTED_BODY, find_schema, preview_body, preview_event
 from tests.system import HTTP, RunningSystem
 
 URL = "http://127.0.0.1:9/events"
@@ -126,7 +127,7 @@ def test_a_preview_with_a_function(server: RunningSystem, dummy: int, language: 
     [
         ({"type": "purchase"}, 422, "EventTypeNotExist"),
         ({"event": preview_event(properties={"x": "y" * 66_000})}, 422, "InvalidEvent"),
-        ({"outSchema": schema_of(eventName="string", attributes="json")}, 422, "SchemaNotAligned"),
+        ({"outSchema": find_schema(eventName="string", attributes="json")}, 422, "SchemaNotAligned"),
         ({"transformation": {"mapping": {"eventName": "properties"}}}, 422, "TransformationFailed"),
         ({"event": preview_event(messageId=...)}, 400, "BadRequest"),
         ({"transformation": {"mapping": {"eventName": "("}}}, 400, "BadRequest"),
@@ -155,6 +156,41 @@ def test_connections_without_previews(server: RunningSystem) -> None:
 def test_a_preview_is_not_slowed_down_by_a_large_event(server: RunningSystem, dummy: int) -> None:
     event = preview_event(properties={f"p{number}": ["x" * 100] * 100 for number in range(50)})
     assert error(send(server, dummy, preview_body(event=event))) == (422, "InvalidEvent")
+
+
+SIGNING_SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four bytes").decode()
+WITH_SECRETS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "http-webhook": (
+        {
+            "url": "https://receiver.example/hook",
+            "secret": SIGNING_SECRET,
+            "headers": [{"key": "x-token", "value": "hunter2-hunter2"}],
+        },
+        {"type": "send_event", "transformation": None, "outSchema": None},
+        [SIGNING_SECRET, SIGNING_SECRET.removeprefix("whsec_"), "hunter2"],
+    ),
+    "segment-api": (
+        {"writeKey": "topsecret-write-key", "endpoint": "https://receiver.example/v1/batch"},
+        {"transformation": None, "outSchema": None},
+        ["topsecret", base64.b64encode(b"topsecret-write-key:").decode()[:12]],
+    ),
+}
+
+
+@pytest.mark.parametrize("connector", WITH_SECRETS)
+def test_a_preview_has_no_secrets(server: RunningSystem, connector: str) -> None:
+    settings, changes, secrets = WITH_SECRETS[connector]
+    body = {"name": "x", "role": "Destination", "connector": connector, "settings": settings}
+    id_ = post(server, "/v1/connections", body)["id"]
+    type_ = get(server, f"/v1/connections/{id_}")["eventTypes"][0]["id"]
+    response = send(server, id_, preview_body(**{"type": type_, **changes}))
+    assert response.status_code == 200, response.text
+    shown = response.json()["preview"]
+    assert shown.startswith("POST https://receiver.example/")
+    assert "[REDACTED]" in shown
+    assert "Workout Completed" in shown
+    for secret in secrets:
+        assert secret not in shown
 
 
 def test_the_printed_list_of_users(server: RunningSystem, dummy: int) -> None:
@@ -216,7 +252,7 @@ def test_a_pipeline_sends_events_of_a_type(server: RunningSystem, dummy: int) ->
 
     assert update(eventType="purchase", name="Other") == (200, ""), "the event type stays"
     assert get(server, f"/v1/pipelines/{id_}")["eventType"] == "addToCart"
-    other = schema_of(eventName="string", attributes="json")
+    other = find_schema(eventName="string", attributes="json")
     assert update(outSchema=other) == (422, "SchemaNotAligned")
     for changes, status, code in (
         ({"eventType": "purchase"}, 422, "EventTypeNotExist"),

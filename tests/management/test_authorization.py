@@ -1,5 +1,6 @@
 """The two steps of OAuth and the token that they end with, against a real authorization server."""
 
+import base64
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,6 +34,7 @@ from headwater.management.connections import (
     update_connection,
 )
 from headwater.management.secrets import rotate, rotate_tokens
+from headwater.management.workspaces import delete_workspace
 from tests.harness import MovableClock, add_workspace
 from tests.management.conftest import KEYRING, SECRET
 from tests.management.unchanged import refused
@@ -354,10 +356,11 @@ async def test_connections_with_one_account_share_it_until_the_last_is_deleted(s
     one = await steps.connection(await steps.authorized())
     token = await steps.authorized("Destination")
     other = await steps.connection(token, "Destination")
-    assert one.oauth_account == other.oauth_account and one.oauth_account is not None
+    assert one.oauth_account is not None and other.oauth_account is not None
+    assert one.oauth_account.id == other.oauth_account.id
     steps.provider.behaviour.account = "shop-2"
     third = await steps.connection(await steps.authorized())
-    assert third.oauth_account != one.oauth_account
+    assert third.oauth_account is not None and third.oauth_account.id != one.oauth_account.id
     accounts = steps.catalog.oauth_accounts
     await delete_connection(steps.catalog, steps.workspace, one.id)
     assert await accounts.read(one.oauth_account.id) is not None
@@ -377,6 +380,22 @@ async def test_the_workspaces_of_one_account_are_separate(steps: Steps) -> None:
     assert one.oauth_account.id != other.oauth_account.id
     await delete_connection(steps.catalog, steps.workspace, one.id)
     assert await steps.users(other) == 3
+
+
+async def test_a_workspace_takes_its_accounts_with_it(steps: Steps) -> None:
+    stranger = (await add_workspace(steps.catalog, "Stranger")).id
+    for workspace in (steps.workspace, stranger):
+        granted = steps.provider.consent(await steps.page(by=caller(workspace)))
+        token = await steps.token(granted["code"], granted["state"], by=caller(workspace))
+        await steps.connection(token, workspace=workspace)
+    await delete_workspace(steps.catalog, stranger)
+    assert await _count(steps.catalog, "oauth_accounts") == await _count(steps.catalog, "connection_accounts") == 1
+
+
+async def test_a_state_of_another_version_is_not_valid(steps: Steps) -> None:
+    sealed = KEYRING.seal(b'{"workspace": 1}', context=b"oauth state")
+    async with refused(steps.catalog, 400, "BadRequest", "state"):
+        await steps.token("x", base64.urlsafe_b64encode(sealed).decode().rstrip("="))
 
 
 async def test_an_older_authorization_never_replaces_a_newer_one(steps: Steps, clock: MovableClock) -> None:
@@ -415,6 +434,27 @@ async def test_an_update_authorizes_again(steps: Steps, clock: MovableClock, mon
         await update_connection(steps.catalog, steps.workspace, made.id, wrong)
     with pytest.raises(HeadwaterError):
         await update_connection(steps.catalog, steps.workspace, made.id, UpdateConnection(name="Shop", auth_token="x"))
+
+
+async def test_a_new_authorization_changes_all_connections_with_the_account(
+    steps: Steps, clock: MovableClock, url: str
+) -> None:
+    """Each process notices it: what failed because of the old authorization is tried again."""
+    one, other = [await steps.connection(await steps.authorized()) for _ in range(2)]
+    clock.advance(10)
+    token = await steps.authorized()
+    async with open_catalog(url, clock=clock, identifiers=Identifiers()) as process:
+        before = [process.connection(steps.workspace, each.id) for each in (one, other)]
+        await update_connection(steps.catalog, steps.workspace, one.id, UpdateConnection(name="Shop", auth_token=token))
+        version = steps.catalog._view.version
+        await update_connection(steps.catalog, steps.workspace, one.id, UpdateConnection(name="Shop", auth_token=token))
+        assert steps.catalog._view.version == version, "the same authorization changes nothing"
+        await process.refresh()
+        after = [process.connection(steps.workspace, each.id) for each in (one, other)]
+        assert after == [steps.catalog.connection(steps.workspace, each.id) for each in (one, other)]
+    accounts = [each.oauth_account for each in (*before, *after) if each is not None and each.oauth_account is not None]
+    assert len({account.id for account in accounts}) == 1
+    assert [account.authorized_at == clock.now() for account in accounts] == [False, False, True, True]
 
 
 async def test_the_tokens_move_to_a_new_key(steps: Steps, url: str, clock: MovableClock) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headwater.base.errors import NotFound, Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.observe import listeners
-from headwater.observe.listeners import MAX_LISTENERS, Listener, Listeners, _Space
+from headwater.observe.listeners import MAX_LISTENERS, MAX_WORKSPACE_BYTES, Listener, Listeners, _Space
 from headwater.observe.live import ArrivedEvent, LiveEvents, Selection
 from tests.harness import Harness
 
@@ -21,7 +21,7 @@ def arrived(position: int, size: int = 8) -> ArrivedEvent:
 
 
 def make(size: int, seed: int = 0) -> Listener:
-    return Listener(Selection(1), size, Random(seed), _Space())
+    return Listener(Selection(1), size, Random(seed), _Space(MAX_WORKSPACE_BYTES))
 
 
 @given(st.integers(1, 20), st.integers(0, 60), st.integers())
@@ -56,16 +56,28 @@ def test_events_that_were_not_read_are_omitted() -> None:
     assert listener.drain().omitted == 7
 
 
-@pytest.mark.parametrize(("name", "kept"), [("MAX_LISTENER_BYTES", 3), ("MAX_WORKSPACE_BYTES", 3)])
-def test_the_size_of_a_sample_is_bounded(name: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, name, 30)
+def test_the_size_of_a_sample_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "MAX_LISTENER_BYTES", 30)
     listener = make(10)
     for position in range(10):
         listener.put(arrived(position, 10))
     sample = listener.drain()
-    assert (len(sample.documents), sample.omitted) == (kept, 10 - kept)
+    assert (len(sample.documents), sample.omitted) == (3, 7)
     listener.put(arrived(11, 10))
     assert len(listener.drain().documents) == 1
+
+
+def test_the_size_of_all_samples_is_bounded_by_workspace_and_together() -> None:
+    everything = _Space(50)
+    spaces = [_Space(30, everything) for _ in range(3)]
+    some = [Listener(Selection(1), 10, Random(0), space) for space in (spaces[0], *spaces)]
+    for listener in some:
+        for position in range(10):
+            listener.put(arrived(position, 10))
+    assert [len(listener.drain().documents) for listener in some] == [3, 0, 2, 0]
+    for listener in some[1:]:
+        listener.put(arrived(11, 10))
+    assert [len(listener.drain().documents) for listener in some[1:]] == [1, 1, 1]
 
 
 class Time:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater.base.errors import BadRequest, Unavailable, Unprocessable
+from headwater.base.errors import BadRequest, TooManyRequests, Unavailable, Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Connection
 from headwater.filters import CheckedFilter, check_filter, parse_json
@@ -18,7 +18,7 @@ from headwater.observe import watching
 from headwater.observe.live import ArrivedEvent, LiveEvents, Selection
 from headwater.observe.outcomes import OutcomeFeed
 from headwater.observe.selection import find_destination, select_events
-from headwater.observe.watching import Observers, Watcher, make_observers
+from headwater.observe.watching import Observers, Waiting, Watcher, make_observers
 from headwater.schemas import EVENT_SCHEMA
 from tests.harness import Harness, add_source, add_workspace
 
@@ -115,7 +115,7 @@ async def test_rejected_events_and_calls_are_not_shown(
         body = b'{"batch":[{"type":"track","userId":"u","event":""},{"type":"page","userId":"u","messageId":"p"}]}'
         await harness.send(source, body)
         with pytest.raises(BadRequest):
-            await harness.send(source, b"[]")
+            await harness.send(source, b"{")
         await harness.send(source, batch("last"))
         assert await take(watcher, 2) == ["p", "last"]
 
@@ -237,6 +237,29 @@ async def test_a_slow_watcher_loses_the_oldest_and_gets_their_number(monkeypatch
     assert watched.documents == [b"%010d" % number for number in (2, 3, 4)]
     assert watched.omitted_events == 2 + 3
     assert (await watcher.next(0)).is_empty
+
+
+async def test_what_waits_for_all_watchers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MAX_ALL_QUEUE_BYTES", 50)
+    waiting = Waiting()
+    first, second = (Watcher(Selection(1), None, waiting) for _ in range(2))
+    for watcher in (first, second):
+        for number in range(4):
+            watcher.put(ArrivedEvent(number, None, b"%010d" % number))  # type: ignore[arg-type]  # the event is not read
+    assert [len((await watcher.next(1)).documents) for watcher in (first, second)] == [4, 1]
+    second.put(ArrivedEvent(5, None, b"%010d" % 5))  # type: ignore[arg-type]  # the event is not read
+    second.clear()
+    assert waiting.bytes == 0
+
+
+async def test_a_process_has_a_limited_number_of_watchers(harness: Harness) -> None:
+    observers = make_observers(harness.log, Identifiers(), OutcomeFeed(), processes=200)
+    async with AsyncExitStack() as stack:
+        for workspace in range(watching.MAX_WATCHERS):
+            await stack.enter_async_context(observers.watchers.watch(Selection(workspace + 1)))
+        with pytest.raises(TooManyRequests):
+            await stack.enter_async_context(observers.watchers.watch(Selection(99)))
+    await observers.close()
 
 
 async def test_much_that_waits_is_returned_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,15 @@ async def test_a_filter_decides_for_its_pipeline(harness: Harness, source: Conne
     assert {step.outcome for step in await steps(harness, source, "b")} == {"Pending"}
 
 
+async def test_a_filter_reads_the_context(harness: Harness, source: Connection) -> None:
+    destination = await add_destination(harness, source)
+    mobile = Filter("and", (Condition("context.device.type", "is", ("ios",)),))
+    pipelines = [await add_pipeline(harness, destination, each) for each in (IDENTIFY, mobile)]
+    phone = {"context": {"device": {"type": "ios"}}}
+    await send(harness, source, track("a"), track("b", **phone), track("c", context={"device": {"type": "android"}}))
+    assert await queued(harness, destination) == [("b", pipelines[1].id)]
+
+
 async def test_an_error_of_a_filter_concerns_its_pipeline_only(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,8 +141,13 @@ class Change:
         }
         self._write(insert(tables.oauth_accounts), row)
 
-    def authorize_again(self, account: OAuthAccount, tokens: SealedTokens) -> None:
-        """Replace the tokens of an account, unless those that it has come from the same or a later authorization."""
+    def authorize_again(self, account: OAuthAccount, tokens: SealedTokens) -> OAuthAccount:
+        """Replace the tokens of an account, unless those that it has come from the same or a later authorization.
+
+        All connections with the account change. Return the account as it is then.
+        """
+        if tokens.authorized_at <= account.authorized_at:
+            return account
         rows = tables.oauth_accounts
         values = {
             "sealed_tokens": tokens.sealed,
@@ -156,8 +161,11 @@ class Change:
             "failed_at": None,
             "failure": None,
         }
-        is_older = rows.c.authorized_at < tokens.authorized_at
-        self._write(update(rows).where(rows.c.id == account.id, is_older).values(values))
+        self._write(update(rows).where(rows.c.id == account.id).values(values))
+        new = msgspec.structs.replace(account, authorized_at=tokens.authorized_at)
+        for connection in self._view.oauth_accounts.get(account.id, ()):
+            self._stage(self._current(connection), oauth_account=new)
+        return new
 
     def add_link(self, source: Connection, destination: Connection) -> None:
         """Link two connections that are not linked."""

@@ -73,11 +73,13 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 class OAuthAccount(msgspec.Struct, frozen=True, kw_only=True):
     """An account of an application to which users have granted access. Connections with one connector share it.
 
-    `code` is the application's identifier of it. Its tokens are not in the view: `Catalog.oauth_accounts` has them.
+    `code` is the application's identifier of it. `authorized_at` is the time at which a user granted the access that is
+    used. Its tokens are not in the view: `Catalog.oauth_accounts` has them.
     """
 
     id: int
     code: str
+    authorized_at: datetime
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):

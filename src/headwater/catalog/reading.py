@@ -26,7 +26,10 @@ each id takes up to two."""
 _VERSION = select(tables.catalog_version.c.version)
 _CHANGES = select(tables.catalog_changes.c.kind, tables.catalog_changes.c.id)
 _ACCOUNTS = select(
-    tables.connection_accounts.c.connection, tables.oauth_accounts.c.id, tables.oauth_accounts.c.code
+    tables.connection_accounts.c.connection,
+    tables.oauth_accounts.c.id,
+    tables.oauth_accounts.c.code,
+    tables.oauth_accounts.c.authorized_at,
 ).join(tables.oauth_accounts, tables.oauth_accounts.c.id == tables.connection_accounts.c.account)
 
 
@@ -83,7 +86,7 @@ def _connections(connection: sqlalchemy.Connection, ids: set[int] | None) -> dic
     for row in _rows(connection, select(pipelines).order_by(pipelines.c.id), [pipelines.c.connection], ids):
         owned[row.connection].append(Pipeline(**row._mapping))
     accounts = {
-        row.connection: OAuthAccount(id=row.id, code=row.code)
+        row.connection: OAuthAccount(id=row.id, code=row.code, authorized_at=row.authorized_at)
         for row in _rows(connection, _ACCOUNTS, [tables.connection_accounts.c.connection], ids)
     }
 

@@ -50,15 +50,14 @@ class Breaker:
 
     def opens_at(self, now: float) -> float | None:
         """Return the time from which a request can be sent; None if only the end of the probe decides."""
-        health = self.health
-        if health.state is HealthState.HALF_OPEN:
+        if self.health.state is HealthState.HALF_OPEN:
             return None
-        if health.paused_until is None:
-            return now
-        if health.paused_until > now + backoff.MAX_REQUESTED_SECONDS:  # the clock was set back over a restart
-            self._change(paused_until=now + backoff.MAX_REQUESTED_SECONDS)
-            return now + backoff.MAX_REQUESTED_SECONDS
-        return health.paused_until
+        return now if self.health.paused_until is None else self.health.paused_until
+
+    def start(self, now: float) -> None:
+        """Shorten a pause of the last run that is too long, because the clock was set back since."""
+        if self.health.paused_until is not None:
+            self._change(paused_until=min(self.health.paused_until, now + backoff.MAX_REQUESTED_SECONDS))
 
     def send(self) -> None:
         """Count a request that is sent. If the breaker is not closed it is the probe."""

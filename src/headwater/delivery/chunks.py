@@ -17,12 +17,12 @@ MAX_ATTEMPTS: Final = 200
 _INDEX_MASK: Final = (1 << ITEM_BITS) - 1
 
 
-def chunk_of(number: int) -> int:
+def find_chunk(number: int) -> int:
     """Return the id of the chunk that has an item."""
     return number >> ITEM_BITS
 
 
-def index_of(number: int) -> int:
+def find_index(number: int) -> int:
     """Return the index of an item in its chunk."""
     return number & _INDEX_MASK
 
@@ -128,7 +128,7 @@ def attempt_records(
     `outcomes` are the number, the outcome and the message of each item.
     """
     for (chunk, outcome, message), items in groupby(
-        sorted((chunk_of(number), outcome, message, index_of(number)) for number, outcome, message in outcomes),
+        sorted((find_chunk(number), outcome, message, find_index(number)) for number, outcome, message in outcomes),
         key=lambda each: each[:3],
     ):
         indexes = [index for *_, index in items]

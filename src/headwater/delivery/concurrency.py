@@ -46,7 +46,7 @@ class Concurrency:
         self._deviation += SMOOTHING * (abs(error) - self._deviation)
         if is_slow:
             self._decrease(SLOW_FACTOR, round_)
-        elif was_full:
+        elif was_full and round_ == self._round:
             self._limit = min(self._limit + 1 / self._limit, self._maximum)
 
     def failed(self, round_: int) -> None:

@@ -95,9 +95,10 @@ HEALTHY: Final = Health()
 class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a lane.
 
-    `max_items` and `max_bytes` are of the items whose documents are in memory. Of cold items only numbers and keys are
-    in memory: an item that waits for others or for longer than `cold_seconds` becomes cold. An item expires
-    `expiry_seconds` after it was enqueued. A batch that is not full waits up to `linger_seconds` for more items.
+    `max_items` and `max_bytes` are of the items whose documents are in memory; the last offer can exceed them. Of cold
+    items only numbers and keys are in memory: an item that waits for others or for longer than `cold_seconds` becomes
+    cold. An item expires `expiry_seconds` after it was enqueued. A batch that is not full waits up to `linger_seconds`
+    for more items.
     """
 
     max_items: int = MIN_WINDOW_ITEMS

@@ -115,16 +115,18 @@ class Lane:
     def offer(self, items: Iterable[LaneItem], now: float) -> None:
         """Take items in the order of their numbers.
 
-        Also takes items that `reload` has requested. Items that the lane has already are ignored. An item that has to
+        Also takes items that `reload` has requested. Items that the lane has already are ignored. There can be more of
+        them than `wanted`, such as the rest of a chunk: these exceed the limits of the lane once. An item that has to
         wait for others may become cold immediately: only its number and keys are kept.
         """
         self._advance(now)
+        was_full = self._window.is_full()
         entries = self._window.entries
         for item in items:
             entry = entries.get(item.number)
             if entry is None:
                 if not self._window.is_withdrawn(item.number):
-                    self._add(item, now)
+                    self._add(item, now, is_cold=was_full)
             elif entry.is_removed:
                 entry.is_removed = False  # offered again while it is in flight
             elif entry.is_requested:
@@ -138,7 +140,7 @@ class Lane:
             return 0
         room = self._window.room()
         if not self._breaker.is_closed:
-            room = self._max_events  # for a probe
+            room = min(room, self._max_events)  # for a probe
         elif self._is_crowded():  # look for items that need not wait, if there are too few
             has_work = self._batcher.count >= self._max_events or len(self._in_flight) >= self._concurrency.limit
             room = 0 if has_work else min(room, 2 * self._max_events)
@@ -356,9 +358,8 @@ class Lane:
 
     # Items
 
-    def _add(self, item: LaneItem, now: float) -> None:
+    def _add(self, item: LaneItem, now: float, *, is_cold: bool) -> None:
         entry = Entry(item)
-        is_cold = self._window.is_full()
         if self._is_ordered:
             is_cold |= self._ordering.add(entry)
         self._window.add(entry)
@@ -426,6 +427,8 @@ class Lane:
 
     def _advance(self, now: float) -> None:
         """Release the items whose time has come."""
+        if not self._now:
+            self._breaker.start(now)
         self._now = now
         delayed = self._delayed
         while delayed and delayed[0][0] <= now:

@@ -102,7 +102,8 @@ class Sender:
         """Take a change of the destination. The present session ends, and another begins."""
         if destination == self._destination:
             return
-        if destination.connection.sealed_settings != self._destination.connection.sealed_settings:
+        old, new = self._destination.connection, destination.connection
+        if (old.sealed_settings, old.oauth_account) != (new.sealed_settings, new.oauth_account):
             self._health = HEALTHY  # a user has changed what may have been the cause
             if self._session is not None:
                 self._session.resume()

@@ -35,8 +35,8 @@ from headwater.delivery.chunks import (
     ChunkCache,
     OpenChunk,
     attempt_records,
-    chunk_of,
-    index_of,
+    find_chunk,
+    find_index,
     item_at,
     item_numbers,
     order_keys,
@@ -117,7 +117,7 @@ class SessionHooks(Struct, frozen=True):
     progressed: Callable[[], None]
     """There is progress to commit."""
     sent: Callable[[SentBatch], None]
-    """A request has been answered, or failed."""
+    """A request has ended, with a response or without."""
     given_up: Callable[[GivenUp], None]
     """A delivery became a dead letter."""
 
@@ -270,7 +270,7 @@ class Session:
         """Read and prepare items again whose documents the lane has dropped."""
         by_chunk: dict[int, list[int]] = {}
         for number in numbers:
-            by_chunk.setdefault(chunk_of(number), []).append(index_of(number))
+            by_chunk.setdefault(find_chunk(number), []).append(find_index(number))
         for chunk_id, indexes in by_chunk.items():
             chunk = await self._chunk(chunk_id)
             if chunk is None:
@@ -365,8 +365,8 @@ class Session:
         self._wake_reader.set()
 
     def _event_in_memory(self, number: int) -> QueuedEvent | None:
-        chunk = self._cache.get(chunk_of(number))
-        return None if chunk is None else item_at(chunk, index_of(number)).event
+        chunk = self._cache.get(find_chunk(number))
+        return None if chunk is None else item_at(chunk, find_index(number)).event
 
     async def _exchange(self, batch: Batch, events: Sequence[EncodedEvent]) -> SendResult:
         """Send a batch. An exception of the connector belongs to the batch, and in the end to one event."""
@@ -435,8 +435,8 @@ class Session:
 
     def _finish(self, number: int) -> None:
         """Mark an item as finished: delivered, dead, or of a deleted pipeline."""
-        chunk = self._chunks.get(chunk_of(number))
-        if chunk is not None and chunk.finish(index_of(number)):
+        chunk = self._chunks.get(find_chunk(number))
+        if chunk is not None and chunk.finish(find_index(number)):
             self._dirty.add(chunk.id)
             self._uncommitted += 1
             self._pending_items += 1
@@ -474,9 +474,9 @@ class Session:
         """Turn the dead deliveries of the lane into dead letters, with their events."""
         dead, self._dead_items = self._dead_items, []
         for each in dead:
-            chunk = await self._chunk(chunk_of(each.number))
+            chunk = await self._chunk(find_chunk(each.number))
             if chunk is not None:
-                item = item_at(chunk, index_of(each.number))
+                item = item_at(chunk, find_index(each.number))
                 self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
 
     def _note_health(self) -> None:

@@ -13,6 +13,8 @@ from headwater.delivery.ordering import FINISHED, MISSING, WAITING, Entry
 
 CROWDED_BYTES_SHARE: Final = 0.75
 """Share of the bytes from which items that wait for others become cold."""
+TYPICAL_BYTES: Final = 1_000
+"""Assumed size of a document before the first ones are known."""
 _SLACK: Final = 1_024
 
 
@@ -29,7 +31,7 @@ class Window:
         """The number of cold items whose documents the caller is loading."""
         self._withdrawn: set[int] = set()
         """Numbers of items that expired while the caller was loading their documents."""
-        self._average_bytes = 1.0
+        self._average_bytes = float(TYPICAL_BYTES)
         self._missing: list[tuple[int, Entry]] = []
         """A heap of the items that wait for their documents. It can have obsolete elements."""
         self._by_age: deque[Entry] = deque()

@@ -8,6 +8,7 @@ queued items, and then every caller continues. There are two modes, chosen by th
 """
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ GATHER_SECONDS = 0.0005
 
 
 def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
-    """Return the median seconds of appending a page to a file in `folder` and syncing it."""
+    """Return the median seconds of appending a page to a file in `folder` and syncing it; infinite on a full disk."""
     path = folder / f".fsync-{os.getpid()}"
     seconds = []
     try:
@@ -39,6 +40,8 @@ def measure_fsync(folder: Path, *, rounds: int = 9) -> float:
                 start = time.perf_counter()
                 os.fsync(file.fileno())
                 seconds.append(time.perf_counter() - start)
+    except OSError:
+        return math.inf
     finally:
         path.unlink(missing_ok=True)
     return median(seconds)

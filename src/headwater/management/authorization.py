@@ -326,7 +326,11 @@ def _open(catalog: Catalog, text: str, context: bytes, type_: type[_Content]) ->
         raise SealError("it is not a sealed text") from None
     if _encoded(record) != text:
         raise SealError("it is not a sealed text")
-    return msgspec.json.decode(_keyring(catalog).open(record, context=context), type=type_)
+    plain = _keyring(catalog).open(record, context=context)
+    try:
+        return msgspec.json.decode(plain, type=type_)
+    except msgspec.DecodeError:
+        raise SealError("another version of this program has sealed it") from None
 
 
 def _encoded(data: bytes) -> str:

@@ -130,8 +130,9 @@ async def update_connection(catalog: Catalog, workspace: int, id_: int, request:
             new = catalog.sealed(new, replace_settings(connector, old.role, request.settings))
         if request.auth_token:
             check_auth_token(connector, request.auth_token)
-            _authorize_again(catalog, change, connector, old, request.auth_token)
-        if new != old or request.auth_token:
+            account = _authorize_again(catalog, change, connector, old, request.auth_token)
+            new = msgspec.structs.replace(new, oauth_account=account)
+        if new != old:
             change.update_connection(new)
     return new
 
@@ -160,27 +161,31 @@ def _with_account(
     authorization = open_authorization_token(catalog, workspace, connector, connection.role, auth_token, change.now)
     account = catalog.oauth_account(workspace, connector.code, authorization.account)
     if account is None:
-        account = OAuthAccount(id=change.new_id(), code=authorization.account)
-        change.add_oauth_account(
-            workspace, connector.code, account, _sealed_tokens(catalog, workspace, connector, account, authorization)
+        account = OAuthAccount(
+            id=change.new_id(), code=authorization.account, authorized_at=authorization.authorized_at
         )
+        tokens = _sealed_tokens(catalog, workspace, connector, account, authorization)
+        change.add_oauth_account(workspace, connector.code, account, tokens)
     else:
-        change.authorize_again(account, _sealed_tokens(catalog, workspace, connector, account, authorization))
+        tokens = _sealed_tokens(catalog, workspace, connector, account, authorization)
+        account = change.authorize_again(account, tokens)
     return msgspec.structs.replace(connection, oauth_account=account)
 
 
 def _authorize_again(
     catalog: Catalog, change: Change, connector: Connector, connection: Connection, auth_token: str
-) -> None:
-    """Replace the tokens of the connection's OAuth account. Raises BadRequest for a token of another account."""
+) -> OAuthAccount:
+    """Replace the tokens of the connection's OAuth account, and return it. Raises BadRequest for a token of another
+    account."""
     authorization = open_authorization_token(
         catalog, connection.workspace, connector, connection.role, auth_token, change.now
     )
     account = connection.oauth_account
     if account is None or account.code != authorization.account:
         raise BadRequest("authorization token is for another account of the application", field="authToken")
-    sealed = _sealed_tokens(catalog, connection.workspace, connector, account, authorization)
-    change.authorize_again(account, sealed)
+    return change.authorize_again(
+        account, _sealed_tokens(catalog, connection.workspace, connector, account, authorization)
+    )
 
 
 def _sealed_tokens(

@@ -24,6 +24,8 @@ MAX_LISTENER_BYTES: Final = 8 * 1024 * 1024
 """Maximum size of the events that a listener keeps."""
 MAX_WORKSPACE_BYTES: Final = 32 * 1024 * 1024
 """Maximum size of the events that all listeners of a workspace keep."""
+MAX_ALL_BYTES: Final = 128 * 1024 * 1024
+"""Maximum size of the events that all listeners of the process keep."""
 IDLE_SECONDS: Final = 3600.0
 """Time after which a listener that nobody reads expires."""
 EXPIRY_SECONDS: Final = 60.0
@@ -40,10 +42,23 @@ class Sample(Struct, frozen=True):
 
 
 class _Space:
-    """The size of the events that the listeners of a workspace keep."""
+    """The size of the events that several listeners keep together: those of a workspace, or all of them."""
 
-    def __init__(self) -> None:
-        self.bytes = 0
+    def __init__(self, max_bytes: int, within: "_Space | None" = None) -> None:
+        """`within` is the larger space that this one is a part of."""
+        self._max_bytes = max_bytes
+        self._within = within
+        self._bytes = 0
+
+    def has(self, size: int) -> bool:
+        """Return whether events of this size fit."""
+        return self._bytes + size <= self._max_bytes and (self._within is None or self._within.has(size))
+
+    def add(self, size: int) -> None:
+        """Take space; a negative size gives it back."""
+        self._bytes += size
+        if self._within is not None:
+            self._within.add(size)
 
 
 class Listener:
@@ -69,11 +84,11 @@ class Listener:
             return
         document = arrived.document
         added = len(document) - (len(self._kept[place][1]) if place < len(self._kept) else 0)
-        if added > 0 and (self._bytes + added > MAX_LISTENER_BYTES or self._space.bytes + added > MAX_WORKSPACE_BYTES):
+        if added > 0 and not (self._bytes + added <= MAX_LISTENER_BYTES and self._space.has(added)):
             return
         self._kept[place : place + 1] = [(arrived.position, document)]
         self._bytes += added
-        self._space.bytes += added
+        self._space.add(added)
 
     def omit(self, events: int) -> None:
         """Count events that were not read."""
@@ -84,7 +99,7 @@ class Listener:
         kept, self._kept = sorted(self._kept), []
         omitted = self._seen - len(kept) + self._unread
         self._seen = self._unread = 0
-        self._space.bytes -= self._bytes
+        self._space.add(-self._bytes)
         self._bytes = 0
         return Sample([document for _, document in kept], omitted)
 
@@ -106,6 +121,7 @@ class Listeners:
         self._monotonic = monotonic
         self._listeners: dict[int, dict[int, Listener]] = {}
         """The listeners by workspace and id."""
+        self._all = _Space(MAX_ALL_BYTES)
         self._spaces: dict[int, _Space] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -122,7 +138,8 @@ class Listeners:
         id_ = self._identifiers.identifier()
         while id_ in listeners:
             id_ = self._identifiers.identifier()
-        listener = Listener(selection, size, self._random, self._spaces.setdefault(workspace, _Space()))
+        space = self._spaces.setdefault(workspace, _Space(MAX_WORKSPACE_BYTES, self._all))
+        listener = Listener(selection, size, self._random, space)
         listener.used_at = self._monotonic()
         listeners[id_] = listener
         try:

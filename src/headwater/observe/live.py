@@ -1,6 +1,6 @@
 """Passes events to those who watch them, as they arrive in the log.
 
-One task follows the tail of the log, and one reads the calls of watched workspaces. They run only while somebody
+One task follows the tail of the log, and one reads the calls of watched workspaces. They run only while a client
 watches. No consumer, and no acceptance of events, waits for them: reading takes a bounded share of the time of the
 event loop, calls that wait for it are bounded for each workspace, and the events of those that are dropped are counted.
 

@@ -60,13 +60,15 @@ class _Selection(Struct, frozen=True):
     """The pipelines of those destinations of a source that the `integrations` of an event select."""
 
     pipelines: tuple[CompiledPipeline, ...]
-    excluded: tuple[Step, ...]
-    """The trace steps of the other pipelines."""
-    has_filter: bool
+    """The pipelines without a filter."""
+    filtering: tuple[CompiledPipeline, ...]
+    """The pipelines with a filter."""
+    reads_context: bool
+    """True if any of the filters reads the context of events."""
     steps: tuple[Step, ...]
-    """The trace steps of an event that every pipeline of `pipelines` lets through, and those of the others."""
+    """The trace steps of an event in all pipelines but the filtering ones, which include those not selected."""
     indexes: list[int]
-    """The queued events that all `pipelines` want, as indexes in the events of the workspace."""
+    """The queued events that `pipelines` want, as indexes in the events of the workspace."""
 
 
 class BatchDeliveries:
@@ -95,14 +97,17 @@ class BatchDeliveries:
         """
         integrations = accepted.event.integrations
         selection = self._select(accepted, destinations, bytes(integrations) if integrations else b"")
-        if selection.has_filter:
-            extended = steps if isinstance(steps, list) else [*steps]
-            self._filter(accepted, selection, extended, record)
-            return extended
+        index = None
         if selection.pipelines:
-            selection.indexes.append(self._queue(accepted))
+            index = self._queue(accepted)
+            selection.indexes.append(index)
+        if selection.filtering:
+            extended: list[Step] = steps if isinstance(steps, list) else [*steps]
+            extended.extend(selection.steps)
+            self._filter(accepted, selection, extended, index, record)
+            return extended
         if isinstance(steps, list):
-            steps += selection.steps
+            steps.extend(selection.steps)
             return steps
         # Events of a source mostly share the steps of its plan. The key is valid while the values are kept alive.
         key = id(steps), id(selection)
@@ -167,17 +172,25 @@ class BatchDeliveries:
             self._kept.append((accepted.workspace, selection))
         return selection
 
-    def _filter(self, accepted: AcceptedEvent, selection: _Selection, steps: list[Step], record: Record | None) -> None:
-        """Run the filters. An error of a filter concerns its pipeline only."""
-        index = None
-        for pipeline in selection.pipelines:
+    def _filter(
+        self,
+        accepted: AcceptedEvent,
+        selection: _Selection,
+        steps: list[Step],
+        index: int | None,
+        record: Record | None,
+    ) -> None:
+        """Run the filters. An error of a filter concerns its pipeline only.
+
+        `index` is that of the event, if it is queued for other pipelines already.
+        """
+        for pipeline in selection.filtering:
             try:
-                if pipeline.passes is not None:
-                    if record is None:
-                        record = event_record(accepted.event)
-                    if not pipeline.passes(record):
-                        steps.append(pipeline.filtered)
-                        continue
+                if record is None:
+                    record = event_record(accepted.event, with_context=selection.reads_context)
+                if pipeline.passes is not None and not pipeline.passes(record):
+                    steps.append(pipeline.filtered)
+                    continue
             except Exception as error:
                 steps.append(_failed(pipeline, error))
                 continue
@@ -185,7 +198,6 @@ class BatchDeliveries:
                 index = self._queue(accepted)
             self._filtered.setdefault(pipeline.pipeline, (accepted.workspace, pipeline, []))[2].append(index)
             steps.append(pipeline.pending)
-        steps += selection.excluded
 
 
 def _make_selection(destinations: Sequence[LinkedDestination], integrations: bytes) -> _Selection:
@@ -198,11 +210,13 @@ def _make_selection(destinations: Sequence[LinkedDestination], integrations: byt
             excluded += (
                 Step(each.pipeline, each.connection, "Filter", "Filtered", EXCLUDED) for each in destination.pipelines
             )
+    plain = tuple(each for each in pipelines if each.passes is None)
+    filtering = tuple(each for each in pipelines if each.passes is not None)
     return _Selection(
-        tuple(pipelines),
-        tuple(excluded),
-        any(each.passes is not None for each in pipelines),
-        (*(each.pending for each in pipelines), *excluded),
+        plain,
+        filtering,
+        any(each.reads_context for each in filtering),
+        (*(each.pending for each in plain), *excluded),
         [],
     )
 

@@ -37,6 +37,8 @@ class CompiledPipeline(Struct, frozen=True):
     connection: int
     passes: Predicate | None
     """The filter; None for a pipeline without one."""
+    reads_context: bool
+    """True if the filter reads the context of events."""
     mapping: MappingTransformer | None
     is_function: bool
     """True if its transformation is a function, which never runs in the worker."""
@@ -192,11 +194,12 @@ def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
 def _compile(pipeline: Pipeline, role: Role) -> CompiledPipeline:
     """Compile the filter, and for a source the transformation: the courier transforms what a destination gets."""
     filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
-    passes = None
+    passes, reads_context = None, False
     if filter_ is not None:
-        passes = compile_filter(check_filter(filter_, EVENT_SCHEMA, role=role, target=pipeline.target))
+        checked = check_filter(filter_, EVENT_SCHEMA, role=role, target=pipeline.target)
+        passes, reads_context = compile_filter(checked), any(each.path[0] == "context" for each in checked.conditions)
     if role == "Destination":
-        return _compiled(pipeline, passes, None, is_function=False, waits_at="Finalize")
+        return _compiled(pipeline, passes, None, is_function=False, reads_context=reads_context, waits_at="Finalize")
     return _compiled(pipeline, passes, compile_mapping(pipeline), is_function=has_function(pipeline))
 
 
@@ -206,12 +209,14 @@ def _compiled(
     mapping: MappingTransformer | None,
     *,
     is_function: bool,
+    reads_context: bool = True,
     waits_at: ProcessingStep = "Transformation",
 ) -> CompiledPipeline:
     return CompiledPipeline(
         pipeline=pipeline.id,
         connection=pipeline.connection,
         passes=passes,
+        reads_context=reads_context,
         mapping=mapping,
         is_function=is_function,
         passed=Step(pipeline.id, pipeline.connection, "Finalize", "Passed"),

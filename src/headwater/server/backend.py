@@ -175,7 +175,9 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             open_outcome_feed(settings.outcomes_dir, name, settings.nats_url) as feed,
             AsyncExitStack() as stack,
         ):
-            observers = make_observers(log, identifiers, feed, open_configured_locator(settings))
+            observers = make_observers(
+                log, identifiers, feed, open_configured_locator(settings), processes=settings.backends
+            )
             stack.push_async_callback(observers.close)
             sockets = {each: settings.backend_socket(each) for each in settings.backend_names}
             peers = Peers(settings.backend_names, name, sockets)

@@ -105,7 +105,7 @@ class PipelineCounts:
 
 
 class PipelineError(Struct, frozen=True):
-    """How often records of a pipeline failed at a step for a reason."""
+    """The failures of a pipeline at a step for one reason."""
 
     pipeline: int
     step: ProcessingStep

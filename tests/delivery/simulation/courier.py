@@ -16,7 +16,7 @@ from headwater.delivery.backoff import MAX_REQUESTED_SECONDS
 from headwater.delivery.items import Dead, LaneItem, LaneLimits
 from headwater.delivery.lane import Batch, Lane
 from headwater.delivery.rates import AccountRates
-from tests.delivery.simulation.plan import DestinationPlan, Plan
+from tests.delivery.simulation.plan import MAX_EVENT_BYTES, DestinationPlan, Plan
 from tests.delivery.simulation.receiver import DEADLINE_SECONDS
 from tests.delivery.simulation.store import LEASE_SECONDS, Chunk, Commit, Delivery, Fenced, Store
 from tests.delivery.simulation.world import Process, Violation, World
@@ -82,6 +82,8 @@ class Destination:
         """Finished items, whether their commit has ended or not."""
         self.known: dict[int, Delivery] = {}
         self.wakes_at: float | None = None
+        self.largest = 0
+        """Items of the largest offer."""
         self.wakes = 0
         self.counted_at = -1.0
         """The start of the second in which its wakes are counted."""
@@ -222,7 +224,10 @@ class Courier(Process):
             while destination.index < len(chunk.items):
                 if not (wanted := destination.lane.wanted()):
                     return
+                if self._around.plan.destinations[number].has_whole_chunks:
+                    wanted = len(chunk.items)
                 deliveries = chunk.items[destination.index : destination.index + wanted]
+                destination.largest = max(destination.largest, len(deliveries))
                 self._effect()
                 destination.index += len(deliveries)
                 self._offer(number, chunk, deliveries)
@@ -401,9 +406,11 @@ class Courier(Process):
         destination = self.destinations[number]
         figures, limits = destination.lane.figures, destination.limits
         plan = self._around.plan.destinations[number]
-        if figures.items > limits.max_items or figures.bytes > limits.max_bytes + 1_000:
+        extra = destination.largest if plan.has_whole_chunks else 0
+        extra_bytes = MAX_EVENT_BYTES * (1 + destination.largest)
+        if figures.items > limits.max_items + extra or figures.bytes > limits.max_bytes + extra_bytes:
             raise Violation(f"a lane has more in memory than its limit: {figures}")
-        if figures.cold > limits.max_cold_items + limits.max_items:
+        if figures.cold > limits.max_cold_items + limits.max_items + 2 * extra:
             raise Violation(f"a lane has too many cold items: {figures}")
         if figures.in_flight > plan.concurrency + 1 or figures.batches > 2 * plan.concurrency + 1:
             raise Violation(f"a lane has too many requests: {figures}")

@@ -46,6 +46,7 @@ OUTAGES: Final[tuple[Outage, ...]] = Outage.__args__  # type: ignore[attr-define
 
 EVENTS_SECONDS: Final = 300.0
 """Duration of the source of events."""
+MAX_EVENT_BYTES: Final = 900
 QUIET_AT: Final = 1_000.0
 """Time from which nothing fails any more."""
 
@@ -82,6 +83,8 @@ class DestinationPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     max_items: int = 1_000
     max_window_bytes: int = 4 << 20
     max_cold: int = 100_000
+    has_whole_chunks: bool = False
+    """Whether the rest of a chunk is offered as a whole, even if the lane wants less."""
     account: int = -1
     """The destination with whose account it shares rates; -1 means that it has its own."""
 
@@ -135,6 +138,7 @@ def _destination(random: Random, number: int) -> DestinationPlan:
         max_items=random.choice([4, 10, 30]) if is_small else 1_000,
         max_window_bytes=random.choice([2_000, 4 << 20]) if is_small else 4 << 20,
         max_cold=random.choice([3, 20, 100_000]) if is_small else 100_000,
+        has_whole_chunks=random.random() < 0.5,
         account=0 if number and random.random() < 0.2 else -1,
     )
 

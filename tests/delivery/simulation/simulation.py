@@ -20,7 +20,7 @@ from typing import Final
 from headwater.connectors.contract import RateLimit
 from headwater.delivery.lane import Batch
 from tests.delivery.simulation.courier import RENEW_SECONDS, Courier, make_policy
-from tests.delivery.simulation.plan import EVENTS_SECONDS, QUIET_AT, Fault, Plan
+from tests.delivery.simulation.plan import EVENTS_SECONDS, MAX_EVENT_BYTES, QUIET_AT, Fault, Plan
 from tests.delivery.simulation.receiver import Receiver
 from tests.delivery.simulation.store import Delivery, Event, Store
 from tests.delivery.simulation.world import Crashed, Process, Violation, World
@@ -121,7 +121,6 @@ class Simulation:
         if (epoch := self.store.acquire(self, self.world.now)) is not None:
             self._courier = Courier(self, epoch)
             self._couriers.append(self._courier)
-            self._meters.restart()
             self._count_repetitions()
             self.world.after(0.0, self._courier.start, self._courier)
         self.world.after(1.0 if self._courier is None else RENEW_SECONDS, self._elect)
@@ -306,11 +305,8 @@ class _Meters:
         self._limits = [make_policy(destination).rates for destination in plan.destinations]
         self._accounts = [number if each.account < 0 else each.account for number, each in enumerate(plan.destinations)]
         self._largest = [each.max_events for each in plan.destinations]
-        self._spent: dict[tuple[int, RateLimit, str], tuple[float, float]] = {}
-
-    def restart(self) -> None:
-        """Forget everything: a courier that starts does not know what its predecessor has sent."""
-        self._spent.clear()
+        self._spent: dict[tuple[int, int, RateLimit, str], tuple[float, float]] = {}
+        """A courier does not know what others have sent."""
 
     def count(self, number: int, batch: Batch, courier: Courier) -> None:
         for limit in self._limits[number]:
@@ -322,7 +318,7 @@ class _Meters:
 
     def _count(self, number: int, limit: RateLimit, user: str, amount: int, courier: Courier) -> None:
         now, rate = courier.clock(), limit.count / limit.seconds
-        key = self._accounts[number], limit, user
+        key = courier.epoch, self._accounts[number], limit, user
         at, spent = self._spent.get(key, (0.0, 0.0))
         if limit.window == "Fixed":
             window = now // limit.seconds
@@ -350,7 +346,7 @@ def _draw_events(seed: int, plan: Plan) -> list[Event]:
         device = 1_000 + random.choice([user, user, random.randrange(plan.users)])
         keys = random.choice([(user, device), (user, device), (user,), (device,), (user, 2_000 + user, device), ()])
         name = f"user{user}" if keys and keys[0] == user else ""
-        events.append(Event(position, at, keys, name, random.randrange(10, 900), random.randrange(3)))
+        events.append(Event(position, at, keys, name, random.randrange(10, MAX_EVENT_BYTES), random.randrange(3)))
     return events
 
 

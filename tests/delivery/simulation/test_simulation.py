@@ -17,7 +17,7 @@ from tests.delivery.simulation.simulation import Simulation
 SEEDS: Final = int(os.environ.get("HEADWATER_SIMULATION_SEEDS", "600"))
 BLOCKS: Final = 8
 """Parts of the seeds, which can run in several processes."""
-FOUND: Final[tuple[int, ...]] = (27, 142, 266, 382, 540)
+FOUND: Final = (16, 552, 1672)
 """Seeds of runs that have failed before."""
 MAX_SEEDS_OF_A_BUG: Final = 2_000
 
@@ -41,7 +41,7 @@ def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_failing_plan_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
     BUGS["drops_a_commit_on_a_full_disk"](monkeypatch)
-    finding = find(range(MAX_SEEDS_OF_A_BUG))
+    finding = find(range(RARE["drops_a_commit_on_a_full_disk"], MAX_SEEDS_OF_A_BUG))
     assert finding is not None
     small = shrink(finding)
     assert small.plan.has("DiskFull")

@@ -12,7 +12,9 @@ import pytest
 from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
-from headwater.catalog import Catalog, open_catalog
+from headwater.catalog import Catalog, Connection, OAuthAccount, open_catalog
+from headwater.catalog.accounts import SealedTokens, seal_tokens
+from headwater.connectors.contract import OAuthTokens
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.settings import Settings
 from headwater.management.bootstrap import bootstrap
@@ -196,6 +198,38 @@ async def test_a_rotation(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatc
     printed = await _run_in_thread(run, "secrets", "rotate")
     assert printed.startswith("The settings of 1 connections are encrypted with the present key, those of 1 since now.")
     assert await _settings(folder, Keyring(NEW)) == DummySettings(operation_delay="5ms")
+
+
+async def test_a_rotation_includes_the_tokens_of_oauth_accounts(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _catalog(folder, Keyring(OLD)) as catalog:
+        workspace, tokens = catalog.workspaces()[0].id, OAuthTokens(access_token="access")
+        account = OAuthAccount(id=1, code="shop", authorized_at=NOW)
+        sealed = seal_tokens(catalog.keyring, account.id, workspace, "app", tokens)
+        async with catalog.change() as change:
+            kept = SealedTokens(sealed=sealed, expires_at=None, authorized_at=NOW)
+            change.add_oauth_account(workspace, "app", account, kept)
+            connection = Connection(
+                id=2,
+                workspace=workspace,
+                name="Shop",
+                connector="app",
+                role="Source",
+                strategy=None,
+                sending_mode=None,
+                created_at=NOW,
+                oauth_account=account,
+            )
+            change.add_connection(connection)
+    monkeypatch.setenv("HEADWATER_SECRET_KEY", NEW)
+    assert "the tokens of OAuth account 1 cannot be read" in await _run_in_thread(_fails, "secrets", "rotate")
+    monkeypatch.setenv("HEADWATER_OLD_SECRET_KEYS", OLD)
+    printed = await _run_in_thread(run, "secrets", "rotate")
+    assert "The tokens of 1 OAuth accounts are encrypted with the present key, those of 1 since now." in printed
+    async with _catalog(folder, Keyring(NEW)) as catalog:
+        found = await catalog.oauth_accounts.read(account.id)
+        assert found is not None and found.access_token == "access"
 
 
 async def test_the_key_in_the_file_counts_as_an_older_one(

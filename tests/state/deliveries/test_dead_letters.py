@@ -36,7 +36,7 @@ async def add(store: SqlDeliveryStore, first: int, count: int, *, now: int, size
     await store.append([batch], through=first + count - 1, now=now)
 
 
-async def chunk_of(store: SqlDeliveryStore, destination: int) -> QueuedChunk:
+async def find_chunk(store: SqlDeliveryStore, destination: int) -> QueuedChunk:
     (chunk, *_) = await store.read(destination, 0, max_bytes=1)
     return chunk
 
@@ -51,14 +51,14 @@ async def dead(store: SqlDeliveryStore) -> SqlDeliveryStore:
     """Return a store with dead letters of both kinds: some of destination 21 alone, and an expired chunk of 22."""
     await add(store, 1, 5, now=100)
     epoch = await store.claim()
-    chunk = await chunk_of(store, 21)
+    chunk = await find_chunk(store, 21)
     letters = [
         letter(chunk, 0, died_at=200),
         letter(chunk, 1, died_at=201, reason="Transformation"),
         letter(chunk, 4, died_at=202),
     ]
     await kill(store, epoch, chunk, letters)
-    other = await chunk_of(store, 22)
+    other = await find_chunk(store, 22)
     await store.commit(epoch, [progress(other, [0, 4])], now=203)
     expired = await store.expire(epoch, before=101, now=300)
     assert [each.id for each in expired.chunks] == [other.id]
@@ -138,7 +138,7 @@ async def test_dead_letters_are_counted_by_reason(dead: SqlDeliveryStore) -> Non
 async def test_a_commit_that_is_repeated_adds_no_dead_letter(store: SqlDeliveryStore) -> None:
     await add(store, 1, 5, now=100)
     epoch = await store.claim()
-    chunk = await chunk_of(store, 21)
+    chunk = await find_chunk(store, 21)
     for _ in range(2):
         await kill(store, epoch, chunk, [letter(chunk, 0, died_at=200)])
     assert len(await listed(store, ALL)) == 1
@@ -148,7 +148,7 @@ async def test_a_commit_that_is_repeated_adds_no_dead_letter(store: SqlDeliveryS
 async def test_items_that_were_under_way_when_their_chunk_expired_are_not_dead(store: SqlDeliveryStore) -> None:
     await add(store, 1, 3, now=100)
     epoch = await store.claim()
-    chunk = await chunk_of(store, 22)
+    chunk = await find_chunk(store, 22)
     assert len((await store.expire(epoch, before=100, now=300)).chunks) == 0
     assert len((await store.expire(epoch, before=101, now=300)).chunks) == 2
     await store.commit(epoch, [progress(chunk, [1])], now=301)
@@ -220,11 +220,11 @@ async def test_a_resend_has_steps_of_limited_size_and_goes_on_after_a_crash(stor
 async def test_what_dies_during_a_resend_is_not_sent_again(store: SqlDeliveryStore) -> None:
     await add(store, 1, 1, now=100)
     epoch = await store.claim()
-    chunk = await chunk_of(store, 22)
+    chunk = await find_chunk(store, 22)
     await kill(store, epoch, chunk, [letter(chunk, 0, died_at=200)])
     selection = DeadSelection(workspace=WORKSPACE, destination=22)
     assert (await store.resend("op", selection, now=300)).items == 1
-    chunk = await chunk_of(store, 22)
+    chunk = await find_chunk(store, 22)
     await kill(store, epoch, chunk, [letter(chunk, 0, died_at=301)])
     progressed = await store.resend("op", selection, now=400)
     assert (progressed.items, progressed.is_complete) == (1, True)
@@ -270,7 +270,7 @@ async def test_data_of_deleted_destinations_and_pipelines_is_deleted(dead: SqlDe
 async def test_a_deleted_workspace_takes_the_log_of_attempts_with_it(store: SqlDeliveryStore) -> None:
     await add(store, 1, 1, now=100)
     epoch = await store.claim()
-    chunk = await chunk_of(store, 21)
+    chunk = await find_chunk(store, 21)
     done = progress(chunk)
     attempts = (AttemptRecord(150, "Delivered", 0, 1),)
     await store.commit(epoch, [type(done)(done.chunk, done.destination, done.done, attempts)], now=200)
@@ -282,7 +282,7 @@ async def test_a_deleted_workspace_takes_the_log_of_attempts_with_it(store: SqlD
 
 @pytest.fixture
 async def small(url: str) -> AsyncIterator[SqlDeliveryStore]:
-    """A store with room for about 60 bodies of 2 KB."""
+    """A store with space for about 60 bodies of 2 KB."""
     async with open_delivery_store(url, max_bytes=200_000) as store:
         yield store
 
@@ -318,7 +318,7 @@ async def test_above_the_maximum_size_the_oldest_chunks_become_ranges(small: Sql
 async def test_dead_letters_go_before_deliveries(small: SqlDeliveryStore) -> None:
     await add(small, 1, 30, now=100, size=100)
     epoch = await small.claim()
-    chunk = await chunk_of(small, 21)
+    chunk = await find_chunk(small, 21)
     await kill(small, epoch, chunk, [letter(chunk, index, died_at=200 + index) for index in range(31)])
     before = len(await listed(small, ALL))
     small._max_bytes = 15_000
@@ -328,7 +328,7 @@ async def test_dead_letters_go_before_deliveries(small: SqlDeliveryStore) -> Non
     assert 0 < len(left) < before
     assert left == sorted(left, reverse=True)
     assert left[0][0] == 230, "the oldest are deleted"
-    assert (await chunk_of(small, 22)).item_count == 30
+    assert (await find_chunk(small, 22)).item_count == 30
 
 
 async def test_numbers_of_dead_letters_are_those_of_their_items(dead: SqlDeliveryStore) -> None:

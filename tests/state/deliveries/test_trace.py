@@ -1,4 +1,4 @@
-"""The state of each delivery of an event can be told: queued, delivered, dead."""
+"""A trace returns the state of each delivery of an event: queued, delivered, dead."""
 
 import pytest
 from msgspec.structs import replace

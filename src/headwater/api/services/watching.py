@@ -36,7 +36,7 @@ WatchRequest = pb.WatchEventsRequest | rest_pb.WatchEventsRequest
 
 
 class EventObserver:
-    """Answers the calls about listeners and watchers."""
+    """Handles the calls about listeners and watchers."""
 
     def __init__(self, catalog: Catalog, computing: Computing, observers: Observers, peers: Peers) -> None:
         self._catalog = catalog

@@ -234,7 +234,7 @@ def unpack_logged(packed: bytes) -> LoggedChunk:
     return _decode_logged(decompress(packed))
 
 
-def items_of(chunk: QueuedChunk, position: int) -> Iterator[tuple[int, ChunkItem]]:
+def find_items(chunk: QueuedChunk, position: int) -> Iterator[tuple[int, ChunkItem]]:
     """Yield the items of the event at a position, each with its index in the chunk."""
     event = _first_above(chunk.events, position - 1)
     if event == len(chunk.events) or chunk.events[event].position != position:

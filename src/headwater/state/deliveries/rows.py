@@ -13,7 +13,7 @@ from headwater.state.deliveries.tables import delivery_locks
 StoredRow: TypeAlias = Any
 """A row of a query, with its columns as attributes."""
 Lock = Literal["append", "finish", "count"]
-"""Whoever takes several locks takes them in this order."""
+"""A caller that takes several locks takes them in this order."""
 _IDS_PER_QUERY: Final = 500
 _Value = TypeVar("_Value")
 
