@@ -22,7 +22,6 @@ from headwater.delivery.items import Health, HealthState
 from headwater.delivery.preparing import Prepared, Preparer, SourceEvent
 from headwater.delivery.session import GivenUp, Session, SessionHooks
 from headwater.state.deliveries import (
-    DeadSelection,
     DeliveryStore,
     LaneHealth,
     NewChunk,

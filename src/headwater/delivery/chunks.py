@@ -7,9 +7,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from headwater.base.steps import ProcessingStep
 from headwater.events.event import Event
 from headwater.state.deliveries import ITEM_BITS, AttemptRecord, ChunkItem, ChunkProgress, QueuedChunk
-from headwater.state.deliveries.contract import wanted_pairs
+from headwater.state.deliveries.contract import AttemptOutcome, wanted_pairs
 
 MAX_ATTEMPTS: Final = 200
 """Maximum number of attempts that are kept for a chunk: the first half and the newest half of them."""
@@ -107,22 +108,24 @@ class OpenChunk:
 
 
 class AttemptDetails(Struct, frozen=True):
-    """The properties that all items of one request share."""
+    """The properties that all items of one request share, or that were given up together."""
 
     at: int
-    """Time at which the request was sent, in microseconds since the epoch."""
+    """Time at which the request was sent or the items were given up, in microseconds since the epoch."""
     number: int
+    """Number of the attempt, from 1; 0 without a request."""
     milliseconds: int
     status: int
     """The HTTP status; 0 if there was no response."""
+    step: ProcessingStep = "Finalize"
 
 
 def attempt_records(
-    details: AttemptDetails, outcomes: Iterable[tuple[int, str, str]]
+    details: AttemptDetails, outcomes: Iterable[tuple[int, AttemptOutcome, str]]
 ) -> Iterator[tuple[int, AttemptRecord]]:
     """Yield the records of one request, each with the id of its chunk: one for each chunk, outcome and message.
 
-    `outcomes` are the number, the outcome and the message of each item, in the order of the request.
+    `outcomes` are the number, the outcome and the message of each item.
     """
     for (chunk, outcome, message), items in groupby(
         sorted((find_chunk(number), outcome, message, find_index(number)) for number, outcome, message in outcomes),
@@ -142,6 +145,7 @@ def attempt_records(
                 details.status,
                 message,
                 None if is_range else indexes,
+                details.step,
             ),
         )
 

@@ -55,6 +55,7 @@ from headwater.state.deliveries import (
     QueuedChunk,
     QueuedEvent,
 )
+from headwater.state.deliveries.contract import AttemptOutcome
 from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
@@ -72,6 +73,8 @@ DRAIN_SECONDS: Final = 10.0
 MAX_SEND_SECONDS: Final = 90.0
 """Time limit of one request, in addition to those of the HTTP client."""
 MAX_MESSAGE_CHARACTERS: Final = 500
+_DELETED: Final = "PipelineDeleted: the pipeline was deleted before the event was sent"
+"""The reason in the trace of a delivery that goes with its pipeline."""
 
 _log = structlog.get_logger(__name__)
 
@@ -283,6 +286,9 @@ class Session:
             ready = [item for item in items if self._preparers.get(item.pipeline) is not None]
             deleted = [item for item in items if item.pipeline not in self._preparers]
             self._chunks[chunk.id] = OpenChunk(chunk, waiting=len(items) - len(ready) - len(deleted))
+            self._add_attempts(
+                AttemptDetails(self._microseconds(), 0, 0, 0), [(item.number, "Dead", _DELETED) for item in deleted]
+            )
             for item in deleted:
                 self._finish(item.number)
             if ready:
@@ -312,12 +318,16 @@ class Session:
             return
         enqueued_at = chunk.enqueued_at / 1e6
         offered: list[LaneItem] = []
+        rejected: defaultdict[ProcessingStep, list[tuple[int, AttemptOutcome, str]]] = defaultdict(list)
         for item, source, result in zip(items, sources, prepared, strict=True):
             if isinstance(result, Rejected):
                 self._lane.remove((item.number,))  # it may have been there before it became cold
+                rejected[result.step].append((item.number, "Dead", _text(result.reason, result.message)))
                 self._give_up(chunk, item, result.step, result.reason, result.message)
             else:
                 offered.append(self._lane_item(item, source, result, enqueued_at))
+        for step, outcomes in rejected.items():
+            self._add_attempts(AttemptDetails(self._microseconds(), 0, 0, 0, step), outcomes)
         self._lane.offer(offered, self._now())
         self._wake_pump.set()
 
@@ -350,7 +360,12 @@ class Session:
             if self._error is not None:
                 raise self._error
             now = self._now()
-            self._bury_later(self._lane.expire(now))
+            if expired := self._lane.expire(now):
+                self._bury_later(expired)
+                self._add_attempts(
+                    AttemptDetails(self._microseconds(), 0, 0, 0),
+                    [(each.number, "Dead", _text(each.reason, each.message)) for each in expired],
+                )
             while self._uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None:
                 request = asyncio.create_task(self._send(batch))
                 self._requests.add(request)
@@ -384,7 +399,7 @@ class Session:
         self.last_active = time.monotonic()
         completion = self._lane.complete(batch, result, self._now())
         if completion.delivered:
-            self._last_success_at = microseconds(self._clock.now())
+            self._last_success_at = self._microseconds()
         details = AttemptDetails(microseconds(at), batch.attempt, int(seconds * 1000), result.status or 0)
         self._record(batch, result, details, {each.number for each in completion.dead})
         for item in completion.delivered:
@@ -430,7 +445,7 @@ class Session:
     def _record(self, batch: Batch, result: SendResult, details: AttemptDetails, dead: set[int]) -> None:
         """Add the attempt to the chunks of its items."""
         failure = "" if result.failure is None else _text(result.failure.reason, result.failure.message)
-        outcomes = [
+        outcomes: list[tuple[int, AttemptOutcome, str]] = [
             (
                 item.number,
                 "Delivered" if each.outcome is Outcome.DELIVERED else "Dead" if item.number in dead else "Retried",
@@ -438,6 +453,10 @@ class Session:
             )
             for item, each in zip(batch.items, result.items, strict=True)
         ]
+        self._add_attempts(details, outcomes)
+
+    def _add_attempts(self, details: AttemptDetails, outcomes: Sequence[tuple[int, AttemptOutcome, str]]) -> None:
+        """Add a request to the chunks of its items, or the end of items without a request."""
         for chunk, record in attempt_records(details, outcomes):
             if (open_chunk := self._chunks.get(chunk)) is not None:
                 open_chunk.add_attempt(record)
@@ -498,8 +517,9 @@ class Session:
             message=message[:MAX_MESSAGE_CHARACTERS],
             status=status or 0,
             attempts=attempts,
+            step=step,
             enqueued_at=chunk.enqueued_at,
-            died_at=microseconds(self._clock.now()),
+            died_at=self._microseconds(),
             event=item.event,
         )
         self._dead.append(letter)
@@ -536,6 +556,9 @@ class Session:
 
     def _now(self) -> float:
         return self._epoch_offset + time.monotonic()
+
+    def _microseconds(self) -> int:
+        return microseconds(self._clock.now())
 
 
 def stored_health(health: Health, destination: int, workspace: int, last_success_at: int) -> LaneHealth:
