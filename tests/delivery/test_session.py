@@ -38,7 +38,7 @@ Answer = Callable[[Sequence[EncodedEvent]], Awaitable[SendResult]]
 
 
 class Sink:
-    """A destination that answers as the test says."""
+    """A destination with the responses of the test."""
 
     def __init__(self, answer: Answer) -> None:
         self.policy = make_policy(max_events=1)
@@ -198,7 +198,7 @@ async def test_a_chunk_that_expires_while_it_is_prepared_is_not_sent(world: Worl
 
 
 async def test_a_cancelled_session_ends_while_the_queue_is_away(world: World) -> None:
-    """Its caller waits for the end, and a session of another courier may begin before it."""
+    """The caller of a session waits for the end, and a session of another courier may begin before it."""
 
     class Away:
         is_away = False

@@ -151,7 +151,7 @@ def destination_steps(source: Source, destination: int, message_id: str) -> list
 
 
 def test_the_trace_shows_every_decision_and_every_attempt(system: RunningSystem, hook: Receiver) -> None:
-    """One event is refused, and sent again; another is delivered after a failure."""
+    """One event is rejected, and sent again; another is delivered after a failure."""
     refusals, failures = iter([422]), iter([503])
 
     def answer(received: Received) -> tuple[int, dict[str, str], bytes]:

@@ -106,7 +106,7 @@ async def trace(store: SqlDeliveryStore, position: int) -> list[TracedDelivery]:
 
 
 async def test_a_dead_letter_of_an_unfinished_chunk(store: SqlDeliveryStore, chunk: QueuedChunk) -> None:
-    """It is found by its number. When it is sent again, its bit alone does not tell how it ended."""
+    """A dead letter is found by its number. When it is sent again, its bit alone does not tell how it ended."""
     epoch = await store.claim()
     dead = replace(letter(chunk, 2, died_at=92), step="OutputValidation")
     await store.commit(epoch, [progress(chunk, [1, 2])], dead=[dead], now=101)
