@@ -35,17 +35,23 @@ def hook() -> Iterator[Receiver]:
 
 def add_destination(source: Source, url: str, *, filter: Any = None, **settings: Any) -> int:
     """Link a webhook to the source, and send it the events that pass a filter; return the connection."""
+    members = {} if filter is None else {"filter": filter}
+    return connect(source, "http-webhook", {"url": url, "secret": SECRET, **settings}, "send_event", **members)
+
+
+def connect(source: Source, connector: str, settings: dict[str, Any], event_type: str, **members: Any) -> int:
+    """Link a destination to the source, with a pipeline for all events; return the connection."""
     body = {
-        "name": "Hook",
+        "name": "Destination",
         "role": "Destination",
-        "connector": "http-webhook",
+        "connector": connector,
         "sendingMode": "Server",
         "linkedConnections": [source.id],
-        "settings": {"url": url, "secret": SECRET, **settings},
+        "settings": settings,
     }
     created: int = post(source.system, "/v1/connections", body)["id"]
-    pipeline = {"connection": created, "target": "Event", "eventType": "send_event", "name": "All", "enabled": True}
-    post(source.system, "/v1/pipelines", pipeline if filter is None else {**pipeline, "filter": filter})
+    pipeline = {"connection": created, "target": "Event", "eventType": event_type, "name": "All", "enabled": True}
+    post(source.system, "/v1/pipelines", {**pipeline, **members})
     return created
 
 

@@ -124,8 +124,13 @@ class AiohttpClient:
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
             ) as response:
                 limit = min(request.max_response_bytes, self._limits.max_response_bytes)
-                body = await _read_body(response, limit)
-                return HttpResponse(status=response.status, headers=_joined(response.headers), body=body)
+                body = await _read_body(response, limit, may_cut=request.may_cut_response)
+                return HttpResponse(
+                    status=response.status,
+                    headers=_joined(response.headers),
+                    body=body[:limit],
+                    is_cut=len(body) > limit,
+                )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._failure(error) from error
 
@@ -225,8 +230,11 @@ class _Invalid(ValueError):
     pass
 
 
-async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read and decompress the body, stopping at `limit` bytes: a small compressed body can be a large one."""
+async def _read_body(response: aiohttp.ClientResponse, limit: int, *, may_cut: bool) -> bytes:
+    """Read and decompress the body, stopping after `limit` bytes: a small compressed body can be a large one.
+
+    With `may_cut` a body that is longer is returned as far as it was read.
+    """
     inflate = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
@@ -235,6 +243,8 @@ async def _read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
             body += piece
             if len(body) > limit:
                 response.close()
+                if may_cut:
+                    return bytes(body)
                 raise _TooLarge(f"the response is over {limit} bytes")
             if chunk:
                 await asyncio.sleep(0)  # a chunk of a bomb has many pieces
@@ -264,8 +274,8 @@ def _without(token: str, response: HttpResponse) -> HttpResponse:
     secret = token.encode()
     if secret not in response.body and not any(token in value for value in response.headers.values()):
         return response
-    return HttpResponse(
-        status=response.status,
+    return msgspec.structs.replace(
+        response,
         headers={name: value.replace(token, REDACTED) for name, value in response.headers.items()},
         body=response.body.replace(secret, REDACTED.encode()),
     )

@@ -83,10 +83,11 @@ async def exchange(
 ) -> SendResult:
     """Send a request and read its response by the rules. It implements `EventSink.send`.
 
-    The result contains no secret of the settings, also if the response repeats one.
+    The result contains no secret of the settings, also if the response repeats one. A long response, such as a page
+    about an error, is cut: its status counts.
     """
     try:
-        response = await context.http.send(request)
+        response = await context.http.send(msgspec.structs.replace(request, may_cut_response=True))
     except TransportError as error:
         return failed(len(events), transport_failure(error))
     if rules.items is not None or not _is_success(response.status, rules):
@@ -145,6 +146,8 @@ def _read_items(
     if rules.items is None:
         return succeeded([DELIVERED] * len(events), response.status, pause)
     try:
+        if response.is_cut:
+            raise UnexpectedResponse(f"it has more than {len(response.body)} bytes")
         items = tuple(rules.items(response, events))
         if len(items) != len(events):
             raise UnexpectedResponse(f"it has {len(items)} results for {len(events)} items")

@@ -1,7 +1,7 @@
 """The chunks that a session sends: their finished items, and the attempts for the trace. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -151,9 +151,20 @@ def attempt_records(
 
 
 def item_at(chunk: QueuedChunk, index: int) -> ChunkItem:
-    """Return one item of a chunk, finished or not."""
-    event, pipeline = wanted_pairs(chunk.wanted, len(chunk.events))[index]
-    return ChunkItem(chunk.id << ITEM_BITS | index, chunk.events[event], pipeline)
+    """Return one item of a chunk, finished or not. For several use `items_at`, which is quicker."""
+    if len(chunk.wanted) > 1:
+        return items_at(chunk, (index,))[0]
+    ((pipeline, events),) = chunk.wanted.items()
+    event = chunk.events[index if events is None else events[index]]
+    return ChunkItem(chunk.id << ITEM_BITS | index, event, pipeline)
+
+
+def items_at(chunk: QueuedChunk, indexes: Sequence[int]) -> list[ChunkItem]:
+    """Return items of a chunk, finished or not."""
+    pairs = wanted_pairs(chunk.wanted, len(chunk.events))
+    return [
+        ChunkItem(chunk.id << ITEM_BITS | index, chunk.events[pairs[index][0]], pairs[index][1]) for index in indexes
+    ]
 
 
 def order_keys(event: Event) -> tuple[int, ...]:

@@ -23,13 +23,13 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
-from headwater.delivery.items import HEALTHY
+from headwater.delivery.items import HEALTHY, Health
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
 from headwater.state import PipelineCounts
-from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth, LaneSummary
+from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneSummary
 from headwater.transforms.functions import Runner
 
 FLUSH_SECONDS: Final = 0.02
@@ -103,7 +103,8 @@ class Dispatcher:
         self._newest: dict[int, int] = {}
         """The newest chunk of each destination that has some."""
         self._senders: dict[int, tuple[Sender, asyncio.Task[None]]] = {}
-        self._health: dict[int, LaneHealth] = {}
+        self._health: dict[int, tuple[Health, int]] = {}
+        """The stored health of destinations, and the times of their last successes, when their senders began."""
         self._rates: dict[str, AccountRates] = {}
         self._ended: list[Session] = []
         """Ended sessions whose progress is not committed."""
@@ -112,8 +113,12 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set. Raises Unavailable; the caller runs it again."""
+        self._ended.clear()  # another courier may have sent what these did not commit
         self._epoch = await self._store.claim()
-        self._health = await self._store.health()
+        self._health = {
+            destination: (restored_health(stored), stored.last_success_at)
+            for destination, stored in (await self._store.health()).items()
+        }
         self._seen = await self._store.newest_chunk()
         self._newest = {each.destination: each.newest_chunk for each in await self._store.summaries()}
         try:
@@ -160,8 +165,7 @@ class Dispatcher:
         if known is None:
             return
         if destination not in self._senders:
-            stored = self._health.pop(destination, None)
-            sender = Sender(known, self._resources, HEALTHY if stored is None else restored_health(stored))
+            sender = Sender(known, self._resources, *self._health.get(destination, (HEALTHY, 0)))
             self._senders[destination] = sender, asyncio.create_task(sender.run())
         self._senders[destination][0].notify(newest)
 
@@ -176,6 +180,7 @@ class Dispatcher:
         self._destinations = {each.id: each for each in find_destinations(self._catalog)}
         for id_, (sender, task) in list(self._senders.items()):
             if task.done():
+                self._health[id_] = sender.stored_health, sender.last_success_at
                 del self._senders[id_]
             elif (destination := self._destinations.get(id_)) is None:
                 sender.stop()

@@ -68,11 +68,14 @@ class Resources(Struct, frozen=True):
 class Sender:
     """Sends to one destination until it is stopped. Errors stay inside: they are logged, and it tries again."""
 
-    def __init__(self, destination: Destination, resources: Resources, health: Health = HEALTHY) -> None:
-        """`health` is that of the last run."""
+    def __init__(
+        self, destination: Destination, resources: Resources, health: Health = HEALTHY, last_success_at: int = 0
+    ) -> None:
+        """`health` and `last_success_at` are stored, and those of the last run."""
         self._destination = destination
         self._resources = resources
-        self._health = health
+        self._health = self._stored_health = health
+        self._last_success_at = last_success_at
         self._session: Session | None = None
         self._ended: Session | None = None
         self._newest = 0
@@ -84,6 +87,18 @@ class Sender:
     def session(self) -> Session | None:
         """Return the present session; None while there is none."""
         return self._session
+
+    @property
+    def stored_health(self) -> Health:
+        """Return the health that is stored, or about to be."""
+        session = self._session or self._ended
+        return self._stored_health if session is None else session.stored_health
+
+    @property
+    def last_success_at(self) -> int:
+        """Return the time of the last success, in microseconds since the epoch; 0 if there was none."""
+        session = self._session or self._ended
+        return self._last_success_at if session is None else session.last_success_at
 
     @property
     def idle_seconds(self) -> float:
@@ -140,6 +155,7 @@ class Sender:
     async def _run_session(self, destination: Destination) -> None:
         if self._ended is not None:  # its unfinished items are read again, and those that it has finished are not
             await self._resources.settle(self._ended)
+            self._stored_health, self._last_success_at = self._ended.stored_health, self._ended.last_success_at
             self._ended = None
         async with self._open_session(destination) as session:
             if self._changed.is_set():
@@ -182,6 +198,8 @@ class Sender:
                 store=resources.store,
                 clock=resources.clock,
                 hooks=resources.hooks(destination),
+                stored_health=self._stored_health,
+                last_success_at=self._last_success_at,
             )
 
 

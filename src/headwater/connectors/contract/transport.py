@@ -22,7 +22,8 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `url` is absolute, http or https, without user and password. `headers` have names in lower case; the client sets
     `host`, `content-length`, `transfer-encoding` and `connection`. `timeout_seconds` is for the whole exchange. A
-    response body over `max_response_bytes`, after decompression, is an error. With `authorize` the client adds the
+    response body over `max_response_bytes`, after decompression, is an error, or with `may_cut_response` is cut there.
+    With `authorize` the client adds the
     access token of the connection's OAuth account, which the connector never sees.
     """
 
@@ -33,17 +34,19 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     authorize: bool = False
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES
+    may_cut_response: bool = False
 
 
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     """One response, with any status. `headers` have names in lower case; a repeated one is joined by ", ".
 
-    `body` is decompressed. It is untrusted.
+    `body` is decompressed. It is untrusted. With `is_cut` it is only the beginning.
     """
 
     status: int
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    is_cut: bool = False
 
 
 class TransportFailure(StrEnum):
