@@ -1,10 +1,12 @@
 """Deliveries while processes and servers crash: nothing is lost, and the order of each user stays.
 
-HEADWATER_CRASH_ROUNDS sets the number of kills.
+HEADWATER_CRASH_ROUNDS sets the number of kills, HEADWATER_CRASH_SEED the failures of the destination.
 """
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,14 +17,17 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.e2e.receiver import Receiver, receiver
+from tests.delivery.conftest import SECRET
+from tests.e2e.receiver import Received, Receiver, receiver
 from tests.e2e.source import Source, get, make_source
-from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination, check_order, numbers, send
+from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination, check_order, connect, numbers, send
+from tests.e2e.test_repairs import change_pipeline, mapping, pipeline_of
 from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start, wait_until
 
 ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
+SEED: Final = int(os.environ.get("HEADWATER_CRASH_SEED", "20260101"))
 USERS: Final = [f"user-{number % 50}" for number in range(100_000)]
 ROUND_EVENTS: Final = 500
 BATCH_EVENTS: Final = 20
@@ -170,3 +175,40 @@ def test_one_of_two_couriers_is_active_and_the_other_takes_over(installation: In
     send(replace(source, system=second), USERS[3 * ROUND_EVENTS : 4 * ROUND_EVENTS], 3 * ROUND_EVENTS)
     check_all(hook, 4 * ROUND_EVENTS)
     assert len(numbers(hook)) - 4 * ROUND_EVENTS <= 3 * MAX_REPEATED
+
+
+@pytest.mark.parametrize("installation", ["embedded"], indirect=True)
+def test_a_failing_destination_gets_all_while_its_pipeline_is_edited(installation: Installation) -> None:
+    """Requests fail, batches are halved, and the courier is killed. The receiver does not recognise repetitions."""
+    system = installation.start()
+    source = make_source(system)
+    chance = random.Random(SEED)
+    accepted: list[int] = []
+    answering = threading.Lock()
+
+    def answer(received: Received) -> tuple[int, dict[str, str], bytes]:
+        with answering:
+            share, given = chance.random(), [each["data"]["n"] for each in received.json()["data"]]
+            if share < 0.05:
+                return 503, {}, b"busy"
+            if share < 0.06:
+                return 429, {"retry-after": "1"}, b""
+            if share < 0.12 and len(given) > 1:
+                return 400, {}, b"one of them is wrong"
+            accepted.extend(given)
+            return 200, {}, b""
+
+    with receiver(answer) as hook:
+        settings = {"url": hook.url, "secret": SECRET, "batchSize": BATCH_EVENTS}
+        destination = connect(source, "http-webhook", settings, "send_data", **mapping("first"))
+        pipeline = pipeline_of(system, destination)
+        for number in range(ROUNDS):
+            send(source, USERS[number * ROUND_EVENTS : (number + 1) * ROUND_EVENTS], number * ROUND_EVENTS)
+            wait_for_more(hook, 5)
+            change_pipeline(system, pipeline, **mapping(f"edit {number}"))
+            if number % 2:
+                kill(system, "courier")
+        wait_until(lambda: len(set(accepted)) == ROUNDS * ROUND_EVENTS, DELIVERED_WITHIN_SECONDS + 30 * ROUNDS)
+        check_order(accepted, USERS)
+    assert len(accepted) - ROUNDS * ROUND_EVENTS <= ROUNDS // 2 * MAX_REPEATED
+    assert get(system, "/v1/dead-letters/counts")["counts"] == []
