@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytest
 
 from headwater.base.errors import Unavailable
-from headwater.delivery import dispatcher
+from headwater.connectors.contract import EventType
+from headwater.connectors.http_webhook.events import WebhookSink
+from headwater.delivery import dispatcher, sender
 from headwater.state.deliveries import CourierReplaced, DeliveryStore
 from tests.delivery.conftest import Deliveries, delivered
 from tests.delivery.test_dispatcher import wait_for
@@ -121,3 +123,26 @@ async def test_what_was_delivered_before_a_change_of_couriers_is_committed_after
     stop.set()
     await asyncio.wait_for(running, 10)
     assert sorted(delivered(hook.bodies())) == [1, 2]
+
+
+async def test_a_destination_that_returns_no_event_types_is_asked_again(
+    deliveries: Deliveries, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = await deliveries.add_destination(hook.url)
+    asked = 0
+    event_types = WebhookSink.event_types
+
+    async def hang_once(self: WebhookSink) -> Sequence[EventType]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await asyncio.Event().wait()
+        return await event_types(self)
+
+    monkeypatch.setattr(WebhookSink, "event_types", hang_once)
+    monkeypatch.setattr(sender, "OPEN_SECONDS", 0.1)
+    monkeypatch.setattr(sender, "RETRY_SECONDS", 0.1)
+    async with deliveries.dispatching():
+        await deliveries.append(destination, users=["ann"])
+        await deliveries.wait_until_empty(destination.id)
+    assert asked == 2
