@@ -29,6 +29,8 @@ from headwater.transforms.functions import Runner
 RETRY_SECONDS: Final = 5.0
 """Wait after a session that failed, the first time; each further wait doubles."""
 MAX_RETRY_SECONDS: Final = 60.0
+OPEN_SECONDS: Final = 60.0
+"""Time limit of what a session needs before it begins: the event types of its destination."""
 MAX_CONNECTIONS: Final = 64
 """Open connections of one destination. Its lane uses fewer if the policy says so."""
 
@@ -132,7 +134,7 @@ class Sender:
 
     async def run(self) -> None:
         """Run sessions until `stop` is called."""
-        pause = RETRY_SECONDS
+        pause = 0.0
         while not self._stopping:
             self._changed.clear()
             began = time.monotonic()
@@ -144,7 +146,8 @@ class Sender:
             except Exception:
                 # An error of one destination must not end the process, which all destinations need.
                 _log.exception("a destination failed and will be retried", destination=self._destination.id)
-            pause = RETRY_SECONDS if time.monotonic() - began > MAX_RETRY_SECONDS else min(2 * pause, MAX_RETRY_SECONDS)
+            has_worked = time.monotonic() - began > OPEN_SECONDS + MAX_RETRY_SECONDS
+            pause = RETRY_SECONDS if has_worked or not pause else min(2 * pause, MAX_RETRY_SECONDS)
             await wait(self._changed, pause)
 
     def _end_session(self) -> None:
@@ -186,7 +189,11 @@ class Sender:
         )
         async with opening as context:
             sink = make_sink(settings, context)
-            preparers = await _compile(destination, sink, resources)
+            try:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    preparers = await _compile(destination, sink, resources)
+            except TimeoutError:
+                raise Unavailable(f"connector {connector.code} does not return its event types") from None
             limits = LaneLimits.of(sink.policy, expiry_seconds=resources.expiry_seconds)
             rates = resources.account_rates(connection, settings).rates(sink.policy.rates)
             yield Session(
