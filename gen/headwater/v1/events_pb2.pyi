@@ -1596,8 +1596,8 @@ class EventTraceStep(message.Message):
     """step is how far the event came."""
     outcome: builtins.str
     """outcome is what happened there. Possible values: "Passed" (for a destination: delivered), "Filtered", "Failed" (for a
-    destination also: given up), "Pending" (it waits for its function, or in the queue of its destination), "Retrying"
-    (it waits, and its destination fails) or "Unknown" (its delivery has ended, and the outcome is not stored any more).
+    destination also: given up), "Pending" (it waits for its function, or in the queue of its destination) or "Retrying"
+    (it waits, and its destination fails). "Unknown" means that its delivery ended, and how is not stored any more.
     """
     attempts: builtins.int
     """attempts is how often delivery was tried. 0 when the pipeline delivers nothing, and while the event waits."""

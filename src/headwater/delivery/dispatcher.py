@@ -262,9 +262,7 @@ class Dispatcher:
         dead = [letter for progress in taken for letter in progress.dead]
         health = {each.destination: each for progress in taken if (each := progress.health) is not None}
         now = microseconds(self._clock.now())
-        await self._store.commit(
-            self._epoch, list(chunks.values()), dead=dead, health=list(health.values()), now=now
-        )
+        await self._store.commit(self._epoch, list(chunks.values()), dead=dead, health=list(health.values()), now=now)
 
     # Cleaning
 

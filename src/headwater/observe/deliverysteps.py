@@ -188,6 +188,6 @@ def _operation(origin: str) -> int | None:
     return int(id_) if id_.isdecimal() else None
 
 
-def destinations_of(steps: Iterable[Step], source: int) -> Iterator[int]:
+def find_destinations(steps: Iterable[Step], source: int) -> Iterator[int]:
     """Yield the destinations for which an event was queued."""
     return (step.connection for step in steps if is_for_destination(step, source))

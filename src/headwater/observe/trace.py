@@ -17,7 +17,7 @@ from headwater.catalog import Catalog
 from headwater.events.canonical import find_generated_index
 from headwater.events.protocol import Envelope, decode_envelope
 from headwater.log import EventLog, StoredEntry
-from headwater.observe.deliverysteps import TracedStep, combine, destinations_of
+from headwater.observe.deliverysteps import TracedStep, combine, find_destinations
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
 from headwater.state import MessageState, StateStore
@@ -110,7 +110,7 @@ class Tracer:
         """Return the steps of a message with its deliveries. A replay may deliver it to more destinations."""
         connection = catalog.connection(workspace, source)
         linked = () if connection is None else connection.linked_connections
-        destinations = {*linked, *destinations_of(entry.steps, source)}
+        destinations = {*linked, *find_destinations(entry.steps, source)}
         deliveries = await self._deliveries.trace(sorted(destinations), entry.position) if destinations else []
         waits = any(each.state == "Queued" for each in deliveries)
         return combine(

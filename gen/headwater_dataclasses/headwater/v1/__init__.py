@@ -2805,8 +2805,8 @@ class EventTraceStep(betterproto2.Message):
     outcome: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
     outcome is what happened there. Possible values: "Passed" (for a destination: delivered), "Filtered", "Failed" (for a
-    destination also: given up), "Pending" (it waits for its function, or in the queue of its destination), "Retrying"
-    (it waits, and its destination fails) or "Unknown" (its delivery has ended, and the outcome is not stored any more).
+    destination also: given up), "Pending" (it waits for its function, or in the queue of its destination) or "Retrying"
+    (it waits, and its destination fails). "Unknown" means that its delivery ended, and how is not stored any more.
     """
 
     attempts: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
