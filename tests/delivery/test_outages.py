@@ -1,4 +1,4 @@
-"""What was delivered is not sent again after an outage of the queue, a stop, or a change of couriers."""
+"""Delivered events are not sent again after an outage of the queue, a stop, or a change of couriers."""
 
 import asyncio
 import threading

@@ -50,7 +50,7 @@ RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 11.0
 """Time limit of the senders' end, above that of their requests. Requests that are still in flight are sent again after
 the next start."""
-LAST_FLUSH_SECONDS: Final = 2.0
+MAX_FLUSH_SECONDS: Final = 2.0
 """Time limit of the last commit. Together with `STOP_SECONDS` it is below the 15 seconds that the process has to end."""
 
 _log = structlog.get_logger(__name__)
@@ -139,7 +139,7 @@ class Dispatcher:
                     task.cancel()
                 await self._stop_senders()
                 flushing.cancel()
-            async with asyncio.timeout(LAST_FLUSH_SECONDS):
+            async with asyncio.timeout(MAX_FLUSH_SECONDS):
                 await self._flush()
                 await self._record()
         except TimeoutError:
