@@ -18,11 +18,11 @@ from headwater.connectors.contract import (
     rejected,
     succeeded,
 )
+from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import Health, HealthState
 from headwater.delivery.preparing import Prepared, Preparer, SourceEvent
 from headwater.delivery.session import GivenUp, Session, SessionHooks
 from headwater.state.deliveries import (
-    DeadSelection,
     DeliveryStore,
     LaneHealth,
     NewChunk,
@@ -66,6 +66,7 @@ class World:
 
     def __init__(self, store: DeliveryStore) -> None:
         self.store = store
+        self.cache = ChunkCache(1 << 20)
         self.given_up: list[GivenUp] = []
         self.epoch = 0
         self.positions = 0
@@ -93,6 +94,7 @@ class World:
             store=values.pop("store", self.store),
             clock=SystemClock(),
             hooks=hooks,
+            cache=self.cache,
             **values,
         )
         return session, sink
@@ -217,7 +219,7 @@ async def test_a_cancelled_session_ends_while_the_queue_is_away(world: World) ->
     store = Away()
     await world.append("ann")
     session, _ = world.session(refuse_and_cancel, store=cast(DeliveryStore, store))
-    session._cache.put = lambda chunk: None  # type: ignore[method-assign]  # documents are read again
+    world.cache.put = lambda chunk: None  # type: ignore[method-assign]  # documents are read again
     task = asyncio.create_task(session.run())
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(task), 10)

@@ -158,7 +158,9 @@ def item_at(chunk: QueuedChunk, index: int) -> ChunkItem:
 def items_at(chunk: QueuedChunk, indexes: Sequence[int]) -> list[ChunkItem]:
     """Return items of a chunk, finished or not."""
     pairs = wanted_pairs(chunk.wanted, len(chunk.events))
-    return [ChunkItem(chunk.id << ITEM_BITS | index, chunk.events[pairs[index][0]], pairs[index][1]) for index in indexes]
+    return [
+        ChunkItem(chunk.id << ITEM_BITS | index, chunk.events[pairs[index][0]], pairs[index][1]) for index in indexes
+    ]
 
 
 def order_keys(event: Event) -> tuple[int, ...]:

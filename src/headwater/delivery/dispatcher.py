@@ -23,6 +23,7 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
+from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import HEALTHY, Health
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
@@ -32,6 +33,9 @@ from headwater.state import PipelineCounts
 from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneSummary
 from headwater.transforms.functions import Runner
 
+MAX_CACHED_BYTES: Final = 48 << 20
+"""Size of the documents of chunks that are kept in memory for all destinations together. Those of other chunks are read
+again when needed."""
 FLUSH_SECONDS: Final = 0.02
 """Minimum time between two commits."""
 WATCH_SECONDS: Final = 1.0
@@ -51,7 +55,7 @@ STOP_SECONDS: Final = 11.0
 """Time limit of the senders' end, above that of their requests. Requests that are still in flight are sent again after
 the next start."""
 LAST_FLUSH_SECONDS: Final = 2.0
-"""Time limit of the last commit. Together with `STOP_SECONDS` it is below the 15 seconds that the process has to end."""
+"""Time limit of the last commit. With `STOP_SECONDS` it is below the 15 seconds that the process has to end."""
 
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +102,7 @@ class Dispatcher:
             settle=self._settle,
             hooks=self._hooks,
             expiry_seconds=expiry.total_seconds() + 2 * CLEAN_SECONDS,  # the store gives up whole chunks before
+            cache=ChunkCache(MAX_CACHED_BYTES),
         )
         self._epoch = 0
         self._seen = 0
@@ -261,9 +266,7 @@ class Dispatcher:
         dead = [letter for progress in taken for letter in progress.dead]
         health = {each.destination: each for progress in taken if (each := progress.health) is not None}
         now = microseconds(self._clock.now())
-        await self._store.commit(
-            self._epoch, list(chunks.values()), dead=dead, health=list(health.values()), now=now
-        )
+        await self._store.commit(self._epoch, list(chunks.values()), dead=dead, health=list(health.values()), now=now)
 
     # Cleaning
 

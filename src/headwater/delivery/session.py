@@ -59,8 +59,6 @@ from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
 """Approximate size of the documents of one read."""
-MAX_CACHED_BYTES: Final = 8 << 20
-"""Size of the documents of chunks that are kept in memory. Those of other chunks are read again when needed."""
 MAX_UNCOMMITTED_ITEMS: Final = 500
 """Number of finished items whose results are not committed, above which no request begins."""
 HEALTH_SECONDS: Final = 1.0
@@ -134,10 +132,12 @@ class Session:
         store: DeliveryStore,
         clock: Clock,
         hooks: SessionHooks,
+        cache: ChunkCache,
         stored_health: Health | None = None,
         last_success_at: int = 0,
     ) -> None:
-        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait.
+        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait. `cache` can
+        be shared with other sessions.
 
         `stored_health` is the stored health, if the lane begins with another one, and `last_success_at` the stored time
         of the last success.
@@ -153,7 +153,7 @@ class Session:
         self._hooks = hooks
         self._epoch_offset = clock.now().timestamp() - time.monotonic()
         self._chunks: dict[int, OpenChunk] = {}
-        self._cache = ChunkCache(MAX_CACHED_BYTES)
+        self._cache = cache
         self._dirty: set[int] = set()
         self._forgotten: list[ChunkProgress] = []
         """The progress of chunks that have expired since."""

@@ -195,9 +195,7 @@ class SqlDeliveryStore(DeliveryStore):
                 return chunks
             after = last
 
-    async def _read_chunks(
-        self, destination: int, after: int, max_bytes: int
-    ) -> tuple[list[QueuedChunk], int | None]:
+    async def _read_chunks(self, destination: int, after: int, max_bytes: int) -> tuple[list[QueuedChunk], int | None]:
         """Return the next chunks, and the id of the last one; None if there is none.
 
         Chunks that are deleted in the meantime are missing, so the list can be empty although others follow.
