@@ -115,9 +115,8 @@ class Courier:
         """Process lanes until `stop` is set. Runs in progress are abandoned and start again after the next start."""
         while not stop.is_set():
             try:
-                async with self._store.exclusive() as check:
-                    async with self._with_companions(stop):
-                        await self._work_again(check, stop)
+                async with self._store.exclusive() as check, self._with_companions(stop):
+                    await self._work_again(check, stop)
             except AnotherCourier:
                 await wait(stop, RETRY_SECONDS)
             except Unavailable as error:
