@@ -23,6 +23,8 @@ from headwater.delivery.items import Health, HealthState
 from headwater.delivery.preparing import Prepared, Preparer, SourceEvent
 from headwater.delivery.session import GivenUp, Session, SessionHooks
 from headwater.state.deliveries import (
+    ITEM_BITS,
+    ChunkProgress,
     DeliveryStore,
     LaneHealth,
     NewChunk,
@@ -198,6 +200,19 @@ async def test_a_chunk_that_expires_while_it_is_prepared_is_not_sent(world: Worl
         session.notify(await world.append("bob"))
         await until(lambda: bool(sink.sent))
     assert sink.sent == ["m2"]
+
+
+async def test_a_chunk_that_the_worker_has_deleted_is_forgotten(world: World) -> None:
+    """The worker makes space too, and tells no session."""
+    id_ = await world.append("ann", "ann", "ann")
+    session, _ = world.session(accept)
+    await session._read_next()
+    await session._read_next()
+    numbers = [id_ << ITEM_BITS | index for index in range(3)]
+    await world.store.commit(world.epoch, [ChunkProgress(id_, DESTINATION, b"\x07")], now=now())
+    world.cache.drop(id_)
+    await session._reload(numbers[:1])
+    assert session.is_idle and not session.lane.figures.items
 
 
 async def test_a_cancelled_session_ends_while_the_queue_is_away(world: World) -> None:

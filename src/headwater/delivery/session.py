@@ -297,11 +297,17 @@ class Session:
             by_chunk.setdefault(find_chunk(number), []).append(find_index(number))
         for chunk_id, indexes in by_chunk.items():
             chunk = await self._chunk(chunk_id)
-            if chunk is None:
-                self._lane.remove(item_numbers(chunk_id, indexes))
-            else:
+            if chunk is not None:
                 await self._offer(chunk, items_at(chunk, sorted(indexes)))
+            else:
+                self._lane.remove(item_numbers(chunk_id, indexes))
+                self._forget_deleted(chunk_id)
         self._wake_pump.set()
+
+    def _forget_deleted(self, id_: int) -> None:
+        """Forget a chunk that is not in the store any more: the worker has made space."""
+        if (deleted := self._chunks.get(id_)) is not None:
+            self.forget(id_, deleted.item_count)
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
@@ -514,7 +520,9 @@ class Session:
             id_ = next(iter(self._dead_items))
             chunk = await self._chunk(id_)
             dead = self._dead_items.pop(id_)
-            if chunk is not None:
+            if chunk is None:
+                self._forget_deleted(id_)
+            else:
                 items = items_at(chunk, [find_index(each.number) for each in dead])
                 for each, item in zip(dead, items, strict=True):
                     self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
