@@ -6,7 +6,7 @@ every 20 ms, so that the cost of a commit does not grow with the number of desti
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -30,7 +30,8 @@ from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
 from headwater.state import PipelineCounts
-from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneSummary
+from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
+from headwater.state.deliveries.contract import EXPIRED, NO_SPACE
 from headwater.transforms.functions import Runner
 
 MAX_CACHED_BYTES: Final = 48 << 20
@@ -279,9 +280,9 @@ class Dispatcher:
         now = self._clock.now()
         stamp = microseconds(now)
         before = microseconds(now - self._expiry)
-        while expired := (await self._store.expire(self._epoch, before=before, now=stamp)).chunks:
-            self._forget(expired)
-        self._forget((await self._store.make_space(now=stamp)).chunks)
+        while (expired := await self._store.expire(self._epoch, before=before, now=stamp)).chunks:
+            self._give_up(expired, EXPIRED)
+        self._give_up(await self._store.make_space(now=stamp), NO_SPACE)
 
     # Reporting
 
@@ -312,8 +313,10 @@ class Dispatcher:
             session = None if sender is None else sender[0].session
             self._metrics.destination_status(summary.destination, _status(summary, session, now))
 
-    def _forget(self, chunks: Iterable[ChunkHead]) -> None:
-        for chunk in chunks:
+    def _give_up(self, expired: Expired, reason: str) -> None:
+        """Report deliveries that the store has given up, and tell their sessions."""
+        self._reporter.expired(expired.items, reason)
+        for chunk in expired.chunks:
             sender = self._senders.get(chunk.destination)
             if sender is not None and (session := sender[0].session) is not None:
                 session.forget(chunk.id, chunk.item_count)
