@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -120,9 +121,13 @@ async def test_events_that_cannot_be_delivered_in_time_are_given_up(
     monkeypatch.setattr(dispatcher, "CLEAN_SECONDS", 0.05)
     deliveries.expiry = timedelta(seconds=0.5)
     destination = await deliveries.add_destination("http://127.0.0.1:9/hook")
-    async with deliveries.dispatching():
+    async with deliveries.dispatching() as running:
+        reported = Mock(wraps=running._reporter.expired)
+        monkeypatch.setattr(running._reporter, "expired", reported)
         await deliveries.append(destination, users=["ann"] * 3)
         await deliveries.wait_until_empty(destination.id)
+        expired = call({(destination.id, destination.pipelines[0].id): 3}, "Expired")
+        await wait_for(lambda: expired in reported.call_args_list)
     [count] = await deliveries.store.dead_counts(deliveries.workspace)
     assert (count.destination, count.reason, count.count) == (destination.id, "Expired", 3)
 

@@ -18,10 +18,13 @@ from headwater.connectors.contract import (
     rejected,
     succeeded,
 )
+from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import Health, HealthState
 from headwater.delivery.preparing import Prepared, Preparer, SourceEvent
 from headwater.delivery.session import GivenUp, Session, SessionHooks
 from headwater.state.deliveries import (
+    ITEM_BITS,
+    ChunkProgress,
     DeliveryStore,
     LaneHealth,
     NewChunk,
@@ -65,6 +68,7 @@ class World:
 
     def __init__(self, store: DeliveryStore) -> None:
         self.store = store
+        self.cache = ChunkCache(1 << 20)
         self.given_up: list[GivenUp] = []
         self.epoch = 0
         self.positions = 0
@@ -92,6 +96,7 @@ class World:
             store=values.pop("store", self.store),
             clock=SystemClock(),
             hooks=hooks,
+            cache=self.cache,
             **values,
         )
         return session, sink
@@ -197,6 +202,19 @@ async def test_a_chunk_that_expires_while_it_is_prepared_is_not_sent(world: Worl
     assert sink.sent == ["m2"]
 
 
+async def test_a_chunk_that_the_worker_has_deleted_is_forgotten(world: World) -> None:
+    """The worker makes space too, and tells no session."""
+    id_ = await world.append("ann", "ann", "ann")
+    session, _ = world.session(accept)
+    await session._read_next()
+    await session._read_next()
+    numbers = [id_ << ITEM_BITS | index for index in range(3)]
+    await world.store.commit(world.epoch, [ChunkProgress(id_, DESTINATION, b"\x07")], now=now())
+    world.cache.drop(id_)
+    await session._reload(numbers[:1])
+    assert session.is_idle and not session.lane.figures.items
+
+
 async def test_a_cancelled_session_ends_while_the_queue_is_away(world: World) -> None:
     """The caller of a session waits for the end, and a session of another courier may begin before it."""
 
@@ -216,7 +234,7 @@ async def test_a_cancelled_session_ends_while_the_queue_is_away(world: World) ->
     store = Away()
     await world.append("ann")
     session, _ = world.session(refuse_and_cancel, store=cast(DeliveryStore, store))
-    session._cache.put = lambda chunk: None  # type: ignore[method-assign]  # documents are read again
+    world.cache.put = lambda chunk: None  # type: ignore[method-assign]  # documents are read again
     task = asyncio.create_task(session.run())
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(task), 10)

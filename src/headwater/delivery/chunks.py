@@ -69,6 +69,7 @@ class OpenChunk:
     def __init__(self, chunk: QueuedChunk, *, waiting: int) -> None:
         """`waiting` is the number of items whose pipelines are disabled."""
         self.id: Final = chunk.id
+        self.item_count: Final = chunk.item_count
         self._waiting = waiting
         self.enqueued_at: Final = chunk.enqueued_at
         self._destination = chunk.destination

@@ -6,7 +6,7 @@ every 20 ms, so that the cost of a commit does not grow with the number of desti
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -23,15 +23,20 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
+from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import HEALTHY, Health
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
 from headwater.state import PipelineCounts
-from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneSummary
+from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
+from headwater.state.deliveries.contract import EXPIRED, NO_SPACE
 from headwater.transforms.functions import Runner
 
+MAX_CACHED_BYTES: Final = 48 << 20
+"""Size of the documents of chunks that are kept in memory for all destinations together. Those of other chunks are read
+again when needed."""
 FLUSH_SECONDS: Final = 0.02
 """Minimum time between two commits."""
 WATCH_SECONDS: Final = 1.0
@@ -51,7 +56,7 @@ STOP_SECONDS: Final = 11.0
 """Time limit of the senders' end, above that of their requests. Requests that are still in flight are sent again after
 the next start."""
 MAX_FLUSH_SECONDS: Final = 2.0
-"""Time limit of the last commit. Together with `STOP_SECONDS` it is below the 15 seconds that the process has to end."""
+"""Time limit of the last commit. With `STOP_SECONDS` it is below the 15 seconds that the process has to end."""
 
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +103,7 @@ class Dispatcher:
             settle=self._settle,
             hooks=self._hooks,
             expiry_seconds=expiry.total_seconds() + 2 * CLEAN_SECONDS,  # the store gives up whole chunks before
+            cache=ChunkCache(MAX_CACHED_BYTES),
         )
         self._epoch = 0
         self._seen = 0
@@ -275,9 +281,9 @@ class Dispatcher:
         now = self._clock.now()
         stamp = microseconds(now)
         before = microseconds(now - self._expiry)
-        while expired := (await self._store.expire(self._epoch, before=before, now=stamp)).chunks:
-            self._forget(expired)
-        self._forget((await self._store.make_space(now=stamp)).chunks)
+        while (expired := await self._store.expire(self._epoch, before=before, now=stamp)).chunks:
+            self._give_up(expired, EXPIRED)
+        self._give_up(await self._store.make_space(now=stamp), NO_SPACE)
 
     # Reporting
 
@@ -308,8 +314,10 @@ class Dispatcher:
             session = None if sender is None else sender[0].session
             self._metrics.destination_status(summary.destination, _status(summary, session, now))
 
-    def _forget(self, chunks: Iterable[ChunkHead]) -> None:
-        for chunk in chunks:
+    def _give_up(self, expired: Expired, reason: str) -> None:
+        """Report deliveries that the store has given up, and tell their sessions."""
+        self._reporter.expired(expired.items, reason)
+        for chunk in expired.chunks:
             sender = self._senders.get(chunk.destination)
             if sender is not None and (session := sender[0].session) is not None:
                 session.forget(chunk.id, chunk.item_count)

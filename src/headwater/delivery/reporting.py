@@ -1,6 +1,7 @@
 """Reports what became of deliveries: metrics, counts and errors of pipelines, and outcomes for those who watch."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from headwater.base.clock import Clock, microseconds
@@ -66,6 +67,12 @@ class Reporter:
                 letter.attempts,
             )
             self._outcomes.publish((outcome,))
+
+    def expired(self, items: Mapping[tuple[int, int], int], reason: str) -> None:
+        """Report deliveries that were given up without an attempt: their number by destination and pipeline."""
+        for (destination, pipeline), events in items.items():
+            self._metrics.deliveries_ended(destination, pipeline, "Expired", events)
+            self._counts.add(pipeline, "Finalize", "Failed", events, message=reason, has_waited=True)
 
     def _attempts(self, destination: int, workspace: int, sent: SentBatch) -> list[DeliveryOutcome]:
         """Return the outcomes of the items that were delivered, or are tried again."""

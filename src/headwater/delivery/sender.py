@@ -18,6 +18,7 @@ from headwater.connectors.contract import EventSink
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
+from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import HEALTHY, Health, LaneLimits
 from headwater.delivery.lane import Lane
 from headwater.delivery.preparing import Preparer, compile_preparer
@@ -65,6 +66,7 @@ class Resources(Struct, frozen=True):
     """Waits until the progress of an ended session is committed."""
     hooks: Callable[[Destination], SessionHooks]
     expiry_seconds: float
+    cache: ChunkCache
 
 
 class Sender:
@@ -205,6 +207,7 @@ class Sender:
                 store=resources.store,
                 clock=resources.clock,
                 hooks=resources.hooks(destination),
+                cache=resources.cache,
                 stored_health=self._stored_health,
                 last_success_at=self._last_success_at,
             )

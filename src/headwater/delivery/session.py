@@ -60,8 +60,6 @@ from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
 """Approximate size of the documents of one read."""
-MAX_CACHED_BYTES: Final = 8 << 20
-"""Size of the documents of chunks that are kept in memory. Those of other chunks are read again when needed."""
 MAX_UNCOMMITTED_ITEMS: Final = 500
 """Number of finished items whose results are not committed, above which no request begins."""
 HEALTH_SECONDS: Final = 1.0
@@ -137,10 +135,12 @@ class Session:
         store: DeliveryStore,
         clock: Clock,
         hooks: SessionHooks,
+        cache: ChunkCache,
         stored_health: Health | None = None,
         last_success_at: int = 0,
     ) -> None:
-        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait.
+        """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait. `cache` can
+        be shared with other sessions.
 
         `stored_health` is the stored health, if the lane begins with another one, and `last_success_at` the stored time
         of the last success.
@@ -156,7 +156,7 @@ class Session:
         self._hooks = hooks
         self._epoch_offset = clock.now().timestamp() - time.monotonic()
         self._chunks: dict[int, OpenChunk] = {}
-        self._cache = ChunkCache(MAX_CACHED_BYTES)
+        self._cache = cache
         self._dirty: set[int] = set()
         self._forgotten: list[ChunkProgress] = []
         """The progress of chunks that have expired since."""
@@ -304,11 +304,17 @@ class Session:
             by_chunk.setdefault(find_chunk(number), []).append(find_index(number))
         for chunk_id, indexes in by_chunk.items():
             chunk = await self._chunk(chunk_id)
-            if chunk is None:
-                self._lane.remove(item_numbers(chunk_id, indexes))
-            else:
+            if chunk is not None:
                 await self._offer(chunk, items_at(chunk, sorted(indexes)))
+            else:
+                self._lane.remove(item_numbers(chunk_id, indexes))
+                self._forget_deleted(chunk_id)
         self._wake_pump.set()
+
+    def _forget_deleted(self, id_: int) -> None:
+        """Forget a chunk that is not in the store any more: the worker has made space."""
+        if (deleted := self._chunks.get(id_)) is not None:
+            self.forget(id_, deleted.item_count)
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
@@ -535,7 +541,9 @@ class Session:
             id_ = next(iter(self._dead_items))
             chunk = await self._chunk(id_)
             dead = self._dead_items.pop(id_)
-            if chunk is not None:
+            if chunk is None:
+                self._forget_deleted(id_)
+            else:
                 items = items_at(chunk, [find_index(each.number) for each in dead])
                 for each, item in zip(dead, items, strict=True):
                     self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)

@@ -62,6 +62,7 @@ async def dead(store: SqlDeliveryStore) -> SqlDeliveryStore:
     await store.commit(epoch, [progress(other, [0, 4])], now=203)
     expired = await store.expire(epoch, before=101, now=300)
     assert [each.id for each in expired.chunks] == [other.id]
+    assert sum(expired.items.values()) == other.item_count - 2
     return store
 
 

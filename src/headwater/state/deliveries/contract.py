@@ -337,6 +337,8 @@ class Expired(Struct, frozen=True):
     """Chunks that were given up: the lane must forget their items."""
 
     chunks: list[ChunkHead]
+    items: Mapping[tuple[int, int], int]
+    """Number of their unfinished items, by destination and pipeline."""
 
 
 class DeliveryStore(Protocol):

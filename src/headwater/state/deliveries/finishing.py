@@ -1,5 +1,6 @@
 """Finishes chunks: the courier's progress, and deliveries that are given up. All work runs under the lock "finish"."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
@@ -14,6 +15,7 @@ from headwater.state.deliveries.contract import (
     ChunkHead,
     ChunkProgress,
     DeadLetter,
+    Expired,
     LaneHealth,
 )
 from headwater.state.deliveries.counts import ROW_BYTES, Changes
@@ -214,9 +216,7 @@ def save_health(connection: Connection, health: Sequence[LaneHealth]) -> None:
     upsert_rows(connection, delivery_lanes, rows)
 
 
-def expire(
-    connection: Connection, changes: Changes, *, after: int, before: int, now: int, limit: int
-) -> list[ChunkHead]:
+def expire(connection: Connection, changes: Changes, *, after: int, before: int, now: int, limit: int) -> Expired:
     """Make dead chunks of the chunks with ids above `after` that were appended before a time, the oldest first."""
     table = delivery_chunks.c
     query = select(delivery_chunks).where(table.id > after).order_by(table.id).limit(limit)
@@ -225,22 +225,27 @@ def expire(
         if row.enqueued_at >= before:  # the ids ascend with the time
             break
         expired.append(row)
-    kill(connection, expired, EXPIRED, changes, now=now)
-    return [head(row) for row in expired]
+    items = kill(connection, expired, EXPIRED, changes, now=now)
+    return Expired([head(row) for row in expired], items)
 
 
-def kill(connection: Connection, rows: Sequence[StoredRow], reason: str, changes: Changes, *, now: int) -> None:
-    """Make dead chunks of chunks. Their bodies stay."""
+def kill(
+    connection: Connection, rows: Sequence[StoredRow], reason: str, changes: Changes, *, now: int
+) -> Counter[tuple[int, int]]:
+    """Make dead chunks of chunks. Their bodies stay. Return the number of items by destination and pipeline."""
     close(connection, rows, changes)
     dead = []
+    items: Counter[tuple[int, int]] = Counter()
     for row in rows:
         dead.append({**row._mapping, "died_at": now, "reason": reason})
         left = unfinished_by_pipeline(unpack_wanted(row.wanted), row.item_count, row.done)
         for pipeline, count in left.items():
             changes.add_reason(row.workspace, row.destination, pipeline, reason, count)
+            items[row.destination, pipeline] += count
         changes.add_dead(row.destination, sum(left.values()), row.bytes)
         changes.add_size(ROW_BYTES)
     insert_rows(connection, dead_chunks, dead)
+    return items
 
 
 def head(row: StoredRow) -> ChunkHead:

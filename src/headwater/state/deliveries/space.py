@@ -1,5 +1,6 @@
 """Keeps the queue within its maximum size, and deletes outdated data. All work runs under the lock "finish"."""
 
+from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
@@ -43,13 +44,15 @@ class Freed(Struct):
 
     chunks: list[ChunkHead]
     """Unfinished chunks that became ranges."""
+    items: Counter[tuple[int, int]]
+    """Number of their unfinished items, by destination and pipeline."""
     letters: int = 0
     """Number of deleted dead letters."""
 
 
 def make_space(connection: Connection, changes: Changes, *, max_bytes: int, now: int) -> Freed:
     """Delete the oldest data of the largest destinations until the size of everything is at most `max_bytes`."""
-    freed = Freed([])
+    freed = Freed([], Counter())
     sizes = read_sizes(connection)
     everything = sizes.pop(EVERYTHING, None)
     if everything is None:
@@ -84,6 +87,7 @@ def _drop_open(connection: Connection, changes: Changes, freed: Freed, destinati
         left = unfinished_by_pipeline(unpack_wanted(row.wanted), row.item_count, row.done)
         for pipeline, count in left.items():
             changes.add_reason(row.workspace, row.destination, pipeline, NO_SPACE, count)
+            freed.items[row.destination, pipeline] += count
         _add_range(connection, changes, row, left, now)
     free_bodies(connection, {row.body for row in rows}, changes)
     freed.chunks += [head(row) for row in rows]

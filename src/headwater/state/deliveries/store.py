@@ -258,29 +258,30 @@ class SqlDeliveryStore(DeliveryStore):
     async def expire(self, epoch: int, *, before: int, now: int, limit: int = 100) -> Expired:
         changes = Changes()
 
-        def work(connection: Connection) -> list[ChunkHead]:
+        def work(connection: Connection) -> Expired:
             _lock_for(connection, epoch)
             return finishing.expire(connection, changes, after=self._first, before=before, now=now, limit=limit)
 
         parameters = {"after": self._first, "limit": 1}
         row = await self._read(lambda connection: connection.execute(_HEADS, parameters).one_or_none())
         if row is None:
-            return Expired([])
+            return Expired([], {})
         self._first = row.id - 1
         if row.enqueued_at >= before:  # no lock is needed to find that out
-            return Expired([])
-        return Expired(await self._write(work, changes))
+            return Expired([], {})
+        return await self._write(work, changes)
 
     async def make_space(self, *, now: int) -> Expired:
         changes = Changes()
 
-        def work(connection: Connection) -> list[ChunkHead]:
+        def work(connection: Connection) -> Expired:
             lock(connection, "finish")
-            return space.make_space(connection, changes, max_bytes=self._max_bytes, now=now).chunks
+            freed = space.make_space(connection, changes, max_bytes=self._max_bytes, now=now)
+            return Expired(freed.chunks, freed.items)
 
-        freed = Expired(await self._write(work, changes))
+        expired = await self._write(work, changes)
         self._size_until = 0.0
-        return freed
+        return expired
 
     async def trim(self, *, dead_before: int, attempts_before: int) -> int:
         changes = Changes()
