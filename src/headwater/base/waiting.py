@@ -5,6 +5,11 @@ from contextlib import suppress
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, for at most `seconds`."""
+    """Wait until the event is set, for at most `seconds`.
+
+    It does not use `asyncio.wait_for`: before Python 3.12 that ignores a cancellation at the moment when the event is
+    set, and a loop that waits again would never end.
+    """
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
