@@ -84,7 +84,7 @@ class Progress(Struct):
 
     @property
     def is_empty(self) -> bool:
-        return not self.chunks and not self.dead and self.health is None
+        return not (self.chunks or self.dead or self.health or self.items)
 
 
 class SentBatch(Struct, frozen=True):
