@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.catalog import Connection
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Connection, open_catalog
 from headwater.delivery import operations, replaying, resending, stored
 from headwater.delivery.resending import count_dead, dead_selection
 from headwater.filters import Condition, Filter
@@ -22,7 +24,7 @@ from headwater.state.deliveries import resending as queue_resending
 from headwater.state.operations import LEASE_SECONDS, Operation, ReplayParameters, ResendParameters
 from headwater.storage.database import sqlite_url
 from tests.delivery.operations import add_destination, dead, ended, execute, finish, ids, reread, send, track, waiting
-from tests.harness import Harness, add_source, add_workspace, open_harness
+from tests.harness import KEYRING, Harness, add_source, add_workspace, open_harness
 
 EVEN = Filter("and", (Condition("event", "is one of", ("E0", "E2", "E4", "E6", "E8")),))
 
@@ -191,6 +193,18 @@ async def test_only_events_of_linked_sources_are_replayed(harness: Harness) -> N
     await replay(harness, destination)
     await execute(harness)
     assert await waiting(harness.deliveries, destination) == [(ids(destination)[0], "m1")]
+
+
+async def test_events_are_replayed_to_a_pipeline_that_another_process_has_just_created(harness: Harness) -> None:
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await send(harness, source, [track(number) for number in range(4)])
+    url = harness.database_url or sqlite_url(harness.folder / "catalog.db")
+    async with open_catalog(url, clock=harness.clock, identifiers=Identifiers(), keyring=KEYRING) as other:
+        destination = await add_destination(replace(harness, catalog=other), source)
+    assert harness.catalog.connection(harness.workspace, destination.id) is None
+    operation = await replay(harness, destination)
+    await execute(harness)
+    assert ((await ended(harness, operation)).status, (await ended(harness, operation)).enqueued) == ("Completed", 4)
 
 
 async def test_another_workspace_is_not_touched(harness: Harness) -> None:

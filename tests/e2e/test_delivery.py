@@ -33,9 +33,10 @@ def hook() -> Iterator[Receiver]:
         yield running
 
 
-def add_destination(source: Source, url: str, **settings: Any) -> int:
-    """Link a webhook to the source, and send it all events; return the connection."""
-    return connect(source, "http-webhook", {"url": url, "secret": SECRET, **settings}, "send_event")
+def add_destination(source: Source, url: str, *, filter: Any = None, **settings: Any) -> int:
+    """Link a webhook to the source, and send it the events that pass a filter; return the connection."""
+    members = {} if filter is None else {"filter": filter}
+    return connect(source, "http-webhook", {"url": url, "secret": SECRET, **settings}, "send_event", **members)
 
 
 def connect(source: Source, connector: str, settings: dict[str, Any], event_type: str, **members: Any) -> int:
@@ -142,9 +143,49 @@ def test_a_receiver_that_restarts_gets_everything(system: RunningSystem) -> None
     assert numbers(second) == [5, 6, 7, 8, 9]
 
 
-def test_the_trace_shows_the_decision_of_the_destination(system: RunningSystem, hook: Receiver) -> None:
+def destination_steps(source: Source, destination: int, message_id: str) -> list[dict[str, Any]]:
+    """Return the steps of a message at a destination."""
+    traces = get(source.system, f"/v1/events/{message_id}/trace")["traces"]
+    [steps] = [trace["steps"] for trace in traces if trace["connection"] == source.id]
+    return [step for step in steps if step["connection"] == destination]
+
+
+def test_the_trace_shows_every_decision_and_every_attempt(system: RunningSystem, hook: Receiver) -> None:
+    """One event is rejected, and sent again; another is delivered after a failure."""
+    refusals, failures = iter([422]), iter([503])
+
+    def answer(received: Received) -> tuple[int, dict[str, str], bytes]:
+        number = received.json()["data"]["properties"]["n"]
+        return next(refusals if number == 0 else failures, 200), {}, b"not yet"
+
+    hook.answer = answer
     source = make_source(system)
-    add_destination(source, hook.url)
-    send(source, ["ann"])
-    wait_until(lambda: len(hook.requests) == 1, DELIVERED_WITHIN_SECONDS)
-    print(get(system, "/v1/events/m0/trace"))
+    destination = add_destination(source, hook.url)
+    identify = {"logical": "and", "conditions": [{"property": "type", "operator": "is", "values": ["identify"]}]}
+    other = add_destination(source, hook.url, filter=identify)
+    send(source, ["ann", "bob"], first=0)
+    wait_until(
+        lambda: (
+            [step["outcome"] for id_ in ("m0", "m1") for step in destination_steps(source, destination, id_)]
+            == ["Failed", "Passed"]
+        ),
+        DELIVERED_WITHIN_SECONDS,
+    )
+    [filtered] = destination_steps(source, other, "m0")
+    assert (filtered["step"], filtered["outcome"]) == ("Filter", "Filtered")
+    [refused] = destination_steps(source, destination, "m0")
+    assert (refused["step"], refused["reason"], refused["attempts"]) == ("Finalize", "Status422", 1)
+    [delivered] = destination_steps(source, destination, "m1")
+    assert [(each["outcome"], each.get("status")) for each in delivered["requests"]] == [
+        ("Retrying", 503),
+        ("Passed", 200),
+    ]
+    operation = post(system, "/v1/operations/resend", {"destination": destination})["id"]
+    wait_until(
+        lambda: [step["outcome"] for step in destination_steps(source, destination, "m0")] == ["Failed", "Passed"],
+        DELIVERED_WITHIN_SECONDS,
+    )
+    first, second = destination_steps(source, destination, "m0")
+    assert (first["reason"], first["requests"][0]["status"]) == ("Status422", 422)
+    assert (second["operation"], second["requests"][0]["status"]) == (operation, 200)
+    assert SECRET not in str(get(system, "/v1/events/m0/trace"))

@@ -60,7 +60,7 @@ def update(system: RunningSystem, path: str, body: dict[str, Any]) -> None:
     assert response.status_code == 200, response.text
 
 
-def pipeline_of(system: RunningSystem, destination: int) -> int:
+def find_pipeline(system: RunningSystem, destination: int) -> int:
     [pipeline] = get(system, f"/v1/connections/{destination}")["pipelines"]
     found: int = pipeline["id"]
     return found
@@ -83,7 +83,7 @@ def test_the_backlog_is_sent_with_the_changed_pipeline(system: RunningSystem) ->
     destination = connect(source, "http-webhook", settings, "send_data", **mapping("old"))
     send(source, ["ann", "bob"] * (EVENTS // 2))
     wait_until(lambda: queue(system, destination)["failures"] > 0, DELIVERED_WITHIN_SECONDS)
-    change_pipeline(system, pipeline_of(system, destination), **mapping("new"))
+    change_pipeline(system, find_pipeline(system, destination), **mapping("new"))
     send(source, ["ann", "bob"] * (EVENTS // 2), EVENTS)
     with receiver(port=port) as hook:
         wait_until(lambda: len(hook.requests) >= 2 * EVENTS, DELIVERED_WITHIN_SECONDS)
@@ -98,7 +98,7 @@ def test_dead_letters_are_sent_again_after_the_function_was_repaired(system: Run
     works = "return {data: event.properties}"
     breaks = f"if (event.properties.n % 2) throw new Error('odd'); {works}"
     destination = connect(source, "http-webhook", settings, "send_data", **function(breaks))
-    pipeline = pipeline_of(system, destination)
+    pipeline = find_pipeline(system, destination)
     send(source, ["ann"] * EVENTS)
     wait_until(lambda: queue(system, destination)["deadItems"] == str(EVENTS // 2), DELIVERED_WITHIN_SECONDS)
     wait_until(lambda: len(hook.requests) == EVENTS // 2, DELIVERED_WITHIN_SECONDS)
@@ -120,7 +120,7 @@ def test_a_replay_repeats_events_with_their_idempotency_keys(system: RunningSyst
     send(source, ["ann"] * EVENTS)
     wait_until(lambda: len(hook.requests) == EVENTS, DELIVERED_WITHIN_SECONDS)
     source.wait_for(EVENTS)
-    replayed = run_operation(system, "replay", pipeline=pipeline_of(system, destination))
+    replayed = run_operation(system, "replay", pipeline=find_pipeline(system, destination))
     assert (replayed["done"], replayed["enqueued"]) == (str(EVENTS), str(EVENTS))
     wait_until(lambda: len(hook.requests) == 2 * EVENTS, DELIVERED_WITHIN_SECONDS)
     assert numbers(hook) == [*range(EVENTS), *range(EVENTS)]

@@ -41,7 +41,9 @@ async def send(harness: Harness, source: Connection, *events: dict[str, Any]) ->
 
 
 async def traced(harness: Harness, message_id: str = "m", workspace: int | None = None) -> list[TracedArrival]:
-    return await Tracer(harness.state, harness.log).trace(workspace or harness.workspace, message_id, harness.catalog)
+    return await Tracer(harness.state, harness.log, harness.deliveries).trace(
+        workspace or harness.workspace, message_id, harness.catalog
+    )
 
 
 async def test_from_pending_to_processed_to_duplicate(harness: Harness, source: Connection) -> None:
@@ -185,7 +187,7 @@ async def test_callers_share_a_scan_of_the_backlog(harness: Harness, source: Con
         await send(harness, source, event(f"m{index}"))
     await send(harness, theirs, event("m3"))
     log = CountedLog(harness.log)
-    tracer = Tracer(harness.state, log)  # type: ignore[arg-type]  # it only reads
+    tracer = Tracer(harness.state, log, harness.deliveries)  # type: ignore[arg-type]  # it only reads
     asked = [tracer.trace(harness.workspace, f"m{index}", harness.catalog) for index in range(12)]
     *ours, others = await asyncio.gather(*asked, tracer.trace(elsewhere.id, "m3", harness.catalog))
     assert [[each.connection for each in arrived] for arrived in ours] == [[source.id]] * 12
@@ -194,7 +196,7 @@ async def test_callers_share_a_scan_of_the_backlog(harness: Harness, source: Con
 
 
 async def test_what_came_after_a_scan_began_is_seen(harness: Harness, source: Connection) -> None:
-    tracer = Tracer(harness.state, harness.log)
+    tracer = Tracer(harness.state, harness.log, harness.deliveries)
     first = asyncio.create_task(tracer.trace(harness.workspace, "m", harness.catalog))
     await asyncio.sleep(0)
     await send(harness, source, event())
@@ -206,7 +208,7 @@ async def test_only_so_many_traces_of_one_workspace_wait(harness: Harness, sourc
     elsewhere = await add_workspace(harness.catalog, "B")
     theirs = await add_source(harness.catalog, elsewhere.id)
     await send(harness, theirs, event())
-    tracer = Tracer(harness.state, harness.log)
+    tracer = Tracer(harness.state, harness.log, harness.deliveries)
     flood = [
         asyncio.create_task(tracer.trace(harness.workspace, "m", harness.catalog))
         for _ in range(module.MAX_WAITING + 5)
@@ -222,7 +224,7 @@ async def test_a_failed_scan_fails_its_callers_and_no_other(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await send(harness, source, event())
-    tracer = Tracer(harness.state, harness.log)
+    tracer = Tracer(harness.state, harness.log, harness.deliveries)
     with monkeypatch.context() as patch:
         patch.setattr(module, "decode_envelope", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -247,7 +249,7 @@ async def test_only_so_much_is_decoded_and_held(
     monkeypatch.setattr(module, "read_batch", counted)
     for _ in range(30):
         await send(harness, source, event("\u00e9", properties={"p": "x" * 20_000}))
-    tracer = Tracer(harness.state, harness.log)
+    tracer = Tracer(harness.state, harness.log, harness.deliveries)
 
     async def peak(callers: int) -> int:
         tracemalloc.start()

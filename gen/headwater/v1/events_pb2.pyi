@@ -1584,6 +1584,10 @@ class EventTraceStep(message.Message):
     ATTEMPTS_FIELD_NUMBER: builtins.int
     AT_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    REQUESTS_FIELD_NUMBER: builtins.int
+    OPERATION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: builtins.int
     pipeline: builtins.int
     """pipeline is the id of the pipeline. 0 for a note about the message itself, with step "Receive"."""
     connection: builtins.int
@@ -1591,16 +1595,33 @@ class EventTraceStep(message.Message):
     step: builtins.str
     """step is how far the event came."""
     outcome: builtins.str
-    """outcome is what happened there. Possible values: "Passed", "Filtered", "Failed", "Pending" (the record waits in the
-    lane of the pipeline for its function) or "Retrying".
+    """outcome is what happened there. Possible values: "Passed" (for a destination: delivered), "Filtered", "Failed" (for a
+    destination also: given up), "Pending" (it waits for its function, or in the queue of its destination) or "Retrying"
+    (it waits, and its destination fails). "Unknown" means that its delivery ended, and how is not stored any more.
     """
     attempts: builtins.int
-    """attempts is how often delivery was tried. 0 when the pipeline delivers nothing."""
+    """attempts is how often delivery was tried. 0 when the pipeline delivers nothing, and while the event waits."""
     message: builtins.str
-    """message says why, for people. When outcome is "Passed" it is empty, but for notes about the message."""
+    """message says why, for people. When outcome is "Passed" it is empty, but for notes about the message. When it is
+    "Retrying", the last error of the destination.
+    """
+    operation: builtins.int
+    """operation is the id of the operation that sent the event again. Absent for the first delivery."""
+    reason: builtins.str
+    """reason is the reason of a delivery that was given up, a short code. A re-send can select it."""
     @builtins.property
     def at(self) -> timestamp_pb2.Timestamp:
-        """at is when it happened last."""
+        """at is when it happened last. While the event waits for its destination, since when it does."""
+
+    @builtins.property
+    def requests(self) -> containers.RepeatedCompositeFieldContainer[EventTraceRequest]:
+        """requests are the attempts to deliver it, in the order of time. They are known when its delivery and those that were
+        queued together with it have ended, and kept for 7 days.
+        """
+
+    @builtins.property
+    def next_attempt_at(self) -> timestamp_pb2.Timestamp:
+        """next_attempt_at is when the destination is tried next. Absent unless outcome is "Retrying"."""
 
     def __init__(
         self,
@@ -1612,12 +1633,64 @@ class EventTraceStep(message.Message):
         attempts: builtins.int = ...,
         at: timestamp_pb2.Timestamp | None = ...,
         message: builtins.str = ...,
+        requests: abc.Iterable[EventTraceRequest] | None = ...,
+        operation: builtins.int | None = ...,
+        reason: builtins.str = ...,
+        next_attempt_at: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_operation", b"_operation", "at", b"at", "next_attempt_at", b"next_attempt_at", "operation", b"operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["at", b"at", "attempts", b"attempts", "connection", b"connection", "message", b"message", "outcome", b"outcome", "pipeline", b"pipeline", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_operation", b"_operation", "at", b"at", "attempts", b"attempts", "connection", b"connection", "message", b"message", "next_attempt_at", b"next_attempt_at", "operation", b"operation", "outcome", b"outcome", "pipeline", b"pipeline", "reason", b"reason", "requests", b"requests", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__operation: _TypeAlias = typing.Literal["operation"]  # noqa: Y015
+    _WhichOneofArgType__operation: _TypeAlias = typing.Literal["_operation", b"_operation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__operation) -> _WhichOneofReturnType__operation | None: ...
+
+@typing.final
+class EventTraceRequest(message.Message):
+    """EventTraceRequest is one request to a destination that contained the event."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    MILLISECONDS_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """number is the number of the attempt, from 1."""
+    outcome: builtins.str
+    """outcome is what became of the event. Possible values: "Passed" (delivered), "Retrying" (to be sent again) or
+    "Failed" (given up).
+    """
+    status: builtins.int
+    """status is the HTTP status of the response. Absent when there was none."""
+    milliseconds: builtins.int
+    """milliseconds is how long the request took."""
+    message: builtins.str
+    """message says why, for people. Empty when outcome is "Passed"."""
+    @builtins.property
+    def at(self) -> timestamp_pb2.Timestamp:
+        """at is when it was sent."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        at: timestamp_pb2.Timestamp | None = ...,
+        outcome: builtins.str = ...,
+        status: builtins.int | None = ...,
+        milliseconds: builtins.int = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_status", b"_status", "at", b"at", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_status", b"_status", "at", b"at", "message", b"message", "milliseconds", b"milliseconds", "number", b"number", "outcome", b"outcome", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__status: _TypeAlias = typing.Literal["status"]  # noqa: Y015
+    _WhichOneofArgType__status: _TypeAlias = typing.Literal["_status", b"_status"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
 
 @typing.final
 class CountEventsRequest(message.Message):

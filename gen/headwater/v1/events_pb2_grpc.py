@@ -157,8 +157,9 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TraceEvent(self, request, context):
-        """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
-        only, and every arrival counts, so the response is a list.
+        """TraceEvent returns the outcome of the events with one message id: what each pipeline did with them, and each attempt
+        to deliver them. A message id is unique per source connection only, and every arrival counts, so the response is a
+        list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

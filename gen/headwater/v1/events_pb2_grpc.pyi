@@ -70,8 +70,9 @@ class EventServiceStub:
     lists them.
     """
     TraceEvent: grpc.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]
-    """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
-    only, and every arrival counts, so the response is a list.
+    """TraceEvent returns the outcome of the events with one message id: what each pipeline did with them, and each attempt
+    to deliver them. A message id is unique per source connection only, and every arrival counts, so the response is a
+    list.
     """
     CreateEventListener: grpc.UnaryUnaryMultiCallable[events_pb2.CreateEventListenerRequest, events_pb2.CreateEventListenerResponse]
     """CreateEventListener starts to listen to the events that arrive, in the memory of one backend process, and returns
@@ -136,8 +137,9 @@ class EventServiceAsyncStub(EventServiceStub):
     lists them.
     """
     TraceEvent: aio.UnaryUnaryMultiCallable[events_pb2.TraceEventRequest, events_pb2.TraceEventResponse]  # type: ignore[assignment]
-    """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
-    only, and every arrival counts, so the response is a list.
+    """TraceEvent returns the outcome of the events with one message id: what each pipeline did with them, and each attempt
+    to deliver them. A message id is unique per source connection only, and every arrival counts, so the response is a
+    list.
     """
     CreateEventListener: aio.UnaryUnaryMultiCallable[events_pb2.CreateEventListenerRequest, events_pb2.CreateEventListenerResponse]  # type: ignore[assignment]
     """CreateEventListener starts to listen to the events that arrive, in the memory of one backend process, and returns
@@ -234,8 +236,9 @@ class EventServiceServicer:
         request: events_pb2.TraceEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[events_pb2.TraceEventResponse, abc.Awaitable[events_pb2.TraceEventResponse]]:
-        """TraceEvent returns the outcome of the events with one message id. A message id is unique per source connection
-        only, and every arrival counts, so the response is a list.
+        """TraceEvent returns the outcome of the events with one message id: what each pipeline did with them, and each attempt
+        to deliver them. A message id is unique per source connection only, and every arrival counts, so the response is a
+        list.
         """
 
     def CreateEventListener(

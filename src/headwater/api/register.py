@@ -208,7 +208,7 @@ def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registrat
 
 def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
     reader = EventReader(parts.catalog, parts.warehouse, parts.computing)
-    tracer = Tracer(parts.state, parts.log, parts.computing)
+    tracer = Tracer(parts.state, parts.log, parts.deliveries, parts.computing)
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
             api_keys_pb2.DESCRIPTOR,

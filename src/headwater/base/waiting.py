@@ -7,8 +7,8 @@ from contextlib import suppress
 async def wait(event: asyncio.Event, seconds: float) -> None:
     """Wait until the event is set, for at most `seconds`.
 
-    It does not use `asyncio.wait_for`: before Python 3.12 that ignores a cancellation at the moment when the event is
-    set, and a loop that waits again would never end.
+    A cancellation always ends it. `asyncio.wait_for` of Python 3.11 loses one that arrives together with the event, so
+    that a loop around it would go on forever.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -115,10 +115,8 @@ class Courier:
         """Process lanes until `stop` is set. Runs in progress are abandoned and start again after the next start."""
         while not stop.is_set():
             try:
-                async with self._store.exclusive() as check:
-                    await self._begin()
-                    async with self._with_companions(stop):
-                        await self._work(check, stop)
+                async with self._store.exclusive() as check, self._with_companions(stop):
+                    await self._work_again(check, stop)
             except AnotherCourier:
                 await wait(stop, RETRY_SECONDS)
             except Unavailable as error:
@@ -145,6 +143,17 @@ class Courier:
         self._unsure.clear()
         self._scheduler.reset()
         self._chunks.clear()
+
+    async def _work_again(self, check: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        """Process lanes until `stop` is set. An outage of their database ends no companion, unless `check` fails."""
+        while not stop.is_set():
+            try:
+                await self._begin()
+                await self._work(check, stop)
+            except Unavailable as error:
+                _log.warning("lanes wait for a database", reason=error.message)
+                await wait(stop, RETRY_SECONDS)
+                await check()
 
     async def _work(self, check: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         runs: set[asyncio.Task[None]] = set()

@@ -1,15 +1,16 @@
 """The chunks that a session sends: their finished items, and the attempts for the trace. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
 from msgspec import Struct
 
+from headwater.base.steps import ProcessingStep
 from headwater.events.event import Event
 from headwater.state.deliveries import ITEM_BITS, AttemptRecord, ChunkItem, ChunkProgress, QueuedChunk
-from headwater.state.deliveries.contract import wanted_pairs
+from headwater.state.deliveries.contract import AttemptOutcome, wanted_pairs
 
 MAX_ATTEMPTS: Final = 200
 """Maximum number of attempts that are kept for a chunk: the first half and the newest half of them."""
@@ -38,8 +39,6 @@ class ChunkCache:
         """`max_bytes` is the maximum size of their documents together; a larger chunk is kept alone."""
         self._max_bytes = max_bytes
         self._chunks: OrderedDict[int, tuple[QueuedChunk, int]] = OrderedDict()
-        self._pairs: dict[int, list[tuple[int, int]]] = {}
-        """The items of a chunk whose single items were needed: event indexes and pipelines."""
         self._bytes = 0
 
     def get(self, id_: int) -> QueuedChunk | None:
@@ -48,16 +47,6 @@ class ChunkCache:
             return None
         self._chunks.move_to_end(id_)
         return kept[0]
-
-    def item(self, number: int) -> ChunkItem | None:
-        """Return an item, finished or not; None if its chunk is not in memory."""
-        id_ = find_chunk(number)
-        if (chunk := self.get(id_)) is None:
-            return None
-        if (pairs := self._pairs.get(id_)) is None:
-            pairs = self._pairs[id_] = wanted_pairs(chunk.wanted, len(chunk.events))
-        event, pipeline = pairs[find_index(number)]
-        return ChunkItem(number, chunk.events[event], pipeline)
 
     def put(self, chunk: QueuedChunk) -> None:
         """Keep a chunk, and forget those that were not needed for the longest time."""
@@ -72,7 +61,6 @@ class ChunkCache:
         """Forget a chunk."""
         if (kept := self._chunks.pop(id_, None)) is not None:
             self._bytes -= kept[1]
-            self._pairs.pop(id_, None)
 
 
 class OpenChunk:
@@ -120,22 +108,24 @@ class OpenChunk:
 
 
 class AttemptDetails(Struct, frozen=True):
-    """The properties that all items of one request share."""
+    """The properties that all items of one request share, or that were given up together."""
 
     at: int
-    """Time at which the request was sent, in microseconds since the epoch."""
+    """Time at which the request was sent or the items were given up, in microseconds since the epoch."""
     number: int
+    """Number of the attempt, from 1; 0 without a request."""
     milliseconds: int
     status: int
     """The HTTP status; 0 if there was no response."""
+    step: ProcessingStep = "Finalize"
 
 
 def attempt_records(
-    details: AttemptDetails, outcomes: Iterable[tuple[int, str, str]]
+    details: AttemptDetails, outcomes: Iterable[tuple[int, AttemptOutcome, str]]
 ) -> Iterator[tuple[int, AttemptRecord]]:
     """Yield the records of one request, each with the id of its chunk: one for each chunk, outcome and message.
 
-    `outcomes` are the number, the outcome and the message of each item, in the order of the request.
+    `outcomes` are the number, the outcome and the message of each item.
     """
     for (chunk, outcome, message), items in groupby(
         sorted((find_chunk(number), outcome, message, find_index(number)) for number, outcome, message in outcomes),
@@ -155,8 +145,26 @@ def attempt_records(
                 details.status,
                 message,
                 None if is_range else indexes,
+                details.step,
             ),
         )
+
+
+def item_at(chunk: QueuedChunk, index: int) -> ChunkItem:
+    """Return one item of a chunk, finished or not. For several use `items_at`, which is quicker."""
+    if len(chunk.wanted) > 1:
+        return items_at(chunk, (index,))[0]
+    ((pipeline, events),) = chunk.wanted.items()
+    event = chunk.events[index if events is None else events[index]]
+    return ChunkItem(chunk.id << ITEM_BITS | index, event, pipeline)
+
+
+def items_at(chunk: QueuedChunk, indexes: Sequence[int]) -> list[ChunkItem]:
+    """Return items of a chunk, finished or not."""
+    pairs = wanted_pairs(chunk.wanted, len(chunk.events))
+    return [
+        ChunkItem(chunk.id << ITEM_BITS | index, chunk.events[pairs[index][0]], pairs[index][1]) for index in indexes
+    ]
 
 
 def order_keys(event: Event) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ every 20 ms, so that the cost of a commit does not grow with the number of desti
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -23,12 +23,13 @@ from headwater.catalog import Catalog, Connection
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
+from headwater.delivery.items import HEALTHY, Health
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
-from headwater.delivery.session import Progress, Session, SessionHooks
+from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
 from headwater.state import PipelineCounts
-from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneHealth, LaneSummary
+from headwater.state.deliveries import ChunkHead, CourierReplaced, DeliveryStore, LaneSummary
 from headwater.transforms.functions import Runner
 
 FLUSH_SECONDS: Final = 0.02
@@ -46,8 +47,11 @@ REPORT_SECONDS: Final = 1.0
 STATUS_SECONDS: Final = 10.0
 """Interval at which the metrics of queues are set."""
 RETRY_SECONDS: Final = 1.0
-STOP_SECONDS: Final = 15.0
-"""Time limit of the senders' end. Requests that are still in flight are sent again after the next start."""
+STOP_SECONDS: Final = 11.0
+"""Time limit of the senders' end, above that of their requests. Requests that are still in flight are sent again after
+the next start."""
+MAX_FLUSH_SECONDS: Final = 2.0
+"""Time limit of the last commit. Together with `STOP_SECONDS` it is below the 15 seconds that the process has to end."""
 
 _log = structlog.get_logger(__name__)
 
@@ -102,10 +106,13 @@ class Dispatcher:
         self._newest: dict[int, int] = {}
         """The newest chunk of each destination that has some."""
         self._senders: dict[int, tuple[Sender, asyncio.Task[None]]] = {}
-        self._health: dict[int, LaneHealth] = {}
+        self._health: dict[int, tuple[Health, int]] = {}
+        """The stored health of destinations, and the times of their last successes, when their senders began."""
         self._rates: dict[str, AccountRates] = {}
         self._ended: list[Session] = []
-        """Ended sessions whose progress is not committed."""
+        """Ended sessions whose progress is not taken."""
+        self._taken: list[tuple[Session, Progress]] = []
+        """Progress that is not known to be committed. Committing it twice changes nothing."""
         self._progressed = asyncio.Event()
         self._flushed = asyncio.Condition()
 
@@ -113,25 +120,30 @@ class Dispatcher:
         """Deliver until `stop` is set. Raises Unavailable; the caller runs it again."""
         self._ended.clear()  # another courier may have sent what these did not commit
         self._epoch = await self._store.claim()
-        self._health = await self._store.health()
+        self._health = {
+            destination: (restored_health(stored), stored.last_success_at)
+            for destination, stored in (await self._store.health()).items()
+        }
         self._seen = await self._store.newest_chunk()
         self._newest = {each.destination: each.newest_chunk for each in await self._store.summaries()}
+        await self._flush()  # that of the last run, before its items are read again
         try:
             async with asyncio.TaskGroup() as tasks:
-                flushing = tasks.create_task(self._flush_regularly())
+                flushing = tasks.create_task(_persist(self._flush_regularly))
                 working = [
-                    tasks.create_task(self._watch()),
-                    tasks.create_task(self._refresh_regularly()),
-                    tasks.create_task(self._clean_regularly()),
-                    tasks.create_task(self._report_regularly()),
+                    tasks.create_task(_persist(work))
+                    for work in (self._watch, self._refresh_regularly, self._clean_regularly, self._report_regularly)
                 ]
                 await stop.wait()
                 for task in working:
                     task.cancel()
                 await self._stop_senders()
                 flushing.cancel()
-            await self._flush()
-            await self._record()
+            async with asyncio.timeout(MAX_FLUSH_SECONDS):
+                await self._flush()
+                await self._record()
+        except TimeoutError:
+            raise Unavailable("the progress of deliveries cannot be stored at present") from None
         except ExceptionGroup as group:
             raise _first_error(group) from group
         finally:
@@ -160,7 +172,7 @@ class Dispatcher:
         if known is None:
             return
         if destination not in self._senders:
-            sender = Sender(known, self._resources, self._health.pop(destination, None))
+            sender = Sender(known, self._resources, *self._health.get(destination, (HEALTHY, 0)))
             self._senders[destination] = sender, asyncio.create_task(sender.run())
         self._senders[destination][0].notify(newest)
 
@@ -175,9 +187,8 @@ class Dispatcher:
         self._destinations = {each.id: each for each in find_destinations(self._catalog)}
         for id_, (sender, task) in list(self._senders.items()):
             if task.done():
+                self._health[id_] = sender.stored_health, sender.last_success_at
                 del self._senders[id_]
-                if id_ in self._destinations:
-                    self._health[id_] = sender.health
             elif (destination := self._destinations.get(id_)) is None:
                 sender.stop()
             else:
@@ -221,39 +232,37 @@ class Dispatcher:
 
     async def _flush_regularly(self) -> None:
         while True:
-            await self._progressed.wait()
+            if not self._taken:
+                await self._progressed.wait()
             self._progressed.clear()
             began = time.monotonic()
             await self._flush()
             await asyncio.sleep(max(0.0, began + FLUSH_SECONDS - time.monotonic()))
 
     async def _flush(self) -> None:
-        """Commit the progress of all sessions. While the database is unavailable, senders stop after a while."""
+        """Commit the progress of all sessions.
+
+        Raises Unavailable; the next call commits it. While the database is unavailable, senders stop after a while.
+        """
         sessions = [sender.session for sender, _ in self._senders.values() if sender.session is not None]
         sessions += self._ended
-        taken = [(session, progress) for session in sessions if not (progress := session.take()).is_empty]
+        self._taken += [(session, progress) for session in sessions if not (progress := session.take()).is_empty]
         self._ended.clear()
-        if taken:
-            await self._commit([progress for _, progress in taken])
-        for session, progress in taken:
+        if self._taken:
+            await self._commit([progress for _, progress in self._taken])
+        for session, progress in self._taken:
             session.committed(progress)
+        self._taken.clear()
         async with self._flushed:
             self._flushed.notify_all()
 
     async def _commit(self, taken: Sequence[Progress]) -> None:
-        chunks = [chunk for progress in taken for chunk in progress.chunks]
+        """Commit progress; later progress of a chunk includes the earlier one."""
+        chunks = {chunk.chunk: chunk for progress in taken for chunk in progress.chunks}
         dead = [letter for progress in taken for letter in progress.dead]
-        health = [progress.health for progress in taken if progress.health is not None]
-        while True:
-            try:
-                now = microseconds(self._clock.now())
-                await self._store.commit(self._epoch, chunks, dead=dead, health=health, now=now)
-                return
-            except CourierReplaced:
-                raise
-            except Unavailable as error:
-                _log.warning("the progress of deliveries cannot be stored yet", reason=error.message)
-                await asyncio.sleep(RETRY_SECONDS)
+        health = {each.destination: each for progress in taken if (each := progress.health) is not None}
+        now = microseconds(self._clock.now())
+        await self._store.commit(self._epoch, list(chunks.values()), dead=dead, health=list(health.values()), now=now)
 
     # Cleaning
 
@@ -304,6 +313,18 @@ class Dispatcher:
             sender = self._senders.get(chunk.destination)
             if sender is not None and (session := sender[0].session) is not None:
                 session.forget(chunk.id, chunk.item_count)
+
+
+async def _persist(work: Callable[[], Awaitable[None]]) -> None:
+    """Do endless work, again after each outage: it may not end the requests in flight."""
+    while True:
+        try:
+            await work()
+        except CourierReplaced:
+            raise
+        except Unavailable as error:
+            _log.warning("the courier's deliveries wait for a database", reason=error.message)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def find_destinations(catalog: Catalog) -> Iterator[Destination]:

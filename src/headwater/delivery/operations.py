@@ -94,7 +94,9 @@ class OperationRunner:
         try:
             while True:
                 try:
-                    steps = steps or self._steps(operation)
+                    if steps is None:
+                        await self._catalog.refresh()  # it may be about a pipeline that was created a moment ago
+                        steps = self._steps(operation)
                     if await self._advance(operation, steps, stop):
                         return
                 except OperationLost as error:

@@ -18,17 +18,19 @@ from headwater.connectors.contract import EventSink
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
-from headwater.delivery.items import HEALTHY, LaneLimits
+from headwater.delivery.items import HEALTHY, Health, LaneLimits
 from headwater.delivery.lane import Lane
 from headwater.delivery.preparing import Preparer, compile_preparer
 from headwater.delivery.rates import AccountRates
-from headwater.delivery.session import Session, SessionHooks, restored_health, stored_health
-from headwater.state.deliveries import DeliveryStore, LaneHealth
+from headwater.delivery.session import Session, SessionHooks
+from headwater.state.deliveries import DeliveryStore
 from headwater.transforms.functions import Runner
 
 RETRY_SECONDS: Final = 5.0
 """Wait after a session that failed, the first time; each further wait doubles."""
 MAX_RETRY_SECONDS: Final = 60.0
+OPEN_SECONDS: Final = 60.0
+"""Time limit of what a session needs before it begins: the event types of its destination."""
 MAX_CONNECTIONS: Final = 64
 """Open connections of one destination. Its lane uses fewer if the policy says so."""
 
@@ -68,12 +70,14 @@ class Resources(Struct, frozen=True):
 class Sender:
     """Sends to one destination until it is stopped. Errors stay inside: they are logged, and it tries again."""
 
-    def __init__(self, destination: Destination, resources: Resources, health: LaneHealth | None = None) -> None:
-        """`health` is that of the last run, if there was one."""
+    def __init__(
+        self, destination: Destination, resources: Resources, health: Health = HEALTHY, last_success_at: int = 0
+    ) -> None:
+        """`health` and `last_success_at` are stored, and those of the last run."""
         self._destination = destination
         self._resources = resources
-        self._health = HEALTHY if health is None else restored_health(health)
-        self._last_success_at = 0 if health is None else health.last_success_at
+        self._health = self._stored_health = health
+        self._last_success_at = last_success_at
         self._session: Session | None = None
         self._ended: Session | None = None
         self._newest = 0
@@ -87,17 +91,23 @@ class Sender:
         return self._session
 
     @property
+    def stored_health(self) -> Health:
+        """Return the health that is stored, or about to be."""
+        session = self._session or self._ended
+        return self._stored_health if session is None else session.stored_health
+
+    @property
+    def last_success_at(self) -> int:
+        """Return the time of the last success, in microseconds since the epoch; 0 if there was none."""
+        session = self._session or self._ended
+        return self._last_success_at if session is None else session.last_success_at
+
+    @property
     def idle_seconds(self) -> float:
         """Return the time since the sender had something to do; 0 while it has."""
         if self._session is None or not self._session.is_idle:
             return 0.0
         return time.monotonic() - self._session.last_active
-
-    @property
-    def health(self) -> LaneHealth:
-        """Return the health at the end of the last session."""
-        connection = self._destination.connection
-        return stored_health(self._health, connection.id, connection.workspace, self._last_success_at)
 
     def notify(self, newest: int) -> None:
         """Take the id of a new chunk of this destination."""
@@ -124,7 +134,7 @@ class Sender:
 
     async def run(self) -> None:
         """Run sessions until `stop` is called."""
-        pause = RETRY_SECONDS
+        pause = 0.0
         while not self._stopping:
             self._changed.clear()
             began = time.monotonic()
@@ -136,7 +146,8 @@ class Sender:
             except Exception:
                 # An error of one destination must not end the process, which all destinations need.
                 _log.exception("a destination failed and will be retried", destination=self._destination.id)
-            pause = RETRY_SECONDS if time.monotonic() - began > MAX_RETRY_SECONDS else min(2 * pause, MAX_RETRY_SECONDS)
+            has_worked = time.monotonic() - began > OPEN_SECONDS + MAX_RETRY_SECONDS
+            pause = RETRY_SECONDS if has_worked or not pause else min(2 * pause, MAX_RETRY_SECONDS)
             await wait(self._changed, pause)
 
     def _end_session(self) -> None:
@@ -147,6 +158,7 @@ class Sender:
     async def _run_session(self, destination: Destination) -> None:
         if self._ended is not None:  # its unfinished items are read again, and those that it has finished are not
             await self._resources.settle(self._ended)
+            self._stored_health, self._last_success_at = self._ended.stored_health, self._ended.last_success_at
             self._ended = None
         async with self._open_session(destination) as session:
             if self._changed.is_set():
@@ -156,7 +168,7 @@ class Sender:
             try:
                 await session.run()
             finally:
-                self._health, self._last_success_at = session.lane.health, session.last_success_at
+                self._health = session.lane.health
                 self._session, self._ended = None, session
                 self._resources.ended(session)
 
@@ -177,7 +189,11 @@ class Sender:
         )
         async with opening as context:
             sink = make_sink(settings, context)
-            preparers = await _compile(destination, sink, resources)
+            try:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    preparers = await _compile(destination, sink, resources)
+            except TimeoutError:
+                raise Unavailable(f"connector {connector.code} does not return its event types") from None
             limits = LaneLimits.of(sink.policy, expiry_seconds=resources.expiry_seconds)
             rates = resources.account_rates(connection, settings).rates(sink.policy.rates)
             yield Session(
@@ -189,6 +205,7 @@ class Sender:
                 store=resources.store,
                 clock=resources.clock,
                 hooks=resources.hooks(destination),
+                stored_health=self._stored_health,
                 last_success_at=self._last_success_at,
             )
 

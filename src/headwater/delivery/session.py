@@ -9,7 +9,8 @@ same idempotency key: those in flight, and at most `MAX_UNCOMMITTED_ITEMS`.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -36,7 +37,9 @@ from headwater.delivery.chunks import (
     attempt_records,
     find_chunk,
     find_index,
+    item_at,
     item_numbers,
+    items_at,
     order_keys,
 )
 from headwater.delivery.items import Dead, Health, HealthState, LaneItem
@@ -52,6 +55,7 @@ from headwater.state.deliveries import (
     QueuedChunk,
     QueuedEvent,
 )
+from headwater.state.deliveries.contract import AttemptOutcome
 from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
@@ -69,6 +73,8 @@ DRAIN_SECONDS: Final = 10.0
 MAX_SEND_SECONDS: Final = 90.0
 """Time limit of one request, in addition to those of the HTTP client."""
 MAX_MESSAGE_CHARACTERS: Final = 500
+_DELETED: Final = "PipelineDeleted: the pipeline was deleted before the event was sent"
+"""The reason in the trace of a delivery that goes with its pipeline."""
 
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +90,7 @@ class Progress(Struct):
 
     @property
     def is_empty(self) -> bool:
-        return not (self.chunks or self.dead or self.health or self.items)
+        return not self.chunks and not self.dead and self.health is None and not self.items
 
 
 class SentBatch(Struct, frozen=True):
@@ -131,11 +137,13 @@ class Session:
         store: DeliveryStore,
         clock: Clock,
         hooks: SessionHooks,
+        stored_health: Health | None = None,
         last_success_at: int = 0,
     ) -> None:
         """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait.
 
-        `last_success_at` is the time of the last successful request, in microseconds since the epoch; 0 for none.
+        `stored_health` is the stored health, if the lane begins with another one, and `last_success_at` the stored time
+        of the last success.
         """
         self.destination: Final = destination
         self._workspace = workspace
@@ -150,28 +158,45 @@ class Session:
         self._chunks: dict[int, OpenChunk] = {}
         self._cache = ChunkCache(MAX_CACHED_BYTES)
         self._dirty: set[int] = set()
+        self._forgotten: list[ChunkProgress] = []
+        """The progress of chunks that have expired since."""
         self._dead: list[DeadLetter] = []
-        self._dead_items: list[Dead] = []
-        """Dead deliveries whose events have to be read from the queue."""
+        self._dead_items: defaultdict[int, list[Dead]] = defaultdict(list)
+        """Dead deliveries whose events have to be read from the queue, by chunk."""
         self._uncommitted = 0
         self._pending_items = 0
         """Finished items that `take` has not returned yet."""
         self._read_through = 0
         self._newest = 1
         """The id of the newest chunk, as far as known. There may be one at the start."""
-        self._stored_health = lane.health, last_success_at
+        self._stored = lane.health if stored_health is None else stored_health, last_success_at
+        """The health and the time of the last success that `take` returned last."""
         self._health_written_at = 0.0
         self._wake_reader = asyncio.Event()
         self._wake_pump = asyncio.Event()
         self._stopping = False
+        self._has_ended = False
+        """Requests that are still in flight are cancelled."""
         self._requests: set[asyncio.Task[None]] = set()
-        self.last_success_at = last_success_at
+        self._error: BaseException | None = None
+        """The exception of a request: a bug, or a cancellation from inside. Its items are in flight forever."""
+        self._last_success_at = last_success_at
         self.last_active: float = time.monotonic()
         """Time of the last work, on the monotonic clock."""
 
     @property
     def lane(self) -> Lane:
         return self._lane
+
+    @property
+    def stored_health(self) -> Health:
+        """Return the health that `take` returned last."""
+        return self._stored[0]
+
+    @property
+    def last_success_at(self) -> int:
+        """Return the time of the last success, in microseconds since the epoch; 0 if there was none."""
+        return self._last_success_at
 
     @property
     def uncommitted(self) -> int:
@@ -181,7 +206,7 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """Return whether nothing waits to be sent, read or committed."""
-        return not (self._chunks or self._requests or self._dirty or self._dead or self._dead_items) and (
+        return not (self._chunks or self._requests or self._pending_items or self._dead or self._dead_items) and (
             self._read_through >= self._newest
         )
 
@@ -192,10 +217,13 @@ class Session:
             self._wake_reader.set()
 
     def forget(self, chunk: int, items: int) -> None:
-        """Forget a chunk that has expired: the store has given up its items."""
-        if self._chunks.pop(chunk, None) is not None:
+        """Forget a chunk that has expired: the store has given up its items, and takes those out that were finished."""
+        if (expired := self._chunks.pop(chunk, None)) is not None:
+            if chunk in self._dirty:
+                self._dirty.remove(chunk)
+                self._forgotten.append(expired.progress())
             self._lane.remove(item_numbers(chunk, range(items)))
-            self._dirty.discard(chunk)
+            self._cache.drop(chunk)
             self._wake_pump.set()
 
     def resume(self) -> None:
@@ -222,10 +250,14 @@ class Session:
             await asyncio.gather(reader, pump, return_exceptions=True)
             if self._requests and self._stopping:
                 await asyncio.wait(self._requests, timeout=DRAIN_SECONDS)
+            self._has_ended = True
             for request in self._requests:
                 request.cancel()
             await asyncio.gather(*self._requests, return_exceptions=True)
-            await self._bury()
+            try:
+                await self._bury()
+            except Unavailable as error:  # an exception here would end a cancellation
+                _log.warning("dead deliveries are sent again", destination=self.destination, reason=error.message)
 
     # Reading and preparing
 
@@ -254,6 +286,9 @@ class Session:
             ready = [item for item in items if self._preparers.get(item.pipeline) is not None]
             deleted = [item for item in items if item.pipeline not in self._preparers]
             self._chunks[chunk.id] = OpenChunk(chunk, waiting=len(items) - len(ready) - len(deleted))
+            self._add_attempts(
+                AttemptDetails(self._microseconds(), 0, 0, 0), [(item.number, "Dead", _DELETED) for item in deleted]
+            )
             for item in deleted:
                 self._finish(item.number)
             if ready:
@@ -272,22 +307,27 @@ class Session:
             if chunk is None:
                 self._lane.remove(item_numbers(chunk_id, indexes))
             else:
-                items = map(self._cache.item, item_numbers(chunk_id, sorted(indexes)))
-                await self._offer(chunk, [item for item in items if item is not None])
+                await self._offer(chunk, items_at(chunk, sorted(indexes)))
         self._wake_pump.set()
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
         sources = source_events(items)
         prepared = await prepare_items(items, sources, self._preparers, self.destination)
+        if chunk.id not in self._chunks:  # it has expired in the meantime
+            return
         enqueued_at = chunk.enqueued_at / 1e6
         offered: list[LaneItem] = []
+        rejected: defaultdict[ProcessingStep, list[tuple[int, AttemptOutcome, str]]] = defaultdict(list)
         for item, source, result in zip(items, sources, prepared, strict=True):
             if isinstance(result, Rejected):
                 self._lane.remove((item.number,))  # it may have been there before it became cold
+                rejected[result.step].append((item.number, "Dead", _text(result.reason, result.message)))
                 self._give_up(chunk, item, result.step, result.reason, result.message)
             else:
                 offered.append(self._lane_item(item, source, result, enqueued_at))
+        for step, outcomes in rejected.items():
+            self._add_attempts(AttemptDetails(self._microseconds(), 0, 0, 0, step), outcomes)
         self._lane.offer(offered, self._now())
         self._wake_pump.set()
 
@@ -317,18 +357,38 @@ class Session:
 
     async def _pump(self) -> None:
         while not self._stopping:
+            if self._error is not None:
+                raise self._error
             now = self._now()
-            self._dead_items += self._lane.expire(now)
+            if expired := self._lane.expire(now):
+                self._bury_later(expired)
+                self._add_attempts(
+                    AttemptDetails(self._microseconds(), 0, 0, 0),
+                    [(each.number, "Dead", _text(each.reason, each.message)) for each in expired],
+                )
             while self._uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None:
                 request = asyncio.create_task(self._send(batch))
                 self._requests.add(request)
-                request.add_done_callback(self._requests.discard)
+                request.add_done_callback(self._end_request)
             self._note_health()
             self._wake_reader.set()
-            wake_at = self._lane.wake_at()
-            seconds = MAX_IDLE_SECONDS if wake_at is None else min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
-            await wait(self._wake_pump, seconds)
+            await wait(self._wake_pump, self._idle_seconds())
             self._wake_pump.clear()
+
+    def _idle_seconds(self) -> float:
+        """Return the time until the pump has to look at the lane again, if nothing wakes it."""
+        wake_at = self._lane.wake_at()
+        if wake_at is None or self._uncommitted > MAX_UNCOMMITTED_ITEMS:  # `committed` wakes it
+            return MAX_IDLE_SECONDS
+        return min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
+
+    def _end_request(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        error = RuntimeError("a request was cancelled") if request.cancelled() else request.exception()
+        if error is not None and not self._has_ended:
+            _log.error("a request failed", destination=self.destination, exc_info=error)
+            self._error = error
+            self._wake_pump.set()
 
     async def _send(self, batch: Batch) -> None:
         events = [item.encoded for item in batch.items]
@@ -339,12 +399,12 @@ class Session:
         self.last_active = time.monotonic()
         completion = self._lane.complete(batch, result, self._now())
         if completion.delivered:
-            self.last_success_at = microseconds(self._clock.now())
+            self._last_success_at = self._microseconds()
         details = AttemptDetails(microseconds(at), batch.attempt, int(seconds * 1000), result.status or 0)
         self._record(batch, result, details, {each.number for each in completion.dead})
         for item in completion.delivered:
             self._finish(item.number)
-        self._dead_items += completion.dead
+        self._bury_later(completion.dead)
         self._note_health()
         self._hooks.sent(
             SentBatch(batch, result, seconds, completion.delivered, completion.dead, self._event_in_memory)
@@ -353,8 +413,8 @@ class Session:
         self._wake_reader.set()
 
     def _event_in_memory(self, number: int) -> QueuedEvent | None:
-        item = self._cache.item(number)
-        return None if item is None else item.event
+        chunk = self._cache.get(find_chunk(number))
+        return None if chunk is None else item_at(chunk, find_index(number)).event
 
     async def _exchange(self, batch: Batch, events: Sequence[EncodedEvent]) -> SendResult:
         """Send a batch. An exception of the connector belongs to the batch, and in the end to one event."""
@@ -385,7 +445,7 @@ class Session:
     def _record(self, batch: Batch, result: SendResult, details: AttemptDetails, dead: set[int]) -> None:
         """Add the attempt to the chunks of its items."""
         failure = "" if result.failure is None else _text(result.failure.reason, result.failure.message)
-        outcomes = [
+        outcomes: list[tuple[int, AttemptOutcome, str]] = [
             (
                 item.number,
                 "Delivered" if each.outcome is Outcome.DELIVERED else "Dead" if item.number in dead else "Retried",
@@ -393,6 +453,10 @@ class Session:
             )
             for item, each in zip(batch.items, result.items, strict=True)
         ]
+        self._add_attempts(details, outcomes)
+
+    def _add_attempts(self, details: AttemptDetails, outcomes: Sequence[tuple[int, AttemptOutcome, str]]) -> None:
+        """Add a request to the chunks of its items, or the end of items without a request."""
         for chunk, record in attempt_records(details, outcomes):
             if (open_chunk := self._chunks.get(chunk)) is not None:
                 open_chunk.add_attempt(record)
@@ -401,7 +465,8 @@ class Session:
 
     def take(self) -> Progress:
         """Return the progress since the last call. The caller commits it, and then calls `committed`."""
-        chunks = [self._chunks[chunk].progress() for chunk in self._dirty if chunk in self._chunks]
+        chunks = [*self._forgotten, *(self._chunks[chunk].progress() for chunk in self._dirty)]
+        self._forgotten.clear()
         self._dirty.clear()
         dead, self._dead = self._dead, []
         items, self._pending_items = self._pending_items, 0
@@ -417,14 +482,19 @@ class Session:
                 self._cache.drop(each.chunk)
         self._wake_pump.set()
 
-    def _finish(self, number: int) -> None:
-        """Mark an item as finished: delivered, dead, or of a deleted pipeline."""
+    def _finish(self, number: int) -> bool:
+        """Mark an item as finished: delivered, dead, or of a deleted pipeline.
+
+        Return False if it was finished before, or if its chunk has expired.
+        """
         chunk = self._chunks.get(find_chunk(number))
-        if chunk is not None and chunk.finish(find_index(number)):
-            self._dirty.add(chunk.id)
-            self._uncommitted += 1
-            self._pending_items += 1
-            self._hooks.progressed()
+        if chunk is None or not chunk.finish(find_index(number)):
+            return False
+        self._dirty.add(chunk.id)
+        self._uncommitted += 1
+        self._pending_items += 1
+        self._hooks.progressed()
+        return True
 
     def _give_up(
         self,
@@ -436,6 +506,8 @@ class Session:
         status: int | None = None,
         attempts: int = 0,
     ) -> None:
+        if not self._finish(item.number):
+            return
         letter = DeadLetter(
             number=item.number,
             workspace=self._workspace,
@@ -445,36 +517,48 @@ class Session:
             message=message[:MAX_MESSAGE_CHARACTERS],
             status=status or 0,
             attempts=attempts,
+            step=step,
             enqueued_at=chunk.enqueued_at,
-            died_at=microseconds(self._clock.now()),
+            died_at=self._microseconds(),
             event=item.event,
         )
         self._dead.append(letter)
-        self._finish(item.number)
         self._hooks.given_up(GivenUp(letter, step))
+
+    def _bury_later(self, dead: Iterable[Dead]) -> None:
+        for each in dead:
+            self._dead_items[find_chunk(each.number)].append(each)
 
     async def _bury(self) -> None:
         """Turn the dead deliveries of the lane into dead letters, with their events."""
-        dead, self._dead_items = self._dead_items, []
-        for each in dead:
-            chunk = await self._chunk(find_chunk(each.number))
-            if chunk is not None and (item := self._cache.item(each.number)) is not None:
-                self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
+        while self._dead_items:
+            id_ = next(iter(self._dead_items))
+            chunk = await self._chunk(id_)
+            dead = self._dead_items.pop(id_)
+            if chunk is not None:
+                items = items_at(chunk, [find_index(each.number) for each in dead])
+                for each, item in zip(dead, items, strict=True):
+                    self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
+            await asyncio.sleep(0)  # other tasks run after each chunk
 
     def _note_health(self) -> None:
-        if (self._lane.health, self.last_success_at) != self._stored_health:
+        if (self._lane.health, self._last_success_at) != self._stored:
             self._hooks.progressed()
 
     def _take_health(self) -> LaneHealth | None:
-        health, now = (self._lane.health, self.last_success_at), time.monotonic()
+        """Return the health if it has changed, at most once in `HEALTH_SECONDS` until the session ends."""
+        present, now = (self._lane.health, self._last_success_at), time.monotonic()
         is_due = self._stopping or now >= self._health_written_at + HEALTH_SECONDS
-        if health == self._stored_health or not is_due:
+        if present == self._stored or not is_due:
             return None
-        self._stored_health, self._health_written_at = health, now
-        return stored_health(self._lane.health, self.destination, self._workspace, self.last_success_at)
+        self._stored, self._health_written_at = present, now
+        return stored_health(self._lane.health, self.destination, self._workspace, self._last_success_at)
 
     def _now(self) -> float:
         return self._epoch_offset + time.monotonic()
+
+    def _microseconds(self) -> int:
+        return microseconds(self._clock.now())
 
 
 def stored_health(health: Health, destination: int, workspace: int, last_success_at: int) -> LaneHealth:
@@ -494,10 +578,10 @@ def stored_health(health: Health, destination: int, workspace: int, last_success
 
 
 def restored_health(stored: LaneHealth) -> Health:
-    """Return the health with which a lane begins after a restart."""
+    """Return the health with which a lane begins after a restart. A state of another release counts as closed."""
     reason, _, message = stored.last_error.partition(": ")
     return Health(
-        state=_LANE_STATES[stored.state],
+        state=_LANE_STATES.get(stored.state, HealthState.CLOSED),
         failures=stored.failures,
         failing_since=_lane_time(stored.failing_since),
         paused_until=_lane_time(stored.paused_until),

@@ -17,9 +17,11 @@ from headwater.catalog import Catalog
 from headwater.events.canonical import find_generated_index
 from headwater.events.protocol import Envelope, decode_envelope
 from headwater.log import EventLog, StoredEntry
+from headwater.observe.deliverysteps import TracedStep, combine, find_destinations
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
-from headwater.state import StateStore, Step
+from headwater.state import MessageState, StateStore
+from headwater.state.deliveries import DeliveryStore
 
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of the log's backlog that a trace searches. More than a few seconds' worth seldom waits."""
@@ -49,9 +51,7 @@ class TracedArrival(Struct, frozen=True):
     outcome: EventOutcome
     message: str = ""
     """The reason, for people, if it was rejected or no pipeline processed it."""
-    steps: tuple[Step, ...] = ()
-    processed_at: int = 0
-    """Time at which the pipelines processed it, in microseconds since the epoch."""
+    steps: tuple[TracedStep, ...] = ()
     duplicates: int = 0
     """Number of repeats of the message. Only the first of these arrivals are listed."""
 
@@ -64,9 +64,12 @@ class Tracer:
     message.
     """
 
-    def __init__(self, state: StateStore, log: EventLog, computing: Computing | None = None) -> None:
+    def __init__(
+        self, state: StateStore, log: EventLog, deliveries: DeliveryStore, computing: Computing | None = None
+    ) -> None:
         self._state = state
         self._log = log
+        self._deliveries = deliveries
         self._computing = computing or Computing()
         self._asked: list[_Question] = []
         self._scanning: asyncio.Task[None] | None = None
@@ -90,8 +93,7 @@ class Tracer:
                 entry.received_at,
                 "Processed" if entry.has_pipeline else "NoPipeline",
                 "" if entry.has_pipeline else NO_PIPELINE_MESSAGE,
-                entry.steps,
-                entry.processed_at,
+                await self._steps(workspace, source, entry, catalog),
                 entry.repeated,
             )
             for repeat in entry.repeats:
@@ -101,6 +103,29 @@ class Tracer:
                 rejected.connection, rejected.position, microseconds(rejected.received_at), "Rejected", rejected.message
             )
         return [arrived[position] for position in sorted(arrived)]
+
+    async def _steps(
+        self, workspace: int, source: int, entry: MessageState, catalog: Catalog
+    ) -> tuple[TracedStep, ...]:
+        """Return the steps of a message with its deliveries. A replay may deliver it to more destinations."""
+        connection = catalog.connection(workspace, source)
+        linked = () if connection is None else connection.linked_connections
+        destinations = {*linked, *find_destinations(entry.steps, source)}
+        deliveries = await self._deliveries.trace(sorted(destinations), entry.position) if destinations else []
+        waits = any(each.state == "Queued" for each in deliveries)
+        return combine(
+            source,
+            entry.steps,
+            entry.processed_at,
+            deliveries,
+            health=await self._deliveries.health() if waits else {},
+            enabled={
+                pipeline.id: pipeline.enabled
+                for destination in destinations
+                if (found := catalog.connection(workspace, destination)) is not None
+                for pipeline in found.pipelines
+            },
+        )
 
     async def _pending(self, workspace: int, message_id: str) -> list[TracedArrival]:
         if sum(asked.workspace == workspace for asked in self._asked) >= MAX_WAITING:

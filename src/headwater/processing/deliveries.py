@@ -121,9 +121,7 @@ class BatchDeliveries:
         wanted: defaultdict[int, defaultdict[int, defaultdict[int, list[int]]]]
         wanted = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         for workspace, pipeline, indexes in self._lists():
-            # Sorting joins ascending lists in linear time.
-            mine = wanted[workspace][pipeline.connection]
-            mine[pipeline.pipeline] = sorted(mine[pipeline.pipeline] + indexes)
+            wanted[workspace][pipeline.connection][pipeline.pipeline] += indexes
         return [
             NewDeliveries(
                 workspace,
@@ -222,7 +220,10 @@ def _make_selection(destinations: Sequence[LinkedDestination], integrations: byt
 
 
 def _complete(pipelines: Mapping[int, list[int]], events: int) -> dict[int, list[int] | None]:
-    return {pipeline: None if len(indexes) == events else indexes for pipeline, indexes in sorted(pipelines.items())}
+    """Return the wanted indexes in ascending order: they are joined from ascending lists."""
+    return {
+        pipeline: None if len(indexes) == events else sorted(indexes) for pipeline, indexes in sorted(pipelines.items())
+    }
 
 
 def _failed(pipeline: CompiledPipeline, error: Exception) -> Step:

@@ -22,7 +22,7 @@ from tests.delivery.conftest import SECRET
 from tests.e2e.receiver import Received, Receiver, receiver
 from tests.e2e.source import Source, get, make_source
 from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination, check_order, connect, numbers, send
-from tests.e2e.test_repairs import change_pipeline, mapping, pipeline_of
+from tests.e2e.test_repairs import change_pipeline, find_pipeline, mapping
 from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start, wait_until
@@ -204,7 +204,7 @@ def test_a_failing_destination_gets_all_while_its_pipeline_is_edited(installatio
     with receiver(answer) as hook:
         settings = {"url": hook.url, "secret": SECRET, "batchSize": BATCH_EVENTS}
         destination = connect(source, "http-webhook", settings, "send_data", **mapping("first"))
-        pipeline = pipeline_of(system, destination)
+        pipeline = find_pipeline(system, destination)
         for number in range(ROUNDS):
             send(source, USERS[number * ROUND_EVENTS : (number + 1) * ROUND_EVENTS], number * ROUND_EVENTS)
             wait_for_more(hook, 5)

@@ -1,13 +1,16 @@
 """The queue keeps each delivery once, in order, until it is finished."""
 
+from collections.abc import Collection
 from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from headwater.base.errors import Unavailable
 from headwater.state.deliveries import LaneHealth, NewChunk, NewDeliveries, contract, open_delivery_store, packing
+from headwater.state.deliveries.bodies import read_documents
 from headwater.state.deliveries.counts import read_sizes
 from headwater.state.deliveries.packing import join_done, pack, unpack_body, unpack_wanted
 from headwater.state.deliveries.store import SqlDeliveryStore
@@ -30,6 +33,25 @@ async def test_each_destination_reads_what_it_wants_in_order(store: SqlDeliveryS
     assert chunk.events == [event(position) for position in range(1, 6)]
     assert own.events == [event(5)], "a destination that wants less than half of a body gets its own"
     assert [item.number - (chunk.id << contract.ITEM_BITS) for item in chunk.unfinished()] == [0, 1, 2, 3]
+
+
+async def test_a_chunk_that_is_deleted_while_it_is_read_hides_no_later_one(url: str) -> None:
+    """A session stops reading when there is no chunk."""
+    async with open_delivery_store(url) as worker:
+        for position in (1, 2):
+            await worker.append([deliveries([position], {21: {31: None}})], through=position, now=1)
+    deleted: list[Collection[int]] = []
+
+    def delete_first(connection: Connection, bodies: Collection[int]) -> dict[int, bytes]:
+        if not deleted:
+            deleted.append(bodies)
+            return {}
+        return read_documents(connection, bodies)
+
+    async with open_delivery_store(url) as store:
+        with patch("headwater.state.deliveries.store.read_documents", delete_first):
+            assert items(await store.read(21, 0, max_bytes=1)) == [(2, 31)]
+    assert len(deleted) == 1
 
 
 async def test_an_append_that_is_repeated_is_skipped(store: SqlDeliveryStore, url: str) -> None:

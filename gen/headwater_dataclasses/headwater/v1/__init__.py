@@ -67,6 +67,7 @@ __all__ = (
     "EventCount",
     "EventRejection",
     "EventTrace",
+    "EventTraceRequest",
     "EventTraceStep",
     "EventType",
     "ExplainFilterRequest",
@@ -2738,6 +2739,49 @@ default_message_pool.register_message("headwater.v1", "EventTrace", EventTrace)
 
 
 @dataclass(eq=False, repr=False)
+class EventTraceRequest(betterproto2.Message):
+    """
+    EventTraceRequest is one request to a destination that contained the event.
+    """
+
+    number: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    number is the number of the attempt, from 1.
+    """
+
+    at: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    at is when it was sent.
+    """
+
+    outcome: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    outcome is what became of the event. Possible values: "Passed" (delivered), "Retrying" (to be sent again) or
+    "Failed" (given up).
+    """
+
+    status: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    status is the HTTP status of the response. Absent when there was none.
+    """
+
+    milliseconds: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    milliseconds is how long the request took.
+    """
+
+    message: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    message says why, for people. Empty when outcome is "Passed".
+    """
+
+
+default_message_pool.register_message("headwater.v1", "EventTraceRequest", EventTraceRequest)
+
+
+@dataclass(eq=False, repr=False)
 class EventTraceStep(betterproto2.Message):
     """
     EventTraceStep is what one pipeline did with an event.
@@ -2760,25 +2804,50 @@ class EventTraceStep(betterproto2.Message):
 
     outcome: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    outcome is what happened there. Possible values: "Passed", "Filtered", "Failed", "Pending" (the record waits in the
-    lane of the pipeline for its function) or "Retrying".
+    outcome is what happened there. Possible values: "Passed" (for a destination: delivered), "Filtered", "Failed" (for a
+    destination also: given up), "Pending" (it waits for its function, or in the queue of its destination) or "Retrying"
+    (it waits, and its destination fails). "Unknown" means that its delivery ended, and how is not stored any more.
     """
 
     attempts: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
     """
-    attempts is how often delivery was tried. 0 when the pipeline delivers nothing.
+    attempts is how often delivery was tried. 0 when the pipeline delivers nothing, and while the event waits.
     """
 
     at: "datetime.datetime | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    at is when it happened last.
+    at is when it happened last. While the event waits for its destination, since when it does.
     """
 
     message: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    message says why, for people. When outcome is "Passed" it is empty, but for notes about the message.
+    message says why, for people. When outcome is "Passed" it is empty, but for notes about the message. When it is
+    "Retrying", the last error of the destination.
+    """
+
+    requests: "list[EventTraceRequest]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    requests are the attempts to deliver it, in the order of time. They are known when its delivery and those that were
+    queued together with it have ended, and kept for 7 days.
+    """
+
+    operation: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT32, optional=True)
+    """
+    operation is the id of the operation that sent the event again. Absent for the first delivery.
+    """
+
+    reason: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    reason is the reason of a delivery that was given up, a short code. A re-send can select it.
+    """
+
+    next_attempt_at: "datetime.datetime | None" = betterproto2.field(
+        11, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    next_attempt_at is when the destination is tried next. Absent unless outcome is "Retrying".
     """
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from headwater.api.messages.eventquery import Request, count_interval, count_keys, event_query, split_names
 from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
+from headwater.api.messages.times import set_time
 from headwater.api.offloop import compute
 from headwater.api.pages import MAX_LIMIT, Page
 from headwater.api.request import Context, incoming_call, read_metadata, require_caller, require_workspace, send_headers
@@ -22,6 +23,7 @@ from headwater.base.errors import BadRequest, Unimplemented
 from headwater.catalog import Catalog
 from headwater.events import MAX_REJECTED_BYTES
 from headwater.intake import IncomingCall, Intake, Receipt
+from headwater.observe.deliverysteps import TracedStep
 from headwater.observe.trace import TracedArrival, Tracer
 from headwater.rest.v1 import events_pb2 as rest_pb
 from headwater.rest.v1 import events_pb2_grpc as rest_grpc
@@ -334,13 +336,30 @@ def _trace(arrived: TracedArrival) -> pb.EventTrace:
         duplicates=arrived.duplicates,
     )
     message.received_at.FromMicroseconds(arrived.received_at)
-    for step in arrived.steps:
-        added = message.steps.add(
-            pipeline=step.pipeline,
-            connection=step.connection,
-            step=step.step,
-            outcome=step.outcome,
-            message=step.message,
+    message.steps.extend(map(_trace_step, arrived.steps))
+    return message
+
+
+def _trace_step(step: TracedStep) -> pb.EventTraceStep:
+    message = pb.EventTraceStep(
+        pipeline=step.pipeline,
+        connection=step.connection,
+        step=step.step,
+        outcome=step.outcome,
+        attempts=step.attempt_count,
+        reason=step.reason,
+        message=step.message,
+        operation=step.operation,
+    )
+    message.at.FromMicroseconds(step.at)
+    set_time(message, "next_attempt_at", step.next_attempt_at)
+    for attempt in step.attempts:
+        added = message.requests.add(
+            number=attempt.number,
+            outcome=attempt.outcome,
+            status=attempt.status or None,
+            milliseconds=attempt.milliseconds,
+            message=attempt.message,
         )
-        added.at.FromMicroseconds(arrived.processed_at)
+        added.at.FromMicroseconds(attempt.at)
     return message

@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 
 from headwater.base.errors import Unavailable
+from headwater.base.steps import ProcessingStep
 
 MAX_CHUNK_EVENTS: Final = 1_000
 """Maximum number of events in one body, and so in one chunk."""
@@ -142,25 +143,29 @@ AttemptOutcome = Literal["Delivered", "Retried", "Dead"]
 
 
 class AttemptRecord(Struct, frozen=True, array_like=True):
-    """One request, and those items of a chunk that it contained. It is stored as MessagePack: add fields at the end
-    only, with a default."""
+    """One request, and those items of a chunk that it contained; or the end of items without a request.
+
+    It is stored as MessagePack: add fields at the end only, with a default.
+    """
 
     at: int
-    """Time at which the request was sent."""
+    """Time at which the request was sent, or the items were given up."""
     outcome: AttemptOutcome
     first: int
     """Index in the chunk of the first item."""
     last: int
     """Index of the last item. `others` has the exact items if not all between them were in the request."""
     number: int = 1
-    """Number of the attempt, from 1."""
+    """Number of the attempt, from 1; 0 if the items were given up without a request."""
     milliseconds: int = 0
     status: int = 0
     """The HTTP status; 0 if there was none."""
     message: str = ""
-    """The reason of a failure, for people; empty otherwise."""
+    """The reason of a failure, then ": " and the details if there are any; empty otherwise."""
     others: list[int] | None = None
     """The exact indexes of the items, ascending; None if they are all from `first` to `last`."""
+    step: ProcessingStep = "Finalize"
+    """The step that the items reached."""
 
 
 class ChunkProgress(Struct, frozen=True):
@@ -190,6 +195,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     status: int = 0
     """The HTTP status of the last response; 0 if there was none."""
     attempts: int = 0
+    step: ProcessingStep = "Finalize"
+    """The step at which it failed."""
     enqueued_at: int
     died_at: int
     event: QueuedEvent
@@ -296,8 +303,9 @@ class OperationProgress(Struct, frozen=True):
     is_complete: bool = False
 
 
-DeliveryState = Literal["Queued", "Delivered", "Dead", "Dropped"]
-"""Dropped: the event is in a range whose documents were deleted for space, and may have been wanted."""
+DeliveryState = Literal["Queued", "Delivered", "Dead", "Ended", "Dropped"]
+"""Ended: delivered or dead, and its attempts are not stored. Dropped: the event is in a range whose documents were
+deleted for space, and may have been wanted."""
 
 
 class TracedDelivery(Struct, frozen=True, kw_only=True):
@@ -307,12 +315,18 @@ class TracedDelivery(Struct, frozen=True, kw_only=True):
     pipeline: int
     state: DeliveryState
     origin: str = ""
+    """The operation that sent it again; empty if it is the first delivery."""
     enqueued_at: int = 0
+    ended_at: int = 0
+    """Time of the last attempt, or at which it was given up; 0 if that is not known."""
+    step: ProcessingStep = "Finalize"
     reason: str = ""
     """The reason of a dead letter."""
     message: str = ""
+    attempt_count: int = 0
+    """Number of attempts; 0 if that is not known."""
     attempts: tuple[AttemptRecord, ...] = ()
-    """The attempts in the order of time; empty while it is queued."""
+    """The attempts in the order of time. They are stored when the whole chunk is finished."""
 
 
 class CourierReplaced(Unavailable):

@@ -194,6 +194,7 @@ def read_letter(row: StoredRow) -> DeadLetter:
         message=row.message,
         status=row.status,
         attempts=row.attempts,
+        step=row.step,
         enqueued_at=row.enqueued_at,
         died_at=row.died_at,
         event=read_event(row),

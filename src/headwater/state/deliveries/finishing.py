@@ -184,6 +184,7 @@ def add_dead(connection: Connection, letters: Sequence[DeadLetter], changes: Cha
                 "message": letter.message.replace("\0", "\ufffd"),  # PostgreSQL texts cannot contain NUL
                 "status": letter.status,
                 "attempts": letter.attempts,
+                "step": letter.step,
                 "enqueued_at": letter.enqueued_at,
                 "died_at": letter.died_at,
                 "position": event.position,

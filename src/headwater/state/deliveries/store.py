@@ -189,6 +189,17 @@ class SqlDeliveryStore(DeliveryStore):
         return await self._read(counts.read_summaries)
 
     async def read(self, destination: int, after: int, *, max_bytes: int) -> list[QueuedChunk]:
+        while True:
+            chunks, last = await self._read_chunks(destination, after, max_bytes)
+            if chunks or last is None:
+                return chunks
+            after = last
+
+    async def _read_chunks(self, destination: int, after: int, max_bytes: int) -> tuple[list[QueuedChunk], int | None]:
+        """Return the next chunks, and the id of the last one; None if there is none.
+
+        Chunks that are deleted in the meantime are missing, so the list can be empty although others follow.
+        """
         parameters = {"destination": destination, "after": after}
 
         def work(connection: Connection) -> tuple[list[StoredRow], dict[int, bytes]]:
@@ -209,7 +220,8 @@ class SqlDeliveryStore(DeliveryStore):
         for id_, events in bodies.items():
             self._bodies.put(id_, events)
         # A body that is missing was deleted with its chunks between the two statements.
-        return [_chunk(row, bodies[row.body]) for row in rows if row.body in bodies]
+        chunks = [_chunk(row, bodies[row.body]) for row in rows if row.body in bodies]
+        return chunks, rows[-1].id if rows else None
 
     async def health(self) -> dict[int, LaneHealth]:
         rows = await self._read(lambda connection: connection.execute(select(delivery_lanes)).all())

@@ -113,6 +113,7 @@ dead_letters = Table(
     Column("message", Text, nullable=False),
     Column("status", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("step", String, nullable=False),
     Column("enqueued_at", BigInteger, nullable=False),
     Column("died_at", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),

@@ -1,25 +1,28 @@
 """Finds the deliveries of one event."""
 
-from collections.abc import Collection, Iterator
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, Table, select
 
-from headwater.state.deliveries.bodies import read_bodies
 from headwater.state.deliveries.contract import (
+    ITEM_BITS,
+    NO_SPACE,
     AttemptRecord,
     TracedDelivery,
+    Wanted,
     is_done,
     wanted_pairs,
 )
-from headwater.state.deliveries.packing import LoggedChunk, unpack_logged, unpack_wanted
+from headwater.state.deliveries.packing import LoggedChunk, unpack_logged, unpack_positions, unpack_wanted
 from headwater.state.deliveries.rows import StoredRow
 from headwater.state.deliveries.space import read_range_counts
 from headwater.state.deliveries.tables import (
     dead_chunks,
     dead_letters,
     dead_ranges,
+    delivery_bodies,
     delivery_chunks,
     delivery_log,
 )
@@ -33,24 +36,40 @@ def trace(connection: Connection, destinations: Collection[int], position: int) 
     pipelines."""
     found: list[TracedDelivery] = []
     for destination in destinations:
-        letters = {each.pipeline: each for each in _letters(connection, destination, position)}
-        for row in _around(connection, delivery_chunks, destination, position):
-            for pipeline, finished in _items(connection, row, position):
-                if not finished:
-                    found.append(_traced(row, pipeline, "Queued"))
-                elif pipeline not in letters:
-                    found.append(_traced(row, pipeline, "Delivered"))
-        for row in _around(connection, dead_chunks, destination, position):
-            for pipeline, finished in _items(connection, row, position):
-                if not finished:
-                    found.append(_traced(row, pipeline, "Dead", reason=row.reason))
-        for row in _around(connection, delivery_log, destination, position):
-            for each in _logged(row, unpack_logged(row.attempts), position):
-                letter = letters.pop(each.pipeline, None) if each.state == "Dead" else None
-                found.append(each if letter is None else _with_reason(each, letter))
-        found += letters.values()
+        found += _trace(connection, destination, position).values()
         found += _dropped(connection, destination, position)
-    return sorted(found, key=lambda each: (each.destination, each.pipeline, each.enqueued_at))
+    found.sort(key=lambda each: (each.destination, each.pipeline, each.enqueued_at, each.origin))
+    return [_without_guess(each, following) for each, following in zip(found, [*found[1:], None], strict=False)]
+
+
+def _trace(connection: Connection, destination: int, position: int) -> dict[int, TracedDelivery]:
+    """Return the deliveries to one destination by the number of the item.
+
+    The tables are read in the order in which an item moves through them, so that one that moves meanwhile is not
+    missed; its later state counts.
+    """
+    found: dict[int, TracedDelivery] = {}
+    for row in _around(connection, delivery_chunks, destination, position):
+        found.update(_queued(connection, row, position))
+    for row in _around(connection, dead_chunks, destination, position):
+        found.update(_given_up(connection, row, position))
+    letters = {row.id: row for row in _letters(connection, destination, position)}
+    for number, letter in letters.items():
+        found[number] = _dead(letter, found[number].origin if number in found else "")
+    for row in _around(connection, delivery_log, destination, position):
+        found.update(_logged(row, unpack_logged(row.attempts), position, letters))
+    return found
+
+
+def _without_guess(delivery: TracedDelivery, following: TracedDelivery | None) -> TracedDelivery:
+    """Return the delivery, whose outcome is not known if it has no attempts and was followed by another.
+
+    A dead letter that is sent again while its chunk is unfinished leaves nothing but its bit.
+    """
+    is_known = delivery.state != "Delivered" or bool(delivery.attempts)
+    if is_known or following is None or following.pipeline != delivery.pipeline:
+        return delivery
+    return msgspec.structs.replace(delivery, state="Ended")
 
 
 def _around(connection: Connection, table: Table, destination: int, position: int) -> list[StoredRow]:
@@ -63,67 +82,130 @@ def _around(connection: Connection, table: Table, destination: int, position: in
     return [row for row in rows if row.last_position >= position]
 
 
-def _items(connection: Connection, row: StoredRow, position: int) -> Iterator[tuple[int, bool]]:
-    """Yield the pipelines that want the event at this position, and whether each has finished it."""
-    events = read_bodies(connection, [row.body]).get(row.body, [])
-    index = next((index for index, event in enumerate(events) if event.position == position), None)
-    for item, (event, pipeline) in enumerate(wanted_pairs(unpack_wanted(row.wanted), len(events))):
-        if event == index:
-            yield pipeline, is_done(row.done, item)
-
-
-def _traced(row: StoredRow, pipeline: int, state: Any, *, reason: str = "") -> TracedDelivery:
-    return TracedDelivery(
-        destination=row.destination,
-        pipeline=pipeline,
-        state=state,
-        origin=row.origin,
-        enqueued_at=row.enqueued_at,
-        reason=reason,
-    )
-
-
-def _logged(row: StoredRow, chunk: LoggedChunk, position: int) -> Iterator[TracedDelivery]:
-    index = next((index for index, each in enumerate(chunk.positions) if each == position), None)
-    for item, (event, pipeline) in enumerate(wanted_pairs(chunk.wanted, len(chunk.positions))):
-        if event != index:
-            continue
-        attempts = tuple(each for each in chunk.attempts if _contains(each, item))
-        last = attempts[-1] if attempts else None
-        yield TracedDelivery(
-            destination=row.destination,
-            pipeline=pipeline,
-            state="Dead" if last is not None and last.outcome == "Dead" else "Delivered",
-            origin=row.origin,
-            enqueued_at=row.enqueued_at,
-            message="" if last is None else last.message,
-            attempts=attempts,
+def _queued(connection: Connection, row: StoredRow, position: int) -> Iterator[tuple[int, TracedDelivery]]:
+    for item, pipeline in _items(_positions(connection, row), unpack_wanted(row.wanted), position):
+        yield (
+            row.id << ITEM_BITS | item,
+            TracedDelivery(
+                destination=row.destination,
+                pipeline=pipeline,
+                state="Delivered" if is_done(row.done, item) else "Queued",
+                origin=row.origin,
+                enqueued_at=row.enqueued_at,
+            ),
         )
 
 
-def _with_reason(logged: TracedDelivery, letter: TracedDelivery) -> TracedDelivery:
-    return msgspec.structs.replace(logged, reason=letter.reason, message=letter.message)
+def _given_up(connection: Connection, row: StoredRow, position: int) -> Iterator[tuple[int, TracedDelivery]]:
+    for item, pipeline in _items(_positions(connection, row), unpack_wanted(row.wanted), position):
+        if not is_done(row.done, item):
+            yield (
+                row.id << ITEM_BITS | item,
+                TracedDelivery(
+                    destination=row.destination,
+                    pipeline=pipeline,
+                    state="Dead",
+                    origin=row.origin,
+                    enqueued_at=row.enqueued_at,
+                    ended_at=row.died_at,
+                    reason=row.reason,
+                ),
+            )
+
+
+def _logged(
+    row: StoredRow, chunk: LoggedChunk, position: int, letters: Mapping[int, StoredRow]
+) -> Iterator[tuple[int, TracedDelivery]]:
+    for item, pipeline in _items(chunk.positions, chunk.wanted, position):
+        number = row.chunk << ITEM_BITS | item
+        records = tuple(each for each in chunk.attempts if _contains(each, item))
+        attempts = tuple(each for each in records if each.number)
+        letter = letters.get(number)
+        if letter is not None:
+            yield number, _dead(letter, row.origin, attempts)
+        else:
+            yield number, _ended(row, pipeline, records[-1] if records else None, attempts)
+
+
+def _ended(
+    row: StoredRow, pipeline: int, last: AttemptRecord | None, attempts: tuple[AttemptRecord, ...]
+) -> TracedDelivery:
+    """Return a finished delivery without a dead letter, by its last record."""
+    if last is None or last.outcome == "Retried":
+        return TracedDelivery(
+            destination=row.destination,
+            pipeline=pipeline,
+            state="Ended",
+            origin=row.origin,
+            enqueued_at=row.enqueued_at,
+            ended_at=row.finished_at,
+            attempts=attempts,
+        )
+    reason, _, message = last.message.partition(": ")
+    return TracedDelivery(
+        destination=row.destination,
+        pipeline=pipeline,
+        state=last.outcome,
+        origin=row.origin,
+        enqueued_at=row.enqueued_at,
+        ended_at=last.at,
+        step=last.step,
+        reason=reason,
+        message=message,
+        attempt_count=attempts[-1].number if attempts else 0,
+        attempts=attempts,
+    )
+
+
+def _positions(connection: Connection, row: StoredRow) -> list[int]:
+    query = select(delivery_bodies.c.positions).where(delivery_bodies.c.id == row.body)
+    packed = connection.execute(query).scalar_one_or_none()
+    return [] if packed is None else unpack_positions(packed)
+
+
+def _items(positions: list[int], wanted: Wanted, position: int) -> Iterator[tuple[int, int]]:
+    """Yield the items of the event at a position: the index of each in its chunk, and its pipeline."""
+    if position not in positions:
+        return
+    index = positions.index(position)
+    for item, (event, pipeline) in enumerate(wanted_pairs(wanted, len(positions))):
+        if event == index:
+            yield item, pipeline
 
 
 def _contains(attempt: AttemptRecord, item: int) -> bool:
     return attempt.first <= item <= attempt.last and (attempt.others is None or item in attempt.others)
 
 
-def _letters(connection: Connection, destination: int, position: int) -> list[TracedDelivery]:
+_LETTER_COLUMNS: Final = [
+    dead_letters.c[name]
+    for name in (
+        *("id", "destination", "pipeline", "reason", "message", "attempts", "step"),
+        *("enqueued_at", "died_at"),
+    )
+]
+
+
+def _letters(connection: Connection, destination: int, position: int) -> list[StoredRow]:
     table = dead_letters.c
-    columns = (table.destination, table.pipeline, table.enqueued_at, table.reason, table.message)
-    query = select(*columns).where(table.destination == destination, table.position == position).order_by(table.id)
-    return [
-        TracedDelivery(
-            destination=row.destination,
-            pipeline=row.pipeline,
-            state="Dead",
-            enqueued_at=row.enqueued_at,
-            reason=row.reason,
-            message=row.message,
-        )
-        for row in connection.execute(query.limit(MAX_AGAIN))
-    ]
+    query = select(*_LETTER_COLUMNS).where(table.destination == destination, table.position == position)
+    return list(connection.execute(query.order_by(table.id).limit(MAX_AGAIN)))
+
+
+def _dead(letter: StoredRow, origin: str = "", attempts: tuple[AttemptRecord, ...] = ()) -> TracedDelivery:
+    return TracedDelivery(
+        destination=letter.destination,
+        pipeline=letter.pipeline,
+        state="Dead",
+        origin=origin,
+        enqueued_at=letter.enqueued_at,
+        ended_at=letter.died_at,
+        step=letter.step,
+        reason=letter.reason,
+        message=letter.message,
+        attempt_count=letter.attempts,
+        attempts=attempts,
+    )
 
 
 def _dropped(connection: Connection, destination: int, position: int) -> Iterator[TracedDelivery]:
@@ -139,5 +221,10 @@ def _dropped(connection: Connection, destination: int, position: int) -> Iterato
         return
     for pipeline in read_range_counts(row.pipelines):
         yield TracedDelivery(
-            destination=destination, pipeline=pipeline, state="Dropped", enqueued_at=row.enqueued_at, reason="NoSpace"
+            destination=destination,
+            pipeline=pipeline,
+            state="Dropped",
+            enqueued_at=row.enqueued_at,
+            ended_at=row.died_at,
+            reason=NO_SPACE,
         )

@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("status", sa.Integer, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("step", sa.String, nullable=False),
         sa.Column("enqueued_at", sa.BigInteger, nullable=False),
         sa.Column("died_at", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
