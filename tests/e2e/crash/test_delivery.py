@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
 SEED: Final = int(os.environ.get("HEADWATER_CRASH_SEED", "20260101"))
 USERS: Final = [f"user-{number % 50}" for number in range(100_000)]
 ROUND_EVENTS: Final = 500
+OUTAGE_SECONDS: Final = 1.0
 BATCH_EVENTS: Final = 20
 MAX_REPEATED: Final = 16 * BATCH_EVENTS + 500 + BATCH_EVENTS
 """Events that the crash of a courier repeats at most: those in flight, and those whose results are not committed."""
@@ -81,6 +83,7 @@ class Installation:
     def _crash_database(self) -> None:
         assert self._database is not None
         self._database.crash()
+        time.sleep(OUTAGE_SECONDS)
         self._database.start()
 
     def _crash_nats(self) -> None:
