@@ -339,7 +339,8 @@ def find_destinations(catalog: Catalog) -> Iterator[Destination]:
     """Yield the destinations: connections with Event pipelines, of connectors that send events."""
     for workspace in catalog.workspaces():
         for connection in catalog.connections(workspace.id):
-            if connection.role != "Destination" or CONNECTORS[connection.connector].engine.event_sink is None:
+            connector = CONNECTORS.get(connection.connector)  # None for one that only a later release has
+            if connection.role != "Destination" or connector is None or connector.engine.event_sink is None:
                 continue
             pipelines = tuple(pipeline for pipeline in connection.pipelines if pipeline.target == "Event")
             if pipelines:
