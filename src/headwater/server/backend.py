@@ -7,7 +7,7 @@ below it implement the RPCs.
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import grpc
@@ -23,6 +23,7 @@ from headwater.base.computing import open_computing
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
+from headwater.base.waiting import wait
 from headwater.catalog import Catalog, open_catalog
 from headwater.events import Limits
 from headwater.intake import Intake, RateLimit, RateLimiter
@@ -262,8 +263,7 @@ async def _warn_of_locked_settings(catalog: Catalog) -> None:
 async def _end_watchers(services: Services, settings: Settings, stop: asyncio.Event) -> None:
     """End the streams of watchers when the process or the whole system stops."""
     while not (stop.is_set() or settings.draining_file.exists()):
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), DRAINING_SECONDS)
+        await wait(stop, DRAINING_SECONDS)
     if services.observers is not None:
         services.observers.watchers.end()
 
@@ -275,8 +275,7 @@ async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
             await catalog.refresh()
         except Unavailable as error:  # the catalog in memory remains usable, and the next refresh may succeed
             logger().warning("the catalog cannot be refreshed", reason=error.message)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), REFRESH_SECONDS)
+        await wait(stop, REFRESH_SECONDS)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+from headwater.base.waiting import wait
 from headwater.server import banner, environment, gateway, preflight
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
@@ -92,8 +93,7 @@ class _Service:
                 _log(self._settings).error(
                     "a process ended and will be restarted", child=self._program.name, ending=ending, delay_s=delay
                 )
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), delay)
+                await wait(self._stopping, delay)
                 delay = min(2 * delay, MAX_DELAY_SECONDS)
         finally:
             self.kill()
