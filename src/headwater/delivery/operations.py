@@ -144,7 +144,8 @@ class OperationRunner:
         # First the status: without its place an operation would begin again.
         await self._operations.finish(operation.id, self._owner, status, error)
         if steps is not None:
-            await steps.forget()
+            with suppress(Unavailable):  # another step would begin again from the start
+                await steps.forget()
 
     async def _trim(self) -> None:
         now = self._clock.now()
