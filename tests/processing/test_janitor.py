@@ -3,19 +3,22 @@
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from headwater.base.errors import Unavailable
+from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
-from headwater.catalog import Connection
+from headwater.catalog import Connection, open_catalog
 from headwater.management.connections import delete_connection
 from headwater.management.pipelines import delete_pipeline
 from headwater.processing import janitor as module
 from headwater.processing import make_consumer
 from headwater.processing.janitor import Janitor
 from headwater.state import Transaction
-from tests.harness import Harness
+from headwater.storage.database import sqlite_url
+from tests.harness import Harness, add_source
 
 
 class JanitorErrors(Metrics):
@@ -131,3 +134,25 @@ async def test_only_the_process_with_the_lease_cleans(
     stop.set()
     await asyncio.wait_for(task, 20)
     assert not any(held), "it began after the lease of another process had ended"
+
+
+async def test_data_of_a_source_that_is_created_meanwhile_stays(harness: Harness, tmp_path: Path) -> None:
+    """The janitor waits for a batch that processes events of objects which it has not seen."""
+    url = harness.database_url or sqlite_url(tmp_path / "catalog.db")
+    async with open_catalog(url, clock=harness.clock, identifiers=Identifiers()) as catalog:
+        source = await add_source(harness.catalog, harness.workspace)
+        await send(harness, source, "track")
+        cleaning = Janitor(
+            harness.log, catalog, harness.state, harness.warehouse, harness.clock, keep=timedelta(hours=1)
+        )
+        async with harness.state.transaction():
+            running = asyncio.create_task(cleaning.clean())
+            await asyncio.sleep(0.1)  # it waits for this transaction, and can have read the catalog before
+            newer = await add_source(harness.catalog, harness.workspace)
+            await send(harness, newer, "track")
+            processing = asyncio.create_task(harness.process_log())
+            await asyncio.sleep(0.1)
+        await asyncio.gather(running, processing)
+        await cleaning.clean()
+    for each in (source, newer):
+        assert (await harness.state.identities(each.id, first=0, limit=10))[1] == 1

@@ -1,11 +1,13 @@
 """Deletes outdated data, and data of connections, pipelines and workspaces that were deleted."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
@@ -13,7 +15,7 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog
 from headwater.log import EventLog
-from headwater.state import StateStore
+from headwater.state import StateStore, Transaction
 from headwater.state.deliveries import DeliveryStore
 from headwater.warehouse import Warehouse
 
@@ -52,7 +54,7 @@ class Janitor:
         self._keep = keep
         self._metrics = metrics
         self._deliveries = deliveries
-        self._swept: tuple[frozenset[int], ...] | None = None
+        self._swept: _Present | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Clean until `stop` is set. Errors are logged and counted, and the next round tries again."""
@@ -78,39 +80,57 @@ class Janitor:
         """
         await self._event_log.trim(older_than=self._keep)
         await self._warehouse.maintain()
-        await self._catalog.refresh()
-        workspaces = frozenset(workspace.id for workspace in self._catalog.workspaces())
-        connections = [connection for workspace in workspaces for connection in self._catalog.connections(workspace)]
-        sources = frozenset(connection.id for connection in connections)
-        pipelines = frozenset(pipeline.id for connection in connections for pipeline in connection.pipelines)
-        if self._deliveries is not None:
-            await self._clean_deliveries(self._deliveries, sources, pipelines)
         async with self._state.transaction() as transaction:
             await transaction.trim_messages()
         async with self._state.transaction() as transaction:
             await transaction.shorten_rejected()
         async with self._state.transaction() as transaction:
-            await transaction.remove_lanes_except(pipelines)
-        now = microseconds(self._clock.now())
-        async with self._state.transaction() as transaction:
-            await transaction.compact_counts(now=now)
-        present = workspaces, sources, pipelines
-        if present == self._swept:  # scanning all identities is slow, so it runs once per change
+            await transaction.compact_counts(now=microseconds(self._clock.now()))
+        async with self._removing() as (transaction, present):
+            await transaction.remove_lanes_except(present.pipelines)
+            if self._deliveries is not None:
+                await self._deliveries.remove_except(present.connections, present.pipelines)
+        if self._deliveries is not None:
+            await self._trim_deliveries(self._deliveries)
+        before = present
+        if before == self._swept:  # scanning all identities is slow, so it runs once per change
             return
-        async with self._state.transaction() as transaction:
-            removed = await transaction.remove_identities_except(pipelines)
-        async with self._state.transaction() as transaction:
-            removed += await transaction.remove_counts_except(pipelines)
-        async with self._state.transaction() as transaction:
-            removed += await transaction.remove_sources_except(sources, workspaces=workspaces)
-        if not removed:  # each call removes a limited number
+        async with self._removing() as (transaction, present):
+            removed = await transaction.remove_identities_except(present.pipelines)
+        async with self._removing() as (transaction, present):
+            removed += await transaction.remove_counts_except(present.pipelines)
+        async with self._removing() as (transaction, present):
+            removed += await transaction.remove_sources_except(present.connections, workspaces=present.workspaces)
+        if not removed and present == before:  # each call removes a limited number
             self._swept = present
 
-    async def _clean_deliveries(
-        self, deliveries: DeliveryStore, connections: Collection[int], pipelines: Collection[int]
-    ) -> None:
+    @asynccontextmanager
+    async def _removing(self) -> AsyncIterator[tuple[Transaction, "_Present"]]:
+        """Open a transaction, and read the catalog inside it: no batch writes for a newer object until its end."""
+        async with self._state.transaction() as transaction:
+            await self._catalog.refresh()
+            yield transaction, _find_present(self._catalog)
+
+    async def _trim_deliveries(self, deliveries: DeliveryStore) -> None:
         now = self._clock.now()
-        await deliveries.remove_except(connections, pipelines)
         await deliveries.trim(
             dead_before=microseconds(now - DEAD_LETTER_AGE), attempts_before=microseconds(now - ATTEMPT_AGE)
         )
+
+
+class _Present(Struct, frozen=True):
+    """The objects that exist."""
+
+    workspaces: frozenset[int]
+    connections: frozenset[int]
+    pipelines: frozenset[int]
+
+
+def _find_present(catalog: Catalog) -> _Present:
+    workspaces = frozenset(workspace.id for workspace in catalog.workspaces())
+    connections = [connection for workspace in workspaces for connection in catalog.connections(workspace)]
+    return _Present(
+        workspaces,
+        frozenset(connection.id for connection in connections),
+        frozenset(pipeline.id for connection in connections for pipeline in connection.pipelines),
+    )
