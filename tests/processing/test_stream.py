@@ -317,9 +317,10 @@ async def test_a_crash_before_the_cursor_moves_repeats_nothing(harness: Harness,
     await send(harness, source, event("a"), event("b"))
     await harness.process_log()
     assert (await harness.log.cursors()).get("warehouse", 0) == 0
-    await run(harness.consumer, harness)
+    async with running(harness.consumer):
+        while (await harness.log.cursors()).get("warehouse", 0) < 2:
+            await asyncio.sleep(0.01)
     assert await message_ids(harness) == ["a", "b"]
-    assert (await harness.log.cursors())["warehouse"] == 2
 
 
 CONSUME = """
