@@ -220,6 +220,7 @@ async def test_an_expired_event(harness: Harness, source: Connection, monkeypatc
     assert step.at == microseconds(harness.clock.now())
 
 
+@pytest.mark.process
 async def test_an_event_that_is_sent_again_has_both_deliveries(
     harness: Harness, source: Connection, hook: Receiver
 ) -> None:
