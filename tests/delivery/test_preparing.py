@@ -319,7 +319,7 @@ def test_a_key_never_changes() -> None:
     assert DeliveryKeys(5).of(SourceEvent(document()).event) == "8c4e37e19126d9e4307936e6c175eff6"
 
 
-class StubRunner:
+class InProcessRunner:
     """Runs a function in Python: a result that is FunctionFailed fails the whole run."""
 
     def __init__(self, function: Callable[[Record], Outcome | FunctionFailed]) -> None:
@@ -360,7 +360,7 @@ async def prepare_all(preparer: Preparer, events: list[SourceEvent]) -> list[Pre
 
 
 async def test_a_function_gets_more_events_while_it_is_quick() -> None:
-    runner = StubRunner(looping())
+    runner = InProcessRunner(looping())
     results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(600))
     assert [json.loads(result.body)["name"] for result in results if isinstance(result, EncodedEvent)] == [
         f"m{number}" for number in range(600)
@@ -370,13 +370,13 @@ async def test_a_function_gets_more_events_while_it_is_quick() -> None:
 
 async def test_a_run_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "MAX_RUN_BYTES", 3 * len(document(messageId="m0")) + 5)
-    runner = StubRunner(looping())
+    runner = InProcessRunner(looping())
     await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(10))
     assert list(map(len, runner.runs)) == [3, 3, 3, 1]
 
 
 async def test_only_an_event_that_reaches_a_limit_alone_and_twice_is_rejected() -> None:
-    runner = StubRunner(looping("m3"))
+    runner = InProcessRunner(looping("m3"))
     results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(8))
     rejected = Rejected("Transformation", "FunctionFailed", LOOPS.message)
     assert [result for result in results if isinstance(result, Rejected)] == [rejected]
@@ -386,7 +386,7 @@ async def test_only_an_event_that_reaches_a_limit_alone_and_twice_is_rejected() 
 
 async def test_a_limit_that_is_reached_once_rejects_nothing() -> None:
     outcomes: Iterator[Outcome | FunctionFailed] = iter([LOOPS, {"name": "x"}])
-    runner = StubRunner(lambda record: next(outcomes))
+    runner = InProcessRunner(lambda record: next(outcomes))
     results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(1))
     assert isinstance(results[0], EncodedEvent)
 
@@ -394,7 +394,7 @@ async def test_a_limit_that_is_reached_once_rejects_nothing() -> None:
 async def test_a_function_that_keeps_failing_is_paused() -> None:
     now = 1_000.0
     outcomes: Iterator[Outcome | FunctionFailed] = iter(())
-    runner = StubRunner(lambda record: next(outcomes, LOOPS))
+    runner = InProcessRunner(lambda record: next(outcomes, LOOPS))
     function = FunctionTransformation(cast(Runner, runner), FUNCTION.function(owner="x"), ORDER, lambda: now)
     preparer = Preparer(5, "order", cast(EventSink, Sink()), function, FixedClock())
     events = sources(10)
@@ -415,7 +415,7 @@ async def test_a_function_that_keeps_failing_is_paused() -> None:
 
 async def test_errors_of_records_are_rejections_of_these() -> None:
     error = RecordError("OutputValidation", "name must be a text", 3)
-    runner = StubRunner(lambda record: error if record["messageId"] == "m1" else {"name": "x"})
+    runner = InProcessRunner(lambda record: error if record["messageId"] == "m1" else {"name": "x"})
     results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=runner), sources(3))
     assert results[1] == Rejected("OutputValidation", "InvalidOutput", "name must be a text (line 3)")
     assert isinstance(results[0], EncodedEvent) and isinstance(results[2], EncodedEvent)
@@ -424,7 +424,9 @@ async def test_errors_of_records_are_rejections_of_these() -> None:
 async def test_an_event_without_a_record_does_not_stop_a_function() -> None:
     events = sources(4)
     events[2] = SourceEvent(b"{}")
-    results = await prepare_all(await compiled(pipeline(function=FUNCTION), functions=StubRunner(looping())), events)
+    results = await prepare_all(
+        await compiled(pipeline(function=FUNCTION), functions=InProcessRunner(looping())), events
+    )
     assert [isinstance(result, Rejected) for result in results] == [False, False, True, False]
 
 
@@ -451,6 +453,6 @@ async def test_functions_run_in_sandboxes(language: str) -> None:
 
 
 async def test_without_events_nothing_runs() -> None:
-    runner = StubRunner(looping())
+    runner = InProcessRunner(looping())
     assert await (await compiled(pipeline(function=FUNCTION), functions=runner)).prepare([]) == []
     assert runner.runs == []

@@ -85,7 +85,6 @@ class Sender:
         self._newest = 0
         self._changed = asyncio.Event()
         self._stopping = False
-        self._idle_since = time.monotonic()
 
     @property
     def session(self) -> Session | None:
