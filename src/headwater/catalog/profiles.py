@@ -1,0 +1,57 @@
+"""How a workspace makes profiles: the schema of profiles, and the settings of identity resolution."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from headwater.schemas import Schema
+
+BlockedPreset = Literal["EmptyWords", "ZerosAndDashes"]
+"""Values that are never evidence: words such as "null", "none", "unknown" or "n/a" in any letter case; values that
+consist of the characters 0, -, ., + and spaces."""
+MAX_IDENTIFIERS: Final = 10
+DEFAULT_MAX_IDENTITIES: Final = 1_000
+
+
+class Identifier(msgspec.Struct, frozen=True, kw_only=True):
+    """A property of profiles by which identities are recognised as one person, with its guards."""
+
+    path: str
+    blocked_values: tuple[str, ...] = ()
+    """Values that are never evidence."""
+    blocked_presets: tuple[BlockedPreset, ...] = ()
+    max_identities: int = DEFAULT_MAX_IDENTITIES
+    """A value that more identities have is evidence for none of them."""
+    max_values: int | None = None
+    """Maximum number of different values of the identifier in one profile; None for no limit."""
+    allows_blank: bool = False
+    """Whether an empty value, or one of only white space, is evidence."""
+
+
+class ResolutionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How identities are resolved into profiles."""
+
+    run_on_batch_import: bool = True
+    """Whether a batch import ends with a resolution of the identities that it changed."""
+    identifiers: tuple[Identifier, ...] = ()
+    """Distinct identifiers, the strongest first, at most `MAX_IDENTIFIERS`."""
+
+
+class Rename(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the path of a profile property, or its removal."""
+
+    old: str
+    new: str | None
+    """The new path; None if the property and its values are removed."""
+
+
+class ProfileSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """The schema of the profiles of a workspace."""
+
+    schema: Schema
+    primary_sources: dict[str, int] = {}
+    """For paths of properties: the source connection whose values take precedence."""
+    version: int = 1
+    """Grows by one with each change."""
+    renames: tuple[Rename, ...] = ()
+    """The renames and removals that led from the version before to this one, to apply together."""

@@ -1,0 +1,1 @@
+"""Identity resolution: which identities are one person, and what is known of that person."""

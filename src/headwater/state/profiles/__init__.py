@@ -1,0 +1,33 @@
+"""Profiles: who people are, as identity resolution found. The worker writes them in the transaction of a batch."""
+
+from headwater.state.profiles.model import (
+    Alias,
+    IdentityName,
+    IdentityRow,
+    Link,
+    LinkValue,
+    Member,
+    ProfileChange,
+    ProfileChangeKind,
+    ProfileChanges,
+    ProfileRow,
+    Refusal,
+    RefusalKind,
+    Separation,
+)
+
+__all__ = [
+    "Alias",
+    "IdentityName",
+    "IdentityRow",
+    "Link",
+    "LinkValue",
+    "Member",
+    "ProfileChange",
+    "ProfileChangeKind",
+    "ProfileChanges",
+    "ProfileRow",
+    "Refusal",
+    "RefusalKind",
+    "Separation",
+]
