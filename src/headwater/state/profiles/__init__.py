@@ -11,8 +11,8 @@ from headwater.state.profiles.model import (
     ProfileChangeKind,
     ProfileChanges,
     ProfileRow,
-    Refusal,
-    RefusalKind,
+    RefusedEvidence,
+    RefusedReason,
     Separation,
 )
 
@@ -27,7 +27,7 @@ __all__ = [
     "ProfileChangeKind",
     "ProfileChanges",
     "ProfileRow",
-    "Refusal",
-    "RefusalKind",
+    "RefusedEvidence",
+    "RefusedReason",
     "Separation",
 ]

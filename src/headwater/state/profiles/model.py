@@ -84,7 +84,7 @@ class Alias(Struct, frozen=True):
 
     kpid: bytes
     profile: int
-    """The profile that answers for it."""
+    """The profile that is returned for it."""
     founder: int
     """The founder of the merged profile: the part of a split that holds it takes the id back."""
     since: int
@@ -102,23 +102,23 @@ class Separation(Struct, frozen=True):
     """The profile that was split."""
 
 
-RefusalKind = Literal["BlockedValue", "TooManyIdentities", "TooManyValues", "Separated"]
+RefusedReason = Literal["BlockedValue", "TooManyIdentities", "TooManyValues", "Separated"]
 """Why evidence links no identities: the value is blocked; too many identities have it; the profile would have too many
 values of the identifier; the identities were separated by a split."""
 
 
-class Refusal(Struct, frozen=True):
+class RefusedEvidence(Struct, frozen=True):
     """Evidence that a guard refused."""
 
     workspace: int
-    kind: RefusalKind
+    reason: RefusedReason
     value: LinkValue
     identity: int
     """For TooManyValues and Separated the identity that the value would have linked; 0 otherwise."""
     other: int = 0
     """For TooManyValues and Separated the identity to which it would have been linked; 0 otherwise."""
     at: int = 0
-    """The time of the first refusal."""
+    """The first time."""
 
 
 ProfileChangeKind = Literal["Merge", "Split"]
@@ -137,7 +137,7 @@ class ProfileChange(Struct, frozen=True):
 
 
 class ProfileChanges(Struct, frozen=True):
-    """What one resolution writes. Profiles, members and links that do not differ are not among it."""
+    """The rows that one resolution writes. Profiles, members and links that do not differ are not among it."""
 
     profiles: list[ProfileRow]
     """Profiles to write."""
@@ -153,6 +153,6 @@ class ProfileChanges(Struct, frozen=True):
     """Aliases to write."""
     removed_aliases: list[bytes]
     history: list[ProfileChange]
-    refusals: list[Refusal]
-    """Refusals to write, unless they exist."""
-    removed_refusals: list[Refusal]
+    refused: list[RefusedEvidence]
+    """Refused evidence to write, unless it exists."""
+    removed_refused: list[RefusedEvidence]
