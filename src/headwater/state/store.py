@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
@@ -20,7 +20,7 @@ from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import ConnectionSession, Sessions, sessions, snapshot
 
 MAX_TRACED: Final = 100
@@ -272,20 +272,22 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 
 @asynccontextmanager
-async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
-    """Open the state store at `url`, migrate its tables, and close it at the end of the block.
+async def open_state(
+    location: Location, *, writes: bool, clock: Clock, scratch: Path | None = None
+) -> AsyncIterator[StateStore]:
+    """Open the state store at `location`, migrate its tables, and close it at the end of the block.
 
     One process at a time may open it for writing. With SQLite, the messages are in a folder next to the file. A reader
     of them needs a temporary folder: `scratch`, or a generated one.
     """
     async with (
-        open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
+        open_database(location, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
         sessions(engine) as writers,
     ):
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
-                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
+                Path(str(engine.url.database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
             )
         else:
             messages = SqlMessageStore(clock)
