@@ -21,6 +21,7 @@ from headwater.state.lanes import Chunk, Lane
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.postgresql import end_hung_transactions
 from headwater.storage.sessions import ConnectionSession, Sessions, sessions, snapshot
 
 MAX_TRACED: Final = 100
@@ -80,6 +81,17 @@ class StateStore:
                 raise _Rollback
         except _Rollback:
             pass
+
+    async def end_hung_writers(self) -> int:
+        """End the transactions of hung processes that wrote this database before; return their number.
+
+        Call it after taking over their work, and after each failure. On SQLite there is nothing to do, because a
+        file has one owner.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return 0
+        async with self._connect() as connection:
+            return await end_hung_transactions(connection)
 
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""

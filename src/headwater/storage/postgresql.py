@@ -33,6 +33,8 @@ LOCK_TIMEOUT_SECONDS: Final = 5.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 IDLE_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 """Time limit of an idle transaction. A hanging process may hold the lock that every change of the catalog takes."""
+HUNG_SECONDS: Final = 3.0
+"""Time after which a transaction that waits for its process counts as hung, if another process takes over."""
 COMMAND_TIMEOUT_SECONDS: Final = 60.0
 """Time limit of any response, including migrations. Without it, lost packets would block a process for ever."""
 
@@ -141,6 +143,23 @@ async def begin_migration(connection: AsyncConnection, schema: str, timeout_seco
     if not (await connection.execute(found, {"schema": schema})).scalar_one():
         await connection.execute(text(f"CREATE SCHEMA {schema}"))
     await connection.execute(text(f"SET LOCAL search_path = {schema}"))
+
+
+async def end_hung_transactions(connection: AsyncConnection) -> int:
+    """End the transactions of hung processes of the same name; return their number.
+
+    A suspended process, or one on a machine that failed, leaves its transaction open. No timeout of PostgreSQL ends a
+    transaction that is in the middle of COPY, so its locks would stop every successor.
+    """
+    return int((await connection.execute(_END_HUNG, {"seconds": HUNG_SECONDS})).scalar_one())
+
+
+_END_HUNG: Final = text("""
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    AND application_name = current_setting('application_name') AND xact_start IS NOT NULL
+    AND wait_event_type = 'Client' AND state_change < clock_timestamp() - make_interval(secs => :seconds)
+""")
 
 
 def read_sqlstate(error: BaseException) -> str | None:
