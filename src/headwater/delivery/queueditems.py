@@ -8,6 +8,7 @@ import structlog
 
 from headwater.base.errors import Unavailable
 from headwater.delivery.preparing import PreparationDelayed, Prepared, Preparer, SourceEvent
+from headwater.events.record import RecordReader
 from headwater.state.deliveries import ChunkItem
 
 RETRY_SECONDS: Final = 1.0
@@ -16,14 +17,14 @@ RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def source_events(items: Sequence[ChunkItem]) -> list[SourceEvent]:
+def source_events(items: Sequence[ChunkItem], records: RecordReader) -> list[SourceEvent]:
     """Return the event of each item. Items of one event share it, so that it is decoded once."""
     events: dict[int, SourceEvent] = {}
     sources = []
     for item in items:
         source = events.get(item.event.position)
         if source is None:
-            source = events[item.event.position] = SourceEvent(item.event.document)
+            source = events[item.event.position] = SourceEvent(item.event.document, records)
         sources.append(source)
     return sources
 

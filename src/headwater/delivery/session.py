@@ -44,8 +44,9 @@ from headwater.delivery.chunks import (
 )
 from headwater.delivery.items import Dead, Health, HealthState, LaneItem
 from headwater.delivery.lane import Batch, Lane
-from headwater.delivery.preparing import DeliveryKeys, Preparer, Rejected, SourceEvent
+from headwater.delivery.preparing import Preparer, Rejected, SourceEvent
 from headwater.delivery.queueditems import prepare_items, source_events
+from headwater.events.record import COMPLETE, RecordReader
 from headwater.state.deliveries import (
     ChunkItem,
     ChunkProgress,
@@ -136,11 +137,12 @@ class Session:
         clock: Clock,
         hooks: SessionHooks,
         cache: ChunkCache,
+        records: RecordReader = COMPLETE,
         stored_health: Health | None = None,
         last_success_at: int = 0,
     ) -> None:
         """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait. `cache` can
-        be shared with other sessions.
+        be shared with other sessions. `records` reads the properties that the pipelines need.
 
         `stored_health` is the stored health, if the lane begins with another one, and `last_success_at` the stored time
         of the last success.
@@ -149,7 +151,7 @@ class Session:
         self._workspace = workspace
         self._sink = sink
         self._preparers = preparers
-        self._keys = {pipeline: DeliveryKeys(pipeline) for pipeline in preparers}
+        self._records = records
         self._lane = lane
         self._store = store
         self._clock = clock
@@ -318,7 +320,7 @@ class Session:
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
-        sources = source_events(items)
+        sources = source_events(items, self._records)
         prepared = await prepare_items(items, sources, self._preparers, self.destination)
         if chunk.id not in self._chunks:  # it has expired in the meantime
             return
@@ -340,10 +342,12 @@ class Session:
     def _lane_item(self, item: ChunkItem, source: SourceEvent, encoded: EncodedEvent, enqueued_at: float) -> LaneItem:
         event = source.event
         ordered = self._sink.policy.order == "PerUser"
+        preparer = self._preparers[item.pipeline]
+        assert preparer is not None, "items of disabled pipelines are not prepared"
         return LaneItem(
             number=item.number,
             pipeline=item.pipeline,
-            key=self._keys[item.pipeline].of(event),
+            key=preparer.key(source),
             order_keys=order_keys(event) if ordered else (),
             enqueued_at=enqueued_at,
             encoded=encoded,

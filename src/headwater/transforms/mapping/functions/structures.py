@@ -5,6 +5,7 @@ from typing import Any, Final
 from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, compile_check
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.conversions.containers import convert_elements
+from headwater.transforms.mapping.conversions.texts import check_depth, quote_json
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
 from headwater.transforms.mapping.evaluation import JSON, Evaluator, Function, Input, Scope, TypedExpression, charge
 from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
@@ -47,13 +48,15 @@ def _array(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
 def _map(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
     if len(call.arguments) % 2:
         raise InvalidExpression("map takes pairs of keys and values", call.offset)
-    members: dict[str, tuple[Any, bool]] = {}
+    members: dict[str, tuple[Evaluator, bool]] = {}
     for key, value in zip(call.arguments[::2], call.arguments[1::2], strict=True):
         if not isinstance(key, Constant) or not isinstance(key.value, str):
             raise InvalidExpression("a key of map must be a string constant", key.offset)
         if key.value in members:
             raise InvalidExpression("the key is given twice", key.offset)
         members[key.value] = scope.compile_to(value, JSON), isinstance(value, PathReference)
+    if isinstance(target, JsonType):
+        return TypedExpression(JSON, _json_object(members))
     evaluators = [(key, evaluate, may_be_missing) for key, (evaluate, may_be_missing) in members.items()]
 
     def evaluate(given: Input) -> dict[str, Json]:
@@ -71,6 +74,30 @@ def _map(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
         return result
 
     return TypedExpression(_MAP_OF_JSON, evaluate)
+
+
+def _json_object(members: dict[str, tuple[Evaluator, bool]]) -> Evaluator:
+    """Return an evaluator of the map as JSON, which is several times as fast as a map and its conversion."""
+    evaluators = [
+        (f"{quote_json(key)}:", SCALAR_CHARACTERS + len(key), evaluate, may_be_missing)
+        for key, (evaluate, may_be_missing) in members.items()
+    ]
+
+    def evaluate(given: Input) -> Json:
+        texts: list[str] = []
+        size = 0
+        for start, characters, evaluate_value, may_be_missing in evaluators:
+            value = evaluate_value(given)
+            if value is not None:
+                size += characters + len(value.text)
+                if size > MAX_RESULT_CHARACTERS:  # before more values are held
+                    raise too_large("the map")
+                texts.append(start + value.text)
+            elif not may_be_missing:
+                texts.append(f"{start}{JSON_NULL.text}")
+        return Json(check_depth(f"{{{','.join(texts)}}}"))
+
+    return evaluate
 
 
 def _json_parse(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
