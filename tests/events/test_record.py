@@ -101,7 +101,7 @@ def restricted(record: Record, schema: Schema | None) -> Record:
     kept: Record = {}
     for property_ in schema or ():
         if property_.name in record:
-            value = record[property_.name]
+            value: Any = record[property_.name]
             kept[property_.name] = (
                 restricted(value, property_.type) if isinstance(property_.type, ObjectType) else value
             )
