@@ -11,9 +11,10 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Column, Connection, Select, bindparam, func, select
+from sqlalchemy import Column, Connection, Select, String, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
 
 Columns = Sequence[Column[Any]]
 Rows = Sequence[tuple[Any, ...]]
@@ -63,6 +64,12 @@ def remove(connection: Connection, key: Columns, keys: Iterable[tuple[Any, ...]]
     number."""
     removed = 0
     is_sqlite = connection.dialect.name == "sqlite"
+    if is_sqlite and not _has_rowid(key[0]):
+        everything = list(keys)
+        if everything:
+            same = " AND ".join(f"{column.name} = ?" for column in key)
+            removed = connection.exec_driver_sql(f"DELETE FROM {key[0].table.name} WHERE {same}", everything).rowcount
+        return removed
     row = "rowid" if is_sqlite else "ctid"
     for text, parameters in _joined(connection, [row], key, keys):
         chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
@@ -90,6 +97,8 @@ def remove_some(connection: Connection, column: Column[int], values: Sequence[in
     number."""
     is_sqlite = connection.dialect.name == "sqlite"
     row, table = "rowid" if is_sqlite else "ctid", column.table.name
+    if is_sqlite and not _has_rowid(column):
+        return _remove_keys(connection, column, values, limit)
     removed = 0
     for value in values:
         chosen = f"SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed}"
@@ -99,6 +108,22 @@ def remove_some(connection: Connection, column: Column[int], values: Sequence[in
         if removed >= limit:
             break
     return removed
+
+
+def _remove_keys(connection: Connection, column: Column[int], values: Sequence[int], limit: int) -> int:
+    """Delete rows as `remove_some` does, in a table without row ids, by their primary keys."""
+    key = list(column.table.primary_key.columns)
+    removed = 0
+    for value in values:
+        chosen = connection.execute(select(*key).where(column == value).limit(limit - removed))
+        removed += remove(connection, key, [tuple(row) for row in chosen])
+        if removed >= limit:
+            break
+    return removed
+
+
+def _has_rowid(column: Column[Any]) -> bool:
+    return bool(column.table.dialect_options["sqlite"]["with_rowid"])
 
 
 def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -123,7 +148,7 @@ def _joined(
     columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
     if connection.dialect.name == "postgresql":
         values = tuple(map(list, zip(*everything, strict=True)))
-        types = [column.type.compile(dialect=connection.dialect) for column in key]
+        types = [_plain(column.type).compile(dialect=connection.dialect) for column in key]
         arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
         same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
         wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
@@ -189,10 +214,15 @@ def _sqlite_text(insert: _Insert) -> str:
     return str(compiled)
 
 
+def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type without a collation, which the type of an array cannot have."""
+    return String() if isinstance(type_, String) else type_
+
+
 def _arrays(columns: Columns, rows: Rows) -> Select[Any]:
     """Return the rows as a SELECT from arrays, one for each column."""
     arrays = [
-        bindparam(None, list(values), type_=ARRAY(column.type), unique=True)
+        bindparam(None, list(values), type_=ARRAY(_plain(column.type)), unique=True)
         for column, values in zip(columns, zip(*rows, strict=True), strict=True)
     ]
     names = [column.name for column in columns]
