@@ -22,6 +22,7 @@ Rows = Sequence[tuple[Any, ...]]
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 1_000
+_HIGHEST: Final = 2**63 - 1
 
 
 def insert(connection: Connection, columns: Columns, rows: Rows) -> None:
@@ -55,6 +56,26 @@ def lookup(connection: Connection, columns: Columns, key: Columns, keys: Iterabl
     """
     found: list[Any] = []
     for text, parameters in _joined(connection, [column.name for column in columns], key, keys):
+        found += connection.exec_driver_sql(text, parameters).all()
+    return found
+
+
+def lookup_first(
+    connection: Connection,
+    columns: Columns,
+    key: Columns,
+    keys: Iterable[tuple[Any, ...]],
+    *,
+    order: Column[int],
+    limit: int | None,
+) -> list[Any]:
+    """Return rows as `lookup` does, of each key at most `limit`: those with the smallest `order`, in any order.
+
+    An index must begin with the key and continue with `order`, whose values are distinct for one key. None is no limit.
+    """
+    found: list[Any] = []
+    names = [column.name for column in columns]
+    for text, parameters in _joined(connection, names, key, keys, order=order.name, limit=limit):
         found += connection.exec_driver_sql(text, parameters).all()
     return found
 
@@ -134,7 +155,13 @@ def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
 
 
 def _joined(
-    connection: Connection, names: Sequence[str], key: Columns, keys: Iterable[tuple[Any, ...]]
+    connection: Connection,
+    names: Sequence[str],
+    key: Columns,
+    keys: Iterable[tuple[Any, ...]],
+    *,
+    order: str = "",
+    limit: int | None = None,
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield statements with their parameters that select columns of the rows with these keys.
 
@@ -152,13 +179,17 @@ def _joined(
         arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
         same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
         wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
+        first = "OFFSET 0" if limit is None else f"ORDER BY t.{order} LIMIT {int(limit)}"
         yield (
             f"SELECT t.* FROM unnest({arrays}) AS w({wanted}) "
-            f"CROSS JOIN LATERAL (SELECT {columns} FROM {table} t WHERE {same} OFFSET 0) t",
+            f"CROSS JOIN LATERAL (SELECT {columns} FROM {table} t WHERE {same} {first}) t",
             values,
         )
         return
     same = " AND ".join(f"t.{column.name} = w.column{number}" for number, column in enumerate(key, 1))
+    if limit is not None:
+        behind = f"SELECT t.{order} FROM {table} t WHERE {same} ORDER BY t.{order} LIMIT 1 OFFSET {int(limit)}"
+        same += f" AND t.{order} < coalesce(({behind}), {_HIGHEST})"
     one = f"({', '.join('?' * len(key))})"
     for some in chunks(everything, _KEYS_PER_QUERY):
         yield (

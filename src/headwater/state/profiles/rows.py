@@ -5,7 +5,6 @@ attributes of the written profiles.
 """
 
 from collections.abc import Collection, Iterable
-from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -32,7 +31,6 @@ MAX_REMOVED_CHANGES: Final = 10_000
 
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
-_KEYS_PER_QUERY: Final = 1_000
 
 
 class ProfileRows:
@@ -63,29 +61,36 @@ class ProfileRows:
 
     def members(self, identities: Collection[int]) -> list[Member]:
         """Return the members for these identities."""
-        return self._members("identity", identities)
+        rows = bulk.lookup(self._connection, _MEMBER_COLUMNS, (tables.members.c.identity,), _singles(identities))
+        return list(map(read_member, rows))
 
-    def members_of(self, profiles: Collection[int]) -> list[Member]:
-        """Return the members of these profiles."""
-        return self._members("profile", profiles)
+    def members_of(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+        """Return the members of these profiles, of each the oldest, at most `limit` + 1."""
+        table = tables.members.c
+        rows = bulk.lookup_first(
+            self._connection,
+            _MEMBER_COLUMNS,
+            (table.profile,),
+            _singles(profiles),
+            order=table.identity,
+            limit=_most(limit),
+        )
+        return list(map(read_member, rows))
 
     def holders(
-        self, workspace: int, values: Collection[LinkValue], limit: int
+        self, workspace: int, values: Collection[LinkValue], limit: int | None = None
     ) -> dict[LinkValue, list[tuple[int, int]]]:
         """Return the identities that have each value, with their masks, the oldest first, at most `limit` + 1 of each;
         no entry for a value without."""
-        everything = list(dict.fromkeys(values))
+        table = tables.links.c
+        columns = (table.identifier, table.value, table.identity, table.mask)
+        keys = {(workspace, value.identifier, value.value) for value in values}
         found: dict[LinkValue, list[tuple[int, int]]] = {}
-        if self._is_sqlite:
-            for some in bulk.chunks(everything, _KEYS_PER_QUERY):
-                text = _SQLITE_HOLDERS.format(values=", ".join(["(?, ?)"] * len(some)), limit=int(limit))
-                parameters = tuple(chain.from_iterable((value.identifier, value.value) for value in some))
-                for row in self._connection.exec_driver_sql(text, (*parameters, workspace, workspace)):
-                    found.setdefault(LinkValue(row[0], row[1]), []).append((row[2], row[3]))
-        elif everything:
-            arrays = [value.identifier for value in everything], [value.value for value in everything]
-            for row in self._connection.exec_driver_sql(_POSTGRESQL_HOLDERS, (*arrays, workspace, limit + 1)):
-                found.setdefault(LinkValue(row[0], row[1]), []).append((row[2], row[3]))
+        rows = bulk.lookup_first(self._connection, columns, _VALUE_KEY, keys, order=table.identity, limit=_most(limit))
+        for identifier, value, identity, mask in rows:
+            found.setdefault(LinkValue(identifier, value), []).append((identity, mask))
+        for holders in found.values():
+            holders.sort()
         return found
 
     def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:
@@ -108,13 +113,15 @@ class ProfileRows:
     def refused(
         self, workspace: int, identities: Collection[int], values: Collection[LinkValue]
     ) -> list[RefusedEvidence]:
-        """Return the refused evidence of these identities, on either side of it, or of these values."""
+        """Return the refused evidence whose `identity` or `other` is one of the identities, and that for the reason
+        TooManyIdentities whose value is one of the values."""
         table = tables.resolution_refusals.c
         columns = list(table)
         rows = bulk.lookup(self._connection, columns, (table.identity,), _singles(identities))
         rows += bulk.lookup(self._connection, columns, (table.other,), _singles(identities))
-        by_value = {(workspace, value.identifier, value.value) for value in values}
-        rows += bulk.lookup(self._connection, columns, (table.workspace, table.identifier, table.value), by_value)
+        by_value = {(workspace, value.identifier, value.value, "TooManyIdentities") for value in values}
+        key = (table.workspace, table.identifier, table.value, table.reason)
+        rows += bulk.lookup(self._connection, columns, key, by_value)
         return [read_refused(row) for row in {row[0]: row for row in rows}.values()]
 
     def new_profile_ids(self, count: int) -> list[int]:
@@ -217,11 +224,6 @@ class ProfileRows:
         old = [id_ for id_, at in self._connection.execute(oldest) if at < before]
         return bulk.remove(self._connection, (table.id,), _singles(old))
 
-    def _members(self, column: str, ids: Collection[int]) -> list[Member]:
-        table = tables.members.c
-        rows = bulk.lookup(self._connection, _MEMBER_COLUMNS, (table[column],), _singles(ids))
-        return list(map(read_member, rows))
-
     def _remove(self, changes: ProfileChanges) -> None:
         connection = self._connection
         links, refusals = tables.links.c, tables.resolution_refusals.c
@@ -307,6 +309,10 @@ def _parts(name: IdentityName) -> tuple[int, str, bool]:
     return name.connection, name.identity_id, name.is_anonymous
 
 
+def _most(limit: int | None) -> int | None:
+    return None if limit is None else limit + 1
+
+
 def _singles(values: Iterable[Any]) -> list[tuple[Any]]:
     """Return the distinct values as keys, in ascending order."""
     return [(value,) for value in sorted(set(values))]
@@ -326,21 +332,7 @@ _IDENTITY_COLUMNS: Final = [
 ]  # fmt: skip
 _MEMBER_COLUMNS: Final = [column for column in tables.members.c if column.name != "workspace"]
 _CHANGE_COLUMNS: Final = [column for column in tables.profile_changes.c if column.name != "id"]
+_VALUE_KEY: Final = (tables.links.c.workspace, tables.links.c.identifier, tables.links.c.value)
 _LINK_KEY: Final = ("workspace", "identifier", "value", "identity")
 _REFUSED_KEY: Final = ("workspace", "identifier", "value", "reason", "identity", "other")
 _REFUSED_COLUMNS: Final = [tables.resolution_refusals.c[name] for name in (*_REFUSED_KEY, "at")]
-_SQLITE_HOLDERS: Final = """
-SELECT w.column1, w.column2, l.identity, l.mask FROM (VALUES {values}) w CROSS JOIN links l
-ON l.workspace = ? AND l.identifier = w.column1 AND l.value = w.column2 AND l.identity <= coalesce(
-    (SELECT e.identity FROM links e WHERE e.workspace = ? AND e.identifier = w.column1 AND e.value = w.column2
-     ORDER BY e.identity LIMIT 1 OFFSET {limit}), 9223372036854775807)
-ORDER BY l.identity
-"""
-_POSTGRESQL_HOLDERS: Final = """
-SELECT w.identifier, w.value, l.identity, l.mask FROM unnest($1::integer[], $2::text[]) AS w(identifier, value)
-CROSS JOIN LATERAL (
-    SELECT e.identity, e.mask FROM links e
-    WHERE e.workspace = $3 AND e.identifier = w.identifier AND e.value = w.value ORDER BY e.identity LIMIT $4
-) l
-ORDER BY l.identity
-"""
