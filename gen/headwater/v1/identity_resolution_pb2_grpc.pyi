@@ -39,6 +39,10 @@ class IdentityResolutionServiceStub:
     """
     GetLatestIdentityResolution: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetLatestIdentityResolutionRequest, identity_resolution_pb2.GetLatestIdentityResolutionResponse]
     """GetLatestIdentityResolution tells about the latest resolution."""
+    ListRefusals: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.ListRefusalsRequest, identity_resolution_pb2.ListRefusalsResponse]
+    """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+    latest first.
+    """
     GetIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]
     """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]
@@ -58,6 +62,10 @@ class IdentityResolutionServiceAsyncStub(IdentityResolutionServiceStub):
     """
     GetLatestIdentityResolution: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetLatestIdentityResolutionRequest, identity_resolution_pb2.GetLatestIdentityResolutionResponse]  # type: ignore[assignment]
     """GetLatestIdentityResolution tells about the latest resolution."""
+    ListRefusals: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.ListRefusalsRequest, identity_resolution_pb2.ListRefusalsResponse]  # type: ignore[assignment]
+    """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+    latest first.
+    """
     GetIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]  # type: ignore[assignment]
     """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]  # type: ignore[assignment]
@@ -84,6 +92,15 @@ class IdentityResolutionServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[identity_resolution_pb2.GetLatestIdentityResolutionResponse, abc.Awaitable[identity_resolution_pb2.GetLatestIdentityResolutionResponse]]:
         """GetLatestIdentityResolution tells about the latest resolution."""
+
+    def ListRefusals(
+        self,
+        request: identity_resolution_pb2.ListRefusalsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[identity_resolution_pb2.ListRefusalsResponse, abc.Awaitable[identity_resolution_pb2.ListRefusalsResponse]]:
+        """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+        latest first.
+        """
 
     def GetIdentityResolutionSettings(
         self,

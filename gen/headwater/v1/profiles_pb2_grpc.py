@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def __init__(self, channel):
@@ -56,6 +56,31 @@ class ProfileServiceStub:
                 '/headwater.v1.ProfileService/ListProfileIdentities',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesResponse.FromString,
+                _registered_method=True)
+        self.ListProfileChanges = channel.unary_unary(
+                '/headwater.v1.ProfileService/ListProfileChanges',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesResponse.FromString,
+                _registered_method=True)
+        self.GetProfileExplanation = channel.unary_unary(
+                '/headwater.v1.ProfileService/GetProfileExplanation',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.FromString,
+                _registered_method=True)
+        self.SplitProfile = channel.unary_unary(
+                '/headwater.v1.ProfileService/SplitProfile',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileResponse.FromString,
+                _registered_method=True)
+        self.ListSeparations = channel.unary_unary(
+                '/headwater.v1.ProfileService/ListSeparations',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSeparation = channel.unary_unary(
+                '/headwater.v1.ProfileService/DeleteSeparation',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationResponse.FromString,
                 _registered_method=True)
         self.GetProfileSchema = channel.unary_unary(
                 '/headwater.v1.ProfileService/GetProfileSchema',
@@ -85,20 +110,21 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def ListProfiles(self, request, context):
-        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable.
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+        filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileAttributes(self, request, context):
-        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist.
+        """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+        that one. It fails with 404 when the profile does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +141,50 @@ class ProfileServiceServicer:
     def ListProfileIdentities(self, request, context):
         """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
         profile that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProfileChanges(self, request, context):
+        """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+        does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProfileExplanation(self, request, context):
+        """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+        links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SplitProfile(self, request, context):
+        """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+        resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+        when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+        not ended. After 503 the profile may be split nevertheless: ask for its separations.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSeparations(self, request, context):
+        """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSeparation(self, request, context):
+        """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+        before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+        OperationAlreadyExecuting when 20 operations of the workspace have not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +251,31 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesResponse.SerializeToString,
             ),
+            'ListProfileChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProfileChanges,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesResponse.SerializeToString,
+            ),
+            'GetProfileExplanation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfileExplanation,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.SerializeToString,
+            ),
+            'SplitProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitProfile,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileResponse.SerializeToString,
+            ),
+            'ListSeparations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSeparations,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsResponse.SerializeToString,
+            ),
+            'DeleteSeparation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSeparation,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationResponse.SerializeToString,
+            ),
             'GetProfileSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfileSchema,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileSchemaRequest.FromString,
@@ -215,8 +310,8 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     @staticmethod
@@ -317,6 +412,141 @@ class ProfileService:
             '/headwater.v1.ProfileService/ListProfileIdentities',
             headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesRequest.SerializeToString,
             headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProfileChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/ListProfileChanges',
+            headwater_dot_v1_dot_profiles__pb2.ListProfileChangesRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.ListProfileChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProfileExplanation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/GetProfileExplanation',
+            headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/SplitProfile',
+            headwater_dot_v1_dot_profiles__pb2.SplitProfileRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.SplitProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSeparations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/ListSeparations',
+            headwater_dot_v1_dot_profiles__pb2.ListSeparationsRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.ListSeparationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSeparation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/DeleteSeparation',
+            headwater_dot_v1_dot_profiles__pb2.DeleteSeparationRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.DeleteSeparationResponse.FromString,
             options,
             channel_credentials,
             insecure,

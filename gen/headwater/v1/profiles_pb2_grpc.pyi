@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     @typing.overload
@@ -37,11 +37,13 @@ class ProfileServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]
-    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable.
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+    filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]
-    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
+    """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+    that one. It fails with 404 when the profile does not exist.
+    """
     ListProfileEvents: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]
     """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
     exist.
@@ -49,6 +51,29 @@ class ProfileServiceStub:
     ListProfileIdentities: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileIdentitiesRequest, profiles_pb2.ListProfileIdentitiesResponse]
     """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
     profile that does not exist.
+    """
+    ListProfileChanges: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileChangesRequest, profiles_pb2.ListProfileChangesResponse]
+    """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+    does not exist.
+    """
+    GetProfileExplanation: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2.GetProfileExplanationResponse]
+    """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+    links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+    """
+    SplitProfile: grpc.UnaryUnaryMultiCallable[profiles_pb2.SplitProfileRequest, profiles_pb2.SplitProfileResponse]
+    """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+    resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+    when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+    not ended. After 503 the profile may be split nevertheless: ask for its separations.
+    """
+    ListSeparations: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListSeparationsRequest, profiles_pb2.ListSeparationsResponse]
+    """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart."""
+    DeleteSeparation: grpc.UnaryUnaryMultiCallable[profiles_pb2.DeleteSeparationRequest, profiles_pb2.DeleteSeparationResponse]
+    """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+    before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+    OperationAlreadyExecuting when 20 operations of the workspace have not ended.
     """
     GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]
     """GetProfileSchema returns the schema of the workspace's profiles."""
@@ -68,17 +93,19 @@ class ProfileServiceStub:
 
 @typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]  # type: ignore[assignment]
-    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable.
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+    filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]  # type: ignore[assignment]
-    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
+    """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+    that one. It fails with 404 when the profile does not exist.
+    """
     ListProfileEvents: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]  # type: ignore[assignment]
     """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
     exist.
@@ -86,6 +113,29 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     ListProfileIdentities: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileIdentitiesRequest, profiles_pb2.ListProfileIdentitiesResponse]  # type: ignore[assignment]
     """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
     profile that does not exist.
+    """
+    ListProfileChanges: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileChangesRequest, profiles_pb2.ListProfileChangesResponse]  # type: ignore[assignment]
+    """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+    does not exist.
+    """
+    GetProfileExplanation: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2.GetProfileExplanationResponse]  # type: ignore[assignment]
+    """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+    links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+    """
+    SplitProfile: aio.UnaryUnaryMultiCallable[profiles_pb2.SplitProfileRequest, profiles_pb2.SplitProfileResponse]  # type: ignore[assignment]
+    """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+    resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+    when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+    not ended. After 503 the profile may be split nevertheless: ask for its separations.
+    """
+    ListSeparations: aio.UnaryUnaryMultiCallable[profiles_pb2.ListSeparationsRequest, profiles_pb2.ListSeparationsResponse]  # type: ignore[assignment]
+    """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart."""
+    DeleteSeparation: aio.UnaryUnaryMultiCallable[profiles_pb2.DeleteSeparationRequest, profiles_pb2.DeleteSeparationResponse]  # type: ignore[assignment]
+    """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+    before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+    OperationAlreadyExecuting when 20 operations of the workspace have not ended.
     """
     GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
     """GetProfileSchema returns the schema of the workspace's profiles."""
@@ -104,8 +154,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """
 
 class ProfileServiceServicer:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def ListProfiles(
@@ -113,8 +163,8 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfilesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfilesResponse, abc.Awaitable[profiles_pb2.ListProfilesResponse]]:
-        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable.
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+        filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
 
     def GetProfileAttributes(
@@ -122,7 +172,9 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileAttributesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.GetProfileAttributesResponse, abc.Awaitable[profiles_pb2.GetProfileAttributesResponse]]:
-        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
+        """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+        that one. It fails with 404 when the profile does not exist.
+        """
 
     def ListProfileEvents(
         self,
@@ -140,6 +192,54 @@ class ProfileServiceServicer:
     ) -> typing.Union[profiles_pb2.ListProfileIdentitiesResponse, abc.Awaitable[profiles_pb2.ListProfileIdentitiesResponse]]:
         """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
         profile that does not exist.
+        """
+
+    def ListProfileChanges(
+        self,
+        request: profiles_pb2.ListProfileChangesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.ListProfileChangesResponse, abc.Awaitable[profiles_pb2.ListProfileChangesResponse]]:
+        """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+        does not exist.
+        """
+
+    def GetProfileExplanation(
+        self,
+        request: profiles_pb2.GetProfileExplanationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.GetProfileExplanationResponse, abc.Awaitable[profiles_pb2.GetProfileExplanationResponse]]:
+        """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+        links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+        """
+
+    def SplitProfile(
+        self,
+        request: profiles_pb2.SplitProfileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.SplitProfileResponse, abc.Awaitable[profiles_pb2.SplitProfileResponse]]:
+        """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+        resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+        when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+        not ended. After 503 the profile may be split nevertheless: ask for its separations.
+        """
+
+    def ListSeparations(
+        self,
+        request: profiles_pb2.ListSeparationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.ListSeparationsResponse, abc.Awaitable[profiles_pb2.ListSeparationsResponse]]:
+        """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart."""
+
+    def DeleteSeparation(
+        self,
+        request: profiles_pb2.DeleteSeparationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.DeleteSeparationResponse, abc.Awaitable[profiles_pb2.DeleteSeparationResponse]]:
+        """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+        before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+        OperationAlreadyExecuting when 20 operations of the workspace have not ended.
         """
 
     def GetProfileSchema(

@@ -46,6 +46,8 @@ __all__ = (
     "DeleteEventWriteKeyResponse",
     "DeletePipelineRequest",
     "DeletePipelineResponse",
+    "DeleteSeparationRequest",
+    "DeleteSeparationResponse",
     "DeliveryOutcome",
     "DestinationQueue",
     "Device",
@@ -104,12 +106,16 @@ __all__ = (
     "GetPipelineRunRequest",
     "GetProfileAttributesRequest",
     "GetProfileAttributesResponse",
+    "GetProfileExplanationRequest",
+    "GetProfileExplanationResponse",
     "GetProfileSchemaRequest",
     "GetUserSchemasRequest",
     "GetUserSchemasResponse",
     "Identity",
+    "IdentityName",
     "LinkConnectionsRequest",
     "LinkConnectionsResponse",
+    "LinkedIdentity",
     "ListApiKeysRequest",
     "ListApiKeysResponse",
     "ListApplicationUsersRequest",
@@ -137,14 +143,20 @@ __all__ = (
     "ListPipelineErrorsResponse",
     "ListPipelineRunsRequest",
     "ListPipelineRunsResponse",
+    "ListProfileChangesRequest",
+    "ListProfileChangesResponse",
     "ListProfileEventsRequest",
     "ListProfileEventsResponse",
     "ListProfileIdentitiesRequest",
     "ListProfileIdentitiesResponse",
     "ListProfilesRequest",
     "ListProfilesResponse",
+    "ListRefusalsRequest",
+    "ListRefusalsResponse",
     "ListRejectedEventsRequest",
     "ListRejectedEventsResponse",
+    "ListSeparationsRequest",
+    "ListSeparationsResponse",
     "ListTransformationLanguagesRequest",
     "ListTransformationLanguagesResponse",
     "ListWorkspacesRequest",
@@ -164,7 +176,10 @@ __all__ = (
     "PreviewSendEventRequest",
     "PreviewSendEventResponse",
     "Profile",
+    "ProfileChange",
+    "ProfileLink",
     "Property",
+    "Refusal",
     "RejectedEvent",
     "RejectedEventCount",
     "ReplayEventsRequest",
@@ -175,11 +190,15 @@ __all__ = (
     "RunPipelineResponse",
     "SendEventsRequest",
     "SendEventsResponse",
+    "Separation",
+    "SeparationSide",
     "SetPipelineScheduleRequest",
     "SetPipelineScheduleResponse",
     "SetPipelineStatusRequest",
     "SetPipelineStatusResponse",
     "SettingsField",
+    "SplitProfileRequest",
+    "SplitProfileResponse",
     "StartIdentityResolutionRequest",
     "StartIdentityResolutionResponse",
     "StreamEventsRequest",
@@ -491,6 +510,16 @@ class ErrorReason(betterproto2.Enum):
     ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have.
     """
 
+    IDENTITY_NOT_EXIST = 51
+    """
+    ERROR_REASON_IDENTITY_NOT_EXIST means that the profile has no identity of this name.
+    """
+
+    NO_IDENTITY_REMAINS = 52
+    """
+    ERROR_REASON_NO_IDENTITY_REMAINS means that a split names all identities of the profile.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -544,6 +573,8 @@ class ErrorReason(betterproto2.Enum):
             47: "ERROR_REASON_WORKSPACE_NOT_EXIST",
             48: "ERROR_REASON_AUTHORIZATION_REVOKED",
             50: "ERROR_REASON_TOO_MANY_LISTENERS",
+            51: "ERROR_REASON_IDENTITY_NOT_EXIST",
+            52: "ERROR_REASON_NO_IDENTITY_REMAINS",
         }
 
     @classmethod
@@ -599,6 +630,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_WORKSPACE_NOT_EXIST": 47,
             "ERROR_REASON_AUTHORIZATION_REVOKED": 48,
             "ERROR_REASON_TOO_MANY_LISTENERS": 50,
+            "ERROR_REASON_IDENTITY_NOT_EXIST": 51,
+            "ERROR_REASON_NO_IDENTITY_REMAINS": 52,
         }
 
 
@@ -1809,6 +1842,33 @@ class DeletePipelineResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "DeletePipelineResponse", DeletePipelineResponse)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteSeparationRequest(betterproto2.Message):
+    """
+    DeleteSeparationRequest names the separation.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the separation.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "DeleteSeparationRequest", DeleteSeparationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteSeparationResponse(betterproto2.Message):
+    """
+    DeleteSeparationResponse is empty.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "DeleteSeparationResponse", DeleteSeparationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -3352,6 +3412,11 @@ class GetLatestIdentityResolutionResponse(betterproto2.Message):
     end_time is when it ended. Absent while it goes on, and when there never was one.
     """
 
+    error: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    error says why it failed, for people. Absent when it did not.
+    """
+
 
 default_message_pool.register_message(
     "headwater.v1", "GetLatestIdentityResolutionResponse", GetLatestIdentityResolutionResponse
@@ -3529,8 +3594,79 @@ class GetProfileAttributesResponse(betterproto2.Message):
     attributes_json holds the attributes: a JSON object as text that fits the profile schema, every digit kept.
     """
 
+    kpid: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile. It differs from that of the request when the profile was merged into another.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "GetProfileAttributesResponse", GetProfileAttributesResponse)
+
+
+@dataclass(eq=False, repr=False)
+class GetProfileExplanationRequest(betterproto2.Message):
+    """
+    GetProfileExplanationRequest names the profile, and two of its identities if the chain between them is wanted.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    from_identity: "IdentityName | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    from_identity is the identity at which the chain begins. Absent means all links; then to_identity is absent, too.
+    """
+
+    to_identity: "IdentityName | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    to_identity is the identity at which the chain ends. Required with from_identity.
+    """
+
+    limit: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of links to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetProfileExplanationRequest", GetProfileExplanationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetProfileExplanationResponse(betterproto2.Message):
+    """
+    GetProfileExplanationResponse tells why the identities of a profile are one person.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile. It differs from that of the request when the profile was merged into another.
+    """
+
+    links: "list[ProfileLink]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    links are the links, one fewer than the profile has identities on all pages together; or the chain between two
+    identities in its order, whose first link begins at the one and whose last ends at the other.
+    """
+
+    refusals: "list[Refusal]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    refusals are the evidence of identities of the profile that was refused, at most 100, on the first page.
+    """
+
+    next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetProfileExplanationResponse", GetProfileExplanationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -3615,6 +3751,32 @@ default_message_pool.register_message("headwater.v1", "Identity", Identity)
 
 
 @dataclass(eq=False, repr=False)
+class IdentityName(betterproto2.Message):
+    """
+    IdentityName names a person as one source connection knows them. All identities of one name, which different pipelines
+    imported, are the same person. Exactly one of the two ids is given.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the source connection.
+    """
+
+    user_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the user id of an identity that is not anonymous.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymous id of an anonymous identity.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "IdentityName", IdentityName)
+
+
+@dataclass(eq=False, repr=False)
 class LinkConnectionsRequest(betterproto2.Message):
     """
     LinkConnectionsRequest names the two ends of the link.
@@ -3644,6 +3806,36 @@ class LinkConnectionsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "LinkConnectionsResponse", LinkConnectionsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class LinkedIdentity(betterproto2.Message):
+    """
+    LinkedIdentity is an identity at one end of a link.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the source connection.
+    """
+
+    pipeline: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    pipeline is the id of the pipeline that imported the identity.
+    """
+
+    user_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the user id. Absent for anonymous identities.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymous id. Absent for other identities than anonymous ones.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "LinkedIdentity", LinkedIdentity)
 
 
 @dataclass(eq=False, repr=False)
@@ -4337,6 +4529,56 @@ default_message_pool.register_message("headwater.v1", "ListPipelineRunsResponse"
 
 
 @dataclass(eq=False, repr=False)
+class ListProfileChangesRequest(betterproto2.Message):
+    """
+    ListProfileChangesRequest selects merges and splits of a profile.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of changes to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListProfileChangesRequest", ListProfileChangesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListProfileChangesResponse(betterproto2.Message):
+    """
+    ListProfileChangesResponse holds one page of merges and splits.
+    """
+
+    changes: "list[ProfileChange]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    changes are the merges and splits, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+    kpid: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile. It differs from that of the request when the profile was merged into another.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListProfileChangesResponse", ListProfileChangesResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListProfileEventsRequest(betterproto2.Message):
     """
     ListProfileEventsRequest selects events of a profile.
@@ -4495,7 +4737,8 @@ class ListProfilesResponse(betterproto2.Message):
 
     total: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    total is how many profiles match, whatever the page.
+    total is an estimate of how many profiles match, whatever the page. It is exact without a filter, and never below
+    the number of profiles that are returned.
     """
 
     next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -4505,6 +4748,51 @@ class ListProfilesResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ListProfilesResponse", ListProfilesResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListRefusalsRequest(betterproto2.Message):
+    """
+    ListRefusalsRequest selects a page of refused evidence.
+    """
+
+    reason: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    reason is the reason of the refusals. Absent means all.
+    """
+
+    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListRefusalsRequest", ListRefusalsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListRefusalsResponse(betterproto2.Message):
+    """
+    ListRefusalsResponse holds one page of refused evidence.
+    """
+
+    refusals: "list[Refusal]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    refusals are the refusals, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListRefusalsResponse", ListRefusalsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -4560,6 +4848,46 @@ class ListRejectedEventsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ListRejectedEventsResponse", ListRejectedEventsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListSeparationsRequest(betterproto2.Message):
+    """
+    ListSeparationsRequest selects a page of separations.
+    """
+
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of separations to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListSeparationsRequest", ListSeparationsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListSeparationsResponse(betterproto2.Message):
+    """
+    ListSeparationsResponse holds one page of separations.
+    """
+
+    separations: "list[Separation]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    separations are the separations, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListSeparationsResponse", ListSeparationsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -5265,7 +5593,8 @@ class Profile(betterproto2.Message):
 
     kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    kpid is the id of the profile, a UUID. It may change when identities are resolved again.
+    kpid is the id of the profile, a random UUID. It never changes. When profiles are merged, the oldest keeps its id,
+    and the ids of the others return it from then on.
     """
 
     updated_at: "datetime.datetime | None" = betterproto2.field(
@@ -5283,6 +5612,70 @@ class Profile(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Profile", Profile)
+
+
+@dataclass(eq=False, repr=False)
+class ProfileChange(betterproto2.Message):
+    """
+    ProfileChange is a merge or a split of a profile.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    time is when it happened.
+    """
+
+    kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    kind is "Merge" when another profile became part of this one, and "Split" when a part of this one became a profile.
+    """
+
+    kpid: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the other profile.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ProfileChange", ProfileChange)
+
+
+@dataclass(eq=False, repr=False)
+class ProfileLink(betterproto2.Message):
+    """
+    ProfileLink is the reason why two identities are the same person.
+    """
+
+    from_identity: "LinkedIdentity | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    from_identity is the first of the two identities.
+    """
+
+    to_identity: "LinkedIdentity | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    to_identity is the second of the two identities.
+    """
+
+    rule: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    rule is "SameUser" when both are the same user of one connection, imported by different pipelines, and "Identifier"
+    when both have the same value of an identifier.
+    """
+
+    identifier: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    identifier is the path of the property that joins them. Absent for other rules than "Identifier".
+    """
+
+    value: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    value is the value that both have, as text; a digest when it is longer than 200 bytes. Absent for other rules than
+    "Identifier".
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ProfileLink", ProfileLink)
 
 
 @dataclass(eq=False, repr=False)
@@ -5333,6 +5726,55 @@ class Property(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Property", Property)
+
+
+@dataclass(eq=False, repr=False)
+class Refusal(betterproto2.Message):
+    """
+    Refusal is evidence that links no identities, because of a guard of the settings or a separation.
+    """
+
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    reason is why it was refused: the value is blocked; more identities have it than the settings allow; the profile
+    would have more values of the identifier than the settings allow; the identities were separated.
+    """
+
+    identifier: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    identifier is the path of the property. Absent when the settings no longer have it.
+    """
+
+    value: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    value is the value, as text; a digest when it is longer than 200 bytes.
+    """
+
+    identities: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    identities is how many identities have the value. For "BlockedValue" it is absent.
+    """
+
+    identity: "IdentityName | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    identity is the identity that the value would have linked. Absent for "BlockedValue" and "TooManyIdentities", and
+    when it does not exist.
+    """
+
+    other: "IdentityName | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    other is the identity to which it would have been linked. Absent as identity is.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    time is when it was first refused.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "Refusal", Refusal)
 
 
 @dataclass(eq=False, repr=False)
@@ -5650,6 +6092,58 @@ default_message_pool.register_message("headwater.v1", "SendEventsResponse", Send
 
 
 @dataclass(eq=False, repr=False)
+class Separation(betterproto2.Message):
+    """
+    Separation is the decision that identities of different sides are different people.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is unique in the installation.
+    """
+
+    kpid: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile that was split.
+    """
+
+    sides: "list[SeparationSide]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    sides are the sides: the identities that left, and those that remained.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    create_time is when the profile was split.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "Separation", Separation)
+
+
+@dataclass(eq=False, repr=False)
+class SeparationSide(betterproto2.Message):
+    """
+    SeparationSide is one side of a separation.
+    """
+
+    identities: "list[IdentityName]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    identities are the identities of the side, at most the first 100.
+    """
+
+    total: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    total is how many identities the side has.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SeparationSide", SeparationSide)
+
+
+@dataclass(eq=False, repr=False)
 class SetPipelineScheduleRequest(betterproto2.Message):
     """
     SetPipelineScheduleRequest says how often a pipeline is to run by itself.
@@ -5788,6 +6282,43 @@ class SettingsField(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "SettingsField", SettingsField)
+
+
+@dataclass(eq=False, repr=False)
+class SplitProfileRequest(betterproto2.Message):
+    """
+    SplitProfileRequest names the identities that leave the profile.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    identities: "list[IdentityName]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    identities are the identities that leave, from 1 to 1000, none twice. Those that leave together stay together as far
+    as evidence links them.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SplitProfileRequest", SplitProfileRequest)
+
+
+@dataclass(eq=False, repr=False)
+class SplitProfileResponse(betterproto2.Message):
+    """
+    SplitProfileResponse holds the profiles.
+    """
+
+    kpids: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    kpids are the ids of the profiles that the identities have: first that of the identities that remain, which is the
+    id from before if the oldest identity is among them.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SplitProfileResponse", SplitProfileResponse)
 
 
 @dataclass(eq=False, repr=False)
