@@ -5,11 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 from uuid import uuid4
 
-from msgspec import Struct
-
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     IdentityName,
     IdentityRow,
     LinkValue,
@@ -23,22 +22,6 @@ from headwater.state.profiles.model import (
 MAX_REGION_IDENTITIES: Final = 10_000
 """Default maximum number of identities of a region that a batch resolves. A larger one is postponed, because a batch
 would take longer than 100 ms."""
-
-
-class ChangedIdentity(Struct, frozen=True):
-    """An identity that a batch inserted, changed or deleted."""
-
-    id: int
-    workspace: int
-    name: IdentityName
-    pipeline: int
-    attributes: str | None
-    """The attributes after the batch; None if it deleted the identity."""
-    updated_at: int
-    is_new: bool
-    """Whether the batch inserted the identity. Then no member has its id, and none is read."""
-    attributes_changed: bool
-    """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
 
 
 class Rows(Protocol):
