@@ -21,9 +21,8 @@ from headwater.state.deduplication import Message, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
 from headwater.state.identities import IdentityChanges, IdentityObservation
 from headwater.state.lanes import Lane, NewChunk
-from headwater.state.profiles.model import ChangedIdentity
 from headwater.state.profiles.removing import remove_identities_except, remove_workspaces_except
-from headwater.state.profiles.rows import ProfileRows
+from headwater.state.profiles.resolving import ProfileUpdater, ResolutionRows, update_profiles
 from headwater.state.rejections import RejectedEvent, Rejections
 from headwater.state.traits import TraitsUpdate
 from headwater.storage.sessions import Session
@@ -33,8 +32,6 @@ MAX_REMOVED_ROWS: Final = 10_000
 
 _Result = TypeVar("_Result")
 Work = Callable[[Connection], object]
-OnChanged = Callable[[Connection, list[ChangedIdentity]], object]
-"""Work on the rows of identities that a batch has inserted, changed or deleted."""
 
 
 class LatestCall(Struct, frozen=True):
@@ -102,16 +99,15 @@ class Transaction:
         """Return the identity changes of the observations, in their order. Nothing is written."""
         return await self.run(lambda connection: identityrows.find_changes(connection, observations))
 
-    async def change_identities(self, changes: IdentityChanges, then: OnChanged | None = None) -> None:
-        """Write the changes that `merge_identities` returned, and pass the rows that differ to `then`, if there are
-        any."""
+    async def change_identities(self, changes: IdentityChanges, updater: ProfileUpdater | None = None) -> None:
+        """Write the changes that `merge_identities` returned, and let `updater` update the profiles."""
         if not changes.removed and not changes.changed:
             return
 
         def write(connection: Connection) -> None:
             changed = identityrows.write_changes(connection, changes)
-            if changed and then is not None:
-                then(connection, changed)
+            if changed and updater is not None:
+                update_profiles(connection, changed, updater)
 
         self.write_later(write)
 
@@ -177,13 +173,13 @@ class Transaction:
             lambda connection: remove_workspaces_except(connection, workspaces, limit=MAX_REMOVED_ROWS)
         )
 
-    async def on_profiles(self, work: Callable[[ProfileRows], _Result]) -> _Result:
+    async def on_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
         """Run the writes that wait, and then `work` with the rows of profiles, possibly in another thread."""
-        return await self.run(lambda connection: work(ProfileRows(connection)))
+        return await self.run(lambda connection: work(ResolutionRows(connection)))
 
-    def on_profiles_later(self, work: Callable[[ProfileRows], object]) -> None:
+    def on_profiles_later(self, work: Callable[[ResolutionRows], object]) -> None:
         """Run `work` with the rows of profiles with the next statement that has a result, or before the commit."""
-        self.write_later(lambda connection: work(ProfileRows(connection)))
+        self.write_later(lambda connection: work(ResolutionRows(connection)))
 
     async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> int:
         """Delete the data, except identities, of connections and workspaces that are not in these sets. Return the row
