@@ -388,7 +388,7 @@ class _Batch:
         names = name(
             resolution.parts, profiles, aliases, self._workspace, self._now, self._rows.new_profile_ids, new_kpid
         )
-        changes = ProfileChanges([], names.removed, [], [], [], [], names.aliases, names.removed_aliases, names.history, [], [])  # fmt: skip  # noqa: E501
+        changes = ProfileChanges(self._workspace, [], names.removed, [], [], [], [], names.aliases, names.removed_aliases, names.history, [], [])  # fmt: skip  # noqa: E501
         self._write_members(changes, before, resolution, names)
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
