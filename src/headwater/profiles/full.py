@@ -29,7 +29,7 @@ from headwater.catalog.profiles import ProfileSchema
 from headwater.profiles.components import Sets, unite_holders
 from headwater.profiles.constraints import Constraints, divide
 from headwater.profiles.evidence import SAME_NAME
-from headwater.profiles.naming import name as name_parts
+from headwater.profiles.naming import name_parts
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.resolving import Part
 from headwater.profiles.settings import ResolutionContext
