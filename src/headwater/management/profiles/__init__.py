@@ -1,0 +1,20 @@
+"""The profile schema of a workspace, and the settings of its identity resolution."""
+
+from headwater.management.profiles.planning import SchemaRequest, check_schema
+from headwater.management.profiles.schema import (
+    can_identify,
+    identifier_schema,
+    latest_update,
+    preview_profile_schema,
+    update_profile_schema,
+)
+
+__all__ = [
+    "SchemaRequest",
+    "can_identify",
+    "check_schema",
+    "identifier_schema",
+    "latest_update",
+    "preview_profile_schema",
+    "update_profile_schema",
+]
