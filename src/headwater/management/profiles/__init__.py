@@ -8,13 +8,18 @@ from headwater.management.profiles.schema import (
     preview_profile_schema,
     update_profile_schema,
 )
+from headwater.management.profiles.settings import GuardsRequest, SettingsRequest, check_settings, update_settings
 
 __all__ = [
+    "GuardsRequest",
     "SchemaRequest",
+    "SettingsRequest",
     "can_identify",
     "check_schema",
+    "check_settings",
     "identifier_schema",
     "latest_update",
     "preview_profile_schema",
     "update_profile_schema",
+    "update_settings",
 ]
