@@ -15,6 +15,7 @@ from headwater.profiles.resolving import Region, Resolution, resolve
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     Evidence,
     IdentityName,
     IdentityRow,
@@ -30,22 +31,6 @@ from headwater.state.profiles.model import (
 MAX_REGION_IDENTITIES: Final = 10_000
 """Default maximum number of identities of a region that a batch resolves. A larger one is postponed, because a batch
 would take longer than 100 ms."""
-
-
-class ChangedIdentity(Struct, frozen=True):
-    """An identity that a batch inserted, changed or deleted."""
-
-    id: int
-    workspace: int
-    name: IdentityName
-    pipeline: int
-    attributes: str | None
-    """The attributes after the batch; None if it deleted the identity."""
-    updated_at: int
-    is_new: bool
-    """Whether the batch inserted the identity. Then no member has its id, and none is read."""
-    attributes_changed: bool
-    """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
 
 
 class Rows(Protocol):
@@ -421,6 +406,7 @@ class _Batch:
             resolution.parts, profiles, aliases, self._workspace, self._now, self._rows.new_profile_ids, new_kpid
         )
         changes = ProfileChanges(
+            workspace=self._workspace,
             profiles=[],
             removed_profiles=names.removed,
             members=[],
@@ -437,7 +423,7 @@ class _Batch:
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__):
+        if any(getattr(changes, field) for field in changes.__struct_fields__[1:]):
             self._rows.write(changes)
 
     def _read_refused(

@@ -24,6 +24,7 @@ from headwater.server.tracing import traced
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.warehouse import open_warehouse
 
 NICENESS = 5
@@ -43,6 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_warehouse(locations.warehouse, writes=True, clock=clock) as warehouse,
         open_lane_store(locations.courier) as store,
         open_delivery_store(locations.delivery, max_bytes=settings.delivery_max_bytes) as deliveries,
+        open_operations(locations.operations, clock=clock, identifiers=identifiers) as operations,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
         AsyncExitStack() as stack,
@@ -70,6 +72,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             lane_bytes=settings.lane_max_bytes,
             store=store,
             deliveries=deliveries,
+            operations=operations,
         )
         await consumer.run(stop)
 

@@ -1,10 +1,10 @@
 """The state store in a SQL database: lists for readers, and the transactions of the process that writes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, Select, func, or_, select, tuple_
@@ -19,6 +19,7 @@ from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
 from headwater.state.profiles.reading import ProfileReader
+from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import Location, as_unavailable, open_database
@@ -29,7 +30,9 @@ MAX_TRACED: Final = 100
 """Maximum number of rejections returned for one message id."""
 MAX_COUNTS: Final = 1_000
 """Maximum number of rejection counts in one list."""
+_CONNECTIONS_PER_QUERY: Final = 1_000
 _WHAT: Final = "the state store's database"
+_Result = TypeVar("_Result")
 
 
 class StateStore:
@@ -96,6 +99,11 @@ class StateStore:
         async with self._connect() as connection:
             return await end_hung_transactions(connection)
 
+    async def read_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
+        """Run `work` with the rows of profiles, possibly in another thread. It must not write."""
+        async with as_unavailable(_WHAT), self._sessions.open() as session:
+            return await session.run(lambda connection: work(ResolutionRows(connection)))
+
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""
         return decode_position(await self.checkpoint(consumer))
@@ -139,6 +147,17 @@ class StateStore:
             )
             for row in rows
         ], total
+
+    async def has_identities(self, connections: Sequence[int]) -> bool:
+        """Return whether one of the connections has an identity."""
+        table = tables.identities.c
+        async with self._connect() as database:
+            for start in range(0, len(connections), _CONNECTIONS_PER_QUERY):
+                some = connections[start : start + _CONNECTIONS_PER_QUERY]
+                query = select(table.id).where(table.connection.in_(some)).limit(1)
+                if (await database.execute(query)).first() is not None:
+                    return True
+        return False
 
     async def devices(
         self,
