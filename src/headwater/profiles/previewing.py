@@ -9,7 +9,8 @@ import asyncio
 import heapq
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from operator import or_
 from typing import Final, ParamSpec, TypeVar
 
@@ -21,12 +22,12 @@ from headwater.profiles.components import Sets, unite_holders
 from headwater.profiles.constraints import Constraints, divide
 from headwater.profiles.evidence import SAME_NAME, EvidenceReader
 from headwater.state import StateStore
-from headwater.state.profiles.model import IdentityName, LinkValue, Member, Separation
+from headwater.state.profiles.model import IdentityRow, LinkValue, Member, Separation
 from headwater.state.profiles.resolving import ScannedIdentity
 from headwater.state.profiles.sorting import LinkSorter, NumberedLink
 
-MAX_SECONDS: Final = 25.0
-"""Maximum duration of a preview. The gateway gives up a call after 30 s."""
+MAX_SECONDS: Final = 60.0
+"""Maximum duration of a preview."""
 SCAN_IDENTITIES: Final = 2_000
 """Number of identities that are read together."""
 SLICE_LINKS: Final = 10_000
@@ -103,7 +104,8 @@ async def preview(
         if not constraints.are_none:
             await _advance(scan.count_values, deadline)
             named = await _named(state, scan, separations)
-            await _in_thread(scan.divide, constraints, named)
+            members = await _members(state, scan, await _in_thread(scan.broken, named), deadline)
+            await _in_thread(scan.divide, members, constraints)
         comparison = _Comparison(scan)
         await _advance(comparison.advance, deadline)
         sizes = await _in_thread(comparison.largest)
@@ -137,19 +139,29 @@ async def _read(state: StateStore, workspace: int, scan: "_Scan", deadline: floa
     await _in_thread(scan.end)
 
 
-async def _named(state: StateStore, scan: "_Scan", separations: Sequence[Separation]) -> dict[int, IdentityName]:
-    """Return the numbers of the identities that separations name, with their names."""
+async def _named(state: StateStore, scan: "_Scan", separations: Sequence[Separation]) -> set[int]:
+    """Return the numbers of the identities that separations name."""
     names = [name for separation in separations for side in separation.sides for name in side]
-    named: dict[int, IdentityName] = {}
+    named: set[int] = set()
     for start in range(0, len(names), SCAN_IDENTITIES):
         some = names[start : start + SCAN_IDENTITIES]
         found = await state.read_profiles(lambda rows: rows.identities_named(some))  # noqa: B023
-        for name, ids in found.items():
-            for id_ in ids:
-                number = bisect_left(scan.ids, id_)
-                if number < len(scan.ids) and scan.ids[number] == id_:
-                    named[number] = name
+        for id_ in chain.from_iterable(found.values()):
+            number = bisect_left(scan.ids, id_)
+            if number < len(scan.ids) and scan.ids[number] == id_:
+                named.add(number)
     return named
+
+
+async def _members(state: StateStore, scan: "_Scan", numbers: Sequence[int], deadline: float) -> list[Member]:
+    """Return identities as members, but for those that were deleted meanwhile."""
+    members: list[Member] = []
+    for start in range(0, len(numbers), SCAN_IDENTITIES):
+        _check(deadline)
+        by_id = {scan.ids[number]: number for number in numbers[start : start + SCAN_IDENTITIES]}
+        rows = await state.read_profiles(lambda rows: rows.identities(by_id))  # noqa: B023
+        members += await _in_thread(lambda: [scan.member(by_id[row.id], row) for row in rows])  # noqa: B023
+    return sorted(members, key=lambda member: member.identity)
 
 
 async def _advance(step: Callable[[], bool], deadline: float) -> None:
@@ -207,6 +219,7 @@ class _Scan:
         self._holders: list[tuple[int, int]] = []
         self._counts: dict[int, array[int]] = {}
         """For each limited identifier the number of values in each part."""
+        self._is_counting = False
 
     def take(self, rows: Sequence[ScannedIdentity]) -> None:
         """Add identities."""
@@ -249,7 +262,6 @@ class _Scan:
         if links:
             return True
         self._unite()
-        self._sorter.restart()
         self.parts = array("q", map(self._sets.find, range(len(self.ids))))
         return False
 
@@ -274,7 +286,12 @@ class _Scan:
 
     def count_values(self) -> bool:
         """Count some values of the parts for identifiers with a maximum; return False at the end."""
-        links = self._sorter.take(SLICE_LINKS) if self._counts else []
+        if not self._counts:
+            return False
+        if not self._is_counting:
+            self._sorter.take_again(self._counts)
+            self._is_counting = True
+        links = self._sorter.take(SLICE_LINKS)
         for identifier, value, number, _ in links:
             if (identifier, value) != self._value:
                 self._count()
@@ -290,40 +307,33 @@ class _Scan:
             for part in {self.parts[number] for number, _ in holders}:
                 counts[part] += 1
 
-    def divide(self, constraints: Constraints, named: Mapping[int, IdentityName]) -> None:
-        """Divide the parts that break a constraint. `named` are the numbers of the identities of separations.
-
-        Raises Unprocessable with TooExpensive.
-        """
-        broken: set[int] = set()
+    def broken(self, named: Collection[int]) -> list[int]:
+        """Return the numbers of the identities in parts that may break a constraint. `named` are those of the
+        identities that separations name. Raises Unprocessable with TooExpensive."""
+        broken = {self.parts[number] for number in named}
         for index, counts in self._counts.items():
             limit = self._settings.identifiers[index].max_values or 0
             broken.update(part for part, values in enumerate(counts) if values > limit)
-        broken.update(self.parts[number] for number in named)
-        members: dict[int, list[Member]] = {}
         numbers = [number for number, part in enumerate(self.parts) if part in broken] if broken else []
         if len(numbers) > MAX_DIVIDED:
             raise _too_expensive(f"divides profiles with more than {MAX_DIVIDED} identities")
-        for number in numbers:
-            members.setdefault(self.parts[number], []).append(self._member(number, named))
-        for group in members.values():
+        return numbers
+
+    def member(self, number: int, row: IdentityRow) -> Member:
+        """Return an identity as a member. Its id is its number, which is in the order of age too."""
+        return Member(number, row.name, self._reader.read(row.attributes), self.profiles[number])
+
+    def divide(self, members: Sequence[Member], constraints: Constraints) -> None:
+        """Divide the parts of these members, sorted by age, that break a constraint."""
+        groups: dict[int, list[Member]] = {}
+        for member in members:
+            groups.setdefault(self.parts[member.identity], []).append(member)
+        for group in groups.values():
             if constraints.allow(group):
                 continue
             for divided in divide(group, self._over, constraints)[0]:
                 for member in divided:
                     self.parts[member.identity] = divided[0].identity
-
-    def _member(self, number: int, named: Mapping[int, IdentityName]) -> Member:
-        """Return an identity as a member, with its number as its id. Its name is its own unless others may have it."""
-        name = named.get(number) or IdentityName(0, str(number), False)
-        evidence: list[str | None] = [None] * len(self._settings.identifiers)
-        for identifier, value in self._sorter.links_of(number):
-            if identifier != SAME_NAME:
-                evidence[identifier] = value
-            else:
-                connection, is_anonymous, identity_id = value.split(" ", 2)
-                name = IdentityName(int(connection), identity_id, is_anonymous == "1")
-        return Member(number, name, tuple(evidence), self.profiles[number])
 
     def most_shared(self) -> list[SharedValue]:
         """Return the most shared values of each identifier."""

@@ -16,7 +16,7 @@ from headwater.v1 import identity_resolution_pb2_grpc
 
 MAX_WAITING_PREVIEWS: Final = 2
 """Previews of one workspace that may wait. A process makes one at a time."""
-PREVIEW_WAIT_SECONDS: Final = 4.0
+PREVIEW_WAIT_SECONDS: Final = 10.0
 """Maximum time that a preview waits for others. With its own it stays below the time limit of the gateway."""
 
 
