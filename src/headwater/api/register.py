@@ -266,7 +266,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             identity_resolution_pb2.DESCRIPTOR,
-            ResolutionSettingsCalls(parts.catalog, parts.operations),
+            ResolutionSettingsCalls(parts.catalog, parts.state, parts.operations),
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (

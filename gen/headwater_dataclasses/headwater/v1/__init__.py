@@ -3852,17 +3852,17 @@ class IdentityResolutionPreview(betterproto2.Message):
 
     merged: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    merged is how many of the profiles would get identities of other profiles.
+    merged is how many of the profiles would be united with others, as a whole or in part.
     """
 
     split: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
     """
-    split is how many of the profiles would lose identities to other profiles.
+    split is how many of the profiles would be divided.
     """
 
     changed: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
     """
-    changed is how many of the profiles would get or lose identities.
+    changed is how many of the profiles would be united with others or divided.
     """
 
     largest: "list[ProfileSize]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
