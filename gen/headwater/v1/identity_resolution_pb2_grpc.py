@@ -97,9 +97,10 @@ class IdentityResolutionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateIdentityResolutionSettings(self, request, context):
-        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-        fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-        AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+        if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+        422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+        IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,9 +46,10 @@ class IdentityResolutionServiceStub:
     GetIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]
     """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]
-    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-    fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-    AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+    if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+    422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+    IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
     """
 
 @typing.type_check_only
@@ -69,9 +70,10 @@ class IdentityResolutionServiceAsyncStub(IdentityResolutionServiceStub):
     GetIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]  # type: ignore[assignment]
     """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]  # type: ignore[assignment]
-    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-    fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-    AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+    if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+    422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+    IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
     """
 
 class IdentityResolutionServiceServicer:
@@ -114,9 +116,10 @@ class IdentityResolutionServiceServicer:
         request: identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse, abc.Awaitable[identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]]:
-        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-        fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-        AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+        if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+        422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+        IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
         """
 
 def add_IdentityResolutionServiceServicer_to_server(servicer: IdentityResolutionServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -892,16 +892,24 @@ class UpdateProfileSchemaRequest(message.Message):
     SCHEMA_FIELD_NUMBER: builtins.int
     PRIMARY_SOURCES_FIELD_NUMBER: builtins.int
     RE_PATHS_FIELD_NUMBER: builtins.int
+    ALLOW_DATA_LOSS_FIELD_NUMBER: builtins.int
+    allow_data_loss: builtins.bool
+    """allow_data_loss confirms that the values of removed and replaced properties are deleted. Absent means that such a
+    change is refused while the workspace has identities.
+    """
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the new schema. Its properties are all read_optional, and none is nullable, required or prefilled;
-        elements of arrays and maps are scalar; no two properties differ only in case, because they are columns.
+        """schema is the new schema, of at most 2000 properties. Its properties are all read_optional, and none is nullable,
+        required or prefilled, or begins with an underscore; strings have no values and no pattern, arrays no limits;
+        elements of arrays and maps are scalar. No two properties share a column: "a.b", "a_b" and "A_B" do. The type of a
+        property cannot change: rename or replace the property with re_paths.
         """
 
     @builtins.property
     def primary_sources(self) -> containers.ScalarMap[builtins.str, builtins.int]:
         """primary_sources holds, for property paths, the id of the source connection whose value wins when identities
-        disagree.
+        disagree. The properties are not objects and not arrays, and the connections can import users. Absent properties
+        have none.
         """
 
     @builtins.property
@@ -917,10 +925,11 @@ class UpdateProfileSchemaRequest(message.Message):
         schema: schemas_pb2.Type | None = ...,
         primary_sources: abc.Mapping[builtins.str, builtins.int] | None = ...,
         re_paths: struct_pb2.Struct | None = ...,
+        allow_data_loss: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["primary_sources", b"primary_sources", "re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["allow_data_loss", b"allow_data_loss", "primary_sources", b"primary_sources", "re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -976,7 +985,11 @@ class PreviewProfileSchemaUpdateResponse(message.Message):
     QUERIES_FIELD_NUMBER: builtins.int
     @builtins.property
     def queries(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """queries are the statements that would change the warehouse. Empty when nothing would."""
+        """queries are the steps that would be executed, in order, one line of text for people each: 'RENAME a TO b',
+        'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b', 'UPDATE PIPELINE 7' for a pipeline in which properties are
+        renamed, 'SUSPEND PIPELINE 7' for one that no longer fits the schema, and 'RESOLVE IDENTITIES'. Empty when nothing
+        would change.
+        """
 
     def __init__(
         self,

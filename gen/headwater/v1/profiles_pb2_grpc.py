@@ -191,30 +191,35 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileSchema(self, request, context):
-        """GetProfileSchema returns the schema of the workspace's profiles.
+        """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfileSchema(self, request, context):
-        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+        removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+        properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+        pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+        source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+        is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+        schema update or an identity resolution executes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewProfileSchemaUpdate(self, request, context):
-        """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it.
+        """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+        InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestProfileSchemaUpdate(self, request, context):
-        """GetLatestProfileSchemaUpdate tells about the latest change of the schema.
+        """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

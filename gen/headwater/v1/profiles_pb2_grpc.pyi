@@ -76,16 +76,22 @@ class ProfileServiceStub:
     OperationAlreadyExecuting when 20 operations of the workspace have not ended.
     """
     GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]
-    """GetProfileSchema returns the schema of the workspace's profiles."""
+    """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
     UpdateProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]
-    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+    removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+    properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+    pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+    source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+    is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+    schema update or an identity resolution executes.
     """
     PreviewProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]
-    """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
+    """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+    InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
+    """
     GetLatestProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]
-    """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
+    """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
     GetIdentifierSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]
     """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
@@ -138,16 +144,22 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     OperationAlreadyExecuting when 20 operations of the workspace have not ended.
     """
     GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetProfileSchema returns the schema of the workspace's profiles."""
+    """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
     UpdateProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]  # type: ignore[assignment]
-    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+    removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+    properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+    pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+    source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+    is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+    schema update or an identity resolution executes.
     """
     PreviewProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]  # type: ignore[assignment]
-    """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
+    """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+    InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
+    """
     GetLatestProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]  # type: ignore[assignment]
-    """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
+    """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
     GetIdentifierSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
     """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
@@ -247,16 +259,20 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetProfileSchema returns the schema of the workspace's profiles."""
+        """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
 
     def UpdateProfileSchema(
         self,
         request: profiles_pb2.UpdateProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.UpdateProfileSchemaResponse, abc.Awaitable[profiles_pb2.UpdateProfileSchemaResponse]]:
-        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+        removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+        properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+        pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+        source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+        is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+        schema update or an identity resolution executes.
         """
 
     def PreviewProfileSchemaUpdate(
@@ -264,14 +280,16 @@ class ProfileServiceServicer:
         request: profiles_pb2.PreviewProfileSchemaUpdateRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.PreviewProfileSchemaUpdateResponse, abc.Awaitable[profiles_pb2.PreviewProfileSchemaUpdateResponse]]:
-        """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
+        """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+        InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
+        """
 
     def GetLatestProfileSchemaUpdate(
         self,
         request: profiles_pb2.GetLatestProfileSchemaUpdateRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.GetLatestProfileSchemaUpdateResponse, abc.Awaitable[profiles_pb2.GetLatestProfileSchemaUpdateResponse]]:
-        """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
+        """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
 
     def GetIdentifierSchema(
         self,

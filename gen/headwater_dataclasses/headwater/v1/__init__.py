@@ -111,8 +111,10 @@ __all__ = (
     "GetProfileSchemaRequest",
     "GetUserSchemasRequest",
     "GetUserSchemasResponse",
+    "IdentifierGuards",
     "Identity",
     "IdentityName",
+    "IdentityResolutionPreview",
     "LinkConnectionsRequest",
     "LinkConnectionsResponse",
     "LinkedIdentity",
@@ -178,6 +180,7 @@ __all__ = (
     "Profile",
     "ProfileChange",
     "ProfileLink",
+    "ProfileSize",
     "Property",
     "Refusal",
     "RejectedEvent",
@@ -197,6 +200,7 @@ __all__ = (
     "SetPipelineStatusRequest",
     "SetPipelineStatusResponse",
     "SettingsField",
+    "SharedValue",
     "SplitProfileRequest",
     "SplitProfileResponse",
     "StartIdentityResolutionRequest",
@@ -3372,6 +3376,11 @@ class GetIdentityResolutionSettingsResponse(betterproto2.Message):
     strongest first. Empty when there are none.
     """
 
+    guards: "list[IdentifierGuards]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    guards are the guards of the identifiers whose guards differ from the defaults, in the order of the identifiers.
+    """
+
 
 default_message_pool.register_message(
     "headwater.v1", "GetIdentityResolutionSettingsResponse", GetIdentityResolutionSettingsResponse
@@ -3712,6 +3721,50 @@ default_message_pool.register_message("headwater.v1", "GetUserSchemasResponse", 
 
 
 @dataclass(eq=False, repr=False)
+class IdentifierGuards(betterproto2.Message):
+    """
+    IdentifierGuards limits how an identifier links identities, against merges of people who share a value.
+    """
+
+    identifier: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    identifier is the path of the identifier.
+    """
+
+    blocked_values: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    blocked_values are values that link nobody, as if an identity did not have them: at most 1000, each of 1 to 1024
+    characters. Values of other kinds than string are written as text.
+    """
+
+    blocked_presets: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    blocked_presets are sets of blocked values: "EmptyWords" are words such as "null", "none", "unknown" or "n/a" in any
+    letter case, "ZerosAndDashes" are values of only the characters 0, -, ., + and space.
+    """
+
+    max_identities: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    max_identities is the greatest number of identities with one value that it links, from 1 to 10000. A value that more
+    identities have links none of them. Absent means 1000.
+    """
+
+    max_values: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
+    """
+    max_values is the greatest number of different values of the identifier in one profile, from 1 to 1000. Absent means
+    no limit.
+    """
+
+    allow_blank: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    allow_blank says whether an empty value, or one of only white space, links identities. Absent means that it does not.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "IdentifierGuards", IdentifierGuards)
+
+
+@dataclass(eq=False, repr=False)
 class Identity(betterproto2.Message):
     """
     Identity is one user as one pipeline of one source connection knows them.
@@ -3774,6 +3827,57 @@ class IdentityName(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "IdentityName", IdentityName)
+
+
+@dataclass(eq=False, repr=False)
+class IdentityResolutionPreview(betterproto2.Message):
+    """
+    IdentityResolutionPreview compares the profiles of a workspace with those that other settings would make.
+    """
+
+    identities: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    identities is how many identities the workspace has.
+    """
+
+    profiles_before: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    profiles_before is how many profiles there are.
+    """
+
+    profiles_after: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    profiles_after is how many there would be.
+    """
+
+    merged: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    merged is how many of the profiles would get identities of other profiles.
+    """
+
+    split: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    split is how many of the profiles would lose identities to other profiles.
+    """
+
+    changed: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    changed is how many of the profiles would get or lose identities.
+    """
+
+    largest: "list[ProfileSize]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    largest are the ten largest profiles that there would be, the largest first.
+    """
+
+    shared_values: "list[SharedValue]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    shared_values are the ten values of each identifier that most identities have, the most shared first, in the order of
+    the identifiers. Values that only one identity has, and those that are blocked, are not among them.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "IdentityResolutionPreview", IdentityResolutionPreview)
 
 
 @dataclass(eq=False, repr=False)
@@ -5525,7 +5629,10 @@ class PreviewProfileSchemaUpdateResponse(betterproto2.Message):
 
     queries: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    queries are the statements that would change the warehouse. Empty when nothing would.
+    queries are the steps that would be executed, in order, one line of text for people each: 'RENAME a TO b',
+    'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b', 'UPDATE PIPELINE 7' for a pipeline in which properties are
+    renamed, 'SUSPEND PIPELINE 7' for one that no longer fits the schema, and 'RESOLVE IDENTITIES'. Empty when nothing
+    would change.
     """
 
 
@@ -5677,6 +5784,31 @@ class ProfileLink(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ProfileLink", ProfileLink)
+
+
+@dataclass(eq=False, repr=False)
+class ProfileSize(betterproto2.Message):
+    """
+    ProfileSize is a profile that there would be.
+    """
+
+    identities: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    identities is how many identities it would have.
+    """
+
+    profiles: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    profiles is how many of the present profiles have an identity in it.
+    """
+
+    kpid: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    kpid is the id of the profile that its oldest identity has. Absent if that identity has no profile yet.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ProfileSize", ProfileSize)
 
 
 @dataclass(eq=False, repr=False)
@@ -6283,6 +6415,36 @@ class SettingsField(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "SettingsField", SettingsField)
+
+
+@dataclass(eq=False, repr=False)
+class SharedValue(betterproto2.Message):
+    """
+    SharedValue is a value of an identifier that several identities have.
+    """
+
+    identifier: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    identifier is the path of the identifier.
+    """
+
+    value: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    value is the value, as text; a digest when it is longer than 200 bytes.
+    """
+
+    identities: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    identities is how many identities have it.
+    """
+
+    links: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    links says whether it links identities: that it does not exceed max_identities.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SharedValue", SharedValue)
 
 
 @dataclass(eq=False, repr=False)
@@ -7051,7 +7213,18 @@ class UpdateIdentityResolutionSettingsRequest(betterproto2.Message):
     identifiers: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
     identifiers are distinct paths of profile properties of kind string, int, uuid or ip, or decimal with scale 0,
-    the strongest first. Empty means none.
+    the strongest first, at most 10. Empty means none.
+    """
+
+    guards: "list[IdentifierGuards]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    guards are the guards of identifiers, at most one of each. An identifier without guards has the defaults.
+    """
+
+    validate_only: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    validate_only says to change nothing and to return what would change. It takes some seconds if the workspace has
+    many identities.
     """
 
 
@@ -7063,10 +7236,13 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class UpdateIdentityResolutionSettingsResponse(betterproto2.Message):
     """
-    UpdateIdentityResolutionSettingsResponse is empty.
+    UpdateIdentityResolutionSettingsResponse is empty, but for validate_only.
     """
 
-    pass
+    preview: "IdentityResolutionPreview | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    preview is what would change. Absent without validate_only.
+    """
 
 
 default_message_pool.register_message(
@@ -7222,8 +7398,10 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
 
     schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    schema is the new schema. Its properties are all read_optional, and none is nullable, required or prefilled;
-    elements of arrays and maps are scalar; no two properties differ only in case, because they are columns.
+    schema is the new schema, of at most 2000 properties. Its properties are all read_optional, and none is nullable,
+    required or prefilled, or begins with an underscore; strings have no values and no pattern, arrays no limits;
+    elements of arrays and maps are scalar. No two properties share a column: "a.b", "a_b" and "A_B" do. The type of a
+    property cannot change: rename or replace the property with re_paths.
     """
 
     primary_sources: "dict[str, int]" = betterproto2.field(
@@ -7231,7 +7409,8 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
     )
     """
     primary_sources holds, for property paths, the id of the source connection whose value wins when identities
-    disagree.
+    disagree. The properties are not objects and not arrays, and the connections can import users. Absent properties
+    have none.
     """
 
     re_paths: "__google__protobuf__.Struct | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
@@ -7239,6 +7418,12 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
     re_paths holds the properties that are renamed or replaced: the new path, with the old path below the same
     parent, or with null when the property is new although one of that name was there. It is a Struct because a map
     has no null.
+    """
+
+    allow_data_loss: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    allow_data_loss confirms that the values of removed and replaced properties are deleted. Absent means that such a
+    change is refused while the workspace has identities.
     """
 
 
