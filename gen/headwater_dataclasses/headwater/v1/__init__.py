@@ -5101,7 +5101,8 @@ class Operation(betterproto2.Message):
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    kind is what the operation does.
+    kind is what the operation does: it sends dead letters or stored events again, resolves the identities of the
+    workspace into profiles, applies a profile schema, splits a profile, removes a separation, or erases a person.
     """
 
     status: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -5116,8 +5117,8 @@ class Operation(betterproto2.Message):
 
     total: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT64, optional=True)
     """
-    total is the number of dead letters or of stored events to process, as counted at the start. Absent when it is not
-    known. In JSON it is a string.
+    total is the number of dead letters, of stored events or of identities to process, as counted at the start. Absent
+    when it is not known. In JSON it is a string.
     """
 
     done: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
@@ -5129,7 +5130,7 @@ class Operation(betterproto2.Message):
     enqueued: "int" = betterproto2.field(7, betterproto2.TYPE_INT64)
     """
     enqueued is the number of deliveries that wait for their destinations by it: less than done in a replay whose
-    pipeline has a filter. In JSON it is a string.
+    pipeline has a filter, and 0 for operations on profiles. In JSON it is a string.
     """
 
     error: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
@@ -5160,17 +5161,17 @@ class Operation(betterproto2.Message):
 
     destination: "int | None" = betterproto2.field(12, betterproto2.TYPE_INT32, optional=True)
     """
-    destination is the id of the destination connection. Absent when there are several.
+    destination is the id of the destination connection. Absent when there are several or none.
     """
 
     pipeline: "int | None" = betterproto2.field(13, betterproto2.TYPE_INT32, optional=True)
     """
-    pipeline is the id of the pipeline. Absent when there are several.
+    pipeline is the id of the pipeline. Absent when there are several or none.
     """
 
     reason: "str | None" = betterproto2.field(14, betterproto2.TYPE_STRING, optional=True)
     """
-    reason is the reason of the dead letters that are sent again. Absent when all reasons are meant, and for a replay.
+    reason is the reason of the dead letters that are sent again. Absent when all reasons are meant, and for other kinds.
     """
 
     since: "datetime.datetime | None" = betterproto2.field(
@@ -5189,7 +5190,7 @@ class Operation(betterproto2.Message):
 
     filter: "Filter | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    filter is the filter of the events that are replayed. Absent when all are, and for a re-send.
+    filter is the filter of the events that are replayed. Absent when all are, and for other kinds.
     """
 
 
