@@ -1,0 +1,45 @@
+"""Resolves one region: a set of identities that no accepted or refused link leaves. Pure."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from headwater.catalog.profiles import ResolutionSettings
+from headwater.state.profiles.model import LinkValue, Member, RefusedEvidence, Separation
+
+
+class Region(Struct, frozen=True, kw_only=True):
+    """Identities to resolve together. No link of a member leads out of the region."""
+
+    workspace: int
+    settings: ResolutionSettings
+    members: Sequence[Member]
+    """The members with their present evidence, and the profile that they had; 0 for a new member."""
+    over_limit: set[LinkValue]
+    """The values of members that more identities have than their limit allows."""
+    separations: Sequence[Separation]
+    """The separations that name members. Others do no harm."""
+
+
+class Part(Struct, frozen=True):
+    """The members of one profile."""
+
+    members: list[Member]
+    """Sorted by age, the oldest first."""
+    is_constrained: bool
+    """Whether a refused link of a member leads to another part."""
+
+
+class Resolution(Struct, frozen=True):
+    """The profiles of a region."""
+
+    parts: list[Part]
+    """Sorted by their oldest member."""
+    refused: list[RefusedEvidence]
+    """For each value that refused links have, and each profile of its holders, the first refused link. The reason is
+    TooManyValues or Separated, and the time 0."""
+
+
+def resolve(region: Region) -> Resolution:
+    """Return the profiles of a region."""
+    raise NotImplementedError
