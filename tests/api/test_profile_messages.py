@@ -20,8 +20,7 @@ from headwater.base.errors import BadRequest, HeadwaterError
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.schemas import Schema, parse_schema, serialise
 from headwater.state.profiles import IdentityName, Separation
-from headwater.v1 import filters_pb2
-from headwater.v1 import identities_pb2
+from headwater.v1 import filters_pb2, identities_pb2
 from headwater.v1 import profiles_pb2 as pb
 
 ATTRIBUTES = '{"address":{"city":"Rome","geo":{"lat":1.50}},"age":12345678901234567890.0,"tags":["a"]}'
@@ -150,8 +149,10 @@ def test_an_identity_is_named_by_a_text(text: str, name: IdentityName) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "1:9", "1:userId", "1:userId:", "userId:9", "1:user:9", "0:userId:9", "-1:userId:9", "1:userId:a\0"]
-    + ["2147483648:userId:9", "99999999999999999999:userId:9", "¹:userId:9", "1:userId:" + "x" * 5_000],
+    [
+        *("", "1", "1:9", "1:userId", "1:userId:", "userId:9", "1:user:9", "0:userId:9", "-1:userId:9", "1:userId:a\0"),
+        *("2147483648:userId:9", "99999999999999999999:userId:9", "¹:userId:9", "1:userId:" + "x" * 5_000),
+    ],
 )
 def test_other_texts_name_no_identity(text: str) -> None:
     with pytest.raises(BadRequest):

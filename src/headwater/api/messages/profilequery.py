@@ -89,7 +89,9 @@ def _filter(request: Request, schema: Schema | None) -> CheckedFilter | None:
         if given is None:
             return None
         if schema is None:
-            raise Unprocessable("PropertyNotExist", "profiles have no properties before they have a schema", field="filter")
+            raise Unprocessable(
+                "PropertyNotExist", "profiles have no properties before they have a schema", field="filter"
+            )
         # Under the rules of pipelines that export profiles.
         return check_filter(given, schema, role="Destination", target="User")
     except UnknownProperty as error:

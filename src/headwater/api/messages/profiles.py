@@ -9,7 +9,8 @@ from headwater.base.errors import BadRequest
 from headwater.base.identifiers import MAX_ID
 from headwater.schemas import canonical_uuid
 from headwater.state.profiles import IdentityName, ProfileChange, Separation
-from headwater.v1 import identities_pb2, profiles_pb2 as pb
+from headwater.v1 import identities_pb2
+from headwater.v1 import profiles_pb2 as pb
 
 MAX_SHOWN_NAMES: Final = 100
 """Maximum number of names of one side of a separation in a response."""
