@@ -27,6 +27,7 @@ MAX_TRACED: Final = 100
 """Maximum number of rejections returned for one message id."""
 MAX_COUNTS: Final = 1_000
 """Maximum number of rejection counts in one list."""
+_CONNECTIONS_PER_QUERY: Final = 1_000
 _WHAT: Final = "the state store's database"
 
 
@@ -124,6 +125,17 @@ class StateStore:
             )
             for row in rows
         ], total
+
+    async def has_identities(self, connections: Sequence[int]) -> bool:
+        """Return whether one of the connections has an identity."""
+        table = tables.identities.c
+        async with self._connect() as database:
+            for start in range(0, len(connections), _CONNECTIONS_PER_QUERY):
+                some = connections[start : start + _CONNECTIONS_PER_QUERY]
+                query = select(table.id).where(table.connection.in_(some)).limit(1)
+                if (await database.execute(query)).first() is not None:
+                    return True
+        return False
 
     async def devices(
         self,
