@@ -33,6 +33,8 @@ from headwater.state.identities import (
     needs_write,
 )
 from headwater.state.lanes import Lane, NewChunk
+from headwater.state.profiles.removing import remove_identities_except, remove_workspaces_except
+from headwater.state.profiles.rows import ProfileRows
 from headwater.state.rejections import RejectedEvent, Rejections
 from headwater.state.traits import TraitsUpdate
 from headwater.storage.sessions import Session
@@ -195,9 +197,30 @@ class Transaction:
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
         """Delete identities of pipelines that are not in `pipelines`, at most `MAX_REMOVED_ROWS`. Return their number.
 
+        They wait for a resolution, which takes them out of their profiles. Call it again, in another transaction, until
+        it returns 0.
+        """
+        return await self.run(
+            lambda connection: remove_identities_except(connection, pipelines, limit=MAX_REMOVED_ROWS)
+        )
+
+    async def remove_profiles_except(self, workspaces: Collection[int]) -> int:
+        """Delete everything of profiles of workspaces that are not in `workspaces`, a limited number of rows. Return
+        their number.
+
         Call it again, in another transaction, until it returns 0.
         """
-        return await self.run(lambda connection: _remove_except(connection, tables.identities.c.pipeline, pipelines))
+        return await self.run(
+            lambda connection: remove_workspaces_except(connection, workspaces, limit=MAX_REMOVED_ROWS)
+        )
+
+    async def on_profiles(self, work: Callable[[ProfileRows], _Result]) -> _Result:
+        """Run the writes that wait, and then `work` with the rows of profiles, possibly in another thread."""
+        return await self.run(lambda connection: work(ProfileRows(connection)))
+
+    def on_profiles_later(self, work: Callable[[ProfileRows], object]) -> None:
+        """Run `work` with the rows of profiles with the next statement that has a result, or before the commit."""
+        self.write_later(lambda connection: work(ProfileRows(connection)))
 
     async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> int:
         """Delete the data, except identities, of connections and workspaces that are not in these sets. Return the row

@@ -137,8 +137,9 @@ class ProfileChange(Struct, frozen=True):
 
 
 class ProfileChanges(Struct, frozen=True):
-    """The rows that one resolution writes. Profiles, members and links that do not differ are not among it."""
+    """The rows that one resolution of a workspace writes. Rows that do not differ are not among them."""
 
+    workspace: int
     profiles: list[ProfileRow]
     """Profiles to write."""
     removed_profiles: list[int]
