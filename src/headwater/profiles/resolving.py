@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from headwater.catalog.profiles import ResolutionSettings
+from headwater.profiles.components import components
+from headwater.profiles.constraints import Constraints, divide
 from headwater.state.profiles.model import LinkValue, Member, RefusedEvidence, Separation
 
 
@@ -42,4 +45,16 @@ class Resolution(Struct, frozen=True):
 
 def resolve(region: Region) -> Resolution:
     """Return the profiles of a region."""
-    raise NotImplementedError
+    constraints = Constraints(region.settings, region.separations)
+    parts: list[Part] = []
+    refused: list[RefusedEvidence] = []
+    for component in components(region.members, region.over_limit):
+        if len(component) == 1 or constraints.are_none or constraints.allow(component):
+            parts.append(Part(component, False))
+            continue
+        divided, refusals = divide(component, region.over_limit, constraints)
+        ends = {end for refusal in refusals for end in (refusal.identity, refusal.other)}
+        parts.extend(Part(members, any(member.identity in ends for member in members)) for members in divided)
+        refused.extend(replace(refusal, workspace=region.workspace) for refusal in refusals)
+    parts.sort(key=lambda part: part.members[0].identity)
+    return Resolution(parts, refused)
