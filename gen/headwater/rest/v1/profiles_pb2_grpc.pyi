@@ -54,7 +54,8 @@ class ProfileServiceStub:
     GetProfileExplanation: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2_1.GetProfileExplanationResponse]
     """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
     links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 10,000 identities.
     """
 
 @typing.type_check_only
@@ -81,7 +82,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     GetProfileExplanation: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2_1.GetProfileExplanationResponse]  # type: ignore[assignment]
     """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
     links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 10,000 identities.
     """
 
 class ProfileServiceServicer:
@@ -125,7 +127,8 @@ class ProfileServiceServicer:
     ) -> typing.Union[profiles_pb2_1.GetProfileExplanationResponse, abc.Awaitable[profiles_pb2_1.GetProfileExplanationResponse]]:
         """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
         links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 10,000 identities.
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

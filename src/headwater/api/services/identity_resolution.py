@@ -1,0 +1,63 @@
+"""IdentityResolutionService: starts resolutions, and lists refused evidence."""
+
+from typing import get_args
+
+from headwater.api.messages.refusals import refusal_message, refused_identities
+from headwater.api.messages.times import set_time
+from headwater.api.pages import Page
+from headwater.api.request import Context, require_workspace
+from headwater.api.services.explanations import resolution_settings
+from headwater.base.errors import BadRequest
+from headwater.catalog import Catalog
+from headwater.state.operations import IdentityResolutionParameters, OperationStore
+from headwater.state.profiles import RefusedReason
+from headwater.state.profiles.reading import ProfileReader
+from headwater.v1 import identity_resolution_pb2 as pb
+from headwater.v1 import identity_resolution_pb2_grpc
+
+
+class IdentityResolutionServicer(identity_resolution_pb2_grpc.IdentityResolutionServiceServicer):
+    """Starts resolutions, and lists refused evidence."""
+
+    def __init__(self, catalog: Catalog, profiles: ProfileReader, operations: OperationStore) -> None:
+        self._catalog = catalog
+        self._profiles = profiles
+        self._operations = operations
+
+    async def StartIdentityResolution(
+        self, request: pb.StartIdentityResolutionRequest, context: Context
+    ) -> pb.StartIdentityResolutionResponse:
+        workspace = await require_workspace(self._catalog, context)
+        await self._operations.create(workspace, IdentityResolutionParameters(), None)
+        return pb.StartIdentityResolutionResponse()
+
+    async def GetLatestIdentityResolution(
+        self, request: pb.GetLatestIdentityResolutionRequest, context: Context
+    ) -> pb.GetLatestIdentityResolutionResponse:
+        workspace = await require_workspace(self._catalog, context)
+        response = pb.GetLatestIdentityResolutionResponse()
+        latest = await self._operations.latest(workspace, "IdentityResolution")
+        if latest is None:
+            return response
+        set_time(response, "start_time", latest.started_at or latest.created_at)
+        set_time(response, "end_time", latest.ended_at)
+        if latest.status == "Failed":
+            response.error = latest.error
+        elif latest.status == "Cancelled":
+            response.error = "the resolution was cancelled"
+        return response
+
+    async def ListRefusals(self, request: pb.ListRefusalsRequest, context: Context) -> pb.ListRefusalsResponse:
+        workspace = await require_workspace(self._catalog, context)
+        page = Page(request, int)
+        reason = request.reason if request.HasField("reason") else None
+        if reason is not None and reason not in get_args(RefusedReason):
+            raise BadRequest(f"reason must be one of {', '.join(get_args(RefusedReason))}", field="reason")
+        found = await self._profiles.refused(workspace, reason=reason, limit=page.limit + 1, after=page.after)
+        shown, token = page.cut(found, lambda each: each.id)
+        identities = await self._profiles.identities(refused_identities(each.refused for each in shown))
+        settings = resolution_settings(self._catalog, workspace)
+        return pb.ListRefusalsResponse(
+            refusals=[refusal_message(each.refused, each.identities, identities, settings) for each in shown],
+            next_page_token=token,
+        )
