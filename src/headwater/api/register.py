@@ -308,7 +308,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         (
             profiles_pb2.DESCRIPTOR,
             ProfileServicer(
-                parts.catalog, parts.state.profiles, parts.operations, _profile_lists(parts), _explainer(parts)
+                parts.catalog, parts.state, parts.operations, parts.computing, _profile_lists(parts), _explainer(parts)
             ),
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
         ),
@@ -329,7 +329,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             workspaces_pb2.DESCRIPTOR,
-            WorkspaceServicer(parts.catalog),
+            WorkspaceServicer(parts.catalog, parts.computing),
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server,
         ),
     )

@@ -7,22 +7,21 @@ from headwater.api.messages.times import set_time
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
 from headwater.api.services.explanations import resolution_settings
+from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog
 from headwater.state.operations import IdentityResolutionParameters, OperationStore
 from headwater.state.profiles import RefusedReason
 from headwater.state.profiles.reading import ProfileReader
 from headwater.v1 import identity_resolution_pb2 as pb
-from headwater.v1 import identity_resolution_pb2_grpc
 
 
-class IdentityResolutionServicer(identity_resolution_pb2_grpc.IdentityResolutionServiceServicer):
-    """Starts resolutions, and lists refused evidence."""
+class IdentityResolutionServicer(ResolutionSettingsCalls):
+    """Starts resolutions, lists refused evidence, and manages the settings."""
 
     def __init__(self, catalog: Catalog, profiles: ProfileReader, operations: OperationStore) -> None:
-        self._catalog = catalog
+        super().__init__(catalog, operations)
         self._profiles = profiles
-        self._operations = operations
 
     async def StartIdentityResolution(
         self, request: pb.StartIdentityResolutionRequest, context: Context

@@ -27,6 +27,7 @@ from headwater.api.offloop import compute
 from headwater.api.pages import DEFAULT_LIMIT, MAX_LIMIT, Page
 from headwater.api.request import Context, require_workspace
 from headwater.api.services.explanations import Explainer
+from headwater.api.services.profileschemas import ProfileSchemaCalls
 from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, NotFound, Unprocessable
@@ -36,7 +37,7 @@ from headwater.management.names import check_identifier
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.rest.v1 import profiles_pb2_grpc as rest_grpc
 from headwater.schemas import Schema, serialise
-from headwater.state import Identity, IdentityCursor
+from headwater.state import Identity, IdentityCursor, StateStore
 from headwater.state.operations import (
     OperationStore,
     RemoveSeparationParameters,
@@ -48,7 +49,6 @@ from headwater.state.profiles import IdentityName, ProfileRow
 from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.searching import ProfileCursor
 from headwater.v1 import profiles_pb2 as pb
-from headwater.v1 import profiles_pb2_grpc
 from headwater.warehouse import EventCursor, Person, Warehouse
 
 MAX_SPLIT: Final = 1_000
@@ -138,20 +138,20 @@ class ProfileLists:
         return [only_members(head + document[1:], names) for document in documents]
 
 
-class ProfileServicer(profiles_pb2_grpc.ProfileServiceServicer):
-    """Lists, explains and splits profiles."""
+class ProfileServicer(ProfileSchemaCalls):
+    """Lists, explains and splits profiles, and manages their schema."""
 
     def __init__(
         self,
         catalog: Catalog,
-        profiles: ProfileReader,
+        state: StateStore,
         operations: OperationStore,
+        computing: Computing,
         lists: ProfileLists,
         explainer: Explainer,
     ) -> None:
-        self._catalog = catalog
-        self._profiles = profiles
-        self._operations = operations
+        super().__init__(catalog, state, operations, computing)
+        self._profiles = state.profiles
         self._lists = lists
         self._explainer = explainer
 

@@ -74,7 +74,9 @@ class _Comparison:
                 self.added.append(path)
                 continue
             if source.name in sources:
-                raise _refusal(f"property {prefix}{source.name} would become both {sources[source.name]} and {path}", path)
+                raise _refusal(
+                    f"property {prefix}{source.name} would become both {sources[source.name]} and {path}", path
+                )
             sources[source.name] = path
             if source.name != property.name:
                 self._check_renamed(prefix + source.name, path, source, property)

@@ -21,7 +21,7 @@ from headwater.connectors.connector import Connector, Role
 from headwater.management.names import check_identifier
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
 from headwater.management.profiles.differences import SchemaDifference, check_re_paths, find_difference
-from headwater.management.profiles.renaming import rename_in_definition, rename_path
+from headwater.management.profiles.renaming import rename_in_definition
 from headwater.profiles.alignment import find_misalignment
 from headwater.schemas import (
     ArrayType,
@@ -43,7 +43,8 @@ class SchemaRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A profile schema to store."""
 
     schema: Schema | None
-    primary_sources: dict[str, int] = {}
+    primary_sources: dict[str, int] | None = {}
+    """For paths of properties: the source connection whose values take precedence. None keeps those that there are."""
     re_paths: dict[str, object] = {}
     """See `RePaths`; the values are unchecked."""
     allow_data_loss: bool = False
@@ -107,11 +108,15 @@ def plan_update(
     """
     schema = check_schema(request.schema)
     re_paths = check_re_paths(schema, request.re_paths)
-    _check_primary_sources(schema, request.primary_sources, sources)
+    if request.primary_sources is not None:
+        _check_primary_sources(schema, request.primary_sources, sources)
     old = workspace.profile_schema
     difference = find_difference(None if old is None else old.schema, schema, re_paths)
     renaming = Renaming(difference.renames)
-    profiles = _next_version(old, schema, request.primary_sources, difference)
+    primary_sources = request.primary_sources
+    if primary_sources is None:
+        primary_sources = _rename_sources({} if old is None else old.primary_sources, renaming)
+    profiles = _next_version(old, schema, primary_sources, difference)
     after = msgspec.structs.replace(
         workspace,
         profile_schema=profiles,
@@ -167,6 +172,11 @@ def _check_primary_sources(schema: Schema, given: Mapping[str, int], sources: Ma
             raise Unprocessable("ConnectionNotExist", f"connection {connection} does not exist", field=field)
         if not sources[connection]:
             raise BadRequest(f"connection {connection} is not a source that imports users", field=field)
+
+
+def _rename_sources(primary_sources: Mapping[str, int], renaming: Renaming) -> dict[str, int]:
+    renamed = ((renaming.new_path(path), connection) for path, connection in primary_sources.items())
+    return {path: connection for path, connection in renamed if path is not None}
 
 
 def _next_version(

@@ -71,7 +71,9 @@ def _rename_output(
     return TransformationDefinition(mapping=mapping)
 
 
-def _rename_input(transformation: TransformationDefinition | None, renaming: Renaming) -> TransformationDefinition | None:
+def _rename_input(
+    transformation: TransformationDefinition | None, renaming: Renaming
+) -> TransformationDefinition | None:
     if transformation is None or transformation.mapping is None:
         return transformation
 

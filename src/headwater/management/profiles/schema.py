@@ -5,7 +5,7 @@ all identities: an operation of kind ProfileSchemaUpdate. The operation is creat
 its last step, so that two changes never overlap. Whoever executes it waits for the end of that change first.
 """
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -59,7 +59,7 @@ def identifier_schema(schema: Schema) -> Schema | None:
         if isinstance(property.type, ObjectType):
             inner = identifier_schema(property.type)
             if inner is not None:
-                properties.append(_with_type(property, inner))
+                properties.append(replace(property, type=inner))
         elif can_identify(property.type):
             properties.append(property)
     return ObjectType(tuple(properties)) if properties else None
@@ -107,11 +107,11 @@ async def update_profile_schema(
 async def preview_profile_schema(
     catalog: Catalog, workspace: int, request: SchemaRequest, *, computing: Computing | None = None
 ) -> list[str]:
-    """Return the steps of a change as text for people. The primary sources stay as they are.
+    """Return the steps of a change as text for people.
 
     Raises BadRequest, and Unprocessable with InvalidAlterSchema and TooExpensive.
     """
-    plan, _ = await _plan(catalog, workspace, request, computing, keeps_sources=True)
+    plan, _ = await _plan(catalog, workspace, request, computing)
     return describe(plan)
 
 
@@ -143,12 +143,7 @@ def _inputs(catalog: Catalog, id_: int) -> _Inputs:
 
 
 async def _plan(
-    catalog: Catalog,
-    workspace: int,
-    request: SchemaRequest,
-    computing: Computing | None,
-    *,
-    keeps_sources: bool = False,
+    catalog: Catalog, workspace: int, request: SchemaRequest, computing: Computing | None
 ) -> tuple[SchemaPlan, _Inputs]:
     inputs = _inputs(catalog, workspace)
     profiles = inputs.workspace.profile_schema
@@ -156,17 +151,11 @@ async def _plan(
     for schema in (request.schema, None if profiles is None else profiles.schema):
         size += 0 if schema is None else _PROPERTY_BYTES * sum(1 for _ in walk(schema))
     if size <= SMALL_PLAN_BYTES or computing is None:
-        plan = _planned(inputs, request, keeps_sources=keeps_sources)
+        plan = plan_update(inputs.workspace, request, inputs.pipelines, inputs.sources)
     else:
         owner = f"workspace {workspace}"
-        plan = await computing.run(owner, _planned, inputs, request, keeps_sources=keeps_sources)
+        plan = await computing.run(owner, plan_update, inputs.workspace, request, inputs.pipelines, inputs.sources)
     return plan, inputs
-
-
-def _planned(inputs: _Inputs, request: SchemaRequest, *, keeps_sources: bool) -> SchemaPlan:
-    if keeps_sources:
-        return plan_update(inputs.workspace, request, inputs.pipelines, inputs.sources)
-    return plan_update(inputs.workspace, request, inputs.pipelines, inputs.sources)
 
 
 def _data_loss(path: str) -> Unprocessable:
