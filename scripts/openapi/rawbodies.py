@@ -332,7 +332,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             response=_object(
                 {
                     "profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")},
-                    "schema": {"anyOf": [answered("Type"), {"type": "null"}]},
+                    "schema": answered("Type"),
                     "total": {"type": "integer", "format": "int32"},
                     "nextPageToken": page["nextPageToken"],
                 },

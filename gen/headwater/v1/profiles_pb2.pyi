@@ -139,8 +139,8 @@ class ListProfilesResponse(message.Message):
 
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the schema of their attributes, with only the properties that were asked for. Absent when the workspace
-        has no profile schema.
+        """schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
+        the workspace has no profile schema.
         """
 
     def __init__(

@@ -65,10 +65,9 @@ class ProfileServiceServicer:
 
     def ListProfiles(self, request, context):
         """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". schema is null when the
-        workspace has no profile schema, and total is an estimate with a filter. It fails with 422 PropertyNotExist when a
-        property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter
-        is not valid.
+        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+        filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+        OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,10 +37,9 @@ class ProfileServiceStub:
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, httpbody_pb2.HttpBody]
     """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". schema is null when the
-    workspace has no profile schema, and total is an estimate with a filter. It fails with 422 PropertyNotExist when a
-    property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter
-    is not valid.
+    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+    filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+    OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]
     """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
@@ -65,10 +64,9 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". schema is null when the
-    workspace has no profile schema, and total is an estimate with a filter. It fails with 422 PropertyNotExist when a
-    property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter
-    is not valid.
+    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+    filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+    OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
@@ -95,10 +93,9 @@ class ProfileServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". schema is null when the
-        workspace has no profile schema, and total is an estimate with a filter. It fails with 422 PropertyNotExist when a
-        property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter
-        is not valid.
+        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+        filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+        OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
 
     def GetProfileAttributes(

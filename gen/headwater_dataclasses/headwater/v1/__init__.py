@@ -4836,8 +4836,8 @@ class ListProfilesResponse(betterproto2.Message):
 
     schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    schema is the schema of their attributes, with only the properties that were asked for. Absent when the workspace
-    has no profile schema.
+    schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
+    the workspace has no profile schema.
     """
 
     total: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)

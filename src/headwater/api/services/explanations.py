@@ -11,7 +11,8 @@ from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, NotFound, Unprocessable
-from headwater.catalog import Catalog, ResolutionSettings
+from headwater.catalog import Catalog
+from headwater.management.workspaces import find_workspace
 from headwater.profiles.explaining import Step, concerning, shortest_chain, spanning_tree
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.state.profiles import IdentityName, Member, RefusedEvidence
@@ -96,7 +97,7 @@ class Explainer:
         ids = {id_ for link in links for id_ in (link.identity, link.other)} | refused_identities(refused)
         identities = await self._profiles.identities(ids)
         holders = await self._profiles.count_holders(workspace, {each.value for each in refused})
-        settings = resolution_settings(self._catalog, workspace)
+        settings = find_workspace(self._catalog, workspace).resolution
         response.links.extend(link_message(link, identities, settings) for link in links)
         response.refusals.extend(
             refusal_message(each, holders.get(each.value), identities, settings) for each in refused
@@ -112,12 +113,6 @@ def explain(members: Sequence[Member], refused: list[RefusedEvidence], ends: tup
         return Explanation(sorted(links, key=lambda each: each[0]), about)
     chain = shortest_chain(members, over_limit, *ends)
     return Explanation([(LinkPlace(index), step) for index, step in enumerate(chain or ())], about)
-
-
-def resolution_settings(catalog: Catalog, workspace: int) -> ResolutionSettings:
-    """Return the settings of identity resolution of a workspace."""
-    found = catalog.workspace(workspace)
-    return ResolutionSettings() if found is None else found.resolution
 
 
 def _place(step: Step) -> LinkPlace:

@@ -6,10 +6,10 @@ from headwater.api.messages.refusals import refusal_message, refused_identities
 from headwater.api.messages.times import set_time
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
-from headwater.api.services.explanations import resolution_settings
 from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
 from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog
+from headwater.management.workspaces import find_workspace
 from headwater.state.operations import IdentityResolutionParameters, OperationStore
 from headwater.state.profiles import RefusedReason
 from headwater.state.profiles.reading import ProfileReader
@@ -55,7 +55,7 @@ class IdentityResolutionServicer(ResolutionSettingsCalls):
         found = await self._profiles.refused(workspace, reason=reason, limit=page.limit + 1, after=page.after)
         shown, token = page.cut(found, lambda each: each.id)
         identities = await self._profiles.identities(refused_identities(each.refused for each in shown))
-        settings = resolution_settings(self._catalog, workspace)
+        settings = find_workspace(self._catalog, workspace).resolution
         return pb.ListRefusalsResponse(
             refusals=[refusal_message(each.refused, each.identities, identities, settings) for each in shown],
             next_page_token=token,

@@ -26,17 +26,19 @@ from headwater.api.messages.times import set_time, time_text
 from headwater.api.offloop import compute
 from headwater.api.pages import DEFAULT_LIMIT, MAX_LIMIT, Page
 from headwater.api.request import Context, require_workspace
+from headwater.api.schemacache import SMALL_SCHEMA_PROPERTIES
 from headwater.api.services.explanations import Explainer
 from headwater.api.services.profileschemas import ProfileSchemaCalls
 from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, NotFound, Unprocessable
-from headwater.catalog import Catalog
+from headwater.catalog import Catalog, Workspace
 from headwater.management.executing import execute
 from headwater.management.names import check_identifier
+from headwater.management.workspaces import find_workspace
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.rest.v1 import profiles_pb2_grpc as rest_grpc
-from headwater.schemas import Schema, serialise
+from headwater.schemas import Schema, serialise, walk
 from headwater.state import Identity, IdentityCursor, StateStore
 from headwater.state.operations import (
     OperationStore,
@@ -49,6 +51,7 @@ from headwater.state.profiles import IdentityName, ProfileRow
 from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.searching import ProfileCursor
 from headwater.v1 import profiles_pb2 as pb
+from headwater.v1 import schemas_pb2
 from headwater.warehouse import EventCursor, Person, Warehouse
 
 MAX_SPLIT: Final = 1_000
@@ -60,6 +63,8 @@ MAX_EVENT_PERSONS: Final = 10_000
 _MAX_EVENT_PAGES: Final = 100
 """Maximum number of reads of the warehouse in one call, each with a limit of work."""
 
+_NO_SCHEMA: Final = {"kind": "object", "properties": []}
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode_split: Final = msgspec.json.Decoder(SplitResult).decode
 
@@ -67,9 +72,11 @@ _decode_split: Final = msgspec.json.Decoder(SplitResult).decode
 class ListedProfiles(Struct, frozen=True):
     """A page of profiles."""
 
+    workspace: Workspace
     profiles: list[tuple[ProfileRow, str]]
     """The profiles, with the attributes to show."""
     schema: Schema | None
+    """The schema of these attributes; None if the workspace has none."""
     total: int
     token: str
 
@@ -88,9 +95,8 @@ class ProfileLists:
     ) -> ListedProfiles:
         """Return the page of profiles that a request selects."""
         workspace = await require_workspace(self._catalog, context)
-        found = self._catalog.workspace(workspace)
-        profile_schema = None if found is None else found.profile_schema
-        schema = None if profile_schema is None else profile_schema.schema
+        settings = find_workspace(self._catalog, workspace)
+        schema = None if settings.profile_schema is None else settings.profile_schema.schema
         page = Page(request, ProfileCursor)
         query = await compute(self._computing, f"workspace {workspace}", profile_query, request, schema)
         listed = await self._profiles.page(
@@ -104,7 +110,7 @@ class ProfileLists:
             after=page.after,
         )
         shown = [(each, select_attributes(each.attributes, query.paths)) for each in listed.profiles]
-        return ListedProfiles(shown, query.schema, listed.total, page.token(listed.cursor))
+        return ListedProfiles(settings, shown, query.schema, listed.total, page.token(listed.cursor))
 
     async def get(self, kpid: str, context: Context) -> ProfileRow:
         """Return a profile. Raises BadRequest and NotFound."""
@@ -161,8 +167,7 @@ class ProfileServicer(ProfileSchemaCalls):
         for profile, attributes in listed.profiles:
             message = response.profiles.add(kpid=kpid_text(profile.kpid), attributes_json=attributes)
             set_time(message, "updated_at", profile.updated_at)
-        if listed.schema is not None:
-            response.schema.CopyFrom(type_message(listed.schema))
+        response.schema.CopyFrom(await self._schema_message(listed, has_all=not request.properties))
         return response
 
     async def GetProfileAttributes(
@@ -251,6 +256,14 @@ class ProfileServicer(ProfileSchemaCalls):
         await execute(self._operations, workspace, RemoveSeparationParameters(separation=request.id))
         return pb.DeleteSeparationResponse()
 
+    async def _schema_message(self, listed: ListedProfiles, *, has_all: bool) -> schemas_pb2.Type:
+        """Return the schema of a page. `has_all` says whether it is that of the workspace."""
+        if listed.schema is None or has_all:
+            return await self._schemas.profile_schema(listed.workspace)
+        if sum(1 for _ in walk(listed.schema)) <= SMALL_SCHEMA_PROPERTIES:
+            return type_message(listed.schema)
+        return await self._computing.run(f"workspace {listed.workspace.id}", type_message, listed.schema)
+
 
 class ProfileRestServicer(rest_grpc.ProfileServiceServicer):
     """Lists and explains profiles for REST callers, who get attributes and events as JSON with every digit."""
@@ -271,7 +284,7 @@ class ProfileRestServicer(rest_grpc.ProfileServiceServicer):
                     }
                     for profile, attributes in listed.profiles
                 ],
-                "schema": None if listed.schema is None else Raw(serialise(listed.schema)),
+                "schema": _NO_SCHEMA if listed.schema is None else Raw(serialise(listed.schema)),
                 "total": listed.total,
                 "nextPageToken": listed.token,
             }
