@@ -115,8 +115,8 @@ class _Naming:
                 taken[part] = alias
                 self._removed_aliases.append(alias.kpid)
         for index, id in zip(unnamed, new_ids(len(unnamed)), strict=True):
-            if (alias := taken.get(index)) is not None:
-                kpid, founder = alias.kpid, alias.founder
+            if index in taken:
+                kpid, founder = taken[index].kpid, taken[index].founder
             else:
                 kpid, founder = new_kpid(), self._parts[index].members[0].identity
             self._named[index] = ProfileRow(id, self._workspace, kpid, founder, 0, "{}")
