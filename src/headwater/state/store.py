@@ -18,6 +18,7 @@ from headwater.state.deduplication import MessageKey, MessageStates, MessageStor
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
+from headwater.state.profiles.reading import ProfileReader
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
@@ -43,6 +44,8 @@ class StateStore:
         self._messages = messages
         self._rejections = Rejections()
         self._writing = asyncio.Lock()
+        self.profiles = ProfileReader(engine)
+        """Reads profiles."""
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:

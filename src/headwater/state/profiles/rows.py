@@ -238,7 +238,7 @@ class ProfileRows:
         bulk.remove(connection, [refusals[name] for name in _REFUSED_KEY], removed)
 
     def _write_values(self, changes: ProfileChanges) -> None:
-        """Write the values that differ from those of the stored profiles."""
+        """Write the values that differ from those of the stored profiles, and the number of profiles."""
         table = tables.profiles.c
         new = {row.id: row.attributes for row in changes.profiles}
         ids = _singles([*new, *changes.removed_profiles])
@@ -246,15 +246,23 @@ class ProfileRows:
         stored = {id_: (workspace, attributes) for id_, workspace, attributes in found}
         rows: list[tuple[int, int, str]] = []
         removed: list[tuple[int, int]] = []
+        counted = len(new.keys() - stored.keys()) - len(stored.keys() - new.keys())
+        if counted:
+            columns = list(tables.profile_counts.c)
+            bulk.upsert(
+                self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
+            )
         for id_ in new.keys() | stored.keys():
             workspace, attributes = stored.get(id_, (changes.workspace, "{}"))
+            if attributes == new.get(id_):
+                continue
             before = values.read_values(workspace, attributes)
             after = values.read_values(changes.workspace, new.get(id_, "{}"))
             rows += [(property, id_, value) for property, value in after.items() if before.get(property) != value]
             removed += [(property, id_) for property in before.keys() - after.keys()]
-        columns = tables.profile_values.c
-        bulk.remove(self._connection, (columns.property, columns.profile), sorted(removed))
-        bulk.upsert(self._connection, list(columns), sorted(rows), key=("property", "profile"))
+        table_values = tables.profile_values.c
+        bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
+        bulk.upsert(self._connection, list(table_values), sorted(rows), key=("property", "profile"))
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
