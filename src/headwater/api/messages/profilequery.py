@@ -11,7 +11,8 @@ from headwater.api.messages.schema import to_filter
 from headwater.base.errors import BadRequest, Reason, Unprocessable
 from headwater.filters import CheckedFilter, InvalidFilter, UnknownProperty, check_filter, parse_json
 from headwater.rest.v1 import profiles_pb2 as rest_pb
-from headwater.schemas import InvalidPath, Path, Property, Schema, parse_path, resolve, select
+from headwater.schemas import InvalidPath, Property, Schema, parse_path, resolve, select
+from headwater.state.profiles.searching import Order
 from headwater.v1 import profiles_pb2 as pb
 
 Request = pb.ListProfilesRequest | rest_pb.ListProfilesRequest
@@ -31,7 +32,7 @@ class ProfileQuery(Struct, frozen=True):
     paths: PathTree
     """The attributes to return; empty: all."""
     filter: CheckedFilter | None
-    order: tuple[Path, Property] | None
+    order: Order | None
     """The attribute to sort by; None: the time of the last change."""
 
 
@@ -104,14 +105,14 @@ def _filter_field(error: InvalidFilter) -> str:
     return f"filter.{error.field or ''}".rstrip(".")
 
 
-def _order(request: Request, schema: Schema | None) -> tuple[Path, Property] | None:
+def _order(request: Request, schema: Schema | None) -> Order | None:
     if not request.HasField("order"):
         return None
     found = _find(schema, request.order, "OrderNotExist", "order")
     if found.type.kind in _NOT_SORTABLE:
         message = f"profiles cannot be sorted by {request.order[:60]!r}, which is of kind {found.type.kind}"
         raise Unprocessable("OrderTypeNotSortable", message, field="order")
-    return parse_path(request.order), found
+    return Order(parse_path(request.order), found.type)
 
 
 def _find(schema: Schema | None, path: str, reason: Reason, field: str) -> Property:

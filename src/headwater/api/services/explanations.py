@@ -96,12 +96,10 @@ class Explainer:
     ) -> None:
         ids = {id_ for link in links for id_ in (link.identity, link.other)} | refused_identities(refused)
         identities = await self._profiles.identities(ids)
-        holders = await self._profiles.count_holders(workspace, {each.value for each in refused})
+        holders = await self._profiles.count_holders(refused)
         settings = find_workspace(self._catalog, workspace).resolution
         response.links.extend(link_message(link, identities, settings) for link in links)
-        response.refusals.extend(
-            refusal_message(each, holders.get(each.value), identities, settings) for each in refused
-        )
+        response.refusals.extend(refusal_message(each, holders[each], identities, settings) for each in refused)
 
 
 def explain(members: Sequence[Member], refused: list[RefusedEvidence], ends: tuple[int, int] | None) -> Explanation:

@@ -1,17 +1,13 @@
 """IdentityResolutionService: starts resolutions, and lists refused evidence."""
 
-from typing import get_args
-
 from headwater.api.messages.refusals import refusal_message, refused_identities
 from headwater.api.messages.times import set_time
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
 from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
-from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog
 from headwater.management.workspaces import find_workspace
 from headwater.state.operations import IdentityResolutionParameters, OperationStore
-from headwater.state.profiles import RefusedReason
 from headwater.state.profiles.reading import ProfileReader
 from headwater.v1 import identity_resolution_pb2 as pb
 
@@ -49,10 +45,7 @@ class IdentityResolutionServicer(ResolutionSettingsCalls):
     async def ListRefusals(self, request: pb.ListRefusalsRequest, context: Context) -> pb.ListRefusalsResponse:
         workspace = await require_workspace(self._catalog, context)
         page = Page(request, int)
-        reason = request.reason if request.HasField("reason") else None
-        if reason is not None and reason not in get_args(RefusedReason):
-            raise BadRequest(f"reason must be one of {', '.join(get_args(RefusedReason))}", field="reason")
-        found = await self._profiles.refused(workspace, reason=reason, limit=page.limit + 1, after=page.after)
+        found = await self._profiles.refused(workspace, limit=page.limit + 1, after=page.after)
         shown, token = page.cut(found, lambda each: each.id)
         identities = await self._profiles.identities(refused_identities(each.refused for each in shown))
         settings = find_workspace(self._catalog, workspace).resolution

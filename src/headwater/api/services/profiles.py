@@ -49,7 +49,7 @@ from headwater.state.operations import (
 )
 from headwater.state.profiles import IdentityName, ProfileRow
 from headwater.state.profiles.reading import ProfileReader
-from headwater.state.profiles.searching import ProfileCursor
+from headwater.state.profiles.searching import ProfileCursor, Search
 from headwater.v1 import profiles_pb2 as pb
 from headwater.v1 import schemas_pb2
 from headwater.warehouse import EventCursor, Person, Warehouse
@@ -100,17 +100,18 @@ class ProfileLists:
         page = Page(request, ProfileCursor)
         query = await compute(self._computing, f"workspace {workspace}", profile_query, request, schema)
         listed = await self._profiles.page(
-            workspace,
-            schema,
-            filter=query.filter,
-            order=query.order,
-            descending=request.order_desc,
-            first=page.first,
-            limit=page.limit,
-            after=page.after,
+            Search(
+                workspace,
+                query.filter,
+                query.order,
+                descending=request.order_desc,
+                first=page.first,
+                limit=page.limit,
+                after=page.after,
+            )
         )
         shown = [(each, select_attributes(each.attributes, query.paths)) for each in listed.profiles]
-        return ListedProfiles(settings, shown, query.schema, listed.total, page.token(listed.cursor))
+        return ListedProfiles(settings, shown, query.schema, listed.total, page.token(listed.next))
 
     async def get(self, kpid: str, context: Context) -> ProfileRow:
         """Return a profile. Raises BadRequest and NotFound."""
