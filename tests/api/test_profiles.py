@@ -101,7 +101,7 @@ async def test_both_packages_list_the_same(api: Api, people: Connection) -> None
 async def test_a_filter_selects_profiles(
     api: Api, people: Connection, filter_: list[tuple[str, str, list[str]]], found: list[str]
 ) -> None:
-    document = {
+    document: Any = {
         "logical": "and",
         "conditions": [
             {"property": path, "operator": operator, "values": values} for path, operator, values in filter_
@@ -130,25 +130,22 @@ async def test_pages_list_every_profile_once(api: Api, people: Connection, query
     assert [each.kpid for each in skipped.profiles] == found[2:]
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "reason", "field"),
-    [
-        ({"properties": ["unknown"]}, "FAILED_PRECONDITION", "PropertyNotExist", "properties"),
-        ({"order": "unknown"}, "FAILED_PRECONDITION", "OrderNotExist", "order"),
-        ({"order": "tags"}, "FAILED_PRECONDITION", "OrderTypeNotSortable", "order"),
-        ({"first": -1}, "INVALID_ARGUMENT", "BadRequest", "first"),
-        ({"limit": 0}, "INVALID_ARGUMENT", "BadRequest", "limit"),
-        ({"limit": 1001}, "INVALID_ARGUMENT", "BadRequest", "limit"),
-        ({"page_token": "x"}, "INVALID_ARGUMENT", "BadRequest", "pageToken"),
-        ({"filter": "x"}, "INVALID_ARGUMENT", "BadRequest", "filter"),
-    ],
-    ids=str,
-)
-async def test_invalid_queries_are_rejected(
-    api: Api, people: Connection, query: dict[str, Any], status: str, reason: str, field: str
-) -> None:
-    failed = await api.call(f"rest.{SERVICE}/ListProfiles", rest_pb.ListProfilesRequest(**query))
-    assert (failed.status, failed.reason, dict(failed.metadata)["field"]) == (status, reason, field)
+INVALID_QUERIES: list[tuple[Any, str, str, str]] = [
+    ({"properties": ["unknown"]}, "FAILED_PRECONDITION", "PropertyNotExist", "properties"),
+    ({"order": "unknown"}, "FAILED_PRECONDITION", "OrderNotExist", "order"),
+    ({"order": "tags"}, "FAILED_PRECONDITION", "OrderTypeNotSortable", "order"),
+    ({"first": -1}, "INVALID_ARGUMENT", "BadRequest", "first"),
+    ({"limit": 0}, "INVALID_ARGUMENT", "BadRequest", "limit"),
+    ({"limit": 1001}, "INVALID_ARGUMENT", "BadRequest", "limit"),
+    ({"page_token": "x"}, "INVALID_ARGUMENT", "BadRequest", "pageToken"),
+    ({"filter": "x"}, "INVALID_ARGUMENT", "BadRequest", "filter"),
+]
+
+
+async def test_invalid_queries_are_rejected(api: Api, people: Connection) -> None:
+    for query, status, reason, field in INVALID_QUERIES:
+        failed = await api.call(f"rest.{SERVICE}/ListProfiles", rest_pb.ListProfilesRequest(**query))
+        assert (failed.status, failed.reason, failed.metadata) == (status, reason, (("field", field),)), query
 
 
 async def test_profiles_without_a_schema_have_no_attributes(api: Api, source: Connection) -> None:
@@ -251,7 +248,7 @@ async def test_the_events_of_a_profile_are_those_of_its_identities(api: Api, peo
     for wrong in ({"limit": 0}, {"limit": 1001}, {"properties": ["unknown"]}):
         failed = await api.call(
             f"{SERVICE}/ListProfileEvents",
-            pb.ListProfileEventsRequest(kpid=kpid, **wrong),  # type: ignore[arg-type]
+            pb.ListProfileEventsRequest(kpid=kpid, **wrong),
         )
         assert failed.status == "INVALID_ARGUMENT"
 
@@ -260,7 +257,7 @@ async def test_the_events_of_a_profile_are_those_of_its_identities(api: Api, peo
 
 
 async def explain(api: Api, kpid: str, **names: str) -> Any:
-    query = {f"{name}_identity": text for name, text in names.items()}
+    query: dict[str, Any] = {f"{name}_identity": text for name, text in names.items()}
     return await api.call(
         f"rest.{SERVICE}/GetProfileExplanation", rest_pb.GetProfileExplanationRequest(kpid=kpid, **query)
     )
@@ -340,24 +337,22 @@ async def test_two_pipelines_see_the_same_user(api: Api) -> None:
     assert {explained.links[0].from_identity.pipeline, explained.links[0].to_identity.pipeline} == {first, second}
 
 
-@pytest.mark.parametrize(
-    ("names", "status", "reason", "field"),
-    [
-        ({"from": "1:userId:a"}, "INVALID_ARGUMENT", "BadRequest", "to"),
-        ({"to": "1:userId:a"}, "INVALID_ARGUMENT", "BadRequest", "from"),
-        ({"from": "a", "to": "1:userId:a"}, "INVALID_ARGUMENT", "BadRequest", "from"),
-        ({"from": "{}:userId:a", "to": "{}:userId:z"}, "FAILED_PRECONDITION", "IdentityNotExist", "to"),
-        ({"from": "{}:anonymousId:a", "to": "{}:userId:a"}, "FAILED_PRECONDITION", "IdentityNotExist", "from"),
-        ({"from": "7:userId:a", "to": "{}:userId:a"}, "FAILED_PRECONDITION", "IdentityNotExist", "from"),
-    ],
-    ids=str,
-)
-async def test_a_chain_is_between_identities_of_the_profile(
-    api: Api, chain: Connection, names: dict[str, str], status: str, reason: str, field: str
-) -> None:
-    written = {name: text.format(chain.id) for name, text in names.items()}
-    failed = await explain(api, await kpid_of(api.harness, chain, "a"), **written)
-    assert (failed.status, failed.reason, failed.metadata) == (status, reason, (("field", field),))
+INVALID_CHAINS: list[tuple[Any, str, str, str]] = [
+    ({"from": "1:userId:a"}, "INVALID_ARGUMENT", "BadRequest", "to"),
+    ({"to": "1:userId:a"}, "INVALID_ARGUMENT", "BadRequest", "from"),
+    ({"from": "a", "to": "1:userId:a"}, "INVALID_ARGUMENT", "BadRequest", "from"),
+    ({"from": "{}:userId:a", "to": "{}:userId:z"}, "FAILED_PRECONDITION", "IdentityNotExist", "to"),
+    ({"from": "{}:anonymousId:a", "to": "{}:userId:a"}, "FAILED_PRECONDITION", "IdentityNotExist", "from"),
+    ({"from": "7:userId:a", "to": "{}:userId:a"}, "FAILED_PRECONDITION", "IdentityNotExist", "from"),
+]
+
+
+async def test_a_chain_is_between_identities_of_the_profile(api: Api, chain: Connection) -> None:
+    kpid = await kpid_of(api.harness, chain, "a")
+    for names, status, reason, field in INVALID_CHAINS:
+        written = {name: text.format(chain.id) for name, text in names.items()}
+        failed = await explain(api, kpid, **written)
+        assert (failed.status, failed.reason, failed.metadata) == (status, reason, (("field", field),)), names
 
 
 async def test_refused_evidence_is_listed(api: Api, source: Connection) -> None:
@@ -438,25 +433,22 @@ async def test_a_failed_split_is_unavailable(api: Api, chain: Connection) -> Non
     assert failed.message.endswith("it broke")
 
 
-@pytest.mark.parametrize(
-    ("ids", "status", "reason", "field"),
-    [
-        ([], "INVALID_ARGUMENT", "BadRequest", "identities"),
-        (["a"] * 1001, "INVALID_ARGUMENT", "BadRequest", "identities"),
-        (["a", "b", "a"], "INVALID_ARGUMENT", "BadRequest", "identities[2]"),
-        ([""], "INVALID_ARGUMENT", "BadRequest", "identities[0]"),
-        (["a", "z"], "FAILED_PRECONDITION", "IdentityNotExist", "identities[1]"),
-        (["a", "b", "c", "d"], "FAILED_PRECONDITION", "NoIdentityRemains", "identities"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-async def test_impossible_splits_are_rejected(
-    api: Api, chain: Connection, ids: list[str], status: str, reason: str, field: str
-) -> None:
+INVALID_SPLITS: list[tuple[Any, str, str, str]] = [
+    ([], "INVALID_ARGUMENT", "BadRequest", "identities"),
+    (["a"] * 1001, "INVALID_ARGUMENT", "BadRequest", "identities"),
+    (["a", "b", "a"], "INVALID_ARGUMENT", "BadRequest", "identities[2]"),
+    ([""], "INVALID_ARGUMENT", "BadRequest", "identities[0]"),
+    (["a", "z"], "FAILED_PRECONDITION", "IdentityNotExist", "identities[1]"),
+    (["a", "b", "c", "d"], "FAILED_PRECONDITION", "NoIdentityRemains", "identities"),
+]
+
+
+async def test_impossible_splits_are_rejected(api: Api, chain: Connection) -> None:
     kpid = await kpid_of(api.harness, chain, "a")
-    names = [reference(chain, id_) for id_ in ids]
-    failed = await api.call(f"{SERVICE}/SplitProfile", pb.SplitProfileRequest(kpid=kpid, identities=names))
-    assert (failed.status, failed.reason, failed.metadata) == (status, reason, (("field", field),))
+    for ids, status, reason, field in INVALID_SPLITS:
+        names = [reference(chain, id_) for id_ in ids]
+        failed = await api.call(f"{SERVICE}/SplitProfile", pb.SplitProfileRequest(kpid=kpid, identities=names))
+        assert (failed.status, failed.reason, failed.metadata) == (status, reason, (("field", field),)), ids
     assert await api.harness.operations.page(limit=10) == []
 
 

@@ -15,6 +15,7 @@ from headwater.profiles.resolving import Region, Resolution, resolve
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     Evidence,
     IdentityName,
     IdentityRow,
@@ -30,22 +31,6 @@ from headwater.state.profiles.model import (
 MAX_REGION_IDENTITIES: Final = 10_000
 """Default maximum number of identities of a region that a batch resolves. A larger one is postponed, because a batch
 would take longer than 100 ms."""
-
-
-class ChangedIdentity(Struct, frozen=True):
-    """An identity that a batch inserted, changed or deleted."""
-
-    id: int
-    workspace: int
-    name: IdentityName
-    pipeline: int
-    attributes: str | None
-    """The attributes after the batch; None if it deleted the identity."""
-    updated_at: int
-    is_new: bool
-    """Whether the batch inserted the identity. Then no member has its id, and none is read."""
-    attributes_changed: bool
-    """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
 
 
 class Rows(Protocol):
@@ -403,7 +388,7 @@ class _Batch:
         names = name(
             resolution.parts, profiles, aliases, self._workspace, self._now, self._rows.new_profile_ids, new_kpid
         )
-        changes = ProfileChanges([], names.removed, [], [], [], [], names.aliases, names.removed_aliases, names.history, [], [])  # fmt: skip  # noqa: E501
+        changes = ProfileChanges(self._workspace, [], names.removed, [], [], [], [], names.aliases, names.removed_aliases, names.history, [], [])  # fmt: skip  # noqa: E501
         self._write_members(changes, before, resolution, names)
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
