@@ -11,10 +11,11 @@ from sqlalchemy import insert, select
 from headwater.api.messages.profiles import kpid_text
 from headwater.base.clock import microseconds
 from headwater.catalog import Connection, Identifier, ProfileSchema, ResolutionSettings
-from headwater.profiles.incremental import ChangedIdentity, resolve_changes
+from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.settings import ResolutionContext
 from headwater.schemas import parse_schema
 from headwater.state.profiles import IdentityName
+from headwater.state.profiles.model import ChangedIdentity
 from headwater.state.profiles.rows import ProfileRows
 from headwater.state.tables import identities
 from tests.harness import Harness
