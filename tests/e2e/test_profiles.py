@@ -305,12 +305,20 @@ def test_the_founder_can_be_split_off(server: RunningSystem) -> None:
 # Errors
 
 
+UNKNOWN_PROPERTY = '{"logical":"and","conditions":[{"property":"x","operator":"exists"}]}'
+
+
+def split_off(*users: str) -> dict[str, Any]:
+    """Return the body of a split of users of the first source."""
+    return {"identities": [{"connection": "{source}", "userId": user} for user in users]}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
         ("GET", "?properties=unknown", None, 422, "PropertyNotExist"),
         ("GET", "?order=unknown", None, 422, "OrderNotExist"),
-        ("GET", '?filter={"logical":"and","conditions":[{"property":"x","operator":"exists"}]}', None, 422, "PropertyNotExist"),
+        ("GET", f"?filter={UNKNOWN_PROPERTY}", None, 422, "PropertyNotExist"),
         ("GET", "?filter={", None, 400, "BadRequest"),
         ("GET", "?limit=1001", None, 400, "BadRequest"),
         ("GET", "?unknown=1", None, 400, "BadRequest"),
@@ -325,9 +333,10 @@ def test_the_founder_can_be_split_off(server: RunningSystem) -> None:
         ("GET", "/{kpid}/events?properties=x", None, 400, "BadRequest"),
         ("POST", "/{kpid}/split", {}, 400, "BadRequest"),
         ("POST", "/{kpid}/split", {"identities": [{"connection": "{source}"}]}, 400, "BadRequest"),
-        ("POST", "/{kpid}/split", {"identities": [{"connection": "{source}", "userId": "x"}]}, 422, "IdentityNotExist"),
-        ("POST", "/{bob}/split", {"identities": [{"connection": "{source}", "userId": "bob"}]}, 422, "NoIdentityRemains"),
-        ("POST", f"/{UNKNOWN}/split", {"identities": [{"connection": 1, "userId": "x"}]}, 404, "NotFound"),
+        ("POST", "/{kpid}/split", split_off("x"), 422, "IdentityNotExist"),
+        ("POST", "/{kpid}/split", split_off("ada", "ada"), 400, "BadRequest"),
+        ("POST", "/{bob}/split", split_off("bob"), 422, "NoIdentityRemains"),
+        ("POST", f"/{UNKNOWN}/split", split_off("x"), 404, "NotFound"),
         ("DELETE", "/separations/1234567", None, 404, "NotFound"),
         ("DELETE", "/separations/0", None, 400, "BadRequest"),
     ],
