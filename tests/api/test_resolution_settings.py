@@ -1,7 +1,7 @@
 """The settings of identity resolution over gRPC: read, replaced, and when they cannot change."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -11,6 +11,7 @@ from headwater.catalog import Identifier, ProfileSchema, ResolutionSettings
 from headwater.management.workspaces import find_workspace
 from headwater.state.operations import (
     IdentityResolutionParameters,
+    OperationKind,
     OperationParameters,
     ProfileSchemaUpdateParameters,
 )
@@ -21,7 +22,7 @@ from tests.harness import Harness
 from tests.management.profiles.schemas import profile
 
 GET, UPDATE = (f"IdentityResolutionService/{name}IdentityResolutionSettings" for name in ("Get", "Update"))
-RESOLUTION = "IdentityResolution"
+RESOLUTION: Final[OperationKind] = "IdentityResolution"
 
 
 @pytest.fixture(autouse=True)
