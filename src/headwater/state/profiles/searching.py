@@ -10,7 +10,7 @@ from functools import cmp_to_key
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, tuple_, union
+from sqlalchemy import ColumnElement, Connection, Select, String, exists, func, select, tuple_, type_coerce, union
 
 from headwater.filters import CheckedFilter
 from headwater.filters.validation import CheckedCondition
@@ -76,8 +76,15 @@ class Search(Struct, frozen=True):
 
 
 _Found = tuple[ProfileRow, ProfileCursor]
-_value: Final = tables.profile_values.c.value
 _profiles: Final = tables.profiles.c
+
+
+def _text(column: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return a column as a text whose literals have no collation: PostgreSQL's BETWEEN cannot have them."""
+    return type_coerce(column, String())
+
+
+_value: Final = _text(tables.profile_values.c.value)
 
 
 def search(connection: Connection, search: Search) -> ProfilePage:
@@ -140,7 +147,7 @@ def _meeting(workspace: int, condition: CheckedCondition, narrowed: ColumnElemen
 
 def _also(workspace: int, condition: CheckedCondition, *, is_sqlite: bool) -> ColumnElement[bool]:
     other = tables.profile_values.alias()
-    narrowed = conditions.narrow(condition, other.c.value, is_sqlite=is_sqlite)
+    narrowed = conditions.narrow(condition, _text(other.c.value), is_sqlite=is_sqlite)
     assert narrowed is not None, "the condition was narrowed before"
     same = (
         other.c.property == _property(workspace, condition.path),
