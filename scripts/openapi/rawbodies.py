@@ -334,11 +334,14 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                     "profiles": {"type": "array", "items": _object(profile, "kpid", "attributes")},
                     "schema": answered("Type"),
                     "total": {"type": "integer", "format": "int32"},
+                    "nextPageToken": page["nextPageToken"],
                 },
-                *("profiles", "schema", "total"),
+                *("profiles", "schema", "total", "nextPageToken"),
             )
         ),
-        "ProfileService.GetProfileAttributes": RawBody(response=_object({"attributes": people}, "attributes")),
+        "ProfileService.GetProfileAttributes": RawBody(
+            response=_object({"kpid": profile["kpid"], "attributes": people}, "kpid", "attributes")
+        ),
         "ApplicationService.ListApplicationUsers": RawBody(
             response=_object(
                 {"users": {"type": "array", "items": people}, "cursor": _text("What to pass for the next page.")},

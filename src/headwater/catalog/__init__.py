@@ -24,6 +24,7 @@ from headwater.catalog.model import (
     Workspace,
     api_key_digest,
 )
+from headwater.catalog.profiles import Identifier, ProfileSchema, Rename, ResolutionSettings
 
 __all__ = [
     "Access",
@@ -34,9 +35,13 @@ __all__ = [
     "Connection",
     "Definition",
     "FunctionDefinition",
+    "Identifier",
     "Matching",
     "OAuthAccount",
     "Pipeline",
+    "ProfileSchema",
+    "Rename",
+    "ResolutionSettings",
     "TransformationDefinition",
     "UiPreferences",
     "Workspace",

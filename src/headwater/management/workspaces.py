@@ -3,6 +3,8 @@
 `caller` is the API key of the call; None stands for the operator at the command line, who may do everything.
 """
 
+import msgspec
+
 from headwater.base.errors import BadRequest, Forbidden, NotFound
 from headwater.catalog import ApiKey, Catalog, UiPreferences, Workspace
 from headwater.management.names import MAX_TITLE_CHARACTERS, check_identifier, check_name
@@ -48,7 +50,7 @@ async def update_workspace(
         old = find_workspace(catalog, id_)
         check_name(name, max_characters=MAX_TITLE_CHARACTERS)
         _check_preferences(preferences)
-        new = Workspace(id=old.id, name=name, created_at=old.created_at, ui_preferences=preferences)
+        new = msgspec.structs.replace(old, name=name, ui_preferences=preferences)
         if new != old:
             change.update_workspace(new)
     return new

@@ -1,10 +1,10 @@
 """The state store in a SQL database: lists for readers, and the transactions of the process that writes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
@@ -18,6 +18,7 @@ from headwater.state.deduplication import MessageKey, MessageStates, MessageStor
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
+from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import as_unavailable, open_database
@@ -28,6 +29,7 @@ MAX_TRACED: Final = 100
 MAX_COUNTS: Final = 1_000
 """Maximum number of rejection counts in one list."""
 _WHAT: Final = "the state store's database"
+_Result = TypeVar("_Result")
 
 
 class StateStore:
@@ -80,6 +82,11 @@ class StateStore:
                 raise _Rollback
         except _Rollback:
             pass
+
+    async def read_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
+        """Run `work` with the rows of profiles, possibly in another thread. It must not write."""
+        async with as_unavailable(_WHAT), self._sessions.open() as session:
+            return await session.run(lambda connection: work(ResolutionRows(connection)))
 
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""

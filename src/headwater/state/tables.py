@@ -27,6 +27,7 @@ identities = Table(
     Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
     Index("identities_by_time", "connection", "updated_at"),
     Index("identities_by_pipeline", "pipeline"),
+    Index("identities_by_workspace", "workspace", "id"),
 )
 """One person in one pipeline. `anonymous_ids` is a JSON array of strings, in the order of arrival."""
 

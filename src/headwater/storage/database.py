@@ -119,7 +119,7 @@ async def as_unavailable(what: str) -> AsyncIterator[None]:
     try:
         yield
     except (PoolTimeout, OSError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and not _is_outage(error):
+        if isinstance(error, DBAPIError) and not is_outage(error):
             raise
         _log_once(what, error)
         raise Unavailable(f"{what} does not respond") from error
@@ -160,7 +160,8 @@ _SQLITE_OUTAGES: Final = frozenset(
 """Primary result codes about the file or its other users, not about the statement."""
 
 
-def _is_outage(error: DBAPIError) -> bool:
+def is_outage(error: DBAPIError) -> bool:
+    """Return whether the error means that the database is busy or unavailable, not that a statement is wrong."""
     origin = error.orig
     return is_sqlite_outage(origin) if isinstance(origin, sqlite3.Error) else postgresql.is_outage(error)
 

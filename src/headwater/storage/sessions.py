@@ -12,10 +12,11 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.threads import SerialExecutor
-from headwater.storage.database import configure_sqlite
+from headwater.storage.database import configure_sqlite, is_outage
 
 MAX_SESSIONS: Final = 6
 """Maximum number of sessions on one SQLite file. Each is a thread: one writes, the others check for changes."""
@@ -78,6 +79,26 @@ def snapshot(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.rollback()
+
+
+def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exception | None:
+    """Run `work` as a part of a transaction that has written. If it fails, undo its changes and return its error.
+
+    Raises the errors of a database that is unavailable.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        work(connection)
+    except DBAPIError as error:
+        if is_outage(error):
+            raise
+        savepoint.rollback()
+        return error
+    except Exception as error:
+        savepoint.rollback()
+        return error
+    savepoint.commit()
+    return None
 
 
 class ConnectionSession:

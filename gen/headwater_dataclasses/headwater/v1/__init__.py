@@ -46,6 +46,8 @@ __all__ = (
     "DeleteEventWriteKeyResponse",
     "DeletePipelineRequest",
     "DeletePipelineResponse",
+    "DeleteSeparationRequest",
+    "DeleteSeparationResponse",
     "DeliveryOutcome",
     "DestinationQueue",
     "Device",
@@ -104,12 +106,18 @@ __all__ = (
     "GetPipelineRunRequest",
     "GetProfileAttributesRequest",
     "GetProfileAttributesResponse",
+    "GetProfileExplanationRequest",
+    "GetProfileExplanationResponse",
     "GetProfileSchemaRequest",
     "GetUserSchemasRequest",
     "GetUserSchemasResponse",
+    "IdentifierGuards",
     "Identity",
+    "IdentityName",
+    "IdentityResolutionPreview",
     "LinkConnectionsRequest",
     "LinkConnectionsResponse",
+    "LinkedIdentity",
     "ListApiKeysRequest",
     "ListApiKeysResponse",
     "ListApplicationUsersRequest",
@@ -137,14 +145,20 @@ __all__ = (
     "ListPipelineErrorsResponse",
     "ListPipelineRunsRequest",
     "ListPipelineRunsResponse",
+    "ListProfileChangesRequest",
+    "ListProfileChangesResponse",
     "ListProfileEventsRequest",
     "ListProfileEventsResponse",
     "ListProfileIdentitiesRequest",
     "ListProfileIdentitiesResponse",
     "ListProfilesRequest",
     "ListProfilesResponse",
+    "ListRefusalsRequest",
+    "ListRefusalsResponse",
     "ListRejectedEventsRequest",
     "ListRejectedEventsResponse",
+    "ListSeparationsRequest",
+    "ListSeparationsResponse",
     "ListTransformationLanguagesRequest",
     "ListTransformationLanguagesResponse",
     "ListWorkspacesRequest",
@@ -164,7 +178,11 @@ __all__ = (
     "PreviewSendEventRequest",
     "PreviewSendEventResponse",
     "Profile",
+    "ProfileChange",
+    "ProfileLink",
+    "ProfileSize",
     "Property",
+    "Refusal",
     "RejectedEvent",
     "RejectedEventCount",
     "ReplayEventsRequest",
@@ -175,11 +193,16 @@ __all__ = (
     "RunPipelineResponse",
     "SendEventsRequest",
     "SendEventsResponse",
+    "Separation",
+    "SeparationSide",
     "SetPipelineScheduleRequest",
     "SetPipelineScheduleResponse",
     "SetPipelineStatusRequest",
     "SetPipelineStatusResponse",
     "SettingsField",
+    "SharedValue",
+    "SplitProfileRequest",
+    "SplitProfileResponse",
     "StartIdentityResolutionRequest",
     "StartIdentityResolutionResponse",
     "StreamEventsRequest",
@@ -491,6 +514,16 @@ class ErrorReason(betterproto2.Enum):
     ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have.
     """
 
+    IDENTITY_NOT_EXIST = 51
+    """
+    ERROR_REASON_IDENTITY_NOT_EXIST means that the profile has no identity of this name.
+    """
+
+    NO_IDENTITY_REMAINS = 52
+    """
+    ERROR_REASON_NO_IDENTITY_REMAINS means that a split names all identities of the profile.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -544,6 +577,8 @@ class ErrorReason(betterproto2.Enum):
             47: "ERROR_REASON_WORKSPACE_NOT_EXIST",
             48: "ERROR_REASON_AUTHORIZATION_REVOKED",
             50: "ERROR_REASON_TOO_MANY_LISTENERS",
+            51: "ERROR_REASON_IDENTITY_NOT_EXIST",
+            52: "ERROR_REASON_NO_IDENTITY_REMAINS",
         }
 
     @classmethod
@@ -599,6 +634,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_WORKSPACE_NOT_EXIST": 47,
             "ERROR_REASON_AUTHORIZATION_REVOKED": 48,
             "ERROR_REASON_TOO_MANY_LISTENERS": 50,
+            "ERROR_REASON_IDENTITY_NOT_EXIST": 51,
+            "ERROR_REASON_NO_IDENTITY_REMAINS": 52,
         }
 
 
@@ -1809,6 +1846,33 @@ class DeletePipelineResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "DeletePipelineResponse", DeletePipelineResponse)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteSeparationRequest(betterproto2.Message):
+    """
+    DeleteSeparationRequest names the separation.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the separation.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "DeleteSeparationRequest", DeleteSeparationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteSeparationResponse(betterproto2.Message):
+    """
+    DeleteSeparationResponse is empty.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "DeleteSeparationResponse", DeleteSeparationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -3312,6 +3376,11 @@ class GetIdentityResolutionSettingsResponse(betterproto2.Message):
     strongest first. Empty when there are none.
     """
 
+    guards: "list[IdentifierGuards]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    guards are the guards of the identifiers whose guards differ from the defaults, in the order of the identifiers.
+    """
+
 
 default_message_pool.register_message(
     "headwater.v1", "GetIdentityResolutionSettingsResponse", GetIdentityResolutionSettingsResponse
@@ -3350,6 +3419,11 @@ class GetLatestIdentityResolutionResponse(betterproto2.Message):
     )
     """
     end_time is when it ended. Absent while it goes on, and when there never was one.
+    """
+
+    error: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    error says why it failed, for people. Absent when it did not.
     """
 
 
@@ -3529,8 +3603,79 @@ class GetProfileAttributesResponse(betterproto2.Message):
     attributes_json holds the attributes: a JSON object as text that fits the profile schema, every digit kept.
     """
 
+    kpid: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile. It differs from that of the request when the profile was merged into another.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "GetProfileAttributesResponse", GetProfileAttributesResponse)
+
+
+@dataclass(eq=False, repr=False)
+class GetProfileExplanationRequest(betterproto2.Message):
+    """
+    GetProfileExplanationRequest names the profile, and two of its identities if the chain between them is wanted.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    from_identity: "IdentityName | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    from_identity is the identity at which the chain begins. Absent means all links; then to_identity is absent, too.
+    """
+
+    to_identity: "IdentityName | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    to_identity is the identity at which the chain ends. Required with from_identity.
+    """
+
+    limit: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of links to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetProfileExplanationRequest", GetProfileExplanationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetProfileExplanationResponse(betterproto2.Message):
+    """
+    GetProfileExplanationResponse tells why the identities of a profile are one person.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile. It differs from that of the request when the profile was merged into another.
+    """
+
+    links: "list[ProfileLink]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    links are the links, one fewer than the profile has identities on all pages together; or the chain between two
+    identities in its order, whose first link begins at the one and whose last ends at the other.
+    """
+
+    refusals: "list[Refusal]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    refusals are the evidence of identities of the profile that was refused, at most 100, on the first page.
+    """
+
+    next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetProfileExplanationResponse", GetProfileExplanationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -3576,6 +3721,50 @@ default_message_pool.register_message("headwater.v1", "GetUserSchemasResponse", 
 
 
 @dataclass(eq=False, repr=False)
+class IdentifierGuards(betterproto2.Message):
+    """
+    IdentifierGuards limits how an identifier links identities, against merges of people who share a value.
+    """
+
+    identifier: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    identifier is the path of the identifier.
+    """
+
+    blocked_values: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    blocked_values are values that link nobody, as if an identity did not have them: at most 1000, each of 1 to 1024
+    characters. Values of other kinds than string are written as text.
+    """
+
+    blocked_presets: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    blocked_presets are sets of blocked values: "EmptyWords" are words such as "null", "none", "unknown" or "n/a" in any
+    letter case, "ZerosAndDashes" are values of only the characters 0, -, ., + and space.
+    """
+
+    max_identities: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    max_identities is the greatest number of identities with one value that it links, from 1 to 10000. A value that more
+    identities have links none of them. Absent means 1000.
+    """
+
+    max_values: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT32, optional=True)
+    """
+    max_values is the greatest number of different values of the identifier in one profile, from 1 to 1000. Absent means
+    no limit.
+    """
+
+    allow_blank: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    allow_blank says whether an empty value, or one of only white space, links identities. Absent means that it does not.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "IdentifierGuards", IdentifierGuards)
+
+
+@dataclass(eq=False, repr=False)
 class Identity(betterproto2.Message):
     """
     Identity is one user as one pipeline of one source connection knows them.
@@ -3615,6 +3804,83 @@ default_message_pool.register_message("headwater.v1", "Identity", Identity)
 
 
 @dataclass(eq=False, repr=False)
+class IdentityName(betterproto2.Message):
+    """
+    IdentityName names a person as one source connection knows them. All identities of one name, which different pipelines
+    imported, are the same person. Exactly one of the two ids is given.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the source connection.
+    """
+
+    user_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the user id of an identity that is not anonymous.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymous id of an anonymous identity.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "IdentityName", IdentityName)
+
+
+@dataclass(eq=False, repr=False)
+class IdentityResolutionPreview(betterproto2.Message):
+    """
+    IdentityResolutionPreview compares the profiles of a workspace with those that other settings would make.
+    """
+
+    identities: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    identities is how many identities the workspace has.
+    """
+
+    profiles_before: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    profiles_before is how many profiles there are.
+    """
+
+    profiles_after: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    profiles_after is how many there would be.
+    """
+
+    merged: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+    """
+    merged is how many of the profiles would get identities of other profiles.
+    """
+
+    split: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    split is how many of the profiles would lose identities to other profiles.
+    """
+
+    changed: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
+    """
+    changed is how many of the profiles would get or lose identities.
+    """
+
+    largest: "list[ProfileSize]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    largest are the ten largest profiles that there would be, the largest first.
+    """
+
+    shared_values: "list[SharedValue]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    shared_values are the ten values of each identifier that most identities have, the most shared first, in the order of
+    the identifiers. Values that only one identity has, and those that are blocked, are not among them.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "IdentityResolutionPreview", IdentityResolutionPreview)
+
+
+@dataclass(eq=False, repr=False)
 class LinkConnectionsRequest(betterproto2.Message):
     """
     LinkConnectionsRequest names the two ends of the link.
@@ -3644,6 +3910,36 @@ class LinkConnectionsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "LinkConnectionsResponse", LinkConnectionsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class LinkedIdentity(betterproto2.Message):
+    """
+    LinkedIdentity is an identity at one end of a link.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the source connection.
+    """
+
+    pipeline: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    pipeline is the id of the pipeline that imported the identity.
+    """
+
+    user_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the user id. Absent for anonymous identities.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymous id. Absent for other identities than anonymous ones.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "LinkedIdentity", LinkedIdentity)
 
 
 @dataclass(eq=False, repr=False)
@@ -4337,6 +4633,56 @@ default_message_pool.register_message("headwater.v1", "ListPipelineRunsResponse"
 
 
 @dataclass(eq=False, repr=False)
+class ListProfileChangesRequest(betterproto2.Message):
+    """
+    ListProfileChangesRequest selects merges and splits of a profile.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of changes to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListProfileChangesRequest", ListProfileChangesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListProfileChangesResponse(betterproto2.Message):
+    """
+    ListProfileChangesResponse holds one page of merges and splits.
+    """
+
+    changes: "list[ProfileChange]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    changes are the merges and splits, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+    kpid: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile. It differs from that of the request when the profile was merged into another.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListProfileChangesResponse", ListProfileChangesResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListProfileEventsRequest(betterproto2.Message):
     """
     ListProfileEventsRequest selects events of a profile.
@@ -4495,7 +4841,8 @@ class ListProfilesResponse(betterproto2.Message):
 
     total: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    total is how many profiles match, whatever the page.
+    total is an estimate of how many profiles match, whatever the page. It is exact without a filter, and never below
+    the number of profiles that are returned.
     """
 
     next_page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -4505,6 +4852,51 @@ class ListProfilesResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ListProfilesResponse", ListProfilesResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListRefusalsRequest(betterproto2.Message):
+    """
+    ListRefusalsRequest selects a page of refused evidence.
+    """
+
+    reason: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    reason is the reason of the refusals. Absent means all.
+    """
+
+    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListRefusalsRequest", ListRefusalsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListRefusalsResponse(betterproto2.Message):
+    """
+    ListRefusalsResponse holds one page of refused evidence.
+    """
+
+    refusals: "list[Refusal]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    refusals are the refusals, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListRefusalsResponse", ListRefusalsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -4560,6 +4952,46 @@ class ListRejectedEventsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ListRejectedEventsResponse", ListRejectedEventsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListSeparationsRequest(betterproto2.Message):
+    """
+    ListSeparationsRequest selects a page of separations.
+    """
+
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of separations to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListSeparationsRequest", ListSeparationsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListSeparationsResponse(betterproto2.Message):
+    """
+    ListSeparationsResponse holds one page of separations.
+    """
+
+    separations: "list[Separation]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    separations are the separations, the latest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListSeparationsResponse", ListSeparationsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -4668,7 +5100,8 @@ class Operation(betterproto2.Message):
 
     kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    kind is what the operation does.
+    kind is what the operation does: it sends dead letters or stored events again, resolves the identities of the
+    workspace into profiles, applies a profile schema, splits a profile, removes a separation, or erases a person.
     """
 
     status: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -4683,8 +5116,8 @@ class Operation(betterproto2.Message):
 
     total: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT64, optional=True)
     """
-    total is the number of dead letters or of stored events to process, as counted at the start. Absent when it is not
-    known. In JSON it is a string.
+    total is the number of dead letters, of stored events or of identities to process, as counted at the start. Absent
+    when it is not known. In JSON it is a string.
     """
 
     done: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
@@ -4696,7 +5129,7 @@ class Operation(betterproto2.Message):
     enqueued: "int" = betterproto2.field(7, betterproto2.TYPE_INT64)
     """
     enqueued is the number of deliveries that wait for their destinations by it: less than done in a replay whose
-    pipeline has a filter. In JSON it is a string.
+    pipeline has a filter, and 0 for operations on profiles. In JSON it is a string.
     """
 
     error: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
@@ -4727,17 +5160,17 @@ class Operation(betterproto2.Message):
 
     destination: "int | None" = betterproto2.field(12, betterproto2.TYPE_INT32, optional=True)
     """
-    destination is the id of the destination connection. Absent when there are several.
+    destination is the id of the destination connection. Absent when there are several or none.
     """
 
     pipeline: "int | None" = betterproto2.field(13, betterproto2.TYPE_INT32, optional=True)
     """
-    pipeline is the id of the pipeline. Absent when there are several.
+    pipeline is the id of the pipeline. Absent when there are several or none.
     """
 
     reason: "str | None" = betterproto2.field(14, betterproto2.TYPE_STRING, optional=True)
     """
-    reason is the reason of the dead letters that are sent again. Absent when all reasons are meant, and for a replay.
+    reason is the reason of the dead letters that are sent again. Absent when all reasons are meant, and for other kinds.
     """
 
     since: "datetime.datetime | None" = betterproto2.field(
@@ -4756,7 +5189,7 @@ class Operation(betterproto2.Message):
 
     filter: "Filter | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    filter is the filter of the events that are replayed. Absent when all are, and for a re-send.
+    filter is the filter of the events that are replayed. Absent when all are, and for other kinds.
     """
 
 
@@ -5196,7 +5629,10 @@ class PreviewProfileSchemaUpdateResponse(betterproto2.Message):
 
     queries: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    queries are the statements that would change the warehouse. Empty when nothing would.
+    queries are the steps that would be executed, in order, one line of text for people each: 'RENAME a TO b',
+    'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b', 'UPDATE PIPELINE 7' for a pipeline in which properties are
+    renamed, 'SUSPEND PIPELINE 7' for one that no longer fits the schema, and 'RESOLVE IDENTITIES'. Empty when nothing
+    would change.
     """
 
 
@@ -5265,7 +5701,8 @@ class Profile(betterproto2.Message):
 
     kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    kpid is the id of the profile, a UUID. It may change when identities are resolved again.
+    kpid is the id of the profile, a random UUID. It never changes. When profiles are merged, the oldest keeps its id,
+    and the ids of the others return it from then on.
     """
 
     updated_at: "datetime.datetime | None" = betterproto2.field(
@@ -5283,6 +5720,95 @@ class Profile(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Profile", Profile)
+
+
+@dataclass(eq=False, repr=False)
+class ProfileChange(betterproto2.Message):
+    """
+    ProfileChange is a merge or a split of a profile.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    time is when it happened.
+    """
+
+    kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    kind is "Merge" when another profile became part of this one, and "Split" when a part of this one became a profile.
+    """
+
+    kpid: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the other profile.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ProfileChange", ProfileChange)
+
+
+@dataclass(eq=False, repr=False)
+class ProfileLink(betterproto2.Message):
+    """
+    ProfileLink is the reason why two identities are the same person.
+    """
+
+    from_identity: "LinkedIdentity | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    from_identity is the first of the two identities.
+    """
+
+    to_identity: "LinkedIdentity | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    to_identity is the second of the two identities.
+    """
+
+    rule: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    rule is "SameUser" when both are the same user of one connection, imported by different pipelines, and "Identifier"
+    when both have the same value of an identifier.
+    """
+
+    identifier: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    identifier is the path of the property that joins them. Absent for other rules than "Identifier".
+    """
+
+    value: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    value is the value that both have, as text; a digest when it is longer than 200 bytes. Absent for other rules than
+    "Identifier".
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ProfileLink", ProfileLink)
+
+
+@dataclass(eq=False, repr=False)
+class ProfileSize(betterproto2.Message):
+    """
+    ProfileSize is a profile that there would be.
+    """
+
+    identities: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    identities is how many identities it would have.
+    """
+
+    profiles: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    profiles is how many of the present profiles have an identity in it.
+    """
+
+    kpid: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    kpid is the id of the profile that its oldest identity has. Absent if that identity has no profile yet.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ProfileSize", ProfileSize)
 
 
 @dataclass(eq=False, repr=False)
@@ -5333,6 +5859,55 @@ class Property(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "Property", Property)
+
+
+@dataclass(eq=False, repr=False)
+class Refusal(betterproto2.Message):
+    """
+    Refusal is evidence that links no identities, because of a guard of the settings or a separation.
+    """
+
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    reason is why it was refused: the value is blocked; more identities have it than the settings allow; the profile
+    would have more values of the identifier than the settings allow; the identities were separated.
+    """
+
+    identifier: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    identifier is the path of the property. Absent when the settings no longer have it.
+    """
+
+    value: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    value is the value, as text; a digest when it is longer than 200 bytes.
+    """
+
+    identities: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    identities is how many identities have the value. For "BlockedValue" it is absent.
+    """
+
+    identity: "IdentityName | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    identity is the identity that the value would have linked. Absent for "BlockedValue" and "TooManyIdentities", and
+    when it does not exist.
+    """
+
+    other: "IdentityName | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    other is the identity to which it would have been linked. Absent as identity is.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    time is when it was first refused.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "Refusal", Refusal)
 
 
 @dataclass(eq=False, repr=False)
@@ -5650,6 +6225,58 @@ default_message_pool.register_message("headwater.v1", "SendEventsResponse", Send
 
 
 @dataclass(eq=False, repr=False)
+class Separation(betterproto2.Message):
+    """
+    Separation is the decision that identities of different sides are different people.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is unique in the installation.
+    """
+
+    kpid: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile that was split.
+    """
+
+    sides: "list[SeparationSide]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    sides are the sides: the identities that left, and those that remained.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    create_time is when the profile was split.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "Separation", Separation)
+
+
+@dataclass(eq=False, repr=False)
+class SeparationSide(betterproto2.Message):
+    """
+    SeparationSide is one side of a separation.
+    """
+
+    identities: "list[IdentityName]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    identities are the identities of the side, at most the first 100.
+    """
+
+    total: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    total is how many identities the side has.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SeparationSide", SeparationSide)
+
+
+@dataclass(eq=False, repr=False)
 class SetPipelineScheduleRequest(betterproto2.Message):
     """
     SetPipelineScheduleRequest says how often a pipeline is to run by itself.
@@ -5788,6 +6415,73 @@ class SettingsField(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "SettingsField", SettingsField)
+
+
+@dataclass(eq=False, repr=False)
+class SharedValue(betterproto2.Message):
+    """
+    SharedValue is a value of an identifier that several identities have.
+    """
+
+    identifier: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    identifier is the path of the identifier.
+    """
+
+    value: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    value is the value, as text; a digest when it is longer than 200 bytes.
+    """
+
+    identities: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    identities is how many identities have it.
+    """
+
+    links: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    links says whether it links identities: that it does not exceed max_identities.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SharedValue", SharedValue)
+
+
+@dataclass(eq=False, repr=False)
+class SplitProfileRequest(betterproto2.Message):
+    """
+    SplitProfileRequest names the identities that leave the profile.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    identities: "list[IdentityName]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    identities are the identities that leave, from 1 to 1000, none twice. Those that leave together stay together as far
+    as evidence links them.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SplitProfileRequest", SplitProfileRequest)
+
+
+@dataclass(eq=False, repr=False)
+class SplitProfileResponse(betterproto2.Message):
+    """
+    SplitProfileResponse holds the profiles.
+    """
+
+    kpids: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    kpids are the ids of the profiles that the identities have: first that of the identities that remain, which is the
+    id from before if the oldest identity is among them.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "SplitProfileResponse", SplitProfileResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -6519,7 +7213,18 @@ class UpdateIdentityResolutionSettingsRequest(betterproto2.Message):
     identifiers: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
     identifiers are distinct paths of profile properties of kind string, int, uuid or ip, or decimal with scale 0,
-    the strongest first. Empty means none.
+    the strongest first, at most 10. Empty means none.
+    """
+
+    guards: "list[IdentifierGuards]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    guards are the guards of identifiers, at most one of each. An identifier without guards has the defaults.
+    """
+
+    validate_only: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    validate_only says to change nothing and to return what would change. It takes some seconds if the workspace has
+    many identities.
     """
 
 
@@ -6531,10 +7236,13 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class UpdateIdentityResolutionSettingsResponse(betterproto2.Message):
     """
-    UpdateIdentityResolutionSettingsResponse is empty.
+    UpdateIdentityResolutionSettingsResponse is empty, but for validate_only.
     """
 
-    pass
+    preview: "IdentityResolutionPreview | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    preview is what would change. Absent without validate_only.
+    """
 
 
 default_message_pool.register_message(
@@ -6690,8 +7398,10 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
 
     schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    schema is the new schema. Its properties are all read_optional, and none is nullable, required or prefilled;
-    elements of arrays and maps are scalar; no two properties differ only in case, because they are columns.
+    schema is the new schema, of at most 2000 properties. Its properties are all read_optional, and none is nullable,
+    required or prefilled, or begins with an underscore; strings have no values and no pattern, arrays no limits;
+    elements of arrays and maps are scalar. No two properties share a column: "a.b", "a_b" and "A_B" do. The type of a
+    property cannot change: rename or replace the property with re_paths.
     """
 
     primary_sources: "dict[str, int]" = betterproto2.field(
@@ -6699,7 +7409,8 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
     )
     """
     primary_sources holds, for property paths, the id of the source connection whose value wins when identities
-    disagree.
+    disagree. The properties are not objects and not arrays, and the connections can import users. Absent properties
+    have none.
     """
 
     re_paths: "__google__protobuf__.Struct | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
@@ -6707,6 +7418,12 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
     re_paths holds the properties that are renamed or replaced: the new path, with the old path below the same
     parent, or with null when the property is new although one of that name was there. It is a Struct because a map
     has no null.
+    """
+
+    allow_data_loss: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    allow_data_loss confirms that the values of removed and replaced properties are deleted. Absent means that such a
+    change is refused while the workspace has identities.
     """
 
 
