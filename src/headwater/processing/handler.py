@@ -11,6 +11,7 @@ from headwater.events.context import Locate
 from headwater.log import Consumer, EventLog, Limits
 from headwater.log.consumer import DEFAULT_LIMITS, Companion
 from headwater.processing.batch import Batch, BatchReader
+from headwater.processing.erasing import Eraser
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES
 from headwater.processing.janitor import Janitor
 from headwater.processing.lanes import ResultApplier
@@ -18,6 +19,8 @@ from headwater.processing.processor import BatchProcessor
 from headwater.state import StateStore
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
+from headwater.state.operations import OperationStore
+from headwater.state.profiles.resolving import ProfileUpdater
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -41,6 +44,8 @@ def make_consumer(
     lane_bytes: int = DEFAULT_LANE_BYTES,
     store: LaneStore | None = None,
     deliveries: DeliveryStore | None = None,
+    operations: OperationStore | None = None,
+    updater: ProfileUpdater | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Consumer[Batch]:
     """Return the consumer that stores events, applies the results of lanes in `store`, and deletes outdated data.
@@ -48,7 +53,8 @@ def make_consumer(
     `keep` is the time that entries stay in the log after every consumer has processed them. `locate` looks up the
     location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
     workspace. Events for destinations are appended to `deliveries`; without it none is sent. While there are some, less
-    time passes between batches.
+    time passes between batches. Erasures in `operations` are executed; `updater` takes erased identities out of their
+    profiles.
     """
     processor = BatchProcessor(
         CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes, deliveries=deliveries
@@ -58,6 +64,20 @@ def make_consumer(
     companions: list[Companion] = [janitor.run]
     if store is not None:
         companions.append(ResultApplier(catalog, state, store, clock, metrics).run)
+    if operations is not None:
+        eraser = Eraser(
+            log,
+            catalog,
+            state,
+            warehouse,
+            operations,
+            clock,
+            keep=keep,
+            deliveries=deliveries,
+            store=store,
+            updater=updater,
+        )
+        companions.append(eraser.run)
     return Consumer(
         log,
         CONSUMER,

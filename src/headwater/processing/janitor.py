@@ -86,6 +86,9 @@ class Janitor:
             await transaction.shorten_rejected()
         async with self._state.transaction() as transaction:
             await transaction.compact_counts(now=microseconds(self._clock.now()))
+        async with self._state.transaction() as transaction:
+            suppressions, now = self._state.suppressions, microseconds(self._clock.now())
+            transaction.write_later(lambda connection: suppressions.expire(connection, now=now))
         async with self._removing() as (transaction, present):
             await transaction.remove_lanes_except(present.pipelines)
             if self._deliveries is not None:

@@ -23,6 +23,7 @@ from headwater.server.tracing import traced
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
 from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
 
@@ -48,6 +49,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_delivery_store(
             settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
         ) as deliveries,
+        open_operations(
+            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
+        ) as operations,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
         AsyncExitStack() as stack,
@@ -75,6 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             lane_bytes=settings.lane_max_bytes,
             store=store,
             deliveries=deliveries,
+            operations=operations,
         )
         await consumer.run(stop)
 
