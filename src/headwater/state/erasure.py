@@ -42,6 +42,10 @@ class Subject(Struct, frozen=True):
     values: tuple[str, ...] = ()
     """Values of identifiers, such as an email address, that only rejected events and messages are searched for."""
 
+    def is_in(self, connection: int) -> bool:
+        """Return whether the person has ids in a connection. Calls with an unknown key have connection 0."""
+        return connection == 0 or any(name.connection in (ANY_CONNECTION, connection) for name in self.names)
+
     def mentions(self) -> Mentions:
         """Return a test for texts with one of the ids or values."""
         return Mentions([*(name.id for name in self.names), *self.values])
@@ -217,7 +221,11 @@ def remove_rejected(
     query = select(table.position, table.connection, table.message_id, table.message, table.body)
     mine = (table.workspace == subject.workspace, table.position > after)
     rows = connection.execute(query.where(*mine).order_by(table.position).limit(MAX_STEP_ROWS)).all()
-    found = [row for row in rows if mentions.are_in(row.body) or mentions.are_in_text(row.message)]
+    found = [
+        row
+        for row in rows
+        if subject.is_in(row.connection) and (mentions.are_in(row.body) or mentions.are_in_text(row.message))
+    ]
     if not dry:
         bulk.remove(connection, (table.position,), [(row.position,) for row in found])
     messages = [(row.connection, row.message_id) for row in found if row.message_id is not None]
