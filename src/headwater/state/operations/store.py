@@ -91,10 +91,18 @@ class OperationStore:
         return found[0] if found else None
 
     async def page(
-        self, workspace: int | None = None, *, after: OperationCursor | None = None, limit: int
+        self,
+        workspace: int | None = None,
+        *,
+        kinds: Collection[OperationKind] | None = None,
+        after: OperationCursor | None = None,
+        limit: int,
     ) -> list[Operation]:
-        """Return the operations of a workspace, or of all if it is None, the newest first."""
+        """Return the operations of a workspace, or of all if it is None, the newest first; only those of some kinds if
+        these are given."""
         query = select(operations)
+        if kinds is not None:
+            query = query.where(_c.kind.in_(kinds))
         if workspace is not None:
             query = query.where(_c.workspace == workspace)
         if after is not None:
