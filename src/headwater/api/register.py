@@ -25,6 +25,8 @@ from headwater.api.services.identities import IdentityServicer
 from headwater.api.services.operations import OperationServicer
 from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
+from headwater.api.services.profileschemas import ProfileSchemaCalls
+from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
 from headwater.api.services.trials import PipelineTrials
@@ -272,7 +274,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             identity_resolution_pb2.DESCRIPTOR,
-            identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(),
+            ResolutionSettingsCalls(parts.catalog, parts.operations),
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (
@@ -312,7 +314,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             profiles_pb2.DESCRIPTOR,
-            profiles_pb2_grpc.ProfileServiceServicer(),
+            ProfileSchemaCalls(parts.catalog, parts.state, parts.operations, parts.computing),
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
         ),
         (
@@ -332,7 +334,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             workspaces_pb2.DESCRIPTOR,
-            WorkspaceServicer(parts.catalog),
+            WorkspaceServicer(parts.catalog, parts.computing),
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server,
         ),
     )

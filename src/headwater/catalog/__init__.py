@@ -24,7 +24,7 @@ from headwater.catalog.model import (
     Workspace,
     api_key_digest,
 )
-from headwater.catalog.profiles import Identifier, ProfileSchema, Rename, ResolutionSettings
+from headwater.catalog.profiles import Identifier, ProfileSchema, Rename, Renaming, ResolutionSettings
 
 __all__ = [
     "Access",
@@ -41,6 +41,7 @@ __all__ = [
     "Pipeline",
     "ProfileSchema",
     "Rename",
+    "Renaming",
     "ResolutionSettings",
     "TransformationDefinition",
     "UiPreferences",

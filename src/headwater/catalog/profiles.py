@@ -1,5 +1,6 @@
 """How a workspace makes profiles: the schema of profiles, and the settings of identity resolution."""
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -43,6 +44,30 @@ class Rename(msgspec.Struct, frozen=True, kw_only=True):
     old: str
     new: str | None
     """The new path; None if the property and its values are removed."""
+
+
+class Renaming:
+    """Renames and removals of profile properties, applied together."""
+
+    def __init__(self, renames: Iterable[Rename]) -> None:
+        self._new = {rename.old: rename.new for rename in renames}
+
+    def __bool__(self) -> bool:
+        """Return whether a property is renamed or removed."""
+        return bool(self._new)
+
+    def new_path(self, path: str) -> str | None:
+        """Return the path that a property has afterwards; None if it is removed, also with an object around it."""
+        if not self._new:
+            return path
+        end = len(path)
+        while end > 0:
+            here = path[:end]
+            if here in self._new:
+                new = self._new[here]
+                return None if new is None else new + path[end:]
+            end = path.rfind(".", 0, end)
+        return path
 
 
 class ProfileSchema(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,11 +16,12 @@ from headwater.processing.evaluate import DEFAULT_LANE_BYTES
 from headwater.processing.janitor import Janitor
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
+from headwater.profiles.operations import ProfileCompanion
+from headwater.profiles.updating import ProfileResolver
 from headwater.state import StateStore
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
 from headwater.state.operations import OperationStore
-from headwater.state.profiles.resolving import ProfileUpdater
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -45,26 +46,36 @@ def make_consumer(
     store: LaneStore | None = None,
     deliveries: DeliveryStore | None = None,
     operations: OperationStore | None = None,
-    updater: ProfileUpdater | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Consumer[Batch]:
-    """Return the consumer that stores events, applies the results of lanes in `store`, and deletes outdated data.
+    """Return the consumer that stores events, updates profiles, applies the results of lanes in `store`, and deletes
+    outdated data.
 
     `keep` is the time that entries stay in the log after every consumer has processed them. `locate` looks up the
     location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
     workspace. Events for destinations are appended to `deliveries`; without it none is sent. While there are some, less
-    time passes between batches. Erasures in `operations` are executed; `updater` takes erased identities out of their
-    profiles.
+    time passes between batches. It executes the erasures and the operations on profiles that are in `operations`;
+    without it no profile follows a change of settings.
     """
+    resolver = ProfileResolver(catalog, clock, metrics)
     processor = BatchProcessor(
-        CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes, deliveries=deliveries
+        CONSUMER,
+        catalog,
+        state,
+        warehouse,
+        clock,
+        metrics,
+        lane_bytes=lane_bytes,
+        deliveries=deliveries,
+        profiles=resolver,
     )
-    # Both write what batches write, so only the holder of the lease runs them.
+    # They write what batches write, so only the holder of the lease runs them.
     janitor = Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics, deliveries=deliveries)
     companions: list[Companion] = [janitor.run]
     if store is not None:
-        companions.append(ResultApplier(catalog, state, store, clock, metrics).run)
+        companions.append(ResultApplier(catalog, state, store, clock, metrics, profiles=resolver).run)
     if operations is not None:
+        companions.append(ProfileCompanion(catalog, state, operations, resolver, clock).run)
         eraser = Eraser(
             log,
             catalog,
@@ -75,7 +86,7 @@ def make_consumer(
             keep=keep,
             deliveries=deliveries,
             store=store,
-            updater=updater,
+            updater=resolver,
         )
         companions.append(eraser.run)
     return Consumer(

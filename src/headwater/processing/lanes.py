@@ -30,6 +30,7 @@ from headwater.state import (
     Transaction,
 )
 from headwater.state.lanestore import LaneStore, StoredResult
+from headwater.state.profiles.resolving import ProfileUpdater
 from headwater.state.suppressions import Suppressions
 
 CONSUMER: Final = "lanes"
@@ -77,9 +78,18 @@ class ResultApplier:
     """Applies results in the order of their completion, each exactly once."""
 
     def __init__(
-        self, catalog: Catalog, state: StateStore, store: LaneStore, clock: Clock, metrics: Metrics = NO_METRICS
+        self,
+        catalog: Catalog,
+        state: StateStore,
+        store: LaneStore,
+        clock: Clock,
+        metrics: Metrics = NO_METRICS,
+        *,
+        profiles: ProfileUpdater | None = None,
     ) -> None:
+        """Without `profiles` none is updated."""
         self._catalog = catalog
+        self._profiles = profiles
         self._state = state
         self._store = store
         self._clock = clock
@@ -133,7 +143,7 @@ class ResultApplier:
 
     async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
         async with self._state.transaction() as transaction:
-            await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
+            await self._write(transaction, [(stored.pipeline, results) for stored, results in batches], self._profiles)
             await transaction.record_counts(_counts(batches), now=microseconds(self._clock.now()))
             await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
             await transaction.advance(CONSUMER, after, batches[-1][0].sequence)
@@ -169,7 +179,12 @@ class ResultApplier:
             return error
         return None
 
-    async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
+    async def _write(
+        self,
+        transaction: Transaction,
+        batches: Sequence[tuple[int, LaneResults]],
+        profiles: ProfileUpdater | None = None,
+    ) -> None:
         """Write results, each with its pipeline. Many small ones take as few statements as one large one."""
         suppressions = self._state.suppressions
         if not suppressions.is_read:
@@ -181,7 +196,7 @@ class ResultApplier:
             for result in results.results
             if not (suppressions and _is_refused(results, result.entry, suppressions))
         ]
-        await transaction.change_identities(await transaction.merge_identities(observations))
+        await transaction.change_identities(await transaction.merge_identities(observations), profiles)
         await self._write_steps(transaction, batches)
 
     def _is_present(self, pipeline: int, results: LaneResults) -> bool:

@@ -1,8 +1,14 @@
-"""Whether a pipeline of users still fits the profile schema of its workspace."""
+"""Whether a pipeline of users fits the profile schema of its workspace."""
 
-from headwater.catalog import Definition, ProfileSchema
+from headwater.catalog import Catalog, Definition, ProfileSchema
 from headwater.connectors.connector import Role, Target
 from headwater.schemas import Misalignment, misalignment, parse_schema
+
+
+def profiles_of(catalog: Catalog, workspace: int) -> ProfileSchema | None:
+    """Return the profile schema of a workspace; None if it has none."""
+    found = catalog.workspace(workspace)
+    return None if found is None else found.profile_schema
 
 
 def find_misalignment(

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from headwater.profiles.evidence import masks_of
-from headwater.profiles.naming import Names, name
+from headwater.profiles.naming import Names, name_parts
 from headwater.profiles.resolving import Region, Resolution, resolve
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
@@ -118,7 +118,8 @@ def resolve_again(
 ) -> None:
     """Resolve the profiles of these members after a separation that names them was written or deleted."""
     batch = _Batch(rows, context, now, None)
-    batch.seeds.update(member.profile for member in rows.members(identities))
+    for member in rows.members(identities):
+        batch.add_seed(member.profile, set())
     batch.read()
     batch.write(new_kpid)
 
@@ -168,7 +169,7 @@ class _Batch:
         self._workspace = context.workspace
         self._now = now
         self._limit = limit
-        self.seeds: set[int] = set()
+        self._seeds: set[int] = set()
         """The profiles to resolve."""
         self._causes: dict[int, set[int]] = {}
         """The changed identities because of which a profile is read."""
@@ -177,8 +178,8 @@ class _Batch:
         self._touched: dict[LinkValue, list[_Change]] = {}
         self._over: set[LinkValue] = set()
         """The values that are over their limit after the batch."""
-        self._known_over: set[LinkValue] = set()
-        """The values that were refused before the batch for that reason."""
+        self._known_over: dict[LinkValue, RefusedEvidence] = {}
+        """The values whose links change and that were over their limit before the batch."""
         self._refreshed: set[int] = set()
         """The profiles whose attributes may change, whether or not they are resolved."""
         self._profiles: dict[int, ProfileRow] = {}
@@ -208,10 +209,11 @@ class _Batch:
             for identity in new:
                 for peer in peers.get(identity.name, ()):
                     wanted.setdefault(peer, set()).add(identity.id)
-        wanted = {identity: causes for identity, causes in wanted.items() if identity not in self._latest}
+        changed_ids = {change.identity.id for change in self._changes}  # their profiles are seeds
+        wanted = {identity: causes for identity, causes in wanted.items() if identity not in changed_ids}
         if wanted:
             for member in self._rows.members(wanted):
-                self._add_seed(member.profile, wanted[member.identity])
+                self.add_seed(member.profile, wanted[member.identity])
 
     def _members_of_identities(self, changed: Collection[ChangedIdentity]) -> list[Member]:
         known = [identity.id for identity in changed if not identity.is_new]
@@ -235,10 +237,11 @@ class _Batch:
         new = {} if after is None else dict(masks_of(after))
         self._changes.append(_Change(identity, before, after, old, new))
         if before is not None:
-            self._add_seed(before.profile, {identity.id})
+            self.add_seed(before.profile, {identity.id})
 
-    def _add_seed(self, profile: int, causes: set[int]) -> None:
-        self.seeds.add(profile)
+    def add_seed(self, profile: int, causes: set[int]) -> None:
+        """Resolve a profile because of these changed identities."""
+        self._seeds.add(profile)
         self._causes.setdefault(profile, set()).update(causes)
 
     def _read_touched(self) -> dict[LinkValue, list[tuple[int, int]]]:
@@ -248,7 +251,7 @@ class _Batch:
         """
         if not self._touched:
             return {}
-        self._known_over = {refused.value for refused in self._rows.refused(self._workspace, (), self._touched)}
+        self._known_over = {one.value: one for one in self._rows.refused(self._workspace, (), self._touched)}
         removals = {
             value: sum(value in change.old and value not in change.new for change in changes)
             for value, changes in self._touched.items()
@@ -298,12 +301,12 @@ class _Batch:
 
     def read(self) -> None:
         """Read the affected profiles, and those to which refused links of theirs lead, until none is missing."""
-        self._read_profiles(self.seeds | self._refreshed)
+        self._read_profiles(self._seeds | self._refreshed)
         followed: set[int] = set()
-        while leading := {id for id in self.seeds if id not in followed and self._profiles[id].is_constrained}:
+        while leading := {id for id in self._seeds if id not in followed and self._profiles[id].is_constrained}:
             followed |= leading
-            reached = self._follow(leading)
-            self._read_profiles(reached)
+            self._read_profiles(self._follow(leading))
+            self._check_size(self._seeds)
 
     def _read_profiles(self, ids: set[int]) -> None:
         missing = ids - self._members.keys()
@@ -320,12 +323,12 @@ class _Batch:
             self._profiles[profile.id] = profile
 
     def _follow(self, profiles: set[int]) -> set[int]:
-        """Add the profiles of all identities that are linked to members of these to the seeds, and return them."""
+        """Add the profiles of all identities that are linked to members of these to the seeds. Return them."""
         names: dict[IdentityName, set[int]] = {}
         masks: dict[LinkValue, dict[int, set[int]]] = {}
         """The causes by value and mask."""
         for id in profiles:
-            causes = self._causes.get(id, set())
+            causes = self._causes[id]
             for member in self._members[id]:
                 names.setdefault(member.name, set()).update(causes)
                 for value, mask in masks_of(member.evidence):
@@ -340,27 +343,41 @@ class _Batch:
         for value in values:
             by_limit.setdefault(self._max_identities(value), []).append(value)
         for maximum, some in by_limit.items():
-            for value, holders in self._rows.holders(self._workspace, some, maximum).items():
+            limit = maximum if self._limit is None else min(maximum, self._limit)
+            for value, holders in self._rows.holders(self._workspace, some, limit).items():
+                if len(holders) > limit:
+                    raise _TooLarge(set().union(*masks[value].values()))
                 for identity, mask in holders:
                     for other, causes in masks[value].items():
                         if mask & other == 0:
                             wanted.setdefault(identity, set()).update(causes)
-        known = {member.identity for members in self._members.values() for member in members}
+        known = {member.identity: id for id, members in self._members.items() for member in members}
         reached: set[int] = set()
-        unknown = [identity for identity in wanted if identity not in known]
+        for identity in wanted.keys() & known.keys():
+            self.add_seed(known[identity], wanted[identity])
+        unknown = wanted.keys() - known.keys()
         for member in self._rows.members(unknown) if unknown else ():
-            self._add_seed(member.profile, wanted[member.identity])
+            self.add_seed(member.profile, wanted[member.identity])
             reached.add(member.profile)
-        for id, members in self._members.items():  # read for their attributes, or reached already
-            if any(member.identity in wanted for member in members):
-                self._add_seed(id, set())
         return reached
+
+    def _check_size(self, profiles: set[int]) -> None:
+        """Raise _TooLarge if a changed identity is the cause of reading too many members."""
+        if self._limit is None:
+            return
+        read = Counter[int]()
+        for id in profiles:
+            for cause in self._causes[id]:
+                read[cause] += len(self._members[id])
+        large = {cause for cause, count in read.items() if count > self._limit}
+        if large:
+            raise _TooLarge(large)
 
     # --- Writing --------------------------------------------------------------------------------------------------
 
     def write(self, new_kpid: Callable[[], bytes]) -> None:
         """Resolve the region and write what differs."""
-        before = {member.identity: member for id in self.seeds for member in self._members[id]}
+        before = {member.identity: member for id in self._seeds for member in self._members[id]}
         after = dict(before)
         for change in self._changes:
             if change.after is None:
@@ -383,17 +400,30 @@ class _Batch:
                 separations=separations,
             )
         )
-        profiles = [self._profiles[id] for id in sorted(self.seeds)]
-        aliases = self._rows.aliases(self.seeds) if self._is_regrouped(resolution) else []
-        names = name(
+        profiles = [self._profiles[id] for id in sorted(self._seeds)]
+        aliases = self._rows.aliases(self._seeds) if self._is_regrouped(resolution) else []
+        names = name_parts(
             resolution.parts, profiles, aliases, self._workspace, self._now, self._rows.new_profile_ids, new_kpid
         )
-        changes = ProfileChanges([], names.removed, [], [], [], [], names.aliases, names.removed_aliases, names.history, [], [])  # fmt: skip  # noqa: E501
+        changes = ProfileChanges(
+            workspace=self._workspace,
+            profiles=[],
+            removed_profiles=names.removed,
+            members=[],
+            removed_members=[],
+            links=[],
+            removed_links=[],
+            aliases=names.aliases,
+            removed_aliases=names.removed_aliases,
+            history=names.history,
+            refused=[],
+            removed_refused=[],
+        )
         self._write_members(changes, before, resolution, names)
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__):
+        if any(getattr(changes, field) for field in changes.__struct_fields__[1:]):
             self._rows.write(changes)
 
     def _read_refused(
@@ -402,7 +432,7 @@ class _Batch:
         """Return the refused links of the region before, and the values over their limit that several members have."""
         counts = Counter(value for member in members for value, _ in masks_of(member.evidence))
         shared = [value for value, count in counts.items() if count > 1 and value not in self._touched]
-        constrained = any(self._profiles[id].is_constrained for id in self.seeds)
+        constrained = any(self._profiles[id].is_constrained for id in self._seeds)
         if not shared and not constrained:
             return [], self._over
         refused = self._rows.refused(self._workspace, before if constrained else (), shared)
@@ -417,7 +447,7 @@ class _Batch:
             if len(profiles) > 1 or any(profile in part_by_profile for profile in profiles):
                 return True
             part_by_profile.update((profile, index) for profile in profiles)
-        return len(part_by_profile) < len(self.seeds)
+        return len(part_by_profile) < len(self._seeds)
 
     def _write_members(
         self, changes: ProfileChanges, before: dict[int, Member], resolution: Resolution, names: Names
@@ -440,7 +470,7 @@ class _Batch:
                 refreshed.append((profile, part.members))
             elif profile != self._profiles.get(profile.id):
                 changes.profiles.append(profile)
-        for id in self._refreshed - self.seeds:
+        for id in self._refreshed - self._seeds:
             refreshed.append((self._profiles[id], self._members[id]))
         unread = [
             member.identity for _, members in refreshed for member in members if member.identity not in self._latest
@@ -480,11 +510,10 @@ class _Batch:
         changes.refused.extend(replace(one, at=self._now) for one in resolution.refused if one not in old)
         changes.removed_refused.extend(one for key, one in old.items() if key not in new)
         for value in self._touched:
-            one = RefusedEvidence(self._workspace, "TooManyIdentities", value, 0, at=self._now)
             if value in self._over and value not in self._known_over:
-                changes.refused.append(one)
+                changes.refused.append(RefusedEvidence(self._workspace, "TooManyIdentities", value, 0, at=self._now))
             elif value in self._known_over and value not in self._over:
-                changes.removed_refused.append(one)
+                changes.removed_refused.append(self._known_over[value])
         blocked: dict[LinkValue, None] = {}
         for identity in self._latest.values():
             if identity.attributes is not None and (identity.is_new or identity.attributes_changed):

@@ -23,7 +23,7 @@ class Names(Struct, frozen=True):
     history: list[ProfileChange]
 
 
-def name(
+def name_parts(
     parts: Sequence[Part],
     profiles: Collection[ProfileRow],
     aliases: Collection[Alias],

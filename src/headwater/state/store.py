@@ -18,6 +18,7 @@ from headwater.state.deduplication import MessageKey, MessageStates, MessageStor
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
+from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.suppressions import Suppressions
@@ -29,6 +30,7 @@ MAX_TRACED: Final = 100
 """Maximum number of rejections returned for one message id."""
 MAX_COUNTS: Final = 1_000
 """Maximum number of rejection counts in one list."""
+_CONNECTIONS_PER_QUERY: Final = 1_000
 _WHAT: Final = "the state store's database"
 _Result = TypeVar("_Result")
 
@@ -47,6 +49,8 @@ class StateStore:
         self._writing = asyncio.Lock()
         self.suppressions = Suppressions()
         """The erased persons, for the process that writes."""
+        self.profiles = ProfileReader(engine)
+        """Reads profiles."""
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
@@ -139,6 +143,17 @@ class StateStore:
             )
             for row in rows
         ], total
+
+    async def has_identities(self, connections: Sequence[int]) -> bool:
+        """Return whether one of the connections has an identity."""
+        table = tables.identities.c
+        async with self._connect() as database:
+            for start in range(0, len(connections), _CONNECTIONS_PER_QUERY):
+                some = connections[start : start + _CONNECTIONS_PER_QUERY]
+                query = select(table.id).where(table.connection.in_(some)).limit(1)
+                if (await database.execute(query)).first() is not None:
+                    return True
+        return False
 
     async def devices(
         self,

@@ -97,4 +97,5 @@ _BY_WORKSPACE: Final = (
     tables.profile_changes,
     tables.unresolved,
     tables.resolutions,
+    tables.profile_counts,
 )

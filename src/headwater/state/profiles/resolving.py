@@ -130,6 +130,10 @@ class ResolutionRows(ProfileRows):
 
     # Writing
 
+    def attempt(self, work: Callable[[], object]) -> Exception | None:
+        """Run `work`. If it fails, undo its changes and return its error. The transaction must have written before."""
+        return attempt(self._sql, lambda _: work())
+
     def set_note(self, owner: str, value: bytes) -> None:
         """Note a value for `owner`."""
         bulk.upsert(self._sql, list(checkpoints.c), [(owner, value)], key=("owner",))

@@ -163,11 +163,12 @@ class ProfileRows:
         bulk.insert(connection, _CHANGE_COLUMNS, history)
         bulk.upsert(connection, _REFUSED_COLUMNS, refused, key=_REFUSED_KEY, keeping=("at",))
 
-    def unresolved(self, workspace: int, limit: int) -> list[int]:
-        """Return at most `limit` identities of the workspace that wait for a resolution, the oldest first."""
+    def unresolved(self, workspace: int, limit: int, *, after: int = 0) -> list[int]:
+        """Return at most `limit` identities of the workspace with ids above `after` that wait for a resolution, the
+        oldest first."""
         table = tables.unresolved.c
-        query = select(table.identity).where(table.workspace == workspace).order_by(table.identity).limit(limit)
-        return list(self._connection.scalars(query))
+        query = select(table.identity).where(table.workspace == workspace, table.identity > after)
+        return list(self._connection.scalars(query.order_by(table.identity).limit(limit)))
 
     def add_unresolved(self, workspace: int, identities: Collection[int]) -> None:
         """Let the identities, changed or deleted, wait for a resolution."""
@@ -238,7 +239,7 @@ class ProfileRows:
         bulk.remove(connection, [refusals[name] for name in _REFUSED_KEY], removed)
 
     def _write_values(self, changes: ProfileChanges) -> None:
-        """Write the values that differ from those of the stored profiles."""
+        """Write the values that differ from those of the stored profiles, and the number of profiles."""
         table = tables.profiles.c
         new = {row.id: row.attributes for row in changes.profiles}
         ids = _singles([*new, *changes.removed_profiles])
@@ -246,15 +247,23 @@ class ProfileRows:
         stored = {id_: (workspace, attributes) for id_, workspace, attributes in found}
         rows: list[tuple[int, int, str]] = []
         removed: list[tuple[int, int]] = []
+        counted = len(new.keys() - stored.keys()) - len(stored.keys() - new.keys())
+        if counted:
+            columns = list(tables.profile_counts.c)
+            bulk.upsert(
+                self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
+            )
         for id_ in new.keys() | stored.keys():
             workspace, attributes = stored.get(id_, (changes.workspace, "{}"))
+            if attributes == new.get(id_):
+                continue
             before = values.read_values(workspace, attributes)
             after = values.read_values(changes.workspace, new.get(id_, "{}"))
             rows += [(property, id_, value) for property, value in after.items() if before.get(property) != value]
             removed += [(property, id_) for property in before.keys() - after.keys()]
-        columns = tables.profile_values.c
-        bulk.remove(self._connection, (columns.property, columns.profile), sorted(removed))
-        bulk.upsert(self._connection, list(columns), sorted(rows), key=("property", "profile"))
+        table_values = tables.profile_values.c
+        bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
+        bulk.upsert(self._connection, list(table_values), sorted(rows), key=("property", "profile"))
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}

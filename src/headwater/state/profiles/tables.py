@@ -62,6 +62,14 @@ profile_counter = Table(
 )
 """One row with the last id of a profile, so that no id is used again."""
 
+profile_counts = Table(
+    "profile_counts",
+    METADATA,
+    Column("workspace", Integer, primary_key=True, autoincrement=False),
+    Column("profiles", BigInteger, nullable=False),
+)
+"""The number of profiles of each workspace: counting a million takes longer than finding those of a page."""
+
 profile_values = Table(
     "profile_values",
     METADATA,

@@ -6,6 +6,7 @@ property of a million profiles is read in a tenth of a second. A value is a text
     B0, B1    false and true
     N...      a number: 16 hexadecimal digits that sort as the double that is nearest to it
     T...      a string, at most `MAX_TEXT` characters; a longer one, or one with NUL, is shortened and padded
+    A...      an array of scalars as JSON, at most `MAX_ARRAY` characters, or `LONG_ARRAY`; arrays are not sorted
 """
 
 import struct
@@ -20,6 +21,9 @@ from headwater.schemas.names import is_property_name
 MAX_TEXT: Final = 64
 """Maximum number of characters of a string that is kept as a whole. No value of a filter is longer."""
 PADDING: Final = "\x01"
+MAX_ARRAY: Final = 200
+LONG_ARRAY: Final = "A" + PADDING
+"""The value of an array that is longer."""
 _PACK: Final = struct.Struct(">d").pack
 _SIGN: Final = 1 << 63
 _ALL: Final = (1 << 64) - 1
@@ -34,7 +38,7 @@ def property_key(workspace: int, path: str) -> int:
 def read_values(workspace: int, attributes: str) -> dict[int, str]:
     """Return the values of the attributes, a JSON object, by the keys of their properties.
 
-    Arrays and nulls have none. The schema is not needed: members of maps have values too.
+    Objects and nulls have none. The schema is not needed: members of maps have values too.
     """
     found: dict[int, str] = {}
     if attributes != "{}":
@@ -60,6 +64,17 @@ def boolean_value(boolean: bool) -> str:
     return "B1" if boolean else "B0"
 
 
+def array_value(elements: list[Any]) -> str:
+    """Return the value of an array."""
+    text = json_text(elements)
+    return "A" + text if len(text) <= MAX_ARRAY else LONG_ARRAY
+
+
+def json_text(value: Any) -> str:
+    """Return an array or one of its elements as JSON."""
+    return _encode(value).decode()
+
+
 def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[int, str]) -> None:
     for name, value in members.items():
         kind = value.__class__
@@ -72,6 +87,8 @@ def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[i
         elif kind is dict and is_property_name(name):
             _collect(workspace, f"{prefix}{name}.", value, found)
             continue
+        elif kind is list:
+            encoded = array_value(value)
         else:
             continue
         if is_property_name(name):
@@ -85,4 +102,5 @@ def _double(number: float) -> float:
         return float("inf") if number > 0 else float("-inf")
 
 
+_encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode

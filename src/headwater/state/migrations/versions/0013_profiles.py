@@ -55,6 +55,11 @@ def _create_profiles() -> None:
         sa.Column("last", sa.BigInteger, nullable=False),
     )
     op.create_table(
+        "profile_counts",
+        sa.Column("workspace", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("profiles", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "profile_values",
         sa.Column("property", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("profile", sa.BigInteger, primary_key=True, autoincrement=False),
