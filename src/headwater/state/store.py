@@ -21,6 +21,7 @@ from headwater.state.lanes import Chunk, Lane
 from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
+from headwater.state.suppressions import Suppressions
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.postgresql import end_hung_transactions
@@ -47,6 +48,8 @@ class StateStore:
         self._messages = messages
         self._rejections = Rejections()
         self._writing = asyncio.Lock()
+        self.suppressions = Suppressions()
+        """The erased persons, for the process that writes."""
         self.profiles = ProfileReader(engine)
         """Reads profiles."""
 
@@ -103,6 +106,11 @@ class StateStore:
         """Run `work` with the rows of profiles, possibly in another thread. It must not write."""
         async with as_unavailable(_WHAT), self._sessions.open() as session:
             return await session.run(lambda connection: work(ResolutionRows(connection)))
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from files. Return whether everything was done."""
+        await self._messages.overwrite_removed()
+        return await self._sessions.scrub()
 
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""

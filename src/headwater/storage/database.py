@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
 from headwater.storage.postgresql import milliseconds
+from headwater.storage.scrubbing import SECURE_DELETE
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +76,7 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
         cursor.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(SECURE_DELETE)
         cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
         cursor.close()
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from headwater.state.deliveries import appending, counts, dead, finishing, resending, space, tracing
+from headwater.state.deliveries import appending, counts, dead, erasing, finishing, resending, space, tracing
 from headwater.state.deliveries.appending import read_end
 from headwater.state.deliveries.bodies import BodyCache, read_documents
 from headwater.state.deliveries.contract import (
@@ -20,7 +20,9 @@ from headwater.state.deliveries.contract import (
     DeadPage,
     DeadRange,
     DeadSelection,
+    DeliveryErasure,
     DeliveryStore,
+    ErasedDeliveries,
     Expired,
     LaneHealth,
     LaneSummary,
@@ -303,6 +305,20 @@ class SqlDeliveryStore(DeliveryStore):
             return removed
 
         return await self._write(work, changes)
+
+    async def erase(
+        self, erasure: DeliveryErasure, cursor: tuple[int, int] = (0, 0), *, dry: bool = False
+    ) -> ErasedDeliveries:
+        changes = Changes()
+
+        def work(connection: Connection) -> ErasedDeliveries:
+            lock(connection, "finish")
+            return erasing.erase(connection, erasure, cursor, changes, dry=dry)
+
+        return await self._write(work, changes)
+
+    async def overwrite_removed(self) -> bool:
+        return await self._sessions.scrub()
 
     async def dead_letters(self, selection: DeadSelection, *, limit: int, after: DeadCursor | None = None) -> DeadPage:
         return await self._read(lambda connection: dead.list_dead(connection, selection, limit=limit, after=after))
