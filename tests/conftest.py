@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from tests import postgresql
+from tests.examples import DEFAULT, QUICK, THOROUGH
 from tests.memory import roomy_memory
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
@@ -34,9 +35,10 @@ if os.environ.get("TEST_CLOCK_DAYS"):
     importlib.import_module("sitecustomize")
 
 # The duration of an example depends on the load of the machine.
-hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None, max_examples=DEFAULT)
 hypothesis.settings.load_profile("unhurried")
-hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=20)  # of `make test-unit`
+hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=QUICK)  # of `make test-unit`
+hypothesis.settings.register_profile("thorough", hypothesis.settings(), max_examples=THOROUGH)  # of `make test-long`
 
 # structlog prints the variables of each level of a traceback by default, which takes seconds.
 structlog.configure(
