@@ -421,6 +421,7 @@ class _Batch:
             resolution.parts, profiles, aliases, self._workspace, self._now, self._rows.new_profile_ids, new_kpid
         )
         changes = ProfileChanges(
+            workspace=self._workspace,
             profiles=[],
             removed_profiles=names.removed,
             members=[],
@@ -437,7 +438,7 @@ class _Batch:
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__):
+        if any(getattr(changes, field) for field in changes.__struct_fields__ if field != "workspace"):
             self._rows.write(changes)
 
     def _read_refused(
