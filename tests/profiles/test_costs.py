@@ -86,9 +86,9 @@ def test_a_large_region_of_refused_links_is_postponed() -> None:
     assert people.postponed == [people.rows.last_identity]
 
 
-def region(count: int, attributes: Callable[[int], tuple[str | None, ...]], **guards: int) -> Region:
+def region(count: int, attributes: Callable[[int], tuple[str | None, ...]], max_values: int | None = None) -> Region:
     settings = ResolutionSettings(
-        identifiers=(Identifier(path="email"), Identifier(path="phone"), Identifier(path="ref", **guards))
+        identifiers=(Identifier(path="email"), Identifier(path="phone"), Identifier(path="ref", max_values=max_values))
     )
     members = [
         Member(id, IdentityName(1, str(id), False), attributes(id), 1 if id > 1 else 0) for id in range(1, count + 1)
