@@ -36,6 +36,7 @@ from headwater.catalog import Catalog, Workspace
 from headwater.management.executing import execute
 from headwater.management.names import check_identifier
 from headwater.management.workspaces import find_workspace
+from headwater.profiles.settings import digest
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.rest.v1 import profiles_pb2_grpc as rest_grpc
 from headwater.schemas import Schema, serialise, walk
@@ -99,6 +100,11 @@ class ProfileLists:
         schema = None if settings.profile_schema is None else settings.profile_schema.schema
         page = Page(request, ProfileCursor)
         query = await compute(self._computing, f"workspace {workspace}", profile_query, request, schema)
+        identifiers, applied = (), ""
+        if query.filter is not None and settings.resolution.identifiers:
+            identifiers = tuple(identifier.path for identifier in settings.resolution.identifiers)
+            rule = settings.resolution, settings.profile_schema
+            applied = await compute(self._computing, f"workspace {workspace}", digest, *rule)
         listed = await self._profiles.page(
             Search(
                 workspace,
@@ -108,6 +114,8 @@ class ProfileLists:
                 first=page.first,
                 limit=page.limit,
                 after=page.after,
+                identifiers=identifiers,
+                digest=applied,
             )
         )
         shown = [(each, select_attributes(each.attributes, query.paths)) for each in listed.profiles]

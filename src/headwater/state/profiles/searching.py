@@ -74,8 +74,10 @@ class Search(Struct, frozen=True):
     limit: int = 100
     after: ProfileCursor | None = None
     identifiers: tuple[str, ...] = ()
-    """The paths of the identifiers, in their order, if the links of the workspace follow the settings; otherwise empty.
-    A condition that an identifier equals a value then takes the same time in a workspace of any size."""
+    """The paths of the identifiers, in their order. A condition that an identifier equals a value takes the same time
+    in a workspace of any size."""
+    digest: str = ""
+    """The digest of the settings with these identifiers. They are used only while the links follow these settings."""
 
 
 _Found = tuple[ProfileRow, ProfileCursor]
@@ -131,6 +133,8 @@ def _linked(connection: Connection, search: Search, filter: CheckedFilter) -> li
     if filter.logical == "or" and len(filter.conditions) > 1:
         return None
     rows = ProfileRows(connection)
+    if not search.identifiers or rows.applied(search.workspace) != search.digest:
+        return None
     for condition in filter.conditions:
         path, texts = ".".join(condition.path), conditions.link_text(condition)
         if texts is None or path not in search.identifiers:
