@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from headwater.filters import Condition, Filter, check_filter
 from headwater.schemas import IntType, StringType

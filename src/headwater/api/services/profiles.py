@@ -1,5 +1,6 @@
 """ProfileService: lists, explains and splits profiles."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -90,6 +91,7 @@ class ProfileLists:
         self._profiles = profiles
         self._warehouse = warehouse
         self._computing = computing
+        self._digests: dict[int, tuple[Workspace, str]] = {}
 
     async def page(
         self, request: pb.ListProfilesRequest | rest_pb.ListProfilesRequest, context: Context
@@ -103,8 +105,7 @@ class ProfileLists:
         identifiers, applied = (), ""
         if query.filter is not None and settings.resolution.identifiers:
             identifiers = tuple(identifier.path for identifier in settings.resolution.identifiers)
-            rule = settings.resolution, settings.profile_schema
-            applied = await compute(self._computing, f"workspace {workspace}", digest, *rule)
+            applied = await self._digest(settings)
         listed = await self._profiles.page(
             Search(
                 workspace,
@@ -120,6 +121,14 @@ class ProfileLists:
         )
         shown = [(each, select_attributes(each.attributes, query.paths)) for each in listed.profiles]
         return ListedProfiles(settings, shown, query.schema, listed.total, page.token(listed.next))
+
+    async def _digest(self, workspace: Workspace) -> str:
+        """Return the digest of the settings of a workspace. A thread computes it once for each version of them."""
+        known = self._digests.get(workspace.id)
+        if known is None or known[0] is not workspace:
+            found = await asyncio.to_thread(digest, workspace.resolution, workspace.profile_schema)
+            known = self._digests[workspace.id] = workspace, found
+        return known[1]
 
     async def get(self, kpid: str, context: Context) -> ProfileRow:
         """Return a profile. Raises BadRequest and NotFound."""
