@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from headwater.catalog.profiles import Identifier, ResolutionSettings
-from headwater.profiles.incremental import ChangedIdentity, resolve_changes
+from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.resolving import Region, resolve
+from headwater.state.profiles import ChangedIdentity
 from headwater.state.profiles.model import IdentityName, Member, Separation
 from tests.complexity import assert_linear
 from tests.profiles.people import People
@@ -86,9 +87,9 @@ def test_a_large_region_of_refused_links_is_postponed() -> None:
     assert people.postponed == [people.rows.last_identity]
 
 
-def region(count: int, attributes: Callable[[int], tuple[str | None, ...]], **guards: int) -> Region:
+def region(count: int, attributes: Callable[[int], tuple[str | None, ...]], max_values: int | None = None) -> Region:
     settings = ResolutionSettings(
-        identifiers=(Identifier(path="email"), Identifier(path="phone"), Identifier(path="ref", **guards))
+        identifiers=(Identifier(path="email"), Identifier(path="phone"), Identifier(path="ref", max_values=max_values))
     )
     members = [
         Member(id, IdentityName(1, str(id), False), attributes(id), 1 if id > 1 else 0) for id in range(1, count + 1)

@@ -1,6 +1,7 @@
 """One region: against the definition, in any order, with explanations."""
 
 from collections import Counter
+from random import Random
 from typing import Final
 
 import hypothesis.strategies as st
@@ -87,7 +88,7 @@ def test_holders_are_united_as_their_pairs_are(masks: list[int]) -> None:
 def test_the_order_of_arrival_changes_no_profile(
     settings: ResolutionSettings,
     batches: list[list[Operation]],
-    random: "st.random.Random",  # type: ignore[name-defined]
+    random: Random,
 ) -> None:
     history = History(settings)
     for batch in batches:
@@ -98,10 +99,10 @@ def test_the_order_of_arrival_changes_no_profile(
     random.shuffle(identities)
     while identities:
         size = random.randint(1, 3)
-        batch = [
+        changed = [
             others.put(row.name, row.pipeline, row.attributes, row.updated_at, row.id) for row in identities[:size]
         ]
-        resolve_changes(others, context, batch, 1)
+        resolve_changes(others, context, changed, 1)
         del identities[:size]
     assert partition(others) == partition(history.rows)
     assert {one for one in others.refused_rows if one.reason != "BlockedValue"} == {

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from headwater.catalog.profiles import ResolutionSettings
 from headwater.profiles.components import Sets
-from headwater.profiles.evidence import SAME_NAME, masks_of
+from headwater.profiles.evidence import SAME_NAME, masks_of, storable
 from headwater.state.profiles.model import IdentityName, LinkValue, Member, RefusedEvidence, RefusedReason, Separation
 
 Group = list[tuple[int, int]]
@@ -262,7 +262,9 @@ def group_by_rank(members: Sequence[Member], over_limit: set[LinkValue]) -> list
         for value, mask in masks_of(member.evidence):
             if value not in over_limit:
                 by_value.setdefault(value, []).append((number, mask))
-    ranks = [[(LinkValue(SAME_NAME, name.identity_id), group) for name, group in by_name.items() if len(group) > 1]]
+    ranks = [
+        [(LinkValue(SAME_NAME, storable(name.identity_id)), group) for name, group in by_name.items() if len(group) > 1]
+    ]
     ranks.extend([] for _ in (members[0].evidence if members else ()))
     for value, group in by_value.items():
         if len(group) > 1:

@@ -33,7 +33,7 @@ from headwater.state.profiles.model import Evidence, Link, LinkValue
 
 SAME_NAME: Final = -1
 """The identifier of a `LinkValue` that stands for a name: the same user of one connection. The value is the
-identity id."""
+identity id, or a digest of it."""
 MAX_VALUE_BYTES: Final = 200
 """Maximum size of a value, in bytes of UTF-8. A digest replaces a longer value, and one that databases cannot store."""
 
