@@ -8,10 +8,10 @@ import msgspec
 from headwater.catalog.profiles import ProfileSchema, ResolutionSettings
 from headwater.profiles.evidence import masks_of
 from headwater.profiles.explaining import shortest_chain, spanning_tree
-from headwater.profiles.incremental import ChangedIdentity, resolve_again, resolve_changes
+from headwater.profiles.incremental import resolve_again, resolve_changes
 from headwater.profiles.settings import ResolutionContext
 from headwater.schemas import ArrayType, Property, Schema, StringType
-from headwater.state.profiles.model import IdentityName, LinkValue, ProfileRow, Separation
+from headwater.state.profiles.model import ChangedIdentity, IdentityName, LinkValue, ProfileRow, Separation
 from tests.profiles.definition import Defined, define, evidence_of, merged
 from tests.profiles.full import resolve_all
 from tests.profiles.memory import MemoryRows

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from headwater.profiles.incremental import ChangedIdentity
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     IdentityName,
     IdentityRow,
     LinkValue,

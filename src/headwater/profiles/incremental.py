@@ -15,6 +15,7 @@ from headwater.profiles.resolving import Region, Resolution, resolve
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     Evidence,
     IdentityName,
     IdentityRow,
@@ -30,22 +31,6 @@ from headwater.state.profiles.model import (
 MAX_REGION_IDENTITIES: Final = 10_000
 """Default maximum number of identities of a region that a batch resolves. A larger one is postponed, because a batch
 would take longer than 100 ms."""
-
-
-class ChangedIdentity(Struct, frozen=True):
-    """An identity that a batch inserted, changed or deleted."""
-
-    id: int
-    workspace: int
-    name: IdentityName
-    pipeline: int
-    attributes: str | None
-    """The attributes after the batch; None if it deleted the identity."""
-    updated_at: int
-    is_new: bool
-    """Whether the batch inserted the identity. Then no member has its id, and none is read."""
-    attributes_changed: bool
-    """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
 
 
 class Rows(Protocol):
@@ -279,16 +264,17 @@ class _Batch:
         holders: dict[LinkValue, list[tuple[int, int]]] = {}
         too_large: set[int] = set()
         for maximum, values in by_limit.items():
-            limit = maximum + max(removals[value] for value in values)
-            if self._limit is not None and limit > self._limit:
-                limit = self._limit
+            is_capped = self._limit is not None and self._limit < maximum
+            limit = min(maximum, maximum if self._limit is None else self._limit) + max(
+                removals[value] for value in values
+            )
             read = self._rows.holders(self._workspace, values, limit)
             for value in values:
                 group = read.get(value, [])
                 additions = sum(value in change.new and value not in change.old for change in self._touched[value])
                 if len(group) - removals[value] + additions > maximum:
                     self._over.add(value)
-                if len(group) > limit and limit < maximum + removals[value]:
+                if is_capped and len(group) > limit:
                     too_large.update(change.identity.id for change in self._touched[value])
             holders.update(read)
         if too_large:
@@ -438,7 +424,7 @@ class _Batch:
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__ if field != "workspace"):
+        if any(getattr(changes, field) for field in changes.__struct_fields__[1:]):
             self._rows.write(changes)
 
     def _read_refused(

@@ -99,6 +99,20 @@ def remove(connection: Connection, key: Columns, keys: Iterable[tuple[Any, ...]]
     return removed
 
 
+def take(connection: Connection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Delete the rows whose `key` columns have one of these values, and return their `columns`. An index must begin
+    with the key. In SQLite the table must have row ids."""
+    taken: list[Any] = []
+    is_sqlite = connection.dialect.name == "sqlite"
+    row = "rowid" if is_sqlite else "ctid"
+    names = ", ".join(column.name for column in columns)
+    for text, parameters in _joined(connection, [row], key, keys):
+        chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
+        delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen} RETURNING {names}"
+        taken += connection.exec_driver_sql(delete, parameters).all()
+    return taken
+
+
 def distinct(connection: Connection, column: Column[int]) -> set[int]:
     """Return the distinct values of a column that an index begins with, by one search of the index for each value.
 

@@ -2,6 +2,7 @@
 
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     IdentityName,
     IdentityRow,
     Link,
@@ -18,6 +19,7 @@ from headwater.state.profiles.model import (
 
 __all__ = [
     "Alias",
+    "ChangedIdentity",
     "IdentityName",
     "IdentityRow",
     "Link",

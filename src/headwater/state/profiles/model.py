@@ -32,6 +32,22 @@ class IdentityRow(Struct, frozen=True):
     """A JSON array of strings."""
 
 
+class ChangedIdentity(Struct, frozen=True):
+    """An identity that a batch inserted, changed or deleted."""
+
+    id: int
+    workspace: int
+    name: IdentityName
+    pipeline: int
+    attributes: str | None
+    """The attributes after the batch; None if it deleted the identity."""
+    updated_at: int
+    is_new: bool
+    """Whether the batch inserted the identity. Then no member has its id, and none is read."""
+    attributes_changed: bool
+    """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
+
+
 Evidence = tuple[str | None, ...]
 """The value of each identifier of the workspace, in their order; None where the identity has none, or a blocked one."""
 

@@ -18,7 +18,7 @@ _PROFILES_PER_CALL: Final = 1_000
 def remove_identities_except(connection: Connection, pipelines: Iterable[int], *, limit: int) -> int:
     """Delete identities of pipelines that are not in `pipelines`, at most `limit`. Return their number.
 
-    Those that are in a profile are stored as unresolved.
+    They are stored as unresolved, also those that are in no profile: a full resolution may have read them before.
     """
     removed = 0
     rows = ProfileRows(connection)
@@ -26,9 +26,8 @@ def remove_identities_except(connection: Connection, pipelines: Iterable[int], *
     for pipeline in sorted(bulk.distinct(connection, table.pipeline) - set(pipelines)):
         query = select(table.id, table.workspace).where(table.pipeline == pipeline).limit(limit - removed)
         workspaces = {row.id: row.workspace for row in connection.execute(query)}
-        in_profiles = {member.identity for member in rows.members(workspaces)}
         for workspace in set(workspaces.values()):
-            rows.add_unresolved(workspace, [id_ for id_ in in_profiles if workspaces[id_] == workspace])
+            rows.add_unresolved(workspace, [id_ for id_, owner in workspaces.items() if owner == workspace])
         removed += bulk.remove(connection, (table.id,), ((id_,) for id_ in workspaces))
         if removed >= limit:
             break

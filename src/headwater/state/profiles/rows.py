@@ -163,11 +163,12 @@ class ProfileRows:
         bulk.insert(connection, _CHANGE_COLUMNS, history)
         bulk.upsert(connection, _REFUSED_COLUMNS, refused, key=_REFUSED_KEY, keeping=("at",))
 
-    def unresolved(self, workspace: int, limit: int) -> list[int]:
-        """Return at most `limit` identities of the workspace that wait for a resolution, the oldest first."""
+    def unresolved(self, workspace: int, limit: int, *, after: int = 0) -> list[int]:
+        """Return at most `limit` identities of the workspace with ids above `after` that wait for a resolution, the
+        oldest first."""
         table = tables.unresolved.c
-        query = select(table.identity).where(table.workspace == workspace).order_by(table.identity).limit(limit)
-        return list(self._connection.scalars(query))
+        query = select(table.identity).where(table.workspace == workspace, table.identity > after)
+        return list(self._connection.scalars(query.order_by(table.identity).limit(limit)))
 
     def add_unresolved(self, workspace: int, identities: Collection[int]) -> None:
         """Let the identities, changed or deleted, wait for a resolution."""
