@@ -8,6 +8,7 @@ from headwater.state import bulk
 from headwater.state.profiles import ChangedIdentity, tables
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     IdentityName,
     IdentityRow,
     Link,
@@ -29,14 +30,6 @@ class MirroredRows(MemoryRows):
     def __init__(self, stored: ProfileRows) -> None:
         super().__init__()
         self._stored = stored
-
-    def copy(self) -> MemoryRows:
-        copied = MemoryRows()
-        for name, value in vars(self).items():
-            if name != "_stored":
-                setattr(copied, name, value.copy() if isinstance(value, dict | list) else value)
-        copied.links = {value: holders.copy() for value, holders in self.links.items()}
-        return copied
 
     def put(
         self, name: IdentityName, pipeline: int, attributes: str, updated_at: int, id: int | None = None
