@@ -162,8 +162,8 @@ class FullResolution:
         while True:
             place = after
             rows = await self._read(
-                lambda rows: rows.scan(workspace, after=place, through=through, limit=SCAN_IDENTITIES)
-            )  # noqa: B023
+                lambda rows: rows.scan(workspace, after=place, through=through, limit=SCAN_IDENTITIES)  # noqa: B023
+            )
             if not rows:
                 break
             await asyncio.to_thread(scan.take, rows)
