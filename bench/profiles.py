@@ -259,7 +259,7 @@ async def _scan_seconds(state: StateStore) -> float:
 
     def read(rows: ResolutionRows) -> None:
         after = 0
-        while found := rows.scan(WORKSPACE, after=after, through=1 << 60, limit=5_000):
+        while found := rows.scan(WORKSPACE, after=after, limit=5_000):
             after = found[-1].id
 
     began = time.perf_counter()

@@ -83,7 +83,7 @@ async def profiles(harness: Harness, source: Connection) -> dict[frozenset[str],
     """Return the kpid of each profile by its user ids."""
 
     def read(rows: ResolutionRows) -> dict[frozenset[str], str]:
-        scanned = rows.scan(source.workspace, after=0, through=1 << 60, limit=1_000)
+        scanned = rows.scan(source.workspace, after=0, limit=1_000)
         found: dict[int, set[str]] = {}
         for each in scanned:
             if each.profile is not None:
