@@ -19,13 +19,14 @@ from headwater.api.services.connectors import ConnectorServicer
 from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
+from headwater.api.services.explanations import Explainer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.identity_resolution import IdentityResolutionServicer
 from headwater.api.services.operations import OperationServicer
 from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
-from headwater.api.services.profileschemas import ProfileSchemaCalls
-from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
+from headwater.api.services.profiles import ProfileLists, ProfileRestServicer, ProfileServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
 from headwater.api.services.trials import PipelineTrials
@@ -266,7 +267,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             identity_resolution_pb2.DESCRIPTOR,
-            ResolutionSettingsCalls(parts.catalog, parts.state, parts.operations),
+            IdentityResolutionServicer(parts.catalog, parts.state, parts.operations),
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (
@@ -306,7 +307,9 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             profiles_pb2.DESCRIPTOR,
-            ProfileSchemaCalls(parts.catalog, parts.state, parts.operations, parts.computing),
+            ProfileServicer(
+                parts.catalog, parts.state, parts.operations, parts.computing, _profile_lists(parts), _explainer(parts)
+            ),
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
         ),
         (
@@ -331,6 +334,14 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
     )
     return [_registration(*each) for each in servicers]
+
+
+def _profile_lists(parts: Services) -> ProfileLists:
+    return ProfileLists(parts.catalog, parts.state.profiles, parts.warehouse, parts.computing)
+
+
+def _explainer(parts: Services) -> Explainer:
+    return Explainer(parts.catalog, parts.state.profiles, parts.computing)
 
 
 def _counts(parts: Services) -> PipelineCountReader:
@@ -382,7 +393,7 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             rest_profiles.DESCRIPTOR,
-            rest_profiles_grpc.ProfileServiceServicer(),
+            ProfileRestServicer(_profile_lists(parts), _explainer(parts)),
             rest_profiles_grpc.add_ProfileServiceServicer_to_server,
         ),
         (

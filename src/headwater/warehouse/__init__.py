@@ -9,19 +9,23 @@ from headwater.base.clock import Clock
 from headwater.warehouse.contract import (
     Capabilities,
     CountKey,
+    ErasureCursor,
+    ErasureStep,
     EventCount,
     EventCursor,
     EventOrder,
     EventPage,
     EventQuery,
     Interval,
+    Person,
     StoredEvent,
     Warehouse,
 )
+from headwater.warehouse.persons import PersonSet
 
 __all__ = [
-    "Capabilities", "CountKey", "EventCount", "EventCursor", "EventOrder", "EventPage", "EventQuery", "Interval",
-    "StoredEvent", "Warehouse", "open_warehouse",
+    "Capabilities", "CountKey", "ErasureCursor", "ErasureStep", "EventCount", "EventCursor", "EventOrder", "EventPage",
+    "EventQuery", "Interval", "Person", "PersonSet", "StoredEvent", "Warehouse", "open_warehouse",
 ]  # fmt: skip
 
 
