@@ -23,7 +23,7 @@ from tests.api.people import add_people, kpid_of, set_up
 from tests.harness import add_source, add_workspace
 
 SERVICE = "ProfileService"
-UNKNOWN = str(uuid4())
+UNKNOWN = "7d444840-9dc0-4bd1-b245-5ffdce74fad2"
 PEOPLE: list[tuple[str, dict[str, Any]]] = [
     ("ada", {"email": "ada@x", "name": "Ada", "age": "36", "tags": ["math"]}),
     ("bob", {"email": "bob@x", "name": "Bob", "age": "9007199254740993", "address": {"city": "Rome"}}),
