@@ -253,7 +253,11 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "message": _text("The reason, for people."),
         "lastOccurred": _text("When the last of them failed.", format="date-time"),
     }
-    profile = {"kpid": _text("The profile's id.", format="uuid"), "updatedAt": _time("When an attribute last changed."), "attributes": people}
+    profile = {
+        "kpid": _text("The profile's id.", format="uuid"),
+        "updatedAt": _time("When an attribute last changed."),
+        "attributes": people,
+    }
     native: Schema = {
         "anyOf": [
             component("NativeEvent"),

@@ -342,11 +342,11 @@ class IdentityResolutionPreview(message.Message):
     profiles_after: builtins.int
     """profiles_after is how many there would be."""
     merged: builtins.int
-    """merged is how many of the profiles would get identities of other profiles."""
+    """merged is how many of the profiles would be united with others, as a whole or in part."""
     split: builtins.int
-    """split is how many of the profiles would lose identities to other profiles."""
+    """split is how many of the profiles would be divided."""
     changed: builtins.int
-    """changed is how many of the profiles would get or lose identities."""
+    """changed is how many of the profiles would be united with others or divided."""
     @builtins.property
     def largest(self) -> containers.RepeatedCompositeFieldContainer[ProfileSize]:
         """largest are the ten largest profiles that there would be, the largest first."""

@@ -18,6 +18,7 @@ from headwater.api.services.connections import ConnectionRestServicer, Connectio
 from headwater.api.services.connectors import ConnectorServicer
 from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
+from headwater.api.services.erasures import ErasureServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.explanations import Explainer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
@@ -88,6 +89,8 @@ from headwater.v1 import (
     deliveries_pb2_grpc,
     devices_pb2,
     devices_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
     filters_pb2,
@@ -251,6 +254,11 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
             devices_pb2_grpc.add_DeviceServiceServicer_to_server,
         ),
         (
+            erasures_pb2.DESCRIPTOR,
+            ErasureServicer(parts.catalog, parts.operations),
+            erasures_pb2_grpc.add_ErasureServiceServicer_to_server,
+        ),
+        (
             events_pb2.DESCRIPTOR,
             EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer, observer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
@@ -267,7 +275,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             identity_resolution_pb2.DESCRIPTOR,
-            IdentityResolutionServicer(parts.catalog, parts.state.profiles, parts.operations),
+            IdentityResolutionServicer(parts.catalog, parts.state, parts.operations),
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (

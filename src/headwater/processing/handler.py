@@ -11,6 +11,7 @@ from headwater.events.context import Locate
 from headwater.log import Consumer, EventLog, Limits
 from headwater.log.consumer import DEFAULT_LIMITS, Companion
 from headwater.processing.batch import Batch, BatchReader
+from headwater.processing.erasing import Eraser
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES
 from headwater.processing.janitor import Janitor
 from headwater.processing.lanes import ResultApplier
@@ -53,8 +54,8 @@ def make_consumer(
     `keep` is the time that entries stay in the log after every consumer has processed them. `locate` looks up the
     location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
     workspace. Events for destinations are appended to `deliveries`; without it none is sent. While there are some, less
-    time passes between batches. It executes the operations on profiles that are in `operations`; without it no profile
-    follows a change of settings.
+    time passes between batches. It executes the erasures and the operations on profiles that are in `operations`;
+    without it no profile follows a change of settings.
     """
     resolver = ProfileResolver(catalog, clock, metrics)
     processor = BatchProcessor(
@@ -75,6 +76,19 @@ def make_consumer(
         companions.append(ResultApplier(catalog, state, store, clock, metrics, profiles=resolver).run)
     if operations is not None:
         companions.append(ProfileCompanion(catalog, state, operations, resolver, clock).run)
+        eraser = Eraser(
+            log,
+            catalog,
+            state,
+            warehouse,
+            operations,
+            clock,
+            keep=keep,
+            deliveries=deliveries,
+            store=store,
+            updater=resolver,
+        )
+        companions.append(eraser.run)
     return Consumer(
         log,
         CONSUMER,

@@ -88,6 +88,9 @@ class Janitor:
             await transaction.shorten_rejected()
         async with self._state.transaction() as transaction:
             await transaction.compact_counts(now=microseconds(self._clock.now()))
+        async with self._state.transaction() as transaction:
+            suppressions, now = self._state.suppressions, microseconds(self._clock.now())
+            transaction.write_later(lambda connection: suppressions.expire(connection, now=now))
         history = microseconds(self._clock.now() - HISTORY_AGE)
         async with self._state.transaction() as transaction:
             transaction.on_profiles_later(lambda rows: rows.shorten_history(history))

@@ -31,6 +31,7 @@ from headwater.state import (
 )
 from headwater.state.lanestore import LaneStore, StoredResult
 from headwater.state.profiles.resolving import ProfileUpdater
+from headwater.state.suppressions import Suppressions
 
 CONSUMER: Final = "lanes"
 """The name under which the state store keeps the sequence number of the last applied result."""
@@ -185,11 +186,15 @@ class ResultApplier:
         profiles: ProfileUpdater | None = None,
     ) -> None:
         """Write results, each with its pipeline. Many small ones take as few statements as one large one."""
+        suppressions = self._state.suppressions
+        if not suppressions.is_read:
+            await transaction.run(suppressions.read)
         observations = [
             _observation(pipeline, results, result)
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
+            if not (suppressions and _is_refused(results, result.entry, suppressions))
         ]
         await transaction.change_identities(await transaction.merge_identities(observations), profiles)
         await self._write_steps(transaction, batches)
@@ -214,6 +219,12 @@ class ResultApplier:
                 entry.steps = tuple(_finished(step, pipeline, result) for step in entry.steps)
                 changed[key] = entry
         await transaction.save(changed)
+
+
+def _is_refused(results: LaneResults, entry: LaneEntry, suppressions: Suppressions) -> bool:
+    """Return whether the entry belongs to an erased person."""
+    id_, is_anonymous = (entry.user_id, False) if entry.user_id is not None else (entry.anonymous_id, True)
+    return suppressions.has(results.workspace, results.connection, entry.position, id_, is_anonymous=is_anonymous)
 
 
 def _counts(batches: Iterable[tuple[StoredResult, LaneResults]]) -> PipelineCounts:

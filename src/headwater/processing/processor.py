@@ -25,6 +25,7 @@ from headwater.processing.batch import AcceptedEvent, Batch
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
+from headwater.processing.suppressing import refused_positions, refused_step
 from headwater.state import IdentityChanges, MessageStates, NewChunk, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
 from headwater.state.deliveries import DeliveryStore, NewDeliveries, pack
@@ -81,7 +82,13 @@ class BatchProcessor:
         return time.monotonic() < self._urgent_until
 
     async def position(self) -> int:
-        """Return the position up to which the log is processed. It is stored in the transaction of each batch."""
+        """Return the position up to which the log is processed. It is stored in the transaction of each batch.
+
+        Ends the transactions that a hung predecessor left open, because their locks would make each batch fail.
+        """
+        if ended := await self._state.end_hung_writers():
+            _log.warning("transactions of a hung worker are ended", transactions=ended)
+        self._state.suppressions.forget()  # another process may have changed them
         return await self._state.position(self._consumer)
 
     async def handle(self, batch: Batch, *, after: int) -> int:
@@ -151,8 +158,9 @@ class BatchProcessor:
         messages = [each.message for each in accepted]
         known, lanes = await transaction.lookup(messages), await transaction.lanes()
         fresh, entries = deduplicate(messages, known, now=microseconds(self._clock.now()))
+        refused = await refused_positions(accepted, self._state.suppressions, transaction)
         evaluation = BatchEvaluation(
-            [each for each in accepted if each.position in fresh],
+            [each for each in accepted if each.position in fresh and each.position not in refused],
             lanes=lanes,
             lane_bytes=self._lane_bytes,
             store_only=store_only,
@@ -167,6 +175,9 @@ class BatchProcessor:
                 source = each.event.connection_id
                 steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
             entries[each.message.key].steps = tuple(steps)
+        for each in accepted if refused else ():
+            if each.position in refused and each.position in fresh:
+                entries[each.message.key].steps = (refused_step(each),)
         observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
         identities = await transaction.merge_identities(observations)
         deliveries = evaluation.deliveries()

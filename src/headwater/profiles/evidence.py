@@ -33,7 +33,7 @@ from headwater.state.profiles.model import Evidence, Link, LinkValue
 
 SAME_NAME: Final = -1
 """The identifier of a `LinkValue` that stands for a name: the same user of one connection. The value is the
-identity id."""
+identity id, or a digest of it."""
 MAX_VALUE_BYTES: Final = 200
 """Maximum size of a value, in bytes of UTF-8. A digest replaces a longer value, and one that databases cannot store."""
 
@@ -46,6 +46,7 @@ _EMPTY_WORDS: Final = frozenset(
 )
 _INT64: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
 _NULL: Final = Raw(b"null")
+_IDENTIFYING: Final = (StringType, IntType, DecimalType, UuidType, IpType)
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -56,7 +57,8 @@ _Convert = Callable[[Any], str | None]
 class EvidenceReader:
     """Reads evidence from attributes, for the identifiers of a workspace.
 
-    Without a schema, or for an identifier that the schema does not have, no identity has evidence.
+    Without a schema, no identity has evidence, and none for an identifier that the schema lacks or that is of a kind
+    that identifies nobody, such as boolean.
     """
 
     def __init__(self, settings: ResolutionSettings, schema: Schema | None) -> None:
@@ -64,7 +66,7 @@ class EvidenceReader:
         self._sources: list[tuple[int, _Source]] = []
         for index, identifier in enumerate(settings.identifiers):
             found, missing = (None, "") if schema is None else resolve(schema, identifier.path)
-            if found is not None and missing is None:
+            if found is not None and missing is None and isinstance(found.type, _IDENTIFYING):
                 self._sources.append((index, _Source(identifier, found.type)))
         sources = [source for _, source in self._sources]
         self._decode = _compile([(source.path, source.json_type) for source in sources])
@@ -244,7 +246,7 @@ def _conversion(type: Type) -> tuple[Any, _Convert]:
         case IpType():
             return str | None, _canonical(canonical_ip)
         case _:
-            return Raw, _no_text
+            raise AssertionError(type)
 
 
 def _text_of_string(value: str) -> str:
@@ -260,11 +262,6 @@ def _text_of_decimal(value: Raw) -> str | None:
         return decimal_text(parse_decimal(bytes(value).decode()))
     except ValueError:
         return None
-
-
-def _no_text(_value: Raw) -> None:
-    """Properties of other kinds identify nobody."""
-    return None
 
 
 def _canonical(convert: Callable[[str], str]) -> _Convert:

@@ -423,7 +423,7 @@ class _Batch:
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__[1:]):
+        if any(getattr(changes, field) for field in changes.__struct_fields__ if field != "workspace"):
             self._rows.write(changes)
 
     def _read_refused(

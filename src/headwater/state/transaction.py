@@ -17,7 +17,7 @@ from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.state import bulk, devices, identityrows, lanes, tables, traits
 from headwater.state.counts import PipelineCounts
-from headwater.state.deduplication import Message, MessageStates, MessageStore
+from headwater.state.deduplication import Message, MessageKey, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
 from headwater.state.identities import IdentityChanges, IdentityObservation
 from headwater.state.lanes import Lane, NewChunk
@@ -90,6 +90,15 @@ class Transaction:
         if entries:
             await self.flush()  # states can be outside of the transaction: an error of earlier writes comes first
             await self._messages.save(self, entries)
+
+    async def remove_messages(self, messages: Collection[MessageKey]) -> int:
+        """Delete the states of messages; return the number of those that were known."""
+        if not messages:
+            return 0
+        await self.flush()
+        known = await self._messages.lookup(self, messages)
+        await self._messages.remove(self, known.keys())
+        return len(known)
 
     async def trim_messages(self) -> None:
         """Delete old messages."""

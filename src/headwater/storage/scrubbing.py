@@ -10,6 +10,7 @@ and without it copies of 116 of them were, in the unused middle of pages that we
 
 import sqlite3
 import time
+from pathlib import Path
 from typing import Final, Literal
 
 SECURE_DELETE: Final = "PRAGMA secure_delete=FAST"
@@ -18,6 +19,14 @@ STEP_SECONDS: Final = 0.1
 """Time after which a step does not begin another part."""
 CHECKPOINT_TIMEOUT_MS: Final = 100
 """Time limit for waiting until readers leave the WAL. They may read for longer: a later call tries again."""
+BUSY_SECONDS: Final = 5.0
+"""Time limit for waiting for other writers."""
+MAX_FILE_SECONDS: Final = 30.0
+"""Default time limit of `scrub_file`."""
+PAUSE_SECONDS: Final = 0.05
+"""Pause between two steps, in which others write."""
+_SCRUBBED: Final = 0x48775363
+"""The `application_id` of files whose deleted rows were always overwritten, or that were built again since."""
 _TABLE: Final = "free_space"
 _MAX_PAGES: Final = 512
 """Maximum number of pages that one transaction overwrites."""
@@ -53,6 +62,28 @@ class Scrubber:
             else:
                 return False
         return False
+
+
+def scrub_file(path: Path, *, seconds: float = MAX_FILE_SECONDS) -> bool:
+    """Overwrite the free pages of a file, and empty its WAL. Return whether everything was done in the given time.
+
+    If the file was never scrubbed before, it is built again: an earlier release did not overwrite deleted rows, and
+    left copies of them in the unused middle of pages.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+    try:
+        connection.execute(SECURE_DELETE)
+        if _number(connection, "application_id") != _SCRUBBED:
+            vacuum(connection)
+            connection.execute(f"PRAGMA application_id={_SCRUBBED}")
+        scrubber, end = Scrubber(), time.monotonic() + seconds
+        while time.monotonic() < end:
+            if scrubber.step(connection):
+                return True
+            time.sleep(PAUSE_SECONDS)
+        return False
+    finally:
+        connection.close()
 
 
 def vacuum(connection: sqlite3.Connection) -> None:

@@ -7,17 +7,17 @@ from headwater.api.request import Context, require_workspace
 from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
 from headwater.catalog import Catalog
 from headwater.management.workspaces import find_workspace
+from headwater.state import StateStore
 from headwater.state.operations import IdentityResolutionParameters, OperationStore
-from headwater.state.profiles.reading import ProfileReader
 from headwater.v1 import identity_resolution_pb2 as pb
 
 
 class IdentityResolutionServicer(ResolutionSettingsCalls):
     """Starts resolutions, lists refused evidence, and manages the settings."""
 
-    def __init__(self, catalog: Catalog, profiles: ProfileReader, operations: OperationStore) -> None:
-        super().__init__(catalog, operations)
-        self._profiles = profiles
+    def __init__(self, catalog: Catalog, state: StateStore, operations: OperationStore) -> None:
+        super().__init__(catalog, state, operations)
+        self._profiles = state.profiles
 
     async def StartIdentityResolution(
         self, request: pb.StartIdentityResolutionRequest, context: Context

@@ -7,9 +7,12 @@ they have their own file, because its writers are other processes than those of 
 
 from headwater.state.operations.model import (
     DELIVERY_KINDS,
+    ERASURE_KINDS,
     PROFILE_KINDS,
     RESOLUTION_KINDS,
+    ErasedStore,
     ErasureParameters,
+    ErasureReceipt,
     IdentityResolutionParameters,
     Operation,
     OperationCursor,
@@ -23,6 +26,7 @@ from headwater.state.operations.model import (
     SplitIdentity,
     SplitParameters,
     SplitResult,
+    decode_receipt,
 )
 from headwater.state.operations.store import (
     LEASE_SECONDS,
@@ -35,12 +39,15 @@ from headwater.state.operations.store import (
 
 __all__ = [
     "DELIVERY_KINDS",
+    "ERASURE_KINDS",
     "LEASE_SECONDS",
     "MAX_KEPT",
     "MAX_UNFINISHED",
     "PROFILE_KINDS",
     "RESOLUTION_KINDS",
+    "ErasedStore",
     "ErasureParameters",
+    "ErasureReceipt",
     "IdentityResolutionParameters",
     "Operation",
     "OperationCursor",
@@ -56,5 +63,6 @@ __all__ = [
     "SplitIdentity",
     "SplitParameters",
     "SplitResult",
+    "decode_receipt",
     "open_operations",
 ]

@@ -72,15 +72,38 @@ class RemoveSeparationParameters(Struct, frozen=True, kw_only=True, tag="RemoveS
 
 
 class ErasureParameters(Struct, frozen=True, kw_only=True, tag="Erasure", omit_defaults=True):
-    """Erase a person: a profile, or a user of one connection or of all. The result is the receipt."""
+    """Erase a person: a profile, or an id in one connection or in all. The result is the receipt."""
 
     profile: str | None = None
-    """The kpid of the profile; None if the person is named by a user id."""
+    """The kpid of the profile; None if the person is named by an id."""
     user_id: str | None = None
+    anonymous_id: str | None = None
     connection: int | None = None
-    """The connection of the user id; None for all connections."""
+    """The connection of the id; None for all connections."""
     suppress: bool = False
     """Whether further events of the person are refused."""
+    validate_only: bool = False
+    """Whether the person is only counted, and not erased."""
+    digest: str = ""
+    """A digest of the ids. It replaces them once the person is erased."""
+
+
+class ErasedStore(Struct, frozen=True):
+    """The number of rows of a person in one store."""
+
+    store: str
+    removed: int
+
+
+class ErasureReceipt(Struct, frozen=True, kw_only=True):
+    """The result of an erasure."""
+
+    stores: tuple[ErasedStore, ...] = ()
+    """The stores that had something of the person."""
+    log_position: int = 0
+    """The newest event of the event log at the end. Earlier ones may be copies of the person's events."""
+    log_until: int | None = None
+    """The time until which the event log may keep such copies; None if nothing was erased."""
 
 
 OperationParameters: TypeAlias = (
@@ -101,6 +124,8 @@ PROFILE_KINDS: Final[tuple[OperationKind, ...]] = (
     "RemoveSeparation",
 )
 """The kinds that the worker executes in the state store."""
+ERASURE_KINDS: Final[tuple[OperationKind, ...]] = ("Erasure",)
+"""The kinds that the worker executes in all stores."""
 RESOLUTION_KINDS: Final[tuple[OperationKind, ...]] = ("IdentityResolution", "ProfileSchemaUpdate")
 """The kinds of which a workspace executes one at a time. No operation of `PROFILE_KINDS` can be requested meanwhile."""
 
@@ -115,6 +140,7 @@ class SplitResult(Struct, frozen=True, kw_only=True):
 
 
 encode_parameters: Final = msgspec.json.Encoder().encode
+decode_receipt: Final = msgspec.json.Decoder(ErasureReceipt).decode
 decode_parameters: Final = msgspec.json.Decoder(OperationParameters).decode
 
 

@@ -27,7 +27,8 @@ from headwater.state.operations.model import (
     encode_parameters,
 )
 from headwater.state.operations.tables import operations
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.sessions import scrub
 
 MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
@@ -90,10 +91,18 @@ class OperationStore:
         return found[0] if found else None
 
     async def page(
-        self, workspace: int | None = None, *, after: OperationCursor | None = None, limit: int
+        self,
+        workspace: int | None = None,
+        *,
+        kinds: Collection[OperationKind] | None = None,
+        after: OperationCursor | None = None,
+        limit: int,
     ) -> list[Operation]:
-        """Return the operations of a workspace, or of all if it is None, the newest first."""
+        """Return the operations of a workspace, or of all if it is None, the newest first; only those of some kinds if
+        these are given."""
         query = select(operations)
+        if kinds is not None:
+            query = query.where(_c.kind.in_(kinds))
         if workspace is not None:
             query = query.where(_c.workspace == workspace)
         if after is not None:
@@ -182,6 +191,18 @@ class OperationStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             if (await connection.execute(ended)).rowcount != 1:
                 raise OperationLost(f"operation {id_} is executed by another process")
+
+    async def replace_parameters(self, id_: int, owner: str, parameters: OperationParameters) -> None:
+        """Replace the parameters of an operation, to remove data of a person from them. Raises OperationLost if the
+        owner is another process."""
+        changed = self._owned(id_, owner).values(parameters=encode_parameters(parameters))
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
+            if (await connection.execute(changed)).rowcount != 1:
+                raise OperationLost(f"operation {id_} is executed by another process")
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from the file. Return whether everything was done."""
+        return await scrub(self._engine)
 
     async def release(self, id_: int, owner: str) -> None:
         """Let another process continue an operation immediately."""
@@ -277,7 +298,9 @@ def _operation(row: Any) -> Operation:
 
 
 @asynccontextmanager
-async def open_operations(url: str, *, clock: Clock, identifiers: Identifiers) -> AsyncIterator[OperationStore]:
-    """Open the operations at `url`, migrate their table, and close them at the end of the block."""
-    async with open_database(url, "headwater.state.operations.migrations", cache_mib=1) as engine:
+async def open_operations(
+    location: Location, *, clock: Clock, identifiers: Identifiers
+) -> AsyncIterator[OperationStore]:
+    """Open the operations at `location`, migrate their table, and close them at the end of the block."""
+    async with open_database(location, "headwater.state.operations.migrations", cache_mib=1) as engine:
         yield OperationStore(engine, clock, identifiers)

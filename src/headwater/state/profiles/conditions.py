@@ -25,11 +25,13 @@ from headwater.schemas import (
     FloatType,
     IntType,
     InvalidValue,
+    IpType,
     Path,
     StringType,
     Time,
     TimeType,
     Type,
+    UuidType,
     YearType,
 )
 from headwater.schemas.decoding import Decoder, compile_decoder
@@ -114,6 +116,19 @@ def narrow(condition: CheckedCondition, value: Value, *, is_sqlite: bool) -> Col
             return _at_most(type_, condition.literals[0], value)
         case operator, _ if operator in _AT_LEAST:
             return _at_least(type_, condition.literals[0], value)
+    return None
+
+
+def link_text(condition: CheckedCondition) -> list[str] | None:
+    """Return the values of links that identities have if they meet the condition; None for a condition that links
+    cannot decide."""
+    if condition.operator not in ("is", "is one of"):
+        return None
+    match condition.property.type:
+        case StringType() | UuidType() | IpType():
+            return [str(each) for each in condition.literals]
+        case IntType() | DecimalType(scale=0):
+            return [str(int(each)) for each in condition.literals]  # type: ignore[arg-type]  # numbers
     return None
 
 
@@ -218,11 +233,11 @@ def _shortened(type_: Type, literal_: Any) -> str:
 def _has_text(operator: str, text: str, value: Value, *, is_sqlite: bool) -> ColumnElement[bool]:
     if operator == "starts with":
         return func.substr(value, 1, len(text) + 1) == "T" + text
-    is_short = func.length(value) > values.MAX_TEXT + 1
+    is_long = func.length(value) > values.MAX_TEXT + 1
     if operator == "ends with":
         end = func.substr(value, func.length(value) - len(text) + 1)
-        return or_(is_short, and_(func.length(value) > len(text), end == text))
-    return or_(is_short, _position(func.substr(value, 2), text, is_sqlite=is_sqlite) > 0)
+        return or_(is_long, and_(func.length(value) > len(text), end == text))
+    return or_(is_long, _position(value, text, is_sqlite=is_sqlite) > 0)
 
 
 def _has_element(type_: Type, literal_: Any, value: Value, *, is_sqlite: bool) -> ColumnElement[bool] | None:

@@ -221,7 +221,7 @@ class ProfileRows:
         """Delete the oldest changes of profiles if they are from before this time, at most `MAX_REMOVED_CHANGES`.
         Return their number."""
         table = tables.profile_changes.c
-        oldest = select(table.id, table.at).order_by(table.id).limit(MAX_REMOVED_CHANGES)
+        oldest = select(table.id, table.at).where(table.id > 0).order_by(table.id).limit(MAX_REMOVED_CHANGES)
         old = [id_ for id_, at in self._connection.execute(oldest) if at < before]
         return bulk.remove(self._connection, (table.id,), _singles(old))
 

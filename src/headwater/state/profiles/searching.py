@@ -18,8 +18,8 @@ from headwater.schemas import Path, Type
 from headwater.state import bulk
 from headwater.state.profiles import conditions, tables, values
 from headwater.state.profiles.conditions import Test
-from headwater.state.profiles.model import ProfileRow
-from headwater.state.profiles.rows import read_profile
+from headwater.state.profiles.model import LinkValue, ProfileRow
+from headwater.state.profiles.rows import ProfileRows, read_profile
 
 MAX_CANDIDATES: Final = 5_000
 """Maximum number of profiles that are read to test and sort them. Above it, at least one of two hundred profiles in a
@@ -73,6 +73,9 @@ class Search(Struct, frozen=True):
     """Number of profiles to skip."""
     limit: int = 100
     after: ProfileCursor | None = None
+    identifiers: tuple[str, ...] = ()
+    """The paths of the identifiers, in their order, if the links of the workspace follow the settings; otherwise empty.
+    A condition that an identifier equals a value then takes the same time in a workspace of any size."""
 
 
 _Found = tuple[ProfileRow, ProfileCursor]
@@ -93,7 +96,9 @@ def search(connection: Connection, search: Search) -> ProfilePage:
         found = _ordered(connection, search, search.after, search.limit + 1, search.first)
         return _page(search, found, count(connection, search.workspace), is_estimate=False)
     test = conditions.compile_test(search.filter)
-    candidates = _candidates(connection, search.workspace, search.filter)
+    candidates = _linked(connection, search, search.filter)
+    if candidates is None:
+        candidates = _candidates(connection, search.workspace, search.filter)
     if candidates is None:
         return _scan(connection, search, test)
     return _choose(connection, search, test, candidates)
@@ -118,6 +123,24 @@ def _property(workspace: int, path: Path) -> int:
 
 
 # --- From candidates ------------------------------------------------------------------------------------------------
+
+
+def _linked(connection: Connection, search: Search, filter: CheckedFilter) -> list[int] | None:
+    """Return the profiles of the identities that have the value of an identifier that the filter requires; None if
+    links cannot decide: a blocked value has none."""
+    if filter.logical == "or" and len(filter.conditions) > 1:
+        return None
+    rows = ProfileRows(connection)
+    for condition in filter.conditions:
+        path, texts = ".".join(condition.path), conditions.link_text(condition)
+        if texts is None or path not in search.identifiers:
+            continue
+        wanted = {LinkValue(search.identifiers.index(path), text) for text in texts}
+        holders = rows.holders(search.workspace, wanted, MAX_CANDIDATES)
+        identities = {identity for found in holders.values() for identity, _ in found}
+        if len(holders) == len(wanted) and len(identities) <= MAX_CANDIDATES:
+            return list({member.profile for member in rows.members(identities)})
+    return None
 
 
 def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:

@@ -10,6 +10,7 @@ property of a million profiles is read in a tenth of a second. A value is a text
 """
 
 import struct
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -38,11 +39,13 @@ def property_key(workspace: int, path: str) -> int:
 def read_values(workspace: int, attributes: str) -> dict[int, str]:
     """Return the values of the attributes, a JSON object, by the keys of their properties.
 
-    Objects and nulls have none. The schema is not needed: members of maps have values too.
+    Objects and nulls have none. The schema is not needed: members of maps have values too. Attributes with a text that
+    is not Unicode have none.
     """
     found: dict[int, str] = {}
     if attributes != "{}":
-        _collect(workspace, "", _decode(attributes), found)
+        with suppress(msgspec.DecodeError):
+            _collect(workspace, "", _decode(attributes), found)
     return found
 
 

@@ -303,8 +303,8 @@ class PersonSource(Source):
 def select_persons(table: str, persons: PersonSet, parameters: Parameters, newest: str = "") -> str:
     """Return a statement for the times, positions and places of the events of persons in a table.
 
-    `$1` is the workspace. `newest` is added to the statement for each person. There is at least one person, and no id has
-    NUL.
+    `$1` is the workspace. `newest` is added to the statement for each person. There is at least one person, and no id
+    has NUL.
     """
     parts = []
     for is_anonymous, condition in ((False, "user_id = person.id"), (True, _IS_ANONYMOUS)):
@@ -319,9 +319,7 @@ def select_persons(table: str, persons: PersonSet, parameters: Parameters, newes
             f"SELECT timestamp, position, ctid AS place FROM {table} AS event WHERE workspace = $1 AND {condition} "
             f"AND (person.connection IS NULL OR event.connection = person.connection){newest}) AS event"
         )
-    return (
-        " UNION ALL ".join(parts)
-    )
+    return " UNION ALL ".join(parts)
 
 
 _IS_ANONYMOUS: Final = "anonymous_id = person.id AND user_id IS NULL"

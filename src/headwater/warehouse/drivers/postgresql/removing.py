@@ -98,7 +98,8 @@ async def remove_before(driver: Driver, workspace: int, received_at: int) -> int
     for name, events, is_whole in await driver.fetch(_EXPIRED, workspace, received_at):
         if is_whole and await _drop(driver, workspace, name):
             return int(events)
-        places = f"SELECT ctid AS place FROM warehouse.{name} WHERE workspace = $1 AND received_at < $2 LIMIT {MAX_STEP_ROWS}"
+        expired = "workspace = $1 AND received_at < $2"
+        places = f"SELECT ctid AS place FROM warehouse.{name} WHERE {expired} LIMIT {MAX_STEP_ROWS}"
         if removed := await _remove(driver, workspace, name, places, Parameters([workspace, received_at])):
             return removed
     return await _remove_old_before(driver, workspace, received_at)

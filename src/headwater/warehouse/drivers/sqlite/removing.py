@@ -47,7 +47,9 @@ _EDGE_BLOCK: Final = """
 SELECT id FROM event_blocks INDEXED BY event_blocks_by_min_received_at
 WHERE workspace = ? AND min_received_at < ? LIMIT 1
 """
-_OLDEST_OLD_ROWS: Final = "SELECT position, workspace, received_at FROM events ORDER BY position LIMIT ?"
+_OLDEST_OLD_ROWS: Final = (
+    "SELECT position, workspace, received_at FROM events WHERE position > 0 ORDER BY position LIMIT ?"
+)
 
 
 def erase(
