@@ -16,6 +16,7 @@ forty bytes an identity.
 
 import asyncio
 from array import array
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 from uuid import uuid4
@@ -101,6 +102,7 @@ class FullResolution:
         try:
             scan = _Scan(self._context, sorter)
             await self._scan(scan)
+            await self._clear_deleted(scan)
             await self._update_links(scan)
             await self._update_refusals(scan)
             await self._update_profiles(scan)
@@ -161,6 +163,26 @@ class FullResolution:
             after = rows[-1].id
             await self._report(len(scan.ids) // 2, max(total, len(scan.ids)))
         scan.sets = Sets(len(scan.ids))
+
+    async def _clear_deleted(self, scan: "_Scan") -> None:
+        """Delete the evidence of members whose identities were deleted before the scan, as their links will be.
+
+        It may be that of other identifiers. They leave their profiles with the unresolved identities.
+        """
+        none: Evidence = (None,) * len(self._context.settings.identifiers)
+        after, is_last = 0, False
+        while not is_last:
+            place = after
+            ids = await self._read(
+                lambda rows: rows.unresolved(self._workspace, SCAN_IDENTITIES, after=place)  # noqa: B023
+            )
+            unknown = [id_ for id_ in ids if not scan.has(id_)]
+            members = await self._read(lambda rows: rows.members(unknown))  # noqa: B023
+            changes = _no_changes(self._workspace)
+            changes.members.extend(replace(member, evidence=none) for member in members if member.evidence != none)
+            await self._change(changes)
+            is_last = len(ids) < SCAN_IDENTITIES
+            after = ids[-1] if ids else after
 
     # Links
 
@@ -335,6 +357,11 @@ class _Scan:
                 self.blocked.update(dict.fromkeys(self._reader.blocked(row.attributes)))
         self.sorter.add(links)
 
+    def has(self, identity: int) -> bool:
+        """Return whether the identity was scanned."""
+        index = bisect_left(self.ids, identity)
+        return index < len(self.ids) and self.ids[index] == identity
+
     def evidence_of(self, number: int) -> Evidence:
         """Return the evidence that an identity had at the scan."""
         evidence: list[str | None] = [None] * len(self.settings.identifiers)
@@ -492,8 +519,8 @@ class _SliceResolver:
         old = {scan.profiles[number] for number in numbers} - {0}
         identities = {row.id: row for row in rows.identities(ids)}
         gone = [id_ for id_ in ids if id_ not in identities]
-        roots = {scan.sets.find(number) for number in numbers}
-        is_same = len(roots) == len(old) and self._constraints.are_none
+        pairs = {(scan.sets.find(number), scan.profiles[number]) for number in numbers}
+        is_same = len(pairs) == len(old) == len({root for root, _ in pairs}) and self._constraints.are_none
         return _Slice(
             numbers,
             identities,
