@@ -4,9 +4,8 @@ from collections.abc import Collection
 
 from sqlalchemy import delete
 
-from headwater.profiles.incremental import ChangedIdentity
 from headwater.state import bulk
-from headwater.state.profiles import tables
+from headwater.state.profiles import ChangedIdentity, tables
 from headwater.state.profiles.model import (
     Alias,
     IdentityName,

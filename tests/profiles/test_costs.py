@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from headwater.catalog.profiles import Identifier, ResolutionSettings
-from headwater.profiles.incremental import ChangedIdentity, resolve_changes
+from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.resolving import Region, resolve
+from headwater.state.profiles import ChangedIdentity
 from headwater.state.profiles.model import IdentityName, Member, Separation
 from tests.complexity import assert_linear
 from tests.profiles.people import People

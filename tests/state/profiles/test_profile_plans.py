@@ -67,6 +67,7 @@ async def fill(state: StateStore) -> None:
 
         def more(rows: ProfileRows) -> None:
             rows.new_profile_ids(PEOPLE)
+            rows.set_resolution(WORKSPACE, "d", None)
             for number in range(1, PEOPLE // 5):
                 sides = ((name(f"u{number}"),), (name(f"u{number + 1}"),))
                 rows.add_separation(Separation(0, WORKSPACE + number % 10, number, sides))
@@ -136,7 +137,9 @@ async def read(state: StateStore) -> None:
     for given in (None, *(check_filter(each, SCHEMA, role="Destination", target="User") for each in FILTERS)):
         for order in orders:
             for after_profile in (None, ProfileCursor(10, 10, None if order is None else "N"), ProfileCursor(10, 10)):
-                search = Search(WORKSPACE, given, order, limit=3, after=after_profile, identifiers=("text",))
+                search = Search(
+                    WORKSPACE, given, order, limit=3, after=after_profile, identifiers=("text",), digest="d"
+                )
                 await reader.page(search)
 
 

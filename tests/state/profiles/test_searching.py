@@ -339,12 +339,23 @@ def test_an_identifier_is_found_by_its_links(stores: Stores, condition: Conditio
     checked = check_filter(Filter("and", (condition,)), SCHEMA, role="Destination", target="User")
 
     def found(*identifiers: str, given: Any = checked) -> list[int]:
-        return sorted(row.id for row in stores.list(Search(WORKSPACE, given, identifiers=identifiers)).profiles)
+        return sorted(row.id for row in stores.list(search(given, identifiers)).profiles)
+
+    def search(given: Any, identifiers: tuple[str, ...], digest: str = "d") -> Search:
+        return Search(WORKSPACE, given, identifiers=identifiers, digest=digest)
+
+    async def apply() -> None:
+        async with stores.state.transaction() as transaction:
+            await transaction.on_profiles(lambda rows: rows.set_resolution(WORKSPACE, "d", None))
+
+    stores.run(apply())
 
     expected = {"text": [1], "large": [1, 2]}[condition.property]
     assert found("text", "large") == expected
     assert found() == sorted({*expected, 3})
     assert found("other") == found()
+    others_settings = stores.list(search(checked, ("text", "large"), digest="e"))
+    assert sorted(row.id for row in others_settings.profiles) == found()
     unlinked = Filter("and", (Condition("text", "is one of", ("a", "z")),))
     given = check_filter(unlinked, SCHEMA, role="Destination", target="User")
     assert found("text", given=given) == [1, 3], "a value without links may be blocked"

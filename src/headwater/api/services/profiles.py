@@ -1,5 +1,6 @@
 """ProfileService: lists, explains and splits profiles."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -36,6 +37,7 @@ from headwater.catalog import Catalog, Workspace
 from headwater.management.executing import execute
 from headwater.management.names import check_identifier
 from headwater.management.workspaces import find_workspace
+from headwater.profiles.settings import digest
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.rest.v1 import profiles_pb2_grpc as rest_grpc
 from headwater.schemas import Schema, serialise, walk
@@ -89,6 +91,7 @@ class ProfileLists:
         self._profiles = profiles
         self._warehouse = warehouse
         self._computing = computing
+        self._digests: dict[int, tuple[Workspace, str]] = {}
 
     async def page(
         self, request: pb.ListProfilesRequest | rest_pb.ListProfilesRequest, context: Context
@@ -99,6 +102,10 @@ class ProfileLists:
         schema = None if settings.profile_schema is None else settings.profile_schema.schema
         page = Page(request, ProfileCursor)
         query = await compute(self._computing, f"workspace {workspace}", profile_query, request, schema)
+        identifiers, applied = (), ""
+        if query.filter is not None and settings.resolution.identifiers:
+            identifiers = tuple(identifier.path for identifier in settings.resolution.identifiers)
+            applied = await self._digest(settings)
         listed = await self._profiles.page(
             Search(
                 workspace,
@@ -108,10 +115,20 @@ class ProfileLists:
                 first=page.first,
                 limit=page.limit,
                 after=page.after,
+                identifiers=identifiers,
+                digest=applied,
             )
         )
         shown = [(each, select_attributes(each.attributes, query.paths)) for each in listed.profiles]
         return ListedProfiles(settings, shown, query.schema, listed.total, page.token(listed.next))
+
+    async def _digest(self, workspace: Workspace) -> str:
+        """Return the digest of the settings of a workspace. A thread computes it once for each version of them."""
+        known = self._digests.get(workspace.id)
+        if known is None or known[0] is not workspace:
+            found = await asyncio.to_thread(digest, workspace.resolution, workspace.profile_schema)
+            known = self._digests[workspace.id] = workspace, found
+        return known[1]
 
     async def get(self, kpid: str, context: Context) -> ProfileRow:
         """Return a profile. Raises BadRequest and NotFound."""

@@ -101,6 +101,8 @@ def narrow(condition: CheckedCondition, value: Value, *, is_sqlite: bool) -> Col
             return value == values.boolean_value(True)
         case "is false", BooleanType():
             return value == values.boolean_value(False)
+        case "is not empty", StringType() | ArrayType():
+            return value.not_in(_EMPTY)
         case "contains", ArrayType():
             return _has_element(type_.element_type, condition.literals[0], value, is_sqlite=is_sqlite)
         case (("is" | "is one of"), _) if (equal := [_equal(type_, each) for each in condition.literals]) and all(
@@ -116,6 +118,21 @@ def narrow(condition: CheckedCondition, value: Value, *, is_sqlite: bool) -> Col
             return _at_most(type_, condition.literals[0], value)
         case operator, _ if operator in _AT_LEAST:
             return _at_least(type_, condition.literals[0], value)
+    return None
+
+
+def narrow_negated(condition: CheckedCondition, value: Value) -> ColumnElement[bool] | None:
+    """Return a condition on the values of the property that every profile with a value meets that meets the given one.
+    A profile without a value meets the given condition too. None if there is no such condition."""
+    type_ = condition.property.type
+    match condition.operator:
+        case "does not exist" if type_.kind not in ("object", "map", "json"):
+            return literal(False)
+        case "is empty" if isinstance(type_, StringType | ArrayType):
+            return value.in_(_EMPTY)
+        case "is not" | "is not one of" if not isinstance(type_, FloatType | DecimalType):
+            equal = [_equal(type_, each) for each in condition.literals]
+            return value.not_in(equal) if all(equal) else None
     return None
 
 
@@ -263,4 +280,5 @@ def _position(value: ColumnElement[Any], text: str, *, is_sqlite: bool) -> Colum
 
 
 _DIGITS: Final = re.compile("^T(-?[0-9]{1,20})$")
+_EMPTY: Final = (values.text_value(""), values.array_value([]))
 _MOMENTS: Final = ("datetime", "time")

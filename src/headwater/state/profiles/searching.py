@@ -1,8 +1,10 @@
 """Finds profiles by conditions on their attributes, in an order.
 
 A filter that few profiles can meet is answered from `profile_values`: these profiles are read, tested and sorted.
-Otherwise the profiles are read in the order of the list and tested, until the page is full. So a page takes a fraction
-of a second with a million profiles, unless only negated conditions exclude nearly all of them.
+Otherwise the profiles are read in the order of the list and tested, until the page is full. A page takes a fraction of
+a second with a million profiles. It takes seconds if a filter that selects nearly none has no condition that values can
+decide, such as that a number with a fraction is not another, or if several conditions select many each, and few
+together.
 """
 
 from collections.abc import Callable
@@ -74,8 +76,10 @@ class Search(Struct, frozen=True):
     limit: int = 100
     after: ProfileCursor | None = None
     identifiers: tuple[str, ...] = ()
-    """The paths of the identifiers, in their order, if the links of the workspace follow the settings; otherwise empty.
-    A condition that an identifier equals a value then takes the same time in a workspace of any size."""
+    """The paths of the identifiers, in their order. A condition that an identifier equals a value takes the same time
+    in a workspace of any size."""
+    digest: str = ""
+    """The digest of the settings with these identifiers. They are used only while the links follow these settings."""
 
 
 _Found = tuple[ProfileRow, ProfileCursor]
@@ -131,6 +135,8 @@ def _linked(connection: Connection, search: Search, filter: CheckedFilter) -> li
     if filter.logical == "or" and len(filter.conditions) > 1:
         return None
     rows = ProfileRows(connection)
+    if not search.identifiers or rows.applied(search.workspace) != search.digest:
+        return None
     for condition in filter.conditions:
         path, texts = ".".join(condition.path), conditions.link_text(condition)
         if texts is None or path not in search.identifiers:
@@ -148,6 +154,8 @@ def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -
     is_sqlite = connection.dialect.name == "sqlite"
     narrowed = [(each, conditions.narrow(each, _value, is_sqlite=is_sqlite)) for each in filter.conditions]
     known = [(each, condition) for each, condition in narrowed if condition is not None]
+    if not known and filter.logical == "and":
+        return _without(connection, workspace, filter)
     if not known or (filter.logical == "or" and len(known) < len(narrowed)):
         return None
     if filter.logical == "or":
@@ -161,6 +169,36 @@ def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -
         query = query.limit(MAX_CANDIDATES + 1)
     found = list(connection.scalars(query))
     return found if len(found) <= MAX_CANDIDATES else None
+
+
+def _without(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
+    """Return the profiles that can meet the first negated condition: those with another value, and those without any;
+    None if they are more than `MAX_CANDIDATES`."""
+    most = MAX_CANDIDATES
+    for condition in filter.conditions:
+        narrowed = conditions.narrow_negated(condition, _value)
+        if narrowed is None:
+            continue
+        found = list(connection.scalars(_meeting(workspace, condition, narrowed).limit(most + 1)))
+        if len(found) > most:
+            return None
+        key = _property(workspace, condition.path)
+        present = select(func.count()).select_from(tables.profile_values).where(tables.profile_values.c.property == key)
+        missing = count(connection, workspace) - int(connection.execute(present).scalar_one())
+        if missing > most - len(found):
+            return None
+        if missing:
+            query = select(_profiles.id).where(_profiles.workspace == workspace, _has_no(key))
+            found += connection.scalars(query.limit(most + 1))
+        return found if len(found) <= most else None
+    return None
+
+
+def _has_no(property: int) -> ColumnElement[bool]:
+    """Return the condition that a profile has no value of a property."""
+    table = tables.profile_values.c
+    same = (table.property == property, table.profile == _profiles.id)
+    return ~exists(select(1).select_from(tables.profile_values).where(*same))
 
 
 def _meeting(workspace: int, condition: CheckedCondition, narrowed: ColumnElement[bool]) -> Select[Any]:
@@ -281,9 +319,7 @@ def _by_time(
         query = query.where(_profiles.updated_at <= time if search.descending else _profiles.updated_at >= time)
         query = query.where(earlier if search.descending else later)
     if without is not None:
-        table = tables.profile_values.c
-        same = (table.property == _property(search.workspace, without.path), table.profile == _profiles.id)
-        query = query.where(~exists(select(1).select_from(tables.profile_values).where(*same)))
+        query = query.where(_has_no(_property(search.workspace, without.path)))
     query = query.order_by(*(column.desc() if search.descending else column for column in place))
     return list(map(read_profile, connection.execute(query.limit(limit).offset(offset))))
 
