@@ -1,7 +1,6 @@
 """The rows of profiles in memory, for tests of the algorithm without a database."""
 
 from collections.abc import Collection
-from copy import deepcopy
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -45,7 +44,13 @@ class MemoryRows:
         self.writes = 0
 
     def copy(self) -> "MemoryRows":
-        return deepcopy(self)
+        """Return a copy in memory. The rows themselves are immutable."""
+        copied = MemoryRows()
+        for name in vars(copied):
+            value = getattr(self, name)
+            setattr(copied, name, value.copy() if isinstance(value, dict | list) else value)
+        copied.links = {value: holders.copy() for value, holders in self.links.items()}
+        return copied
 
     # --- Identities -----------------------------------------------------------------------------------------------
 

@@ -30,14 +30,6 @@ class MirroredRows(MemoryRows):
         super().__init__()
         self._stored = stored
 
-    def copy(self) -> MemoryRows:
-        copied = MemoryRows()
-        for name, value in vars(self).items():
-            if name != "_stored":
-                setattr(copied, name, value.copy() if isinstance(value, dict | list) else value)
-        copied.links = {value: holders.copy() for value, holders in self.links.items()}
-        return copied
-
     def put(
         self, name: IdentityName, pipeline: int, attributes: str, updated_at: int, id: int | None = None
     ) -> ChangedIdentity:

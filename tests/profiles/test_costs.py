@@ -114,7 +114,7 @@ SHAPES: dict[str, Callable[[int], Region]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_resolution_is_linear(shape: str) -> None:
-    assert_linear(lambda count: resolve(SHAPES[shape](count)), 8_000)
+    assert_linear(lambda count: resolve(SHAPES[shape](count)), 4_000)
 
 
 def test_a_separation_of_many_is_linear() -> None:
@@ -131,4 +131,4 @@ def test_a_separation_of_many_is_linear() -> None:
         )
         assert len(resolve(separated).parts) == 2
 
-    assert_linear(work, 8_000)
+    assert_linear(work, 4_000)

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from headwater.catalog.profiles import Identifier
+from headwater.profiles.incremental import resolve_changes
+from headwater.state.profiles.model import IdentityName
 from tests.profiles.people import People
 
 BOTH = ("email", "phone")
@@ -134,6 +136,83 @@ def test_an_older_event_changes_what_it_wins() -> None:
     assert people.attributes(first) == {"email": "a@x", "name": "A", "phone": "2"}
 
 
+# --- Guards, as identities come and go ----------------------------------------------------------------------------
+
+
+def reasons(people: People) -> list[tuple[str, str]]:
+    return sorted((one.reason, one.value.value) for one in people.rows.refused_rows)
+
+
+def test_a_value_links_again_once_it_is_under_its_limit() -> None:
+    people = People(Identifier(path="email", max_identities=2), "phone")
+    first, second, third = (people.see(str(id), email="a@x") for id in range(3))
+    assert people.profiles() == [[first], [second], [third]]
+    assert reasons(people) == [("TooManyIdentities", "a@x")]
+    people.see("1", email="b@x")
+    assert people.profiles() == [[first, third], [second]]
+    people.see("1", email="a@x")
+    assert people.profiles() == [[first], [second], [third]]
+    people.forget(first)
+    assert people.profiles() == [[second, third]]
+    assert reasons(people) == []
+
+
+def test_a_value_crosses_its_limit_for_identities_that_stronger_values_part() -> None:
+    people = People("email", Identifier(path="phone", max_identities=3))
+    for id in range(3):
+        people.see(str(id), email=f"{id}@x", phone="5")
+    bridge = people.see("bridge", phone="5")
+    assert people.profiles() == [[1], [2], [3], [bridge]]
+    people.see("0", email="0@x")
+    assert people.profiles() == [[1], [2, 3, bridge]]
+
+
+def test_a_mask_that_changes_makes_and_breaks_links_of_other_values() -> None:
+    people = People("email", "phone")
+    first, second = people.see("1", email="a@x", phone="5"), people.see("2", email="b@x", phone="5")
+    assert people.profiles() == [[first], [second]]
+    people.see("2", phone="5")
+    assert people.profiles() == [[first, second]]
+    people.see("2", email="c@x", phone="5")
+    assert people.profiles() == [[first], [second]]
+
+
+def test_a_refused_link_is_taken_once_there_is_a_place() -> None:
+    people = People("phone", Identifier(path="email", max_values=1))
+    first, second = people.see("1", phone="5", email="a@x"), people.see("2", phone="5", email="b@x")
+    third = people.see("3", phone="5")
+    assert people.profiles() == [[first, third], [second]]
+    assert reasons(people) == [("TooManyValues", "5")]
+    people.see("1", phone="6", email="a@x")
+    assert people.profiles() == [[first], [second, third]]
+    assert reasons(people) == []
+
+
+def test_the_same_user_follows_in_every_pipeline() -> None:
+    people = People("email")
+    known = people.see("k", email="a@x")
+    first = people.see("1", email="b@x", pipeline=1)
+    second = people.see("1", email="a@x", pipeline=2)
+    assert people.profiles() == [[known, first, second]]
+    people.forget(second)
+    assert people.profiles() == [[known], [first]]
+
+
+def test_a_change_and_a_join_in_one_batch_take_effect_together() -> None:
+    people = People("email")
+    first = people.see("1", email="a@x", name="A")
+    changes = [
+        people.rows.put(IdentityName(1, "1", False), 1, '{"email":"a@x","name":"B"}', 50),
+        people.rows.put(IdentityName(1, "2", False), 1, '{"email":"a@x"}', 40),
+        people.rows.put(IdentityName(1, "3", False), 1, '{"email":"a@x"}', 40),
+        people.rows.put(IdentityName(1, "2", False), 1, '{"email":"b@x"}', 41),
+        people.rows.delete(3),
+    ]
+    assert resolve_changes(people.rows, people.context, changes, 9) == []
+    assert people.profiles() == [[first], [2]]
+    assert people.attributes(first) == {"email": "a@x", "name": "B"}
+
+
 # --- Ids ----------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +246,19 @@ def test_the_largest_part_keeps_the_id_of_a_founder_that_is_gone() -> None:
     kpid = people.kpid(founder)
     people.forget(founder)
     assert [people.kpid(id) == kpid for id in (single, *pair)] == [False, True, True]
+
+
+def test_the_alias_of_the_oldest_founder_is_taken_back() -> None:
+    people = People("phone", "email")
+    first = people.see("1", email="a@x")
+    second, third = people.see("2", phone="5"), people.see("3", email="c@x")
+    kpids = [people.kpid(id) for id in (first, second, third)]
+    people.see("3", phone="5", email="c@x")
+    bridge = people.see("b", email="a@x", phone="5")
+    assert people.profiles() == [[first, second, third, bridge]]
+    people.forget(bridge)
+    assert [people.kpid(id) for id in (first, second, third)] == [kpids[0], kpids[1], kpids[1]]
+    assert people.answer(kpids[2]) == kpids[1], "the alias follows its founder"
 
 
 def test_a_profile_without_identities_is_gone_with_its_aliases() -> None:
