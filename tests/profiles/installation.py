@@ -68,7 +68,8 @@ class Installation:
         async with self.state.transaction() as transaction:
             stored = await transaction.run(_stored)
             for kind, name, pipeline, attributes, time in operations:
-                key = IdentityKey(name.connection, name.identity_id, name.is_anonymous, pipeline)
+                own = 10 * name.connection + pipeline  # a pipeline has one connection
+                key = IdentityKey(name.connection, name.identity_id, name.is_anonymous, own)
                 if kind == "put":
                     changes.changed[key] = IdentityState(WORKSPACE, [], time, attributes)
                     if key in stored:

@@ -83,7 +83,10 @@ async def test_a_full_resolution_gives_the_profiles_of_the_definition(
         await installation.check()
     before = await installation.contents()
     await installation.resolve()
-    assert await installation.contents() == before
+    after = await installation.contents()
+    # Batches add blocked values, and only a full resolution removes those that no identity has any more.
+    before["refused"] = {one for one in before["refused"] if one.reason != "BlockedValue" or one in after["refused"]}
+    assert after == before
     while left:
         if (some := left.pop()) is not None:
             await installation.batch(some)
@@ -203,7 +206,7 @@ async def test_identities_that_vanish_during_a_resolution_leave_their_profiles(
             nonlocal calls
             calls += 1
             if calls == step:  # noqa: B023
-                await installation.remove_silently([1])
+                await installation.remove_silently([11])
 
         await installation.resolve(remove)
         await installation.check()

@@ -149,14 +149,21 @@ class FullResolution:
     # Scan
 
     async def _scan(self, scan: "_Scan") -> None:
+        """Read the identities that exist. Later ones are unresolved as new ones, in whatever pipelines."""
         workspace = self._workspace
-        scan.shared, total = await self._read(
-            lambda rows: (rows.shared_connections(workspace), rows.count_identities(workspace))
+        scan.shared, total, through = await self._read(
+            lambda rows: (
+                rows.shared_connections(workspace),
+                rows.count_identities(workspace),
+                rows.last_identity(workspace),
+            )
         )
         after = 0
         while True:
             place = after
-            rows = await self._read(lambda rows: rows.scan(workspace, after=place, limit=SCAN_IDENTITIES))  # noqa: B023
+            rows = await self._read(
+                lambda rows: rows.scan(workspace, after=place, through=through, limit=SCAN_IDENTITIES)  # noqa: B023
+            )
             if not rows:
                 break
             await asyncio.to_thread(scan.take, rows)

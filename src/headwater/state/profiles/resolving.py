@@ -58,13 +58,18 @@ class ResolutionRows(ProfileRows):
             query = query.where(identities.c.id < before)
         return self._sql.execute(query.limit(1)).first() is not None
 
-    def scan(self, workspace: int, *, after: int, limit: int) -> list[ScannedIdentity]:
-        """Return the identities of a workspace with ids above `after`, the oldest first."""
+    def last_identity(self, workspace: int) -> int:
+        """Return the highest id of an identity of a workspace; 0 if it has none."""
+        query = select(func.max(identities.c.id)).where(identities.c.workspace == workspace)
+        return self._sql.scalar(query) or 0
+
+    def scan(self, workspace: int, *, after: int, through: int, limit: int) -> list[ScannedIdentity]:
+        """Return the identities of a workspace with ids above `after` up to `through`, the oldest first."""
         i, m = identities.c, tables.members.c
         query = (
             select(i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence)
             .select_from(identities.outerjoin(tables.members, m.identity == i.id))
-            .where(i.workspace == workspace, i.id > after)
+            .where(i.workspace == workspace, i.id > after, i.id <= through)
             .order_by(i.id)
             .limit(limit)
         )
