@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headwater.api.services.explanations import MAX_EXPLAINED_IDENTITIES
 from headwater.catalog.profiles import DEFAULT_MAX_IDENTITIES, MAX_IDENTIFIERS
 from headwater.events import DEFAULT_LIMITS, MAX_REJECTED_BYTES
 from headwater.intake.unknownkeys import MAX_STORED_PER_SECOND, PREFIX_LENGTH
@@ -21,6 +22,8 @@ from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 FUNCTIONS = (ROOT / "docs" / "functions.md").read_text()
+PROFILES = (ROOT / "docs" / "profiles.md").read_text()
+PROFILES_PROTO = (ROOT / "protos" / "headwater" / "v1" / "profiles.proto").read_text()
 EVENTS_PROTO = (ROOT / "protos" / "headwater" / "v1" / "events.proto").read_text()
 DEFAULTS: Settings = read({})
 
@@ -78,6 +81,12 @@ def test_the_defaults_of_settings_are_documented(name: str) -> None:
     table = {key.removesuffix(" *"): value for key, value in rows(README).items()}
     stated = table[f"`{variable(name)}`"].strip("`")
     assert getattr(read({variable(name): stated}), name) == getattr(DEFAULTS, name)
+
+
+def test_the_limit_of_explanations_is_documented() -> None:
+    stated = f"more than {MAX_EXPLAINED_IDENTITIES:,} identities"
+    assert stated in PROFILES
+    assert stated in PROFILES_PROTO
 
 
 @pytest.mark.parametrize(

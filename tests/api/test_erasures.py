@@ -38,6 +38,7 @@ async def execute(harness: Harness) -> None:
         keep=timedelta(hours=1),
         deliveries=harness.deliveries,
         store=harness.store,
+        updater=harness.resolver,
     )
     while True:
         operation = await harness.operations.claim(eraser._owner, kinds=("Erasure",))
@@ -56,6 +57,7 @@ async def filled(api: Api) -> None:
 
 async def test_a_person_is_counted_and_erased(api: Api, filled: None) -> None:
     counted = (await create(api, user_id="jane", validate_only=True)).id
+    api.harness.clock.advance(1)
     erased = (await create(api, user_id="jane", suppress=True)).id
     assert (await get(api, counted)).status == "Pending"
     await execute(api.harness)

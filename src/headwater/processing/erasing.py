@@ -104,9 +104,10 @@ class Eraser:
         keep: timedelta,
         deliveries: DeliveryStore | None = None,
         store: LaneStore | None = None,
-        updater: ProfileUpdater | None = None,
+        updater: ProfileUpdater,
     ) -> None:
-        """`keep` is how long entries stay in the log after every consumer has finished them."""
+        """`keep` is how long entries stay in the log after every consumer has finished them. `updater` takes erased
+        identities out of their profiles."""
         self._event_log = log
         self._catalog = catalog
         self._state = state

@@ -104,10 +104,8 @@ def _with_identities(
 # --- Identities and profiles --------------------------------------------------------------------------------------
 
 
-def remove_identities(
-    connection: Connection, subject: Subject, updater: ProfileUpdater | None, *, dry: bool = False
-) -> Part:
-    """Delete identities, and let `updater` take them out of their profiles; without it a resolution does that."""
+def remove_identities(connection: Connection, subject: Subject, updater: ProfileUpdater, *, dry: bool = False) -> Part:
+    """Delete identities, and let `updater` take them out of their profiles, or leave that to a resolution."""
     named = [id_ for ids in ResolutionRows(connection).identities_named(_names(subject)).values() for id_ in ids]
     rows = ResolutionRows(connection).identities(sorted(named)[: None if dry else MAX_STEP_IDENTITIES])
     own = [row for row in rows if row.workspace == subject.workspace]
@@ -117,10 +115,7 @@ def remove_identities(
     changed = [
         ChangedIdentity(row.id, row.workspace, row.name, row.pipeline, None, row.updated_at, False, True) for row in own
     ]
-    if updater is None:
-        ResolutionRows(connection).add_unresolved(subject.workspace, [row.id for row in own])
-    else:
-        update_profiles(connection, changed, updater)
+    update_profiles(connection, changed, updater)
     return Part(len(own), 0)
 
 
