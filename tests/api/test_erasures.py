@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headwater.processing.erasing import Eraser
+from headwater.state.operations import ERASURE_KINDS
 from headwater.v1 import erasures_pb2, operations_pb2
 from tests.api.conftest import UNRESTRICTED, Api, CallError
 from tests.harness import Harness, add_source, add_workspace
@@ -41,7 +42,7 @@ async def execute(harness: Harness) -> None:
         updater=harness.resolver,
     )
     while True:
-        operation = await harness.operations.claim(eraser._owner, kinds=("Erasure",))
+        operation = await harness.operations.claim(eraser._owner, kinds=ERASURE_KINDS)
         if operation is None:
             return
         await eraser.execute(operation, asyncio.Event())

@@ -12,7 +12,7 @@ from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.processing.erasing import Eraser
 from headwater.state import erasure
-from headwater.state.operations import ErasureParameters, ErasureReceipt, Operation, decode_receipt
+from headwater.state.operations import ERASURE_KINDS, ErasureParameters, ErasureReceipt, Operation, decode_receipt
 from headwater.state.profiles.resolving import ResolutionRows
 from tests.harness import Harness, add_source
 from tests.processing.people import resolve_by_email
@@ -195,7 +195,7 @@ async def test_it_continues_after_an_interruption_at_any_transaction(
     monkeypatch.setattr(erasure, "write_note", failing)
     for number in range(1, 40):
         left = number
-        operation = await harness.operations.claim("test", kinds=("Erasure",))
+        operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
         assert operation is not None
         working = eraser(harness)
         working._owner = "test"
@@ -216,7 +216,7 @@ async def test_it_continues_after_an_interruption_at_any_transaction(
 async def test_a_cancelled_erasure_ends_and_can_be_repeated(harness: Harness, source: Connection) -> None:
     await filled(harness, source)
     created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
-    operation = await harness.operations.claim("test", kinds=("Erasure",))
+    operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
     assert operation is not None
     await harness.operations.cancel(created.id)
     working = eraser(harness)

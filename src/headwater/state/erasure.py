@@ -17,17 +17,19 @@ from headwater.base.mentions import Mentions
 from headwater.state import bulk, tables
 from headwater.state.lanes import NO_DOCUMENT, LaneEntry
 from headwater.state.profiles import tables as profile_tables
-from headwater.state.profiles.model import ChangedIdentity, IdentityName, LinkValue
+from headwater.state.profiles.model import ChangedIdentity, IdentityName, IdentityRow, LinkValue
 from headwater.state.profiles.resolving import ProfileUpdater, ResolutionRows, update_profiles
 from headwater.state.suppressions import ANY_CONNECTION, PersonName
 
 MAX_STEP_IDENTITIES: Final = 500
 """Maximum number of identities that one call removes."""
+MAX_EXAMINED_IDENTITIES: Final = 2_000
+"""Maximum number of identities whose age one call examines."""
 MAX_STEP_ROWS: Final = 200
 """Maximum number of rejected events, or of chunks of a lane, that one call examines."""
 
 IsPerson = Callable[[int, str | None, str | None], bool]
-"""Whether an event of a connection with this user id and anonymous id belongs to the person."""
+"""A test of whether an event of a connection with these ids belongs to the person."""
 
 
 class Subject(Struct, frozen=True):
@@ -37,7 +39,7 @@ class Subject(Struct, frozen=True):
     names: tuple[PersonName, ...] = ()
     """Its ids by connection."""
     profiles: tuple[int, ...] = ()
-    """The profile of which all identities are erased."""
+    """The profiles whose identities are all erased."""
     identities: tuple[int, ...] = ()
     values: tuple[str, ...] = ()
     """Values of identifiers, such as an email address, that only rejected events and messages are searched for."""
@@ -111,12 +113,35 @@ def remove_identities(connection: Connection, subject: Subject, updater: Profile
     own = [row for row in rows if row.workspace == subject.workspace]
     if dry or not own:
         return Part(len(own))
-    bulk.remove(connection, (tables.identities.c.id,), [(row.id,) for row in own])
+    _remove(connection, own, updater)
+    return Part(len(own), 0)
+
+
+def remove_anonymous_before(
+    connection: Connection, workspace: int, updated_at: int, updater: ProfileUpdater, *, after: int
+) -> int | None:
+    """Delete anonymous identities that were last updated before a time, among the next ones with ids above `after`.
+
+    Return the last examined id; None if there is none.
+    """
+    table = tables.identities.c
+    query = select(table.id, table.is_anonymous, table.updated_at).where(table.workspace == workspace, table.id > after)
+    rows = connection.execute(query.order_by(table.id).limit(MAX_EXAMINED_IDENTITIES)).all()
+    old = [row.id for row in rows if row.is_anonymous and row.updated_at < updated_at]
+    _remove(connection, ResolutionRows(connection).identities(old), updater)
+    return rows[-1].id if rows else None
+
+
+def _remove(connection: Connection, rows: Sequence[IdentityRow], updater: ProfileUpdater) -> None:
+    """Delete identities, and take them out of their profiles."""
+    if not rows:
+        return
+    bulk.remove(connection, (tables.identities.c.id,), [(row.id,) for row in rows])
     changed = [
-        ChangedIdentity(row.id, row.workspace, row.name, row.pipeline, None, row.updated_at, False, True) for row in own
+        ChangedIdentity(row.id, row.workspace, row.name, row.pipeline, None, row.updated_at, False, True)
+        for row in rows
     ]
     update_profiles(connection, changed, updater)
-    return Part(len(own), 0)
 
 
 def has_members(connection: Connection, subject: Subject) -> bool:
@@ -154,7 +179,7 @@ def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: 
 
 
 def _remove_values(connection: Connection, subject: Subject, *, dry: bool) -> int:
-    """Delete refusals of values that nobody else has."""
+    """Delete stored values that no other identity has."""
     table = profile_tables.resolution_refusals
     mine = (table.c.workspace == subject.workspace, table.c.value.in_(subject.values), table.c.identity == 0)
     found = connection.execute(select(table.c.id, table.c.identifier, table.c.value).where(*mine)).all()
@@ -239,6 +264,16 @@ def remove_errors(
         found = [tuple(row[:4]) for row in rows if mentions.are_in_text(row.message)]
         removed += len(found) if dry else bulk.remove(connection, key, found)
     return removed
+
+
+def remove_rejected_before(connection: Connection, workspace: int, received_at: int) -> int:
+    """Delete the oldest rejected events of a workspace if they arrived before a time, a limited number. Return it."""
+    table = tables.rejected_events.c
+    query = select(table.position, table.received_at).where(table.workspace == workspace)
+    rows = connection.execute(query.order_by(table.position).limit(MAX_STEP_ROWS)).all()
+    return bulk.remove(
+        connection, (table.position,), [(row.position,) for row in rows if row.received_at < received_at]
+    )
 
 
 # --- Lanes --------------------------------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ __all__ = (
     "GetProfileExplanationRequest",
     "GetProfileExplanationResponse",
     "GetProfileSchemaRequest",
+    "GetRetentionRequest",
     "GetUserSchemasRequest",
     "GetUserSchemasResponse",
     "IdentifierGuards",
@@ -196,6 +197,7 @@ __all__ = (
     "ReplayEventsResponse",
     "ResendDeadLettersRequest",
     "ResendDeadLettersResponse",
+    "Retention",
     "RunPipelineRequest",
     "RunPipelineResponse",
     "SendEventsRequest",
@@ -242,6 +244,8 @@ __all__ = (
     "UpdatePipelineResponse",
     "UpdateProfileSchemaRequest",
     "UpdateProfileSchemaResponse",
+    "UpdateRetentionRequest",
+    "UpdateRetentionResponse",
     "UserSchemas",
     "ValidateExpressionRequest",
     "ValidateExpressionResponse",
@@ -3862,6 +3866,18 @@ default_message_pool.register_message("headwater.v1", "GetProfileSchemaRequest",
 
 
 @dataclass(eq=False, repr=False)
+class GetRetentionRequest(betterproto2.Message):
+    """
+    GetRetentionRequest has no members.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "GetRetentionRequest", GetRetentionRequest)
+
+
+@dataclass(eq=False, repr=False)
 class GetUserSchemasRequest(betterproto2.Message):
     """
     GetUserSchemasRequest names the connection.
@@ -6356,6 +6372,33 @@ default_message_pool.register_message("headwater.v1", "ResendDeadLettersResponse
 
 
 @dataclass(eq=False, repr=False)
+class Retention(betterproto2.Message):
+    """
+    Retention is how long a workspace keeps its data, in whole days in UTC. Data is kept for at least so many days.
+    """
+
+    event_days: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    event_days is the age at which events are deleted, since they arrived. Absent means never.
+    """
+
+    rejected_event_days: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    rejected_event_days is the age at which rejected events are deleted, since they arrived. Absent means when there are
+    too many.
+    """
+
+    anonymous_identity_days: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    anonymous_identity_days is the age at which anonymous identities are deleted, since their last change. Absent means
+    never.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "Retention", Retention)
+
+
+@dataclass(eq=False, repr=False)
 class RunPipelineRequest(betterproto2.Message):
     """
     RunPipelineRequest names the pipeline to run.
@@ -7651,6 +7694,45 @@ class UpdateProfileSchemaResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "UpdateProfileSchemaResponse", UpdateProfileSchemaResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateRetentionRequest(betterproto2.Message):
+    """
+    UpdateRetentionRequest holds the new retention.
+    """
+
+    event_days: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    event_days is the age at which events are deleted, since they arrived. Absent means never.
+    """
+
+    rejected_event_days: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    rejected_event_days is the age at which rejected events are deleted, since they arrived. Absent means when there are
+    too many.
+    """
+
+    anonymous_identity_days: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    anonymous_identity_days is the age at which anonymous identities are deleted, since their last change. Absent means
+    never.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "UpdateRetentionRequest", UpdateRetentionRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateRetentionResponse(betterproto2.Message):
+    """
+    UpdateRetentionResponse has no members.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "UpdateRetentionResponse", UpdateRetentionResponse)
 
 
 @dataclass(eq=False, repr=False)
