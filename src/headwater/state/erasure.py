@@ -17,7 +17,7 @@ from headwater.base.mentions import Mentions
 from headwater.state import bulk, tables
 from headwater.state.lanes import NO_DOCUMENT, LaneEntry
 from headwater.state.profiles import tables as profile_tables
-from headwater.state.profiles.model import ChangedIdentity, IdentityName, IdentityRow, LinkValue
+from headwater.state.profiles.model import ChangedIdentity, IdentityName, IdentityRow, LinkValue, ProfileRow
 from headwater.state.profiles.resolving import ProfileUpdater, ResolutionRows, update_profiles
 from headwater.state.suppressions import ANY_CONNECTION, PersonName
 
@@ -209,16 +209,20 @@ def _remove_names(connection: Connection, subject: Subject, separation: int) -> 
 
 def remove_devices(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
     """Delete the devices of the person; return their number."""
+    found = _find_devices(connection, subject)
+    return len(found) if dry else bulk.remove(connection, (tables.devices.c.id,), [(id_,) for id_ in found])
+
+
+def _find_devices(connection: Connection, subject: Subject) -> list[int]:
     table = tables.devices.c
-    removed = 0
+    found: set[int] = set()
     for is_anonymous, column in ((False, table.user_id), (True, table.anonymous_id)):
         keys = [(name.connection, name.id) for name in subject.names if name.is_anonymous is is_anonymous]
-        found = bulk.lookup(
+        rows = bulk.lookup(
             connection, (table.id, table.user_id), (table.connection, column), _storable(connection, keys)
         )
-        ids = [(id_,) for id_, user_id in found if not is_anonymous or user_id is None]
-        removed += len(ids) if dry else bulk.remove(connection, (table.id,), ids)
-    return removed
+        found |= {id_ for id_, user_id in rows if not is_anonymous or user_id is None}
+    return sorted(found)
 
 
 def remove_traits(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
@@ -237,19 +241,23 @@ def remove_rejected(
     connection: Connection, subject: Subject, mentions: Mentions, after: int, *, dry: bool = False
 ) -> tuple[Part, list[tuple[int, str]]]:
     """Delete rejected events that mention the person. Also return the messages of deleted ones."""
-    table = tables.rejected_events.c
-    query = select(table.position, table.connection, table.message_id, table.message, table.body)
-    mine = (table.workspace == subject.workspace, table.position > after)
-    rows = connection.execute(query.where(*mine).order_by(table.position).limit(MAX_STEP_ROWS)).all()
-    found = [
-        row
-        for row in rows
-        if subject.is_in(row.connection) and (mentions.are_in(row.body) or mentions.are_in_text(row.message))
-    ]
+    rows, last = _page_rejected(connection, subject, after)
+    found = [row for row in rows if _mentions(subject, mentions, row)]
     if not dry:
-        bulk.remove(connection, (table.position,), [(row.position,) for row in found])
+        bulk.remove(connection, (tables.rejected_events.c.position,), [(row.position,) for row in found])
     messages = [(row.connection, row.message_id) for row in found if row.message_id is not None]
-    return Part(len(found), rows[-1].position if len(rows) == MAX_STEP_ROWS else None), messages
+    return Part(len(found), last), messages
+
+
+def _page_rejected(connection: Connection, subject: Subject, after: int) -> tuple[Sequence[Any], int | None]:
+    table = tables.rejected_events
+    mine = (table.c.workspace == subject.workspace, table.c.position > after)
+    rows = connection.execute(select(table).where(*mine).order_by(table.c.position).limit(MAX_STEP_ROWS)).all()
+    return rows, rows[-1].position if len(rows) == MAX_STEP_ROWS else None
+
+
+def _mentions(subject: Subject, mentions: Mentions, row: Any) -> bool:
+    return subject.is_in(row.connection) and (mentions.are_in(row.body) or mentions.are_in_text(row.message))
 
 
 def remove_errors(
@@ -274,6 +282,45 @@ def remove_rejected_before(connection: Connection, workspace: int, received_at: 
     return bulk.remove(
         connection, (table.position,), [(row.position,) for row in rows if row.received_at < received_at]
     )
+
+
+# --- Exports ------------------------------------------------------------------------------------------------------
+
+
+def read_profile(connection: Connection, subject: Subject) -> ProfileRow | None:
+    """Return the profile of the person, if it was named by one."""
+    found = ResolutionRows(connection).profiles(subject.profiles)
+    return found[0] if found else None
+
+
+def read_identities(connection: Connection, subject: Subject) -> list[IdentityRow]:
+    """Return the identities of the person, the oldest first."""
+    return sorted(ResolutionRows(connection).identities(subject.identities), key=lambda row: row.id)
+
+
+def read_devices(connection: Connection, subject: Subject) -> list[dict[str, Any]]:
+    """Return the devices of the person by column."""
+    ids = [(id_,) for id_ in _find_devices(connection, subject)]
+    columns = [column for column in tables.devices.c if column.name not in ("id", "workspace")]
+    names = [column.name for column in columns]
+    return [dict(zip(names, row, strict=True)) for row in bulk.lookup(connection, columns, (tables.devices.c.id,), ids)]
+
+
+def read_traits(connection: Connection, subject: Subject) -> list[tuple[int, str, bool, str]]:
+    """Return the stored traits of the person: connection, id, whether it is anonymous, and a JSON object."""
+    table = tables.traits.c
+    key = (table.connection, table.identity_id, table.is_anonymous)
+    keys = _storable(connection, [(name.connection, name.id, name.is_anonymous) for name in subject.names])
+    found = bulk.lookup(connection, (*key, table.traits), key, keys)
+    return [(source, id_, bool(is_anonymous), traits) for source, id_, is_anonymous, traits in found]
+
+
+def read_rejected(
+    connection: Connection, subject: Subject, mentions: Mentions, after: int
+) -> tuple[list[Any], int | None]:
+    """Return rejected events that mention the person, and the cursor of the next call; None after the last one."""
+    rows, last = _page_rejected(connection, subject, after)
+    return [row for row in rows if _mentions(subject, mentions, row)], last
 
 
 # --- Lanes --------------------------------------------------------------------------------------------------------

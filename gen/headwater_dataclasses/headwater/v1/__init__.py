@@ -78,6 +78,9 @@ __all__ = (
     "EventType",
     "ExplainFilterRequest",
     "ExplainFilterResponse",
+    "ExportProfileRequest",
+    "ExportProfileResponse",
+    "ExportedRecord",
     "Filter",
     "FilterCondition",
     "FilterConditionExplanation",
@@ -3147,6 +3150,56 @@ class ExplainFilterResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "ExplainFilterResponse", ExplainFilterResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ExportedRecord(betterproto2.Message):
+    """
+    ExportedRecord is one record of a person.
+    """
+
+    kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kind says what the record is.
+    """
+
+    record_json: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    record_json is the record, a JSON object as text.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ExportedRecord", ExportedRecord)
+
+
+@dataclass(eq=False, repr=False)
+class ExportProfileRequest(betterproto2.Message):
+    """
+    ExportProfileRequest names one profile.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ExportProfileRequest", ExportProfileRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ExportProfileResponse(betterproto2.Message):
+    """
+    ExportProfileResponse holds some records of a person.
+    """
+
+    records: "list[ExportedRecord]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    records are the records, in their order.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ExportProfileResponse", ExportProfileResponse)
 
 
 @dataclass(eq=False, repr=False)
