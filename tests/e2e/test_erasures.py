@@ -1,9 +1,13 @@
 """A person is erased from a running system: no file has a byte of its ids, except the log of accepted calls."""
 
 import json
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -70,6 +74,22 @@ def files_with(folder: Path, secret: str) -> list[str]:
     ]
 
 
+def kpid_of(system: RunningSystem, user: str) -> str:
+    """Return the kpid of the oldest profile of a user."""
+    with closing(sqlite3.connect(system.data_dir / "state.db")) as connection:
+        query = "SELECT kpid FROM profiles JOIN members ON profile = profiles.id WHERE identity_id = ? ORDER BY id"
+        (kpid,) = connection.execute(query, (user,)).fetchone()
+    return str(UUID(bytes=kpid))
+
+
+def export(system: RunningSystem, kpid: str) -> list[dict[str, Any]]:
+    """Export a profile; return its records."""
+    response = HTTP.get(f"{system.base_url}/v1/profiles/{kpid}/export", headers=system.authorization, timeout=60)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
 def erase(system: RunningSystem, **members: Any) -> dict[str, Any]:
     """Erase a person; return the receipt."""
     id_ = post(system, "/v1/erasures", members)["id"]
@@ -100,6 +120,11 @@ def test_no_file_of_a_running_system_has_a_byte_of_an_erased_person(system: Runn
         wait_until(lambda: dead_letters() == 4 * NUMBER, DELIVERED_WITHIN_SECONDS)
         wait_until(lambda: len(failing.requests) > 0, DELIVERED_WITHIN_SECONDS)
         assert all(files_with(system.data_dir, secret) for secret in (JANE, EMAIL))
+        lines = export(system, kpid_of(system, JANE))
+        kinds = Counter(line["kind"] for line in lines)
+        assert kinds["event"] >= 3 * NUMBER and kinds["rejected event"] == NUMBER
+        assert kinds.keys() == {"profile", "identity", "event", "rejected event"}
+        assert all("other-" not in json.dumps(line) for line in lines)
         counted = removed(erase(system, userId=JANE, validateOnly=True))
         receipt = erase(system, userId=JANE, suppress=True)
         found = removed(receipt)
