@@ -75,6 +75,7 @@ def _batches(folder: Path, seconds: float) -> None:
         with receiver() as other:  # what the destination gets meanwhile would not be counted
             baseline = asyncio.run(_bare(other, 3))
         with receiver(port) as hook:
+            before = seconds_by_process(system.process.pid)
             began = time.perf_counter()
             first = None
             got = 0
@@ -85,9 +86,10 @@ def _batches(folder: Path, seconds: float) -> None:
                 got += count.events
                 time.sleep(0.02)
             rate = got / (time.perf_counter() - (first or began))
+            cost = 1e6 * (seconds_by_process(system.process.pid)["courier"] - before["courier"]) / got
             print(
-                f"  catching up with {accepted:,}: {rate:,.0f} events/s (goal 15,000)   bare client {baseline:,.0f}   "
-                f"ratio {rate / baseline:.2f}   {memory(system)}",
+                f"  catching up with {accepted:,}: {rate:,.0f} events/s (goal 15,000)   processor time an event: "
+                f"courier {cost:.0f} µs   bare client {baseline:,.0f}   ratio {rate / baseline:.2f}   {memory(system)}",
                 flush=True,
             )
 
