@@ -86,10 +86,10 @@ def _batches(folder: Path, seconds: float) -> None:
                 got += count.events
                 time.sleep(0.02)
             rate = got / (time.perf_counter() - (first or began))
-            cost = 1e6 * (seconds_by_process(system.process.pid)["courier"] - before["courier"]) / got
+            spent = seconds_by_process(system.process.pid)["courier"] - before["courier"]
             print(
                 f"  catching up with {accepted:,}: {rate:,.0f} events/s (goal 15,000)   processor time an event: "
-                f"courier {cost:.0f} µs   bare client {baseline:,.0f}   ratio {rate / baseline:.2f}   {memory(system)}",
+                f"courier {1e6 * spent / got:.0f} µs   bare client {baseline:,.0f}   ratio {rate / baseline:.2f}   {memory(system)}",
                 flush=True,
             )
 
