@@ -19,6 +19,8 @@ from headwater.processing import CONSUMER, make_consumer
 from headwater.processing.batch import Batch, read_batch
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
+from headwater.profiles.operations import ProfileCompanion
+from headwater.profiles.updating import ProfileResolver
 from headwater.state import StateStore, open_state
 from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import LaneStore, open_lane_store
@@ -64,6 +66,7 @@ class Harness:
     intake: Intake
     functions: Runner
     workspace: int
+    resolver: ProfileResolver
 
     @property
     def consumer(self) -> Consumer[Batch]:
@@ -76,13 +79,24 @@ class Harness:
             keep=timedelta(hours=1),
             store=self.store,
             deliveries=self.deliveries,
+            operations=self.operations,
         )
 
     @property
     def processor(self) -> BatchProcessor:
         return BatchProcessor(
-            CONSUMER, self.catalog, self.state, self.warehouse, self.clock, deliveries=self.deliveries
+            CONSUMER,
+            self.catalog,
+            self.state,
+            self.warehouse,
+            self.clock,
+            deliveries=self.deliveries,
+            profiles=self.resolver,
         )
+
+    @property
+    def companion(self) -> ProfileCompanion:
+        return ProfileCompanion(self.catalog, self.state, self.operations, self.resolver, self.clock)
 
     @property
     def courier(self) -> Courier:
@@ -105,7 +119,7 @@ class Harness:
 
     async def drain_lanes(self) -> None:
         """Run the courier and apply its results until nothing waits in lanes."""
-        applier = ResultApplier(self.catalog, self.state, self.store, self.clock)
+        applier = ResultApplier(self.catalog, self.state, self.store, self.clock, profiles=self.resolver)
         stop = asyncio.Event()
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(self.courier.run(stop))
@@ -163,6 +177,7 @@ async def open_harness(
                 intake,
                 functions,
                 workspace.id,
+                ProfileResolver(catalog, clock),
             )
         finally:
             await log.close()

@@ -17,6 +17,7 @@ ACCESS: dict[str, Access] = {
     "ConnectorService": "management",
     "DeliveryService": "management",
     "DeviceService": "management",
+    "ErasureService": "management",
     "EventService": "management",
     "FilterService": "management",
     "IdentityResolutionService": "management",

@@ -253,7 +253,11 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "message": _text("The reason, for people."),
         "lastOccurred": _text("When the last of them failed.", format="date-time"),
     }
-    profile = {"kpid": _text("The profile's id.", format="uuid"), "updatedAt": _time(""), "attributes": people}
+    profile = {
+        "kpid": _text("The profile's id.", format="uuid"),
+        "updatedAt": _time("When an attribute last changed."),
+        "attributes": people,
+    }
     native: Schema = {
         "anyOf": [
             component("NativeEvent"),
@@ -331,14 +335,17 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "ProfileService.ListProfiles": RawBody(
             response=_object(
                 {
-                    "profiles": {"type": "array", "items": _object(profile, "kpid", "attributes")},
+                    "profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")},
                     "schema": answered("Type"),
                     "total": {"type": "integer", "format": "int32"},
+                    "nextPageToken": page["nextPageToken"],
                 },
-                *("profiles", "schema", "total"),
+                *("profiles", "schema", "total", "nextPageToken"),
             )
         ),
-        "ProfileService.GetProfileAttributes": RawBody(response=_object({"attributes": people}, "attributes")),
+        "ProfileService.GetProfileAttributes": RawBody(
+            response=_object({"kpid": profile["kpid"], "attributes": people}, "kpid", "attributes")
+        ),
         "ApplicationService.ListApplicationUsers": RawBody(
             response=_object(
                 {"users": {"type": "array", "items": people}, "cursor": _text("What to pass for the next page.")},

@@ -1,6 +1,6 @@
 """Workspaces over gRPC."""
 
-from headwater.v1 import connections_pb2, schemas_pb2
+from headwater.v1 import connections_pb2
 from headwater.v1 import workspaces_pb2 as pb
 from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError
 from tests.harness import add_workspace
@@ -74,8 +74,6 @@ async def test_rejected_requests(api: Api) -> None:
         ):
             failed = await api.call(method, request, at(api.harness.workspace), key=UNRESTRICTED)
             assert (failed.reason, failed.metadata) == ("BadRequest", (("field", "name"),))
-    with_schema = pb.CreateWorkspaceRequest(name="x", profile_schema=schemas_pb2.Type(kind="object"))
-    assert (await api.call(CREATE, with_schema, key=UNRESTRICTED)).reason == "NotImplemented"
     assert len(api.harness.catalog.workspaces()) == 1
 
 

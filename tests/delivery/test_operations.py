@@ -21,7 +21,7 @@ from headwater.filters import Condition, Filter
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.state.deliveries import ChunkItem, DeliveryStore, open_delivery_store
 from headwater.state.deliveries import resending as queue_resending
-from headwater.state.operations import LEASE_SECONDS, Operation, ReplayParameters, ResendParameters
+from headwater.state.operations import DELIVERY_KINDS, LEASE_SECONDS, Operation, ReplayParameters, ResendParameters
 from headwater.storage.database import sqlite_url
 from tests.delivery.operations import add_destination, dead, ended, execute, finish, ids, reread, send, track, waiting
 from tests.harness import KEYRING, Harness, add_source, add_workspace, open_harness
@@ -462,7 +462,7 @@ async def test_a_cancel_holds_after_a_crash(harness: Harness) -> None:
     _, destination = await make_dead(harness, count=2)
     harness.clock.advance(1)
     operation = await resend(harness)
-    assert await harness.operations.claim("a process that is killed") is not None
+    assert await harness.operations.claim("a process that is killed", kinds=DELIVERY_KINDS) is not None
     await harness.operations.cancel(operation.id)
     harness.clock.advance(LEASE_SECONDS + 1)
     await execute(harness)

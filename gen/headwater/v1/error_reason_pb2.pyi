@@ -126,6 +126,10 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization."""
     ERROR_REASON_TOO_MANY_LISTENERS: _ErrorReason.ValueType  # 50
     """ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have."""
+    ERROR_REASON_IDENTITY_NOT_EXIST: _ErrorReason.ValueType  # 51
+    """ERROR_REASON_IDENTITY_NOT_EXIST means that the profile has no identity of this name."""
+    ERROR_REASON_NO_IDENTITY_REMAINS: _ErrorReason.ValueType  # 52
+    """ERROR_REASON_NO_IDENTITY_REMAINS means that a split names all identities of the profile."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons of errors. An error has the `code` of its reason, as `error.code` over REST and as `reason`
@@ -238,3 +242,7 @@ ERROR_REASON_AUTHORIZATION_REVOKED: ErrorReason.ValueType  # 48
 """ERROR_REASON_AUTHORIZATION_REVOKED means that the provider of an application no longer accepts the authorization."""
 ERROR_REASON_TOO_MANY_LISTENERS: ErrorReason.ValueType  # 50
 """ERROR_REASON_TOO_MANY_LISTENERS means that the workspace has all the listeners, or watchers, that it may have."""
+ERROR_REASON_IDENTITY_NOT_EXIST: ErrorReason.ValueType  # 51
+"""ERROR_REASON_IDENTITY_NOT_EXIST means that the profile has no identity of this name."""
+ERROR_REASON_NO_IDENTITY_REMAINS: ErrorReason.ValueType  # 52
+"""ERROR_REASON_NO_IDENTITY_REMAINS means that a split names all identities of the profile."""

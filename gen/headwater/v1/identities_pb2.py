@@ -28,13 +28,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/identities.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\"\xd0\x01\n\x08Identity\x12\x1c\n\x07user_id\x18\x01 \x01(\tH\x00R\x06userId\x88\x01\x01\x12#\n\ranonymous_ids\x18\x02 \x03(\tR\x0c\x61nonymousIds\x12\x1e\n\nconnection\x18\x03 \x01(\x05R\nconnection\x12\x1a\n\x08pipeline\x18\x04 \x01(\x05R\x08pipeline\x12\x39\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAtB\n\n\x08_user_id\"\xb3\x01\n\x1fListConnectionIdentitiesRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\x05\x66irst\x18\x02 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x00R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageTokenB\x08\n\x06_firstB\x08\n\x06_limit\"\x98\x01\n ListConnectionIdentitiesResponse\x12\x36\n\nidentities\x18\x01 \x03(\x0b\x32\x16.headwater.v1.IdentityR\nidentities\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken2\xb6\x01\n\x0fIdentityService\x12\xa2\x01\n\x18ListConnectionIdentities\x12-.headwater.v1.ListConnectionIdentitiesRequest\x1a..headwater.v1.ListConnectionIdentitiesResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/connections/{id}/identitiesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/identities.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\"\xd0\x01\n\x08Identity\x12\x1c\n\x07user_id\x18\x01 \x01(\tH\x00R\x06userId\x88\x01\x01\x12#\n\ranonymous_ids\x18\x02 \x03(\tR\x0c\x61nonymousIds\x12\x1e\n\nconnection\x18\x03 \x01(\x05R\nconnection\x12\x1a\n\x08pipeline\x18\x04 \x01(\x05R\x08pipeline\x12\x39\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAtB\n\n\x08_user_id\"\x97\x01\n\x0cIdentityName\x12$\n\nconnection\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\nconnection\x12\x1c\n\x07user_id\x18\x02 \x01(\tH\x00R\x06userId\x88\x01\x01\x12&\n\x0c\x61nonymous_id\x18\x03 \x01(\tH\x01R\x0b\x61nonymousId\x88\x01\x01\x42\n\n\x08_user_idB\x0f\n\r_anonymous_id\"\xb3\x01\n\x1fListConnectionIdentitiesRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\x05\x66irst\x18\x02 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x00R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageTokenB\x08\n\x06_firstB\x08\n\x06_limit\"\x98\x01\n ListConnectionIdentitiesResponse\x12\x36\n\nidentities\x18\x01 \x03(\x0b\x32\x16.headwater.v1.IdentityR\nidentities\x12\x14\n\x05total\x18\x02 \x01(\x05R\x05total\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken2\xb6\x01\n\x0fIdentityService\x12\xa2\x01\n\x18ListConnectionIdentities\x12-.headwater.v1.ListConnectionIdentitiesRequest\x1a..headwater.v1.ListConnectionIdentitiesResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/connections/{id}/identitiesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.identities_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_IDENTITYNAME'].fields_by_name['connection']._loaded_options = None
+  _globals['_IDENTITYNAME'].fields_by_name['connection']._serialized_options = b'\342A\001\002'
   _globals['_LISTCONNECTIONIDENTITIESREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_LISTCONNECTIONIDENTITIESREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_LISTCONNECTIONIDENTITIESREQUEST'].fields_by_name['first']._loaded_options = None
@@ -45,10 +47,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IDENTITYSERVICE'].methods_by_name['ListConnectionIdentities']._serialized_options = b'\202\323\344\223\002!\022\037/v1/connections/{id}/identities'
   _globals['_IDENTITY']._serialized_start=180
   _globals['_IDENTITY']._serialized_end=388
-  _globals['_LISTCONNECTIONIDENTITIESREQUEST']._serialized_start=391
-  _globals['_LISTCONNECTIONIDENTITIESREQUEST']._serialized_end=570
-  _globals['_LISTCONNECTIONIDENTITIESRESPONSE']._serialized_start=573
-  _globals['_LISTCONNECTIONIDENTITIESRESPONSE']._serialized_end=725
-  _globals['_IDENTITYSERVICE']._serialized_start=728
-  _globals['_IDENTITYSERVICE']._serialized_end=910
+  _globals['_IDENTITYNAME']._serialized_start=391
+  _globals['_IDENTITYNAME']._serialized_end=542
+  _globals['_LISTCONNECTIONIDENTITIESREQUEST']._serialized_start=545
+  _globals['_LISTCONNECTIONIDENTITIESREQUEST']._serialized_end=724
+  _globals['_LISTCONNECTIONIDENTITIESRESPONSE']._serialized_start=727
+  _globals['_LISTCONNECTIONIDENTITIESRESPONSE']._serialized_end=879
+  _globals['_IDENTITYSERVICE']._serialized_start=882
+  _globals['_IDENTITYSERVICE']._serialized_end=1064
 # @@protoc_insertion_point(module_scope)

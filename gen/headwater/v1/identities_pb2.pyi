@@ -66,6 +66,43 @@ class Identity(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
 @typing.final
+class IdentityName(message.Message):
+    """IdentityName names a person as one source connection knows them. All identities of one name, which different pipelines
+    imported, are the same person. Exactly one of the two ids is given.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the source connection."""
+    user_id: builtins.str
+    """user_id is the user id of an identity that is not anonymous."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymous id of an anonymous identity."""
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@typing.final
 class ListConnectionIdentitiesRequest(message.Message):
     """ListConnectionIdentitiesRequest selects a page of identities."""
 

@@ -23,41 +23,69 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
+from headwater.v1 import profiles_pb2 as headwater_dot_v1_dot_profiles__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&headwater/v1/identity_resolution.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\" \n\x1eStartIdentityResolutionRequest\"!\n\x1fStartIdentityResolutionResponse\"$\n\"GetLatestIdentityResolutionRequest\"\x97\x01\n#GetLatestIdentityResolutionResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\"&\n$GetIdentityResolutionSettingsRequest\"x\n%GetIdentityResolutionSettingsResponse\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\"z\n\'UpdateIdentityResolutionSettingsRequest\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\"*\n(UpdateIdentityResolutionSettingsResponse2\xa3\x06\n\x19IdentityResolutionService\x12\xbc\x01\n\x17StartIdentityResolution\x12,.headwater.v1.StartIdentityResolutionRequest\x1a-.headwater.v1.StartIdentityResolutionResponse\"D\xca\xda\x18\x1b\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x1f\"\x1d/v1/identity-resolution/start\x12\xaa\x01\n\x1bGetLatestIdentityResolution\x12\x30.headwater.v1.GetLatestIdentityResolutionRequest\x1a\x31.headwater.v1.GetLatestIdentityResolutionResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/identity-resolution/latest\x12\xb2\x01\n\x1dGetIdentityResolutionSettings\x12\x32.headwater.v1.GetIdentityResolutionSettingsRequest\x1a\x33.headwater.v1.GetIdentityResolutionSettingsResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/identity-resolution/settings\x12\xe4\x01\n UpdateIdentityResolutionSettings\x12\x35.headwater.v1.UpdateIdentityResolutionSettingsRequest\x1a\x36.headwater.v1.UpdateIdentityResolutionSettingsResponse\"Q\xca\xda\x18\"\n\x10PropertyNotExist\n\x0eTypeNotAllowed\x82\xd3\xe4\x93\x02%\x1a /v1/identity-resolution/settings:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&headwater/v1/identity_resolution.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\x1a\x1bheadwater/v1/profiles.proto\" \n\x1eStartIdentityResolutionRequest\"!\n\x1fStartIdentityResolutionResponse\"$\n\"GetLatestIdentityResolutionRequest\"\xbc\x01\n#GetLatestIdentityResolutionResponse\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x19\n\x05\x65rror\x18\x03 \x01(\tH\x00R\x05\x65rror\x88\x01\x01\x42\x08\n\x06_error\"d\n\x13ListRefusalsRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"q\n\x14ListRefusalsResponse\x12\x31\n\x08refusals\x18\x01 \x03(\x0b\x32\x15.headwater.v1.RefusalR\x08refusals\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"&\n$GetIdentityResolutionSettingsRequest\"\xb0\x01\n%GetIdentityResolutionSettingsResponse\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\x12\x36\n\x06guards\x18\x03 \x03(\x0b\x32\x1e.headwater.v1.IdentifierGuardsR\x06guards\"\xd3\x02\n\x10IdentifierGuards\x12$\n\nidentifier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\nidentifier\x12%\n\x0e\x62locked_values\x18\x02 \x03(\tR\rblockedValues\x12I\n\x0f\x62locked_presets\x18\x03 \x03(\tB \xca\xda\x18\x1c\"\nEmptyWords\"\x0eZerosAndDashesR\x0e\x62lockedPresets\x12\x35\n\x0emax_identities\x18\x04 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\x90NH\x00R\rmaxIdentities\x88\x01\x01\x12-\n\nmax_values\x18\x05 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x01R\tmaxValues\x88\x01\x01\x12\x1f\n\x0b\x61llow_blank\x18\x06 \x01(\x08R\nallowBlankB\x11\n\x0f_max_identitiesB\r\n\x0b_max_values\"\xd7\x01\n\'UpdateIdentityResolutionSettingsRequest\x12-\n\x13run_on_batch_import\x18\x01 \x01(\x08R\x10runOnBatchImport\x12 \n\x0bidentifiers\x18\x02 \x03(\tR\x0bidentifiers\x12\x36\n\x06guards\x18\x03 \x03(\x0b\x32\x1e.headwater.v1.IdentifierGuardsR\x06guards\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"m\n(UpdateIdentityResolutionSettingsResponse\x12\x41\n\x07preview\x18\x01 \x01(\x0b\x32\'.headwater.v1.IdentityResolutionPreviewR\x07preview\"\xc8\x02\n\x19IdentityResolutionPreview\x12\x1e\n\nidentities\x18\x01 \x01(\x05R\nidentities\x12\'\n\x0fprofiles_before\x18\x02 \x01(\x05R\x0eprofilesBefore\x12%\n\x0eprofiles_after\x18\x03 \x01(\x05R\rprofilesAfter\x12\x16\n\x06merged\x18\x04 \x01(\x05R\x06merged\x12\x14\n\x05split\x18\x05 \x01(\x05R\x05split\x12\x18\n\x07\x63hanged\x18\x06 \x01(\x05R\x07\x63hanged\x12\x33\n\x07largest\x18\x07 \x03(\x0b\x32\x19.headwater.v1.ProfileSizeR\x07largest\x12>\n\rshared_values\x18\x08 \x03(\x0b\x32\x19.headwater.v1.SharedValueR\x0csharedValues\"w\n\x0bProfileSize\x12\x1e\n\nidentities\x18\x01 \x01(\x05R\nidentities\x12\x1a\n\x08profiles\x18\x02 \x01(\x05R\x08profiles\x12#\n\x04kpid\x18\x03 \x01(\tB\n\xca\xda\x18\x06*\x04uuidH\x00R\x04kpid\x88\x01\x01\x42\x07\n\x05_kpid\"y\n\x0bSharedValue\x12\x1e\n\nidentifier\x18\x01 \x01(\tR\nidentifier\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\x12\x1e\n\nidentities\x18\x03 \x01(\x05R\nidentities\x12\x14\n\x05links\x18\x04 \x01(\x08R\x05links2\xea\x07\n\x19IdentityResolutionService\x12\xbc\x01\n\x17StartIdentityResolution\x12,.headwater.v1.StartIdentityResolutionRequest\x1a-.headwater.v1.StartIdentityResolutionResponse\"D\xca\xda\x18\x1b\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x1f\"\x1d/v1/identity-resolution/start\x12\xaa\x01\n\x1bGetLatestIdentityResolution\x12\x30.headwater.v1.GetLatestIdentityResolutionRequest\x1a\x31.headwater.v1.GetLatestIdentityResolutionResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/identity-resolution/latest\x12\x7f\n\x0cListRefusals\x12!.headwater.v1.ListRefusalsRequest\x1a\".headwater.v1.ListRefusalsResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/identity-resolution/refusals\x12\xb2\x01\n\x1dGetIdentityResolutionSettings\x12\x32.headwater.v1.GetIdentityResolutionSettingsRequest\x1a\x33.headwater.v1.GetIdentityResolutionSettingsResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/identity-resolution/settings\x12\xaa\x02\n UpdateIdentityResolutionSettings\x12\x35.headwater.v1.UpdateIdentityResolutionSettingsRequest\x1a\x36.headwater.v1.UpdateIdentityResolutionSettingsResponse\"\x96\x01\xca\xda\x18g\n\x10PropertyNotExist\n\x0eTypeNotAllowed\n\x16\x41lterSchemaInExecution\n\x1dIdentityResolutionInExecution\n\x0cTooExpensive\x82\xd3\xe4\x93\x02%\x1a /v1/identity-resolution/settings:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.identity_resolution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTREFUSALSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTREFUSALSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['identifier']._loaded_options = None
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['identifier']._serialized_options = b'\342A\001\002'
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['blocked_presets']._loaded_options = None
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['blocked_presets']._serialized_options = b'\312\332\030\034\"\nEmptyWords\"\016ZerosAndDashes'
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['max_identities']._loaded_options = None
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['max_identities']._serialized_options = b'\312\332\030\0050\0018\220N'
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['max_values']._loaded_options = None
+  _globals['_IDENTIFIERGUARDS'].fields_by_name['max_values']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_PROFILESIZE'].fields_by_name['kpid']._loaded_options = None
+  _globals['_PROFILESIZE'].fields_by_name['kpid']._serialized_options = b'\312\332\030\006*\004uuid'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['StartIdentityResolution']._loaded_options = None
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['StartIdentityResolution']._serialized_options = b'\312\332\030\033\n\031OperationAlreadyExecuting\202\323\344\223\002\037\"\035/v1/identity-resolution/start'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetLatestIdentityResolution']._loaded_options = None
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetLatestIdentityResolution']._serialized_options = b'\202\323\344\223\002 \022\036/v1/identity-resolution/latest'
+  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['ListRefusals']._loaded_options = None
+  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['ListRefusals']._serialized_options = b'\202\323\344\223\002\"\022 /v1/identity-resolution/refusals'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetIdentityResolutionSettings']._loaded_options = None
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['GetIdentityResolutionSettings']._serialized_options = b'\202\323\344\223\002\"\022 /v1/identity-resolution/settings'
   _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['UpdateIdentityResolutionSettings']._loaded_options = None
-  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['UpdateIdentityResolutionSettings']._serialized_options = b'\312\332\030\"\n\020PropertyNotExist\n\016TypeNotAllowed\202\323\344\223\002%\032 /v1/identity-resolution/settings:\001*'
-  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_start=155
-  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_end=187
-  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_start=189
-  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_end=222
-  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_start=224
-  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_end=260
-  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_start=263
-  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_end=414
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=416
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=454
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=456
-  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=576
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=578
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=700
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=702
-  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=744
-  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_start=747
-  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_end=1550
+  _globals['_IDENTITYRESOLUTIONSERVICE'].methods_by_name['UpdateIdentityResolutionSettings']._serialized_options = b'\312\332\030g\n\020PropertyNotExist\n\016TypeNotAllowed\n\026AlterSchemaInExecution\n\035IdentityResolutionInExecution\n\014TooExpensive\202\323\344\223\002%\032 /v1/identity-resolution/settings:\001*'
+  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_start=217
+  _globals['_STARTIDENTITYRESOLUTIONREQUEST']._serialized_end=249
+  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_start=251
+  _globals['_STARTIDENTITYRESOLUTIONRESPONSE']._serialized_end=284
+  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_start=286
+  _globals['_GETLATESTIDENTITYRESOLUTIONREQUEST']._serialized_end=322
+  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_start=325
+  _globals['_GETLATESTIDENTITYRESOLUTIONRESPONSE']._serialized_end=513
+  _globals['_LISTREFUSALSREQUEST']._serialized_start=515
+  _globals['_LISTREFUSALSREQUEST']._serialized_end=615
+  _globals['_LISTREFUSALSRESPONSE']._serialized_start=617
+  _globals['_LISTREFUSALSRESPONSE']._serialized_end=730
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=732
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=770
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=773
+  _globals['_GETIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=949
+  _globals['_IDENTIFIERGUARDS']._serialized_start=952
+  _globals['_IDENTIFIERGUARDS']._serialized_end=1291
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_start=1294
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSREQUEST']._serialized_end=1509
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_start=1511
+  _globals['_UPDATEIDENTITYRESOLUTIONSETTINGSRESPONSE']._serialized_end=1620
+  _globals['_IDENTITYRESOLUTIONPREVIEW']._serialized_start=1623
+  _globals['_IDENTITYRESOLUTIONPREVIEW']._serialized_end=1951
+  _globals['_PROFILESIZE']._serialized_start=1953
+  _globals['_PROFILESIZE']._serialized_end=2072
+  _globals['_SHAREDVALUE']._serialized_start=2074
+  _globals['_SHAREDVALUE']._serialized_end=2195
+  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_start=2198
+  _globals['_IDENTITYRESOLUTIONSERVICE']._serialized_end=3200
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from headwater.v1 import profiles_pb2 as profiles_pb2
 import builtins as builtins
 import sys
 import typing as typing
@@ -72,6 +73,9 @@ class GetLatestIdentityResolutionResponse(message.Message):
 
     START_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    error: builtins.str
+    """error says why it failed, for people. Absent when it did not."""
     @builtins.property
     def start_time(self) -> timestamp_pb2.Timestamp:
         """start_time is when it started. Absent when there never was one."""
@@ -85,10 +89,65 @@ class GetLatestIdentityResolutionResponse(message.Message):
         *,
         start_time: timestamp_pb2.Timestamp | None = ...,
         end_time: timestamp_pb2.Timestamp | None = ...,
+        error: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_error", b"_error", "end_time", b"end_time", "error", b"error", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_error", b"_error", "end_time", b"end_time", "error", b"error", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = typing.Literal["_error", b"_error"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+
+@typing.final
+class ListRefusalsRequest(message.Message):
+    """ListRefusalsRequest selects a page of refused evidence."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    def __init__(
+        self,
+        *,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+@typing.final
+class ListRefusalsResponse(message.Message):
+    """ListRefusalsResponse holds one page of refused evidence."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REFUSALS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
+    @builtins.property
+    def refusals(self) -> containers.RepeatedCompositeFieldContainer[profiles_pb2.Refusal]:
+        """refusals are the refusals, the latest first."""
+
+    def __init__(
+        self,
+        *,
+        refusals: abc.Iterable[profiles_pb2.Refusal] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "refusals", b"refusals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,6 +174,7 @@ class GetIdentityResolutionSettingsResponse(message.Message):
 
     RUN_ON_BATCH_IMPORT_FIELD_NUMBER: builtins.int
     IDENTIFIERS_FIELD_NUMBER: builtins.int
+    GUARDS_FIELD_NUMBER: builtins.int
     run_on_batch_import: builtins.bool
     """run_on_batch_import says whether identities are resolved after each batch import."""
     @builtins.property
@@ -123,17 +183,81 @@ class GetIdentityResolutionSettingsResponse(message.Message):
         strongest first. Empty when there are none.
         """
 
+    @builtins.property
+    def guards(self) -> containers.RepeatedCompositeFieldContainer[IdentifierGuards]:
+        """guards are the guards of the identifiers whose guards differ from the defaults, in the order of the identifiers."""
+
     def __init__(
         self,
         *,
         run_on_batch_import: builtins.bool = ...,
         identifiers: abc.Iterable[builtins.str] | None = ...,
+        guards: abc.Iterable[IdentifierGuards] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["identifiers", b"identifiers", "run_on_batch_import", b"run_on_batch_import"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["guards", b"guards", "identifiers", b"identifiers", "run_on_batch_import", b"run_on_batch_import"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class IdentifierGuards(message.Message):
+    """IdentifierGuards limits how an identifier links identities, against merges of people who share a value."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: builtins.int
+    BLOCKED_VALUES_FIELD_NUMBER: builtins.int
+    BLOCKED_PRESETS_FIELD_NUMBER: builtins.int
+    MAX_IDENTITIES_FIELD_NUMBER: builtins.int
+    MAX_VALUES_FIELD_NUMBER: builtins.int
+    ALLOW_BLANK_FIELD_NUMBER: builtins.int
+    identifier: builtins.str
+    """identifier is the path of the identifier."""
+    max_identities: builtins.int
+    """max_identities is the greatest number of identities with one value that it links, from 1 to 10000. A value that more
+    identities have links none of them. Absent means 1000.
+    """
+    max_values: builtins.int
+    """max_values is the greatest number of different values of the identifier in one profile, from 1 to 1000. Absent means
+    no limit.
+    """
+    allow_blank: builtins.bool
+    """allow_blank says whether an empty value, or one of only white space, links identities. Absent means that it does not."""
+    @builtins.property
+    def blocked_values(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """blocked_values are values that link nobody, as if an identity did not have them: at most 1000, each of 1 to 1024
+        characters. Values of other kinds than string are written as text.
+        """
+
+    @builtins.property
+    def blocked_presets(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """blocked_presets are sets of blocked values: "EmptyWords" are words such as "null", "none", "unknown" or "n/a" in any
+        letter case, "ZerosAndDashes" are values of only the characters 0, -, ., + and space.
+        """
+
+    def __init__(
+        self,
+        *,
+        identifier: builtins.str = ...,
+        blocked_values: abc.Iterable[builtins.str] | None = ...,
+        blocked_presets: abc.Iterable[builtins.str] | None = ...,
+        max_identities: builtins.int | None = ...,
+        max_values: builtins.int | None = ...,
+        allow_blank: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_max_identities", b"_max_identities", "_max_values", b"_max_values", "max_identities", b"max_identities", "max_values", b"max_values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_identities", b"_max_identities", "_max_values", b"_max_values", "allow_blank", b"allow_blank", "blocked_presets", b"blocked_presets", "blocked_values", b"blocked_values", "identifier", b"identifier", "max_identities", b"max_identities", "max_values", b"max_values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_identities: _TypeAlias = typing.Literal["max_identities"]  # noqa: Y015
+    _WhichOneofArgType__max_identities: _TypeAlias = typing.Literal["_max_identities", b"_max_identities"]  # noqa: Y015
+    _WhichOneofReturnType__max_values: _TypeAlias = typing.Literal["max_values"]  # noqa: Y015
+    _WhichOneofArgType__max_values: _TypeAlias = typing.Literal["_max_values", b"_max_values"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_identities) -> _WhichOneofReturnType__max_identities | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_values) -> _WhichOneofReturnType__max_values | None: ...
 
 @typing.final
 class UpdateIdentityResolutionSettingsRequest(message.Message):
@@ -143,37 +267,172 @@ class UpdateIdentityResolutionSettingsRequest(message.Message):
 
     RUN_ON_BATCH_IMPORT_FIELD_NUMBER: builtins.int
     IDENTIFIERS_FIELD_NUMBER: builtins.int
+    GUARDS_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
     run_on_batch_import: builtins.bool
     """run_on_batch_import says whether identities are resolved after each batch import. Absent means false."""
+    validate_only: builtins.bool
+    """validate_only says to change nothing and to return what would change. It takes some seconds if the workspace has
+    many identities.
+    """
     @builtins.property
     def identifiers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """identifiers are distinct paths of profile properties of kind string, int, uuid or ip, or decimal with scale 0,
-        the strongest first. Empty means none.
+        the strongest first, at most 10. Empty means none.
         """
+
+    @builtins.property
+    def guards(self) -> containers.RepeatedCompositeFieldContainer[IdentifierGuards]:
+        """guards are the guards of identifiers, at most one of each. An identifier without guards has the defaults."""
 
     def __init__(
         self,
         *,
         run_on_batch_import: builtins.bool = ...,
         identifiers: abc.Iterable[builtins.str] | None = ...,
+        guards: abc.Iterable[IdentifierGuards] | None = ...,
+        validate_only: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["identifiers", b"identifiers", "run_on_batch_import", b"run_on_batch_import"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["guards", b"guards", "identifiers", b"identifiers", "run_on_batch_import", b"run_on_batch_import", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class UpdateIdentityResolutionSettingsResponse(message.Message):
-    """UpdateIdentityResolutionSettingsResponse is empty."""
+    """UpdateIdentityResolutionSettingsResponse is empty, but for validate_only."""
 
     DESCRIPTOR: descriptor.Descriptor
 
+    PREVIEW_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def preview(self) -> IdentityResolutionPreview:
+        """preview is what would change. Absent without validate_only."""
+
     def __init__(
         self,
+        *,
+        preview: IdentityResolutionPreview | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["preview", b"preview"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class IdentityResolutionPreview(message.Message):
+    """IdentityResolutionPreview compares the profiles of a workspace with those that other settings would make."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    PROFILES_BEFORE_FIELD_NUMBER: builtins.int
+    PROFILES_AFTER_FIELD_NUMBER: builtins.int
+    MERGED_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
+    CHANGED_FIELD_NUMBER: builtins.int
+    LARGEST_FIELD_NUMBER: builtins.int
+    SHARED_VALUES_FIELD_NUMBER: builtins.int
+    identities: builtins.int
+    """identities is how many identities the workspace has."""
+    profiles_before: builtins.int
+    """profiles_before is how many profiles there are."""
+    profiles_after: builtins.int
+    """profiles_after is how many there would be."""
+    merged: builtins.int
+    """merged is how many of the profiles would be united with others, as a whole or in part."""
+    split: builtins.int
+    """split is how many of the profiles would be divided."""
+    changed: builtins.int
+    """changed is how many of the profiles would be united with others or divided."""
+    @builtins.property
+    def largest(self) -> containers.RepeatedCompositeFieldContainer[ProfileSize]:
+        """largest are the ten largest profiles that there would be, the largest first."""
+
+    @builtins.property
+    def shared_values(self) -> containers.RepeatedCompositeFieldContainer[SharedValue]:
+        """shared_values are the ten values of each identifier that most identities have, the most shared first, in the order of
+        the identifiers. Values that only one identity has, and those that are blocked, are not among them.
+        """
+
+    def __init__(
+        self,
+        *,
+        identities: builtins.int = ...,
+        profiles_before: builtins.int = ...,
+        profiles_after: builtins.int = ...,
+        merged: builtins.int = ...,
+        split: builtins.int = ...,
+        changed: builtins.int = ...,
+        largest: abc.Iterable[ProfileSize] | None = ...,
+        shared_values: abc.Iterable[SharedValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["changed", b"changed", "identities", b"identities", "largest", b"largest", "merged", b"merged", "profiles_after", b"profiles_after", "profiles_before", b"profiles_before", "shared_values", b"shared_values", "split", b"split"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ProfileSize(message.Message):
+    """ProfileSize is a profile that there would be."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    PROFILES_FIELD_NUMBER: builtins.int
+    KPID_FIELD_NUMBER: builtins.int
+    identities: builtins.int
+    """identities is how many identities it would have."""
+    profiles: builtins.int
+    """profiles is how many of the present profiles have an identity in it."""
+    kpid: builtins.str
+    """kpid is the id of the profile that its oldest identity has. Absent if that identity has no profile yet."""
+    def __init__(
+        self,
+        *,
+        identities: builtins.int = ...,
+        profiles: builtins.int = ...,
+        kpid: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_kpid", b"_kpid", "kpid", b"kpid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_kpid", b"_kpid", "identities", b"identities", "kpid", b"kpid", "profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__kpid: _TypeAlias = typing.Literal["kpid"]  # noqa: Y015
+    _WhichOneofArgType__kpid: _TypeAlias = typing.Literal["_kpid", b"_kpid"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kpid) -> _WhichOneofReturnType__kpid | None: ...
+
+@typing.final
+class SharedValue(message.Message):
+    """SharedValue is a value of an identifier that several identities have."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    LINKS_FIELD_NUMBER: builtins.int
+    identifier: builtins.str
+    """identifier is the path of the identifier."""
+    value: builtins.str
+    """value is the value, as text; a digest when it is longer than 200 bytes."""
+    identities: builtins.int
+    """identities is how many identities have it."""
+    links: builtins.bool
+    """links says whether it links identities: that it does not exceed max_identities."""
+    def __init__(
+        self,
+        *,
+        identifier: builtins.str = ...,
+        value: builtins.str = ...,
+        identities: builtins.int = ...,
+        links: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["identifier", b"identifier", "identities", b"identities", "links", b"links", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -45,6 +45,11 @@ class IdentityResolutionServiceStub:
                 request_serializer=headwater_dot_v1_dot_identity__resolution__pb2.GetLatestIdentityResolutionRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_identity__resolution__pb2.GetLatestIdentityResolutionResponse.FromString,
                 _registered_method=True)
+        self.ListRefusals = channel.unary_unary(
+                '/headwater.v1.IdentityResolutionService/ListRefusals',
+                request_serializer=headwater_dot_v1_dot_identity__resolution__pb2.ListRefusalsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_identity__resolution__pb2.ListRefusalsResponse.FromString,
+                _registered_method=True)
         self.GetIdentityResolutionSettings = channel.unary_unary(
                 '/headwater.v1.IdentityResolutionService/GetIdentityResolutionSettings',
                 request_serializer=headwater_dot_v1_dot_identity__resolution__pb2.GetIdentityResolutionSettingsRequest.SerializeToString,
@@ -76,6 +81,14 @@ class IdentityResolutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRefusals(self, request, context):
+        """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+        latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetIdentityResolutionSettings(self, request, context):
         """GetIdentityResolutionSettings returns how the workspace resolves identities.
         """
@@ -84,9 +97,10 @@ class IdentityResolutionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateIdentityResolutionSettings(self, request, context):
-        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-        fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-        AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+        if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+        422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+        IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +118,11 @@ def add_IdentityResolutionServiceServicer_to_server(servicer, server):
                     servicer.GetLatestIdentityResolution,
                     request_deserializer=headwater_dot_v1_dot_identity__resolution__pb2.GetLatestIdentityResolutionRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_identity__resolution__pb2.GetLatestIdentityResolutionResponse.SerializeToString,
+            ),
+            'ListRefusals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefusals,
+                    request_deserializer=headwater_dot_v1_dot_identity__resolution__pb2.ListRefusalsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_identity__resolution__pb2.ListRefusalsResponse.SerializeToString,
             ),
             'GetIdentityResolutionSettings': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIdentityResolutionSettings,
@@ -171,6 +190,33 @@ class IdentityResolutionService:
             '/headwater.v1.IdentityResolutionService/GetLatestIdentityResolution',
             headwater_dot_v1_dot_identity__resolution__pb2.GetLatestIdentityResolutionRequest.SerializeToString,
             headwater_dot_v1_dot_identity__resolution__pb2.GetLatestIdentityResolutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefusals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.IdentityResolutionService/ListRefusals',
+            headwater_dot_v1_dot_identity__resolution__pb2.ListRefusalsRequest.SerializeToString,
+            headwater_dot_v1_dot_identity__resolution__pb2.ListRefusalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,12 +39,17 @@ class IdentityResolutionServiceStub:
     """
     GetLatestIdentityResolution: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetLatestIdentityResolutionRequest, identity_resolution_pb2.GetLatestIdentityResolutionResponse]
     """GetLatestIdentityResolution tells about the latest resolution."""
+    ListRefusals: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.ListRefusalsRequest, identity_resolution_pb2.ListRefusalsResponse]
+    """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+    latest first.
+    """
     GetIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]
     """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: grpc.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]
-    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-    fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-    AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+    if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+    422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+    IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
     """
 
 @typing.type_check_only
@@ -58,12 +63,17 @@ class IdentityResolutionServiceAsyncStub(IdentityResolutionServiceStub):
     """
     GetLatestIdentityResolution: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetLatestIdentityResolutionRequest, identity_resolution_pb2.GetLatestIdentityResolutionResponse]  # type: ignore[assignment]
     """GetLatestIdentityResolution tells about the latest resolution."""
+    ListRefusals: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.ListRefusalsRequest, identity_resolution_pb2.ListRefusalsResponse]  # type: ignore[assignment]
+    """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+    latest first.
+    """
     GetIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.GetIdentityResolutionSettingsRequest, identity_resolution_pb2.GetIdentityResolutionSettingsResponse]  # type: ignore[assignment]
     """GetIdentityResolutionSettings returns how the workspace resolves identities."""
     UpdateIdentityResolutionSettings: aio.UnaryUnaryMultiCallable[identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest, identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]  # type: ignore[assignment]
-    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-    fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-    AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+    """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+    if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+    422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+    IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
     """
 
 class IdentityResolutionServiceServicer:
@@ -85,6 +95,15 @@ class IdentityResolutionServiceServicer:
     ) -> typing.Union[identity_resolution_pb2.GetLatestIdentityResolutionResponse, abc.Awaitable[identity_resolution_pb2.GetLatestIdentityResolutionResponse]]:
         """GetLatestIdentityResolution tells about the latest resolution."""
 
+    def ListRefusals(
+        self,
+        request: identity_resolution_pb2.ListRefusalsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[identity_resolution_pb2.ListRefusalsResponse, abc.Awaitable[identity_resolution_pb2.ListRefusalsResponse]]:
+        """ListRefusals returns the evidence that linked no identities, because of a guard of the settings or a separation, the
+        latest first.
+        """
+
     def GetIdentityResolutionSettings(
         self,
         request: identity_resolution_pb2.GetIdentityResolutionSettingsRequest,
@@ -97,9 +116,10 @@ class IdentityResolutionServiceServicer:
         request: identity_resolution_pb2.UpdateIdentityResolutionSettingsRequest,
         context: _ServicerContext,
     ) -> typing.Union[identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse, abc.Awaitable[identity_resolution_pb2.UpdateIdentityResolutionSettingsResponse]]:
-        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, from the next resolution on. It
-        fails with 422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, and with
-        AlterSchemaInExecution or IdentityResolutionInExecution while one of these goes on.
+        """UpdateIdentityResolutionSettings replaces how the workspace resolves identities, and starts to resolve all identities
+        if identifiers or guards change. With validate_only it changes nothing, and returns what would change. It fails with
+        422 PropertyNotExist or TypeNotAllowed for an identifier that cannot be one, with AlterSchemaInExecution or
+        IdentityResolutionInExecution while one of these executes, and with TooExpensive if the preview takes too long.
         """
 
 def add_IdentityResolutionServiceServicer_to_server(servicer: IdentityResolutionServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

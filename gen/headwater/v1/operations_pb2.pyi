@@ -46,14 +46,16 @@ class Operation(message.Message):
     id: builtins.int
     """id is a random positive integer, unique in the installation."""
     kind: builtins.str
-    """kind is what the operation does."""
+    """kind is what the operation does: it sends dead letters or stored events again, resolves the identities of the
+    workspace into profiles, applies a profile schema, splits a profile, removes a separation, or erases a person.
+    """
     status: builtins.str
     """status is how far it is. A pending operation waits for its start."""
     cancel_requested: builtins.bool
     """cancel_requested says whether it was asked to end. It has not ended before status says so."""
     total: builtins.int
-    """total is the number of dead letters or of stored events to process, as counted at the start. Absent when it is not
-    known. In JSON it is a string.
+    """total is the number of dead letters, of stored events or of identities to process, as counted at the start. Absent
+    when it is not known. In JSON it is a string.
     """
     done: builtins.int
     """done is the number of them that have been processed. It may end above or below total, because the count is older.
@@ -61,16 +63,16 @@ class Operation(message.Message):
     """
     enqueued: builtins.int
     """enqueued is the number of deliveries that wait for their destinations by it: less than done in a replay whose
-    pipeline has a filter. In JSON it is a string.
+    pipeline has a filter, and 0 for operations on profiles. In JSON it is a string.
     """
     error: builtins.str
     """error says why the operation failed, for people. Empty otherwise."""
     destination: builtins.int
-    """destination is the id of the destination connection. Absent when there are several."""
+    """destination is the id of the destination connection. Absent when there are several or none."""
     pipeline: builtins.int
-    """pipeline is the id of the pipeline. Absent when there are several."""
+    """pipeline is the id of the pipeline. Absent when there are several or none."""
     reason: builtins.str
-    """reason is the reason of the dead letters that are sent again. Absent when all reasons are meant, and for a replay."""
+    """reason is the reason of the dead letters that are sent again. Absent when all reasons are meant, and for other kinds."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """create_time is when the operation was requested."""
@@ -93,7 +95,7 @@ class Operation(message.Message):
 
     @builtins.property
     def filter(self) -> filters_pb2.Filter:
-        """filter is the filter of the events that are replayed. Absent when all are, and for a re-send."""
+        """filter is the filter of the events that are replayed. Absent when all are, and for other kinds."""
 
     def __init__(
         self,

@@ -34,7 +34,9 @@ class Profile(message.Message):
     UPDATED_AT_FIELD_NUMBER: builtins.int
     ATTRIBUTES_JSON_FIELD_NUMBER: builtins.int
     kpid: builtins.str
-    """kpid is the id of the profile, a UUID. It may change when identities are resolved again."""
+    """kpid is the id of the profile, a random UUID. It never changes. When profiles are merged, the oldest keeps its id,
+    and the ids of the others return it from then on.
+    """
     attributes_json: builtins.str
     """attributes_json holds the attributes that were asked for: a JSON object as text that fits the profile schema,
     every digit kept. Attributes that the profile does not have are missing.
@@ -126,7 +128,9 @@ class ListProfilesResponse(message.Message):
     TOTAL_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     total: builtins.int
-    """total is how many profiles match, whatever the page."""
+    """total is an estimate of how many profiles match, whatever the page. It is exact without a filter, and never below
+    the number of profiles that are returned.
+    """
     next_page_token: builtins.str
     """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
@@ -135,7 +139,9 @@ class ListProfilesResponse(message.Message):
 
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the schema of their attributes, with only the properties that were asked for."""
+        """schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
+        the workspace has no profile schema.
+        """
 
     def __init__(
         self,
@@ -178,16 +184,20 @@ class GetProfileAttributesResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     ATTRIBUTES_JSON_FIELD_NUMBER: builtins.int
+    KPID_FIELD_NUMBER: builtins.int
     attributes_json: builtins.str
     """attributes_json holds the attributes: a JSON object as text that fits the profile schema, every digit kept."""
+    kpid: builtins.str
+    """kpid is the id of the profile. It differs from that of the request when the profile was merged into another."""
     def __init__(
         self,
         *,
         attributes_json: builtins.str = ...,
+        kpid: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attributes_json", b"attributes_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attributes_json", b"attributes_json", "kpid", b"kpid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,6 +327,528 @@ class ListProfileIdentitiesResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ListProfileChangesRequest(message.Message):
+    """ListProfileChangesRequest selects merges and splits of a profile."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPID_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    kpid: builtins.str
+    """kpid is the id of the profile, a UUID."""
+    limit: builtins.int
+    """limit is the greatest number of changes to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    def __init__(
+        self,
+        *,
+        kpid: builtins.str = ...,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "kpid", b"kpid", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+@typing.final
+class ListProfileChangesResponse(message.Message):
+    """ListProfileChangesResponse holds one page of merges and splits."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    KPID_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
+    kpid: builtins.str
+    """kpid is the id of the profile. It differs from that of the request when the profile was merged into another."""
+    @builtins.property
+    def changes(self) -> containers.RepeatedCompositeFieldContainer[ProfileChange]:
+        """changes are the merges and splits, the latest first."""
+
+    def __init__(
+        self,
+        *,
+        changes: abc.Iterable[ProfileChange] | None = ...,
+        next_page_token: builtins.str = ...,
+        kpid: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["changes", b"changes", "kpid", b"kpid", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ProfileChange(message.Message):
+    """ProfileChange is a merge or a split of a profile."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    KPID_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """kind is "Merge" when another profile became part of this one, and "Split" when a part of this one became a profile."""
+    kpid: builtins.str
+    """kpid is the id of the other profile."""
+    @builtins.property
+    def time(self) -> timestamp_pb2.Timestamp:
+        """time is when it happened."""
+
+    def __init__(
+        self,
+        *,
+        time: timestamp_pb2.Timestamp | None = ...,
+        kind: builtins.str = ...,
+        kpid: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["kind", b"kind", "kpid", b"kpid", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetProfileExplanationRequest(message.Message):
+    """GetProfileExplanationRequest names the profile, and two of its identities if the chain between them is wanted."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPID_FIELD_NUMBER: builtins.int
+    FROM_IDENTITY_FIELD_NUMBER: builtins.int
+    TO_IDENTITY_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    kpid: builtins.str
+    """kpid is the id of the profile, a UUID."""
+    limit: builtins.int
+    """limit is the greatest number of links to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    @builtins.property
+    def from_identity(self) -> identities_pb2.IdentityName:
+        """from_identity is the identity at which the chain begins. Absent means all links; then to_identity is absent, too."""
+
+    @builtins.property
+    def to_identity(self) -> identities_pb2.IdentityName:
+        """to_identity is the identity at which the chain ends. Required with from_identity."""
+
+    def __init__(
+        self,
+        *,
+        kpid: builtins.str = ...,
+        from_identity: identities_pb2.IdentityName | None = ...,
+        to_identity: identities_pb2.IdentityName | None = ...,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "from_identity", b"from_identity", "limit", b"limit", "to_identity", b"to_identity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "from_identity", b"from_identity", "kpid", b"kpid", "limit", b"limit", "page_token", b"page_token", "to_identity", b"to_identity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+@typing.final
+class GetProfileExplanationResponse(message.Message):
+    """GetProfileExplanationResponse tells why the identities of a profile are one person."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPID_FIELD_NUMBER: builtins.int
+    LINKS_FIELD_NUMBER: builtins.int
+    REFUSALS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    kpid: builtins.str
+    """kpid is the id of the profile. It differs from that of the request when the profile was merged into another."""
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
+    @builtins.property
+    def links(self) -> containers.RepeatedCompositeFieldContainer[ProfileLink]:
+        """links are the links, one fewer than the profile has identities on all pages together; or the chain between two
+        identities in its order, whose first link begins at the one and whose last ends at the other.
+        """
+
+    @builtins.property
+    def refusals(self) -> containers.RepeatedCompositeFieldContainer[Refusal]:
+        """refusals are the evidence of identities of the profile that was refused, at most 100, on the first page."""
+
+    def __init__(
+        self,
+        *,
+        kpid: builtins.str = ...,
+        links: abc.Iterable[ProfileLink] | None = ...,
+        refusals: abc.Iterable[Refusal] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["kpid", b"kpid", "links", b"links", "next_page_token", b"next_page_token", "refusals", b"refusals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ProfileLink(message.Message):
+    """ProfileLink is the reason why two identities are the same person."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FROM_IDENTITY_FIELD_NUMBER: builtins.int
+    TO_IDENTITY_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    IDENTIFIER_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    rule: builtins.str
+    """rule is "SameUser" when both are the same user of one connection, imported by different pipelines, and "Identifier"
+    when both have the same value of an identifier.
+    """
+    identifier: builtins.str
+    """identifier is the path of the property that joins them. Absent for other rules than "Identifier"."""
+    value: builtins.str
+    """value is the value that both have, as text; a digest when it is longer than 200 bytes. Absent for other rules than
+    "Identifier".
+    """
+    @builtins.property
+    def from_identity(self) -> LinkedIdentity:
+        """from_identity is the first of the two identities."""
+
+    @builtins.property
+    def to_identity(self) -> LinkedIdentity:
+        """to_identity is the second of the two identities."""
+
+    def __init__(
+        self,
+        *,
+        from_identity: LinkedIdentity | None = ...,
+        to_identity: LinkedIdentity | None = ...,
+        rule: builtins.str = ...,
+        identifier: builtins.str | None = ...,
+        value: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_identifier", b"_identifier", "_value", b"_value", "from_identity", b"from_identity", "identifier", b"identifier", "to_identity", b"to_identity", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_identifier", b"_identifier", "_value", b"_value", "from_identity", b"from_identity", "identifier", b"identifier", "rule", b"rule", "to_identity", b"to_identity", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__identifier: _TypeAlias = typing.Literal["identifier"]  # noqa: Y015
+    _WhichOneofArgType__identifier: _TypeAlias = typing.Literal["_identifier", b"_identifier"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = typing.Literal["_value", b"_value"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__identifier) -> _WhichOneofReturnType__identifier | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+@typing.final
+class LinkedIdentity(message.Message):
+    """LinkedIdentity is an identity at one end of a link."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    PIPELINE_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the source connection."""
+    pipeline: builtins.int
+    """pipeline is the id of the pipeline that imported the identity."""
+    user_id: builtins.str
+    """user_id is the user id. Absent for anonymous identities."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymous id. Absent for other identities than anonymous ones."""
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        pipeline: builtins.int = ...,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "pipeline", b"pipeline", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@typing.final
+class Refusal(message.Message):
+    """Refusal is evidence that links no identities, because of a guard of the settings or a separation."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    IDENTIFIER_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    IDENTITY_FIELD_NUMBER: builtins.int
+    OTHER_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """reason is why it was refused: the value is blocked; more identities have it than the settings allow; the profile
+    would have more values of the identifier than the settings allow; the identities were separated.
+    """
+    identifier: builtins.str
+    """identifier is the path of the property. Absent when the settings no longer have it."""
+    value: builtins.str
+    """value is the value, as text; a digest when it is longer than 200 bytes."""
+    identities: builtins.int
+    """identities is how many identities have the value, counted up to 10000. For "BlockedValue" it is absent."""
+    @builtins.property
+    def identity(self) -> identities_pb2.IdentityName:
+        """identity is the identity that the value would have linked. Absent for "BlockedValue" and "TooManyIdentities", and
+        when it does not exist.
+        """
+
+    @builtins.property
+    def other(self) -> identities_pb2.IdentityName:
+        """other is the identity to which it would have been linked. Absent as identity is."""
+
+    @builtins.property
+    def time(self) -> timestamp_pb2.Timestamp:
+        """time is when it was first refused."""
+
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        identifier: builtins.str | None = ...,
+        value: builtins.str = ...,
+        identities: builtins.int | None = ...,
+        identity: identities_pb2.IdentityName | None = ...,
+        other: identities_pb2.IdentityName | None = ...,
+        time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_identifier", b"_identifier", "_identities", b"_identities", "identifier", b"identifier", "identities", b"identities", "identity", b"identity", "other", b"other", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_identifier", b"_identifier", "_identities", b"_identities", "identifier", b"identifier", "identities", b"identities", "identity", b"identity", "other", b"other", "reason", b"reason", "time", b"time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__identifier: _TypeAlias = typing.Literal["identifier"]  # noqa: Y015
+    _WhichOneofArgType__identifier: _TypeAlias = typing.Literal["_identifier", b"_identifier"]  # noqa: Y015
+    _WhichOneofReturnType__identities: _TypeAlias = typing.Literal["identities"]  # noqa: Y015
+    _WhichOneofArgType__identities: _TypeAlias = typing.Literal["_identities", b"_identities"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__identifier) -> _WhichOneofReturnType__identifier | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__identities) -> _WhichOneofReturnType__identities | None: ...
+
+@typing.final
+class SplitProfileRequest(message.Message):
+    """SplitProfileRequest names the identities that leave the profile."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPID_FIELD_NUMBER: builtins.int
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    kpid: builtins.str
+    """kpid is the id of the profile, a UUID."""
+    @builtins.property
+    def identities(self) -> containers.RepeatedCompositeFieldContainer[identities_pb2.IdentityName]:
+        """identities are the identities that leave, from 1 to 1000, none twice. Those that leave together stay together as far
+        as evidence links them.
+        """
+
+    def __init__(
+        self,
+        *,
+        kpid: builtins.str = ...,
+        identities: abc.Iterable[identities_pb2.IdentityName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["identities", b"identities", "kpid", b"kpid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SplitProfileResponse(message.Message):
+    """SplitProfileResponse holds the profiles."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPIDS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def kpids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """kpids are the ids of the profiles that the identities have: first that of the identities that remain, which is the
+        id from before if the oldest identity is among them.
+        """
+
+    def __init__(
+        self,
+        *,
+        kpids: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["kpids", b"kpids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListSeparationsRequest(message.Message):
+    """ListSeparationsRequest selects a page of separations."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    """limit is the greatest number of separations to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    def __init__(
+        self,
+        *,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+@typing.final
+class ListSeparationsResponse(message.Message):
+    """ListSeparationsResponse holds one page of separations."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEPARATIONS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
+    @builtins.property
+    def separations(self) -> containers.RepeatedCompositeFieldContainer[Separation]:
+        """separations are the separations, the latest first."""
+
+    def __init__(
+        self,
+        *,
+        separations: abc.Iterable[Separation] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "separations", b"separations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Separation(message.Message):
+    """Separation is the decision that identities of different sides are different people."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    KPID_FIELD_NUMBER: builtins.int
+    SIDES_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is unique in the installation."""
+    kpid: builtins.str
+    """kpid is the id of the profile that was split."""
+    @builtins.property
+    def sides(self) -> containers.RepeatedCompositeFieldContainer[SeparationSide]:
+        """sides are the sides: the identities that left, and those that remained."""
+
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
+        """create_time is when the profile was split."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        kpid: builtins.str = ...,
+        sides: abc.Iterable[SeparationSide] | None = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "id", b"id", "kpid", b"kpid", "sides", b"sides"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SeparationSide(message.Message):
+    """SeparationSide is one side of a separation."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IDENTITIES_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    total: builtins.int
+    """total is how many identities the side has."""
+    @builtins.property
+    def identities(self) -> containers.RepeatedCompositeFieldContainer[identities_pb2.IdentityName]:
+        """identities are the identities of the side, at most the first 100."""
+
+    def __init__(
+        self,
+        *,
+        identities: abc.Iterable[identities_pb2.IdentityName] | None = ...,
+        total: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["identities", b"identities", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeleteSeparationRequest(message.Message):
+    """DeleteSeparationRequest names the separation."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the separation."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeleteSeparationResponse(message.Message):
+    """DeleteSeparationResponse is empty."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class GetProfileSchemaRequest(message.Message):
     """GetProfileSchemaRequest has no parameters."""
 
@@ -360,16 +892,24 @@ class UpdateProfileSchemaRequest(message.Message):
     SCHEMA_FIELD_NUMBER: builtins.int
     PRIMARY_SOURCES_FIELD_NUMBER: builtins.int
     RE_PATHS_FIELD_NUMBER: builtins.int
+    ALLOW_DATA_LOSS_FIELD_NUMBER: builtins.int
+    allow_data_loss: builtins.bool
+    """allow_data_loss confirms that the values of removed and replaced properties are deleted. Absent means that such a
+    change is refused while the workspace has identities.
+    """
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the new schema. Its properties are all read_optional, and none is nullable, required or prefilled;
-        elements of arrays and maps are scalar; no two properties differ only in case, because they are columns.
+        """schema is the new schema, of at most 2000 properties. Its properties are all read_optional, and none is nullable,
+        required or prefilled, or begins with an underscore; strings have no values and no pattern, arrays no limits;
+        elements of arrays and maps are scalar. No two properties share a column: "a.b", "a_b" and "A_B" do. The type of a
+        property cannot change: rename or replace the property with re_paths.
         """
 
     @builtins.property
     def primary_sources(self) -> containers.ScalarMap[builtins.str, builtins.int]:
         """primary_sources holds, for property paths, the id of the source connection whose value wins when identities
-        disagree.
+        disagree. The properties are not objects and not arrays, and the connections can import users. Absent properties
+        have none.
         """
 
     @builtins.property
@@ -385,10 +925,11 @@ class UpdateProfileSchemaRequest(message.Message):
         schema: schemas_pb2.Type | None = ...,
         primary_sources: abc.Mapping[builtins.str, builtins.int] | None = ...,
         re_paths: struct_pb2.Struct | None = ...,
+        allow_data_loss: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["primary_sources", b"primary_sources", "re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["allow_data_loss", b"allow_data_loss", "primary_sources", b"primary_sources", "re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -444,7 +985,11 @@ class PreviewProfileSchemaUpdateResponse(message.Message):
     QUERIES_FIELD_NUMBER: builtins.int
     @builtins.property
     def queries(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """queries are the statements that would change the warehouse. Empty when nothing would."""
+        """queries are the steps that would be executed, in order, one line of text for people each: 'RENAME a TO b',
+        'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b', 'UPDATE PIPELINE 7' for a pipeline in which properties are
+        renamed, 'SUSPEND PIPELINE 7' for one that no longer fits the schema, and 'RESOLVE IDENTITIES'. Empty when nothing
+        would change.
+        """
 
     def __init__(
         self,

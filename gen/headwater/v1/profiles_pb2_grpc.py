@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def __init__(self, channel):
@@ -56,6 +56,31 @@ class ProfileServiceStub:
                 '/headwater.v1.ProfileService/ListProfileIdentities',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesResponse.FromString,
+                _registered_method=True)
+        self.ListProfileChanges = channel.unary_unary(
+                '/headwater.v1.ProfileService/ListProfileChanges',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesResponse.FromString,
+                _registered_method=True)
+        self.GetProfileExplanation = channel.unary_unary(
+                '/headwater.v1.ProfileService/GetProfileExplanation',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.FromString,
+                _registered_method=True)
+        self.SplitProfile = channel.unary_unary(
+                '/headwater.v1.ProfileService/SplitProfile',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileResponse.FromString,
+                _registered_method=True)
+        self.ListSeparations = channel.unary_unary(
+                '/headwater.v1.ProfileService/ListSeparations',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSeparation = channel.unary_unary(
+                '/headwater.v1.ProfileService/DeleteSeparation',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationResponse.FromString,
                 _registered_method=True)
         self.GetProfileSchema = channel.unary_unary(
                 '/headwater.v1.ProfileService/GetProfileSchema',
@@ -85,20 +110,21 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def ListProfiles(self, request, context):
-        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable.
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+        filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileAttributes(self, request, context):
-        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist.
+        """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+        that one. It fails with 404 when the profile does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,31 +146,81 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProfileChanges(self, request, context):
+        """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+        does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProfileExplanation(self, request, context):
+        """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+        links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 10,000 identities.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SplitProfile(self, request, context):
+        """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+        resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+        when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+        not ended. After 503 the profile may be split nevertheless: ask for its separations.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSeparations(self, request, context):
+        """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSeparation(self, request, context):
+        """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+        before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+        OperationAlreadyExecuting when 20 operations of the workspace have not ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetProfileSchema(self, request, context):
-        """GetProfileSchema returns the schema of the workspace's profiles.
+        """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfileSchema(self, request, context):
-        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+        removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+        properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+        pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+        source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+        is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+        schema update or an identity resolution executes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewProfileSchemaUpdate(self, request, context):
-        """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it.
+        """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+        InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestProfileSchemaUpdate(self, request, context):
-        """GetLatestProfileSchemaUpdate tells about the latest change of the schema.
+        """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +257,31 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesResponse.SerializeToString,
             ),
+            'ListProfileChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProfileChanges,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfileChangesResponse.SerializeToString,
+            ),
+            'GetProfileExplanation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfileExplanation,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.SerializeToString,
+            ),
+            'SplitProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitProfile,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.SplitProfileResponse.SerializeToString,
+            ),
+            'ListSeparations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSeparations,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.ListSeparationsResponse.SerializeToString,
+            ),
+            'DeleteSeparation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSeparation,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.DeleteSeparationResponse.SerializeToString,
+            ),
             'GetProfileSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfileSchema,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileSchemaRequest.FromString,
@@ -215,8 +316,8 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     @staticmethod
@@ -317,6 +418,141 @@ class ProfileService:
             '/headwater.v1.ProfileService/ListProfileIdentities',
             headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesRequest.SerializeToString,
             headwater_dot_v1_dot_profiles__pb2.ListProfileIdentitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProfileChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/ListProfileChanges',
+            headwater_dot_v1_dot_profiles__pb2.ListProfileChangesRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.ListProfileChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProfileExplanation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/GetProfileExplanation',
+            headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/SplitProfile',
+            headwater_dot_v1_dot_profiles__pb2.SplitProfileRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.SplitProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSeparations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/ListSeparations',
+            headwater_dot_v1_dot_profiles__pb2.ListSeparationsRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.ListSeparationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSeparation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/DeleteSeparation',
+            headwater_dot_v1_dot_profiles__pb2.DeleteSeparationRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.DeleteSeparationResponse.FromString,
             options,
             channel_credentials,
             insecure,

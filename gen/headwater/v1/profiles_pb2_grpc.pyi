@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     @typing.overload
@@ -37,11 +37,13 @@ class ProfileServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]
-    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable.
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+    filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]
-    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
+    """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+    that one. It fails with 404 when the profile does not exist.
+    """
     ListProfileEvents: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]
     """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
     exist.
@@ -50,17 +52,47 @@ class ProfileServiceStub:
     """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
     profile that does not exist.
     """
+    ListProfileChanges: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileChangesRequest, profiles_pb2.ListProfileChangesResponse]
+    """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+    does not exist.
+    """
+    GetProfileExplanation: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2.GetProfileExplanationResponse]
+    """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+    links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 10,000 identities.
+    """
+    SplitProfile: grpc.UnaryUnaryMultiCallable[profiles_pb2.SplitProfileRequest, profiles_pb2.SplitProfileResponse]
+    """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+    resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+    when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+    not ended. After 503 the profile may be split nevertheless: ask for its separations.
+    """
+    ListSeparations: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListSeparationsRequest, profiles_pb2.ListSeparationsResponse]
+    """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart."""
+    DeleteSeparation: grpc.UnaryUnaryMultiCallable[profiles_pb2.DeleteSeparationRequest, profiles_pb2.DeleteSeparationResponse]
+    """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+    before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+    OperationAlreadyExecuting when 20 operations of the workspace have not ended.
+    """
     GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]
-    """GetProfileSchema returns the schema of the workspace's profiles."""
+    """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
     UpdateProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]
-    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+    removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+    properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+    pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+    source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+    is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+    schema update or an identity resolution executes.
     """
     PreviewProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]
-    """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
+    """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+    InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
+    """
     GetLatestProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]
-    """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
+    """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
     GetIdentifierSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]
     """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
@@ -68,17 +100,19 @@ class ProfileServiceStub:
 
 @typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]  # type: ignore[assignment]
-    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable.
+    """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+    filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]  # type: ignore[assignment]
-    """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
+    """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+    that one. It fails with 404 when the profile does not exist.
+    """
     ListProfileEvents: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, profiles_pb2.ListProfileEventsResponse]  # type: ignore[assignment]
     """ListProfileEvents returns the latest events of one profile, the latest first; none for a profile that does not
     exist.
@@ -87,25 +121,55 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """ListProfileIdentities returns the identities that make up one profile, the most recently changed first; none for a
     profile that does not exist.
     """
+    ListProfileChanges: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileChangesRequest, profiles_pb2.ListProfileChangesResponse]  # type: ignore[assignment]
+    """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+    does not exist.
+    """
+    GetProfileExplanation: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2.GetProfileExplanationResponse]  # type: ignore[assignment]
+    """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+    links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 10,000 identities.
+    """
+    SplitProfile: aio.UnaryUnaryMultiCallable[profiles_pb2.SplitProfileRequest, profiles_pb2.SplitProfileResponse]  # type: ignore[assignment]
+    """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+    resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+    when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+    not ended. After 503 the profile may be split nevertheless: ask for its separations.
+    """
+    ListSeparations: aio.UnaryUnaryMultiCallable[profiles_pb2.ListSeparationsRequest, profiles_pb2.ListSeparationsResponse]  # type: ignore[assignment]
+    """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart."""
+    DeleteSeparation: aio.UnaryUnaryMultiCallable[profiles_pb2.DeleteSeparationRequest, profiles_pb2.DeleteSeparationResponse]  # type: ignore[assignment]
+    """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+    before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+    OperationAlreadyExecuting when 20 operations of the workspace have not ended.
+    """
     GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
-    """GetProfileSchema returns the schema of the workspace's profiles."""
+    """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
     UpdateProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]  # type: ignore[assignment]
-    """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-    GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-    OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+    """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+    removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+    properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+    pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+    source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+    is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+    schema update or an identity resolution executes.
     """
     PreviewProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.PreviewProfileSchemaUpdateRequest, profiles_pb2.PreviewProfileSchemaUpdateResponse]  # type: ignore[assignment]
-    """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
+    """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+    InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
+    """
     GetLatestProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]  # type: ignore[assignment]
-    """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
+    """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
     GetIdentifierSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
     """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
     """
 
 class ProfileServiceServicer:
-    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, and manages their
-    schema.
+    """ProfileService returns profiles, the people whom identity resolution finds behind the identities, explains and splits
+    them, and manages their schema.
     """
 
     def ListProfiles(
@@ -113,8 +177,8 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfilesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.ListProfilesResponse, abc.Awaitable[profiles_pb2.ListProfilesResponse]]:
-        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable.
+        """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
+        filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
 
     def GetProfileAttributes(
@@ -122,7 +186,9 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileAttributesRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.GetProfileAttributesResponse, abc.Awaitable[profiles_pb2.GetProfileAttributesResponse]]:
-        """GetProfileAttributes returns the attributes of one profile. It fails with 404 when the profile does not exist."""
+        """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
+        that one. It fails with 404 when the profile does not exist.
+        """
 
     def ListProfileEvents(
         self,
@@ -142,21 +208,74 @@ class ProfileServiceServicer:
         profile that does not exist.
         """
 
+    def ListProfileChanges(
+        self,
+        request: profiles_pb2.ListProfileChangesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.ListProfileChangesResponse, abc.Awaitable[profiles_pb2.ListProfileChangesResponse]]:
+        """ListProfileChanges returns the merges and splits of one profile, the latest first. It fails with 404 when the profile
+        does not exist.
+        """
+
+    def GetProfileExplanation(
+        self,
+        request: profiles_pb2.GetProfileExplanationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.GetProfileExplanationResponse, abc.Awaitable[profiles_pb2.GetProfileExplanationResponse]]:
+        """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+        links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 10,000 identities.
+        """
+
+    def SplitProfile(
+        self,
+        request: profiles_pb2.SplitProfileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.SplitProfileResponse, abc.Awaitable[profiles_pb2.SplitProfileResponse]]:
+        """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
+        resolution, until the separation is deleted. It returns when the profiles are split. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, NoIdentityRemains
+        when all identities of the profile are named, or OperationAlreadyExecuting when 20 operations of the workspace have
+        not ended. After 503 the profile may be split nevertheless: ask for its separations.
+        """
+
+    def ListSeparations(
+        self,
+        request: profiles_pb2.ListSeparationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.ListSeparationsResponse, abc.Awaitable[profiles_pb2.ListSeparationsResponse]]:
+        """ListSeparations returns the separations of the workspace, the latest first: what was split and stays apart."""
+
+    def DeleteSeparation(
+        self,
+        request: profiles_pb2.DeleteSeparationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.DeleteSeparationResponse, abc.Awaitable[profiles_pb2.DeleteSeparationResponse]]:
+        """DeleteSeparation undoes a split: its identities become one profile again if evidence links them, with the id from
+        before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
+        OperationAlreadyExecuting when 20 operations of the workspace have not ended.
+        """
+
     def GetProfileSchema(
         self,
         request: profiles_pb2.GetProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
-        """GetProfileSchema returns the schema of the workspace's profiles."""
+        """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
 
     def UpdateProfileSchema(
         self,
         request: profiles_pb2.UpdateProfileSchemaRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.UpdateProfileSchemaResponse, abc.Awaitable[profiles_pb2.UpdateProfileSchemaResponse]]:
-        """UpdateProfileSchema starts to change the schema of the profiles and returns immediately;
-        GetLatestProfileSchemaUpdate tells how far it is. It fails with 422 InvalidAlterSchema, ConnectionNotExist or
-        OperationAlreadyExecuting: a workspace has one schema update or identity resolution at a time.
+        """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
+        removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
+        properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
+        pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
+        source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
+        is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
+        schema update or an identity resolution executes.
         """
 
     def PreviewProfileSchemaUpdate(
@@ -164,14 +283,16 @@ class ProfileServiceServicer:
         request: profiles_pb2.PreviewProfileSchemaUpdateRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.PreviewProfileSchemaUpdateResponse, abc.Awaitable[profiles_pb2.PreviewProfileSchemaUpdateResponse]]:
-        """PreviewProfileSchemaUpdate shows what UpdateProfileSchema would do to the warehouse, without doing it."""
+        """PreviewProfileSchemaUpdate returns what UpdateProfileSchema would do, without doing it. It fails with 422
+        InvalidAlterSchema if the schema cannot become this one; a removal needs no confirmation here.
+        """
 
     def GetLatestProfileSchemaUpdate(
         self,
         request: profiles_pb2.GetLatestProfileSchemaUpdateRequest,
         context: _ServicerContext,
     ) -> typing.Union[profiles_pb2.GetLatestProfileSchemaUpdateResponse, abc.Awaitable[profiles_pb2.GetLatestProfileSchemaUpdateResponse]]:
-        """GetLatestProfileSchemaUpdate tells about the latest change of the schema."""
+        """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
 
     def GetIdentifierSchema(
         self,

@@ -38,6 +38,8 @@ DOMAIN: Final = "headwater"
 MAX_MESSAGE_BYTES: Final = 1_500
 """In UTF-8. Messages travel in headers, where a byte may take three: the gateway fails with 502 above 60 KB, and gRPC
 clients reject 8 KB, or report a failure of their own instead."""
+MAX_FIELD_BYTES: Final = 500
+"""In UTF-8. The path of a field can contain a name that the caller sent, and is in the details twice."""
 
 _STATUS: Final = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -60,7 +62,12 @@ _log = structlog.get_logger(__name__)
 
 def short_message(error: HeadwaterError) -> str:
     """Return the error's message, cut to what a header may hold: it may repeat what the caller sent."""
-    return error.message.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+    return _cut(error.message, MAX_MESSAGE_BYTES)
+
+
+def _cut(text: str, size: int) -> str:
+    """Return the characters that fit into this many bytes of UTF-8."""
+    return text.encode()[:size].decode(errors="ignore")
 
 
 def default_error_body(error: HeadwaterError) -> dict[str, object]:
@@ -81,10 +88,11 @@ def http_trailers(error: HeadwaterError, body_of: ErrorBody) -> Trailers:
 
 def grpc_trailers(error: HeadwaterError) -> Trailers:
     """Return the trailers with the details of the error for gRPC callers: ErrorInfo, and BadRequest for a field."""
-    details = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.details)]
+    metadata = {name: _cut(value, MAX_FIELD_BYTES) for name, value in error.details.items()}
+    details = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)]
     if error.field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=short_message(error), reason=error.code
+            field=_cut(error.field, MAX_FIELD_BYTES), description=short_message(error), reason=error.code
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     status = status_pb2.Status(code=grpc_status(error).value[0], message=short_message(error))

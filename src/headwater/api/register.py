@@ -18,12 +18,16 @@ from headwater.api.services.connections import ConnectionRestServicer, Connectio
 from headwater.api.services.connectors import ConnectorServicer
 from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
+from headwater.api.services.erasures import ErasureServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
+from headwater.api.services.explanations import Explainer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.identity_resolution import IdentityResolutionServicer
 from headwater.api.services.operations import OperationServicer
 from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
+from headwater.api.services.profiles import ProfileLists, ProfileRestServicer, ProfileServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
 from headwater.api.services.trials import PipelineTrials
@@ -85,6 +89,8 @@ from headwater.v1 import (
     deliveries_pb2_grpc,
     devices_pb2,
     devices_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
     filters_pb2,
@@ -248,6 +254,11 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
             devices_pb2_grpc.add_DeviceServiceServicer_to_server,
         ),
         (
+            erasures_pb2.DESCRIPTOR,
+            ErasureServicer(parts.catalog, parts.operations),
+            erasures_pb2_grpc.add_ErasureServiceServicer_to_server,
+        ),
+        (
             events_pb2.DESCRIPTOR,
             EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer, observer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
@@ -264,7 +275,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             identity_resolution_pb2.DESCRIPTOR,
-            identity_resolution_pb2_grpc.IdentityResolutionServiceServicer(),
+            IdentityResolutionServicer(parts.catalog, parts.state, parts.operations),
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (
@@ -304,7 +315,9 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             profiles_pb2.DESCRIPTOR,
-            profiles_pb2_grpc.ProfileServiceServicer(),
+            ProfileServicer(
+                parts.catalog, parts.state, parts.operations, parts.computing, _profile_lists(parts), _explainer(parts)
+            ),
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
         ),
         (
@@ -324,11 +337,19 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             workspaces_pb2.DESCRIPTOR,
-            WorkspaceServicer(parts.catalog),
+            WorkspaceServicer(parts.catalog, parts.computing),
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server,
         ),
     )
     return [_registration(*each) for each in servicers]
+
+
+def _profile_lists(parts: Services) -> ProfileLists:
+    return ProfileLists(parts.catalog, parts.state.profiles, parts.warehouse, parts.computing)
+
+
+def _explainer(parts: Services) -> Explainer:
+    return Explainer(parts.catalog, parts.state.profiles, parts.computing)
 
 
 def _counts(parts: Services) -> PipelineCountReader:
@@ -380,7 +401,7 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             rest_profiles.DESCRIPTOR,
-            rest_profiles_grpc.ProfileServiceServicer(),
+            ProfileRestServicer(_profile_lists(parts), _explainer(parts)),
             rest_profiles_grpc.add_ProfileServiceServicer_to_server,
         ),
         (

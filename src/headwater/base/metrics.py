@@ -71,6 +71,9 @@ class Metrics:
     def events_isolated(self, events: int) -> None:
         """Events that made a batch fail were isolated: stored without their effects, or kept as rejected."""
 
+    def profiles_failed(self, error: str) -> None:
+        """Changed identities of one workspace could not be resolved. `error` is the class of the exception."""
+
     def janitor_failed(self, error: str) -> None:
         """A round of the janitor failed. `error` is the class of the exception."""
 

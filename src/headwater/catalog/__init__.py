@@ -24,6 +24,7 @@ from headwater.catalog.model import (
     Workspace,
     api_key_digest,
 )
+from headwater.catalog.profiles import Identifier, ProfileSchema, Rename, Renaming, ResolutionSettings
 
 __all__ = [
     "Access",
@@ -34,9 +35,14 @@ __all__ = [
     "Connection",
     "Definition",
     "FunctionDefinition",
+    "Identifier",
     "Matching",
     "OAuthAccount",
     "Pipeline",
+    "ProfileSchema",
+    "Rename",
+    "Renaming",
+    "ResolutionSettings",
     "TransformationDefinition",
     "UiPreferences",
     "Workspace",

@@ -51,9 +51,14 @@ class Change:
         self.delta.workspaces[workspace.id] = workspace
 
     def update_workspace(self, workspace: Workspace) -> None:
-        """Write its name and preferences."""
+        """Write everything but its id and its time of creation."""
         rows = tables.workspaces
-        values = {"name": workspace.name, "ui_preferences": workspace.ui_preferences}
+        values = {
+            "name": workspace.name,
+            "ui_preferences": workspace.ui_preferences,
+            "resolution": workspace.resolution,
+            "profile_schema": workspace.profile_schema,
+        }
         self._write(update(rows).where(rows.c.id == workspace.id).values(values))
         self.delta.workspaces[workspace.id] = workspace
 

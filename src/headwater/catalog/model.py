@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from headwater.catalog.definition import Definition
+from headwater.catalog.profiles import ProfileSchema, ResolutionSettings
 from headwater.connectors.connector import Role, SendingMode, Strategy, Target
 
 
@@ -29,6 +30,9 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     created_at: datetime
     ui_preferences: UiPreferences = UiPreferences()
+    resolution: ResolutionSettings = ResolutionSettings()
+    profile_schema: ProfileSchema | None = None
+    """None while profiles have no properties."""
 
 
 Access = Literal["Full", "Read"]

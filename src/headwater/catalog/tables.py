@@ -31,6 +31,7 @@ from sqlalchemy import (
 
 from headwater.catalog.definition import Definition, decode_definition, encode_definition
 from headwater.catalog.model import UiPreferences
+from headwater.catalog.profiles import ProfileSchema, ResolutionSettings, decode_profile_schema, encode_profile_schema
 
 
 class DefinitionDocument(TypeDecorator[Definition]):
@@ -44,6 +45,19 @@ class DefinitionDocument(TypeDecorator[Definition]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Definition | None:
         return None if value is None else decode_definition(value)
+
+
+class ProfileSchemaDocument(TypeDecorator[ProfileSchema]):
+    """The profile schema of a workspace, as JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: ProfileSchema | None, dialect: Dialect) -> str | None:
+        return None if value is None else encode_profile_schema(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> ProfileSchema | None:
+        return None if value is None else decode_profile_schema(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -96,6 +110,8 @@ workspaces = Table(
     Column("name", String(100), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ui_preferences", AsJson(UiPreferences), nullable=True),
+    Column("resolution", AsJson(ResolutionSettings), nullable=True),
+    Column("profile_schema", ProfileSchemaDocument, nullable=True),
 )
 
 api_keys = Table(

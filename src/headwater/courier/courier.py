@@ -32,6 +32,7 @@ from headwater.processing.transformer import (
     compile_transformer,
     failure,
 )
+from headwater.profiles.alignment import profiles_of
 from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry, StateStore
 from headwater.state.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.transforms.functions import FunctionFailed, Runner
@@ -68,6 +69,8 @@ class _Compiled(Struct, frozen=True):
     """The compiled transformation of a pipeline."""
 
     definition: Definition
+    schema_version: int
+    """The version of the profile schema; 0 without one."""
     digest: str
     transformer: Transformer | None
     """None if the pipeline has no transformation any more."""
@@ -230,16 +233,20 @@ class Courier:
         return next((pipeline for pipeline in pipelines if pipeline.id == lane.pipeline), None)
 
     def _compile(self, pipeline: Pipeline) -> _Compiled:
+        profiles = profiles_of(self._catalog, pipeline.workspace)
+        version = 0 if profiles is None else profiles.version
         known = self._compiled.get(pipeline.id)
-        if known is not None and known.definition == pipeline.definition:
+        if known is not None and known.definition == pipeline.definition and known.schema_version == version:
             return known
         digest = definition_digest(pipeline.definition)
+        transformer, reason = None, ""
         try:
-            compiled = _Compiled(pipeline.definition, digest, compile_transformer(pipeline, self._functions))
+            transformer = compile_transformer(pipeline, self._functions, profiles)
         except HeadwaterError as error:
-            compiled = _Compiled(pipeline.definition, digest, None, error.message)
+            reason = error.message
         except Exception as error:  # an error of one pipeline must not end the courier, which all lanes need
-            compiled = _Compiled(pipeline.definition, digest, None, str(failure(error)))
+            reason = str(failure(error))
+        compiled = _Compiled(pipeline.definition, version, digest, transformer, reason)
         self._compiled[pipeline.id] = compiled
         self._scheduler.forget(pipeline.id)  # a pause ends with the definition that caused it
         self._suspects.pop(pipeline.id, None)

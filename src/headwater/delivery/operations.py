@@ -1,4 +1,4 @@
-"""Executes operations: claims them, does their steps, and ends them.
+"""Executes re-sends and replays: claims them, does their steps, and ends them.
 
 Each operation is leased by one runner at a time, and each step stores the place where the next one continues. After a
 crash another runner continues the operation when its lease has ended.
@@ -21,7 +21,15 @@ from headwater.delivery.resending import Resend
 from headwater.delivery.stepping import Steps
 from headwater.delivery.stored import StoredEvents
 from headwater.state.deliveries import DeliveryStore
-from headwater.state.operations import Operation, OperationLost, OperationStatus, OperationStore, ReplayParameters
+from headwater.state.operations import (
+    DELIVERY_KINDS,
+    Operation,
+    OperationLost,
+    OperationStatus,
+    OperationStore,
+    ReplayParameters,
+    ResendParameters,
+)
 from headwater.warehouse import Warehouse
 
 MAX_RUNNING: Final = 4
@@ -39,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class OperationRunner:
-    """Executes the operations of an installation."""
+    """Executes the re-sends and replays of an installation."""
 
     def __init__(
         self,
@@ -79,7 +87,7 @@ class OperationRunner:
 
     async def _start(self, stop: asyncio.Event) -> bool:
         """Start the next operation; return False if there is none."""
-        operation = await self._operations.claim(self._owner, without=self._running.keys())
+        operation = await self._operations.claim(self._owner, kinds=DELIVERY_KINDS, without=self._running.keys())
         if operation is None:
             return False
         task = asyncio.create_task(self._execute(operation, stop))
@@ -121,6 +129,7 @@ class OperationRunner:
 
     def _steps(self, operation: Operation) -> Steps:
         stored = StoredEvents(self._catalog, self._warehouse)
+        assert isinstance(operation.parameters, ReplayParameters | ResendParameters), "only these kinds are claimed"
         make = Replay if isinstance(operation.parameters, ReplayParameters) else Resend
         return make(operation, self._catalog, stored, self._deliveries, self._clock)
 

@@ -3,10 +3,12 @@
 `caller` is the API key of the call; None stands for the operator at the command line, who may do everything.
 """
 
+import msgspec
+
 from headwater.base.errors import BadRequest, Forbidden, NotFound
-from headwater.catalog import ApiKey, Catalog, UiPreferences, Workspace
+from headwater.catalog import ApiKey, Catalog, ProfileSchema, UiPreferences, Workspace
 from headwater.management.names import MAX_TITLE_CHARACTERS, check_identifier, check_name
-from headwater.schemas import is_path
+from headwater.schemas import Schema, is_path
 
 
 def list_workspaces(catalog: Catalog, caller: ApiKey | None) -> list[Workspace]:
@@ -24,17 +26,33 @@ def find_workspace(catalog: Catalog, id_: int) -> Workspace:
     return workspace
 
 
-async def create_workspace(
-    catalog: Catalog, caller: ApiKey | None, name: str, preferences: UiPreferences | None = None
-) -> Workspace:
-    """Create an empty workspace. Raises Forbidden for a restricted key, BadRequest."""
+def check_may_create(caller: ApiKey | None) -> None:
+    """Raise Forbidden for a caller that cannot create workspaces."""
     if caller is not None and caller.workspace is not None:
         raise Forbidden("an API key that is restricted to a workspace cannot create workspaces")
+
+
+async def create_workspace(
+    catalog: Catalog,
+    caller: ApiKey | None,
+    name: str,
+    preferences: UiPreferences | None = None,
+    profile_schema: Schema | None = None,
+) -> Workspace:
+    """Create an empty workspace, with a profile schema that is valid. Raises Forbidden for a restricted key,
+    BadRequest."""
+    check_may_create(caller)
     preferences = preferences or UiPreferences()
     check_name(name, max_characters=MAX_TITLE_CHARACTERS)
     _check_preferences(preferences)
     async with catalog.change() as change:
-        workspace = Workspace(id=change.new_id(), name=name, created_at=change.now, ui_preferences=preferences)
+        workspace = Workspace(
+            id=change.new_id(),
+            name=name,
+            created_at=change.now,
+            ui_preferences=preferences,
+            profile_schema=None if profile_schema is None else ProfileSchema(schema=profile_schema),
+        )
         change.add_workspace(workspace)
     return workspace
 
@@ -48,7 +66,7 @@ async def update_workspace(
         old = find_workspace(catalog, id_)
         check_name(name, max_characters=MAX_TITLE_CHARACTERS)
         _check_preferences(preferences)
-        new = Workspace(id=old.id, name=name, created_at=old.created_at, ui_preferences=preferences)
+        new = msgspec.structs.replace(old, name=name, ui_preferences=preferences)
         if new != old:
             change.update_workspace(new)
     return new

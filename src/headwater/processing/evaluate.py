@@ -21,7 +21,7 @@ from headwater.events.record import event_record
 from headwater.processing.batch import AcceptedEvent
 from headwater.processing.deliveries import BatchDeliveries
 from headwater.processing.plans import CompiledPipeline, PlanCache, SourcePlan
-from headwater.processing.transformer import Budget, Failed, MappingTransformer
+from headwater.processing.transformer import Budget, Failed, Transformer
 from headwater.schemas import Json, Record
 from headwater.state import (
     NO_DOCUMENT,
@@ -108,7 +108,7 @@ class BatchEvaluation:
         self.steps: dict[int, Sequence[Step]] = {}
         """The trace steps of each message, by its position."""
         self._people: list[IdentityObservation | _Person] = []
-        self._mapped: dict[int, tuple[CompiledPipeline, MappingTransformer, list[_Person]]] = {}
+        self._mapped: dict[int, tuple[CompiledPipeline, Transformer, list[_Person]]] = {}
         """The records of each mapping, by pipeline."""
         self.lane_documents: dict[int, list[bytes]] = {}
         """The documents that lane entries refer to, by source connection."""

@@ -11,13 +11,17 @@ from headwater.events.context import Locate
 from headwater.log import Consumer, EventLog, Limits
 from headwater.log.consumer import DEFAULT_LIMITS, Companion
 from headwater.processing.batch import Batch, BatchReader
+from headwater.processing.erasing import Eraser
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES
 from headwater.processing.janitor import Janitor
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
+from headwater.profiles.operations import ProfileCompanion
+from headwater.profiles.updating import ProfileResolver
 from headwater.state import StateStore
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
+from headwater.state.operations import OperationStore
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -41,23 +45,50 @@ def make_consumer(
     lane_bytes: int = DEFAULT_LANE_BYTES,
     store: LaneStore | None = None,
     deliveries: DeliveryStore | None = None,
+    operations: OperationStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Consumer[Batch]:
-    """Return the consumer that stores events, applies the results of lanes in `store`, and deletes outdated data.
+    """Return the consumer that stores events, updates profiles, applies the results of lanes in `store`, and deletes
+    outdated data.
 
     `keep` is the time that entries stay in the log after every consumer has processed them. `locate` looks up the
     location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
     workspace. Events for destinations are appended to `deliveries`; without it none is sent. While there are some, less
-    time passes between batches.
+    time passes between batches. It executes the erasures and the operations on profiles that are in `operations`;
+    without it no profile follows a change of settings.
     """
+    resolver = ProfileResolver(catalog, clock, metrics)
     processor = BatchProcessor(
-        CONSUMER, catalog, state, warehouse, clock, metrics, lane_bytes=lane_bytes, deliveries=deliveries
+        CONSUMER,
+        catalog,
+        state,
+        warehouse,
+        clock,
+        metrics,
+        lane_bytes=lane_bytes,
+        deliveries=deliveries,
+        profiles=resolver,
     )
-    # Both write what batches write, so only the holder of the lease runs them.
+    # They write what batches write, so only the holder of the lease runs them.
     janitor = Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics, deliveries=deliveries)
     companions: list[Companion] = [janitor.run]
     if store is not None:
-        companions.append(ResultApplier(catalog, state, store, clock, metrics).run)
+        companions.append(ResultApplier(catalog, state, store, clock, metrics, profiles=resolver).run)
+    if operations is not None:
+        companions.append(ProfileCompanion(catalog, state, operations, resolver, clock).run)
+        eraser = Eraser(
+            log,
+            catalog,
+            state,
+            warehouse,
+            operations,
+            clock,
+            keep=keep,
+            deliveries=deliveries,
+            store=store,
+            updater=resolver,
+        )
+        companions.append(eraser.run)
     return Consumer(
         log,
         CONSUMER,

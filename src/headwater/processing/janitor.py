@@ -25,6 +25,8 @@ DEAD_LETTER_AGE: Final = timedelta(days=30)
 """Age at which a dead letter is deleted."""
 ATTEMPT_AGE: Final = timedelta(days=7)
 """Age at which the attempts of a delivery are deleted."""
+HISTORY_AGE: Final = timedelta(days=90)
+"""Age at which merges and splits of profiles are deleted from their history."""
 
 _log = structlog.get_logger(__name__)
 
@@ -86,6 +88,12 @@ class Janitor:
             await transaction.shorten_rejected()
         async with self._state.transaction() as transaction:
             await transaction.compact_counts(now=microseconds(self._clock.now()))
+        async with self._state.transaction() as transaction:
+            suppressions, now = self._state.suppressions, microseconds(self._clock.now())
+            transaction.write_later(lambda connection: suppressions.expire(connection, now=now))
+        history = microseconds(self._clock.now() - HISTORY_AGE)
+        async with self._state.transaction() as transaction:
+            transaction.on_profiles_later(lambda rows: rows.shorten_history(history))
         async with self._removing() as (transaction, present):
             await transaction.remove_lanes_except(present.pipelines)
             if self._deliveries is not None:
@@ -101,6 +109,8 @@ class Janitor:
             removed += await transaction.remove_counts_except(present.pipelines)
         async with self._removing() as (transaction, present):
             removed += await transaction.remove_sources_except(present.connections, workspaces=present.workspaces)
+        async with self._removing() as (transaction, present):
+            removed += await transaction.remove_profiles_except(present.workspaces)
         if not removed and present == before:  # each call removes a limited number
             self._swept = present
 

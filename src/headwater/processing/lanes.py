@@ -30,6 +30,8 @@ from headwater.state import (
     Transaction,
 )
 from headwater.state.lanestore import LaneStore, StoredResult
+from headwater.state.profiles.resolving import ProfileUpdater
+from headwater.state.suppressions import Suppressions
 
 CONSUMER: Final = "lanes"
 """The name under which the state store keeps the sequence number of the last applied result."""
@@ -76,9 +78,18 @@ class ResultApplier:
     """Applies results in the order of their completion, each exactly once."""
 
     def __init__(
-        self, catalog: Catalog, state: StateStore, store: LaneStore, clock: Clock, metrics: Metrics = NO_METRICS
+        self,
+        catalog: Catalog,
+        state: StateStore,
+        store: LaneStore,
+        clock: Clock,
+        metrics: Metrics = NO_METRICS,
+        *,
+        profiles: ProfileUpdater | None = None,
     ) -> None:
+        """Without `profiles` none is updated."""
         self._catalog = catalog
+        self._profiles = profiles
         self._state = state
         self._store = store
         self._clock = clock
@@ -132,7 +143,7 @@ class ResultApplier:
 
     async def _commit(self, batches: list[tuple[StoredResult, LaneResults]], after: int) -> None:
         async with self._state.transaction() as transaction:
-            await self._write(transaction, [(stored.pipeline, results) for stored, results in batches])
+            await self._write(transaction, [(stored.pipeline, results) for stored, results in batches], self._profiles)
             await transaction.record_counts(_counts(batches), now=microseconds(self._clock.now()))
             await transaction.finish_lanes({stored.pipeline: stored.position for stored, _ in batches})
             await transaction.advance(CONSUMER, after, batches[-1][0].sequence)
@@ -168,15 +179,24 @@ class ResultApplier:
             return error
         return None
 
-    async def _write(self, transaction: Transaction, batches: Sequence[tuple[int, LaneResults]]) -> None:
+    async def _write(
+        self,
+        transaction: Transaction,
+        batches: Sequence[tuple[int, LaneResults]],
+        profiles: ProfileUpdater | None = None,
+    ) -> None:
         """Write results, each with its pipeline. Many small ones take as few statements as one large one."""
+        suppressions = self._state.suppressions
+        if not suppressions.is_read:
+            await transaction.run(suppressions.read)
         observations = [
             _observation(pipeline, results, result)
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
+            if not (suppressions and _is_refused(results, result.entry, suppressions))
         ]
-        await transaction.change_identities(await transaction.merge_identities(observations))
+        await transaction.change_identities(await transaction.merge_identities(observations), profiles)
         await self._write_steps(transaction, batches)
 
     def _is_present(self, pipeline: int, results: LaneResults) -> bool:
@@ -199,6 +219,12 @@ class ResultApplier:
                 entry.steps = tuple(_finished(step, pipeline, result) for step in entry.steps)
                 changed[key] = entry
         await transaction.save(changed)
+
+
+def _is_refused(results: LaneResults, entry: LaneEntry, suppressions: Suppressions) -> bool:
+    """Return whether the entry belongs to an erased person."""
+    id_, is_anonymous = (entry.user_id, False) if entry.user_id is not None else (entry.anonymous_id, True)
+    return suppressions.has(results.workspace, results.connection, entry.position, id_, is_anonymous=is_anonymous)
 
 
 def _counts(batches: Iterable[tuple[StoredResult, LaneResults]]) -> PipelineCounts:

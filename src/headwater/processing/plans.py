@@ -9,11 +9,12 @@ from msgspec import Struct
 from headwater.base.errors import HeadwaterError
 from headwater.base.steps import ProcessingStep
 from headwater.base.throttle import Throttle
-from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.catalog import Catalog, Connection, Definition, Pipeline, ProfileSchema
 from headwater.connectors.connector import Role
 from headwater.connectors.registry import CONNECTORS
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
-from headwater.processing.transformer import MappingTransformer, compile_mapping, has_function
+from headwater.processing.transformer import MisalignedTransformer, Transformer, compile_mapping, has_function
+from headwater.profiles.alignment import find_misalignment, profiles_of
 from headwater.schemas import EVENT_SCHEMA
 from headwater.state import Step
 
@@ -39,7 +40,8 @@ class CompiledPipeline(Struct, frozen=True):
     """The filter; None for a pipeline without one."""
     reads_context: bool
     """True if the filter reads the context of events."""
-    mapping: MappingTransformer | None
+    mapping: Transformer | None
+    """The transformation that the worker runs: a mapping, or one that fails every record."""
     is_function: bool
     """True if its transformation is a function, which never runs in the worker."""
     passed: Step
@@ -96,14 +98,15 @@ class SourcePlan(Struct, frozen=True):
 
 
 class PlanCache:
-    """The plans of all sources. A compiled pipeline is kept until its definition changes."""
+    """The plans of all sources. A compiled pipeline is kept until its definition or the profile schema changes."""
 
     def __init__(self, catalog: Catalog, *, delivers: bool = False) -> None:
         """If `delivers` is false, the plans have no destinations."""
         self._catalog = catalog
         self._delivers = delivers
         self._plans: dict[tuple[int, int], SourcePlan] = {}
-        self._compiled: dict[int, tuple[Definition, CompiledPipeline | None]] = {}
+        self._compiled: dict[int, tuple[Definition, int, CompiledPipeline | None]] = {}
+        """By pipeline: its definition, the version of the profile schema, and the pipeline compiled with both."""
 
     def refresh(self) -> None:
         """Read the present catalog. It is called at the start of a batch, so that all its events get the same
@@ -158,18 +161,20 @@ class PlanCache:
 
         A definition was checked when it was stored; only rules that have changed since can reject it.
         """
+        profiles = profiles_of(self._catalog, pipeline.workspace)
+        version = 0 if profiles is None else profiles.version
         known = self._compiled.get(pipeline.id)
-        if known is None or known[0] != pipeline.definition:
+        if known is None or known[0] != pipeline.definition or known[1] != version:
             try:
-                compiled = _compile(pipeline, self._role(pipeline))
+                compiled = _compile(pipeline, self._role(pipeline), profiles)
             except HeadwaterError as error:
                 _log.error("a pipeline cannot run", pipeline=pipeline.id, reason=error.message)
                 compiled = None
             except Exception as error:  # a bug, which may not reject the events of the source
                 _log.exception("internal error in compiling a pipeline", pipeline=pipeline.id)
                 compiled = _failing(pipeline, type(error).__name__)
-            known = self._compiled[pipeline.id] = (pipeline.definition, compiled)
-        return known[1]
+            known = self._compiled[pipeline.id] = (pipeline.definition, version, compiled)
+        return known[2]
 
     def _role(self, pipeline: Pipeline) -> Role:
         connection = self._catalog.connection(pipeline.workspace, pipeline.connection)
@@ -191,8 +196,11 @@ def _failing(pipeline: Pipeline, error: str) -> CompiledPipeline:
     return _compiled(pipeline, fail, None, is_function=False)
 
 
-def _compile(pipeline: Pipeline, role: Role) -> CompiledPipeline:
-    """Compile the filter, and for a source the transformation: the courier transforms what a destination gets."""
+def _compile(pipeline: Pipeline, role: Role, profiles: ProfileSchema | None) -> CompiledPipeline:
+    """Compile the filter, and for a source the transformation: the courier transforms what a destination gets.
+
+    The transformation of a pipeline that does not fit the profile schema fails every record.
+    """
     filter_ = None if pipeline.definition.filter is None else parse_json(pipeline.definition.filter)
     passes, reads_context = None, False
     if filter_ is not None:
@@ -200,13 +208,17 @@ def _compile(pipeline: Pipeline, role: Role) -> CompiledPipeline:
         passes, reads_context = compile_filter(checked), any(each.path[0] == "context" for each in checked.conditions)
     if role == "Destination":
         return _compiled(pipeline, passes, None, is_function=False, reads_context=reads_context, waits_at="Finalize")
+    difference = find_misalignment(pipeline.definition, role, pipeline.target, profiles)
+    if difference is not None:
+        _log.warning("a pipeline does not fit the profile schema", pipeline=pipeline.id, reason=difference.cause)
+        return _compiled(pipeline, passes, MisalignedTransformer(difference), is_function=False)
     return _compiled(pipeline, passes, compile_mapping(pipeline), is_function=has_function(pipeline))
 
 
 def _compiled(
     pipeline: Pipeline,
     passes: Predicate | None,
-    mapping: MappingTransformer | None,
+    mapping: Transformer | None,
     *,
     is_function: bool,
     reads_context: bool = True,

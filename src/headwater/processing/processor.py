@@ -1,7 +1,7 @@
 """Processes each batch of the log exactly once: deduplicates, evaluates pipelines, and stores.
 
-One batch is one transaction of the state store: messages, identities, devices, lane entries, rejected events, and the
-position up to which the log is processed. After a crash at any point the batch is processed again.
+One batch is one transaction of the state store: messages, identities, profiles, devices, lane entries, rejected events,
+and the position up to which the log is processed. After a crash at any point the batch is processed again.
 
 An event is processed by the pipelines that its source has at that time, shortly after it was accepted. A repeated
 message is not processed.
@@ -25,9 +25,11 @@ from headwater.processing.batch import AcceptedEvent, Batch
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
+from headwater.processing.suppressing import refused_positions, refused_step
 from headwater.state import IdentityChanges, MessageStates, NewChunk, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
 from headwater.state.deliveries import DeliveryStore, NewDeliveries, pack
+from headwater.state.profiles.resolving import ProfileUpdater
 from headwater.warehouse import Warehouse
 
 MAX_ISOLATED: Final = 8
@@ -55,10 +57,11 @@ class BatchProcessor:
         *,
         lane_bytes: int = DEFAULT_LANE_BYTES,
         deliveries: DeliveryStore | None = None,
+        profiles: ProfileUpdater | None = None,
     ) -> None:
         """`lane_bytes` is the maximum compressed size of the lanes of one workspace.
 
-        Without `deliveries` no event is sent to a destination.
+        Without `deliveries` no event is sent to a destination, and without `profiles` none is updated.
         """
         self._consumer = consumer
         self._catalog = catalog
@@ -68,6 +71,7 @@ class BatchProcessor:
         self._metrics = metrics
         self._lane_bytes = lane_bytes
         self._deliveries = deliveries
+        self._profiles = profiles
         self._plans = PlanCache(catalog, delivers=deliveries is not None)
         self._urgent_until = 0.0
         self.io_bound = asyncio.Event()
@@ -78,7 +82,13 @@ class BatchProcessor:
         return time.monotonic() < self._urgent_until
 
     async def position(self) -> int:
-        """Return the position up to which the log is processed. It is stored in the transaction of each batch."""
+        """Return the position up to which the log is processed. It is stored in the transaction of each batch.
+
+        Ends the transactions that a hung predecessor left open, because their locks would make each batch fail.
+        """
+        if ended := await self._state.end_hung_writers():
+            _log.warning("transactions of a hung worker are ended", transactions=ended)
+        self._state.suppressions.forget()  # another process may have changed them
         return await self._state.position(self._consumer)
 
     async def handle(self, batch: Batch, *, after: int) -> int:
@@ -118,7 +128,7 @@ class BatchProcessor:
             async with self._state.transaction() as transaction:
                 plan = await self._plan(batch.accepted, transaction, store_only)
                 # The large writes come last. Meanwhile the next batch is read; small writes would have to wait for it.
-                await self._write_small(batch, plan, transaction)
+                await self._write_small(batch, plan, transaction, self._profiles)
                 await transaction.record_counts(plan.evaluation.pipeline_counts(), now=microseconds(self._clock.now()))
                 await transaction.save_calls(batch.calls)
                 await transaction.advance(self._consumer, after, batch.last)
@@ -148,8 +158,9 @@ class BatchProcessor:
         messages = [each.message for each in accepted]
         known, lanes = await transaction.lookup(messages), await transaction.lanes()
         fresh, entries = deduplicate(messages, known, now=microseconds(self._clock.now()))
+        refused = await refused_positions(accepted, self._state.suppressions, transaction)
         evaluation = BatchEvaluation(
-            [each for each in accepted if each.position in fresh],
+            [each for each in accepted if each.position in fresh and each.position not in refused],
             lanes=lanes,
             lane_bytes=self._lane_bytes,
             store_only=store_only,
@@ -164,14 +175,20 @@ class BatchProcessor:
                 source = each.event.connection_id
                 steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
             entries[each.message.key].steps = tuple(steps)
+        for each in accepted if refused else ():
+            if each.position in refused and each.position in fresh:
+                entries[each.message.key].steps = (refused_step(each),)
         observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
         identities = await transaction.merge_identities(observations)
         deliveries = evaluation.deliveries()
         return _BatchPlan(evaluation, lane_chunks, deliveries, identities, entries, len(accepted) - len(fresh))
 
-    async def _write_small(self, batch: Batch, plan: "_BatchPlan", transaction: Transaction) -> None:
+    async def _write_small(
+        self, batch: Batch, plan: "_BatchPlan", transaction: Transaction, profiles: ProfileUpdater | None = None
+    ) -> None:
+        """Write all but the large effects. A trial updates no profiles: their errors do not make a batch fail."""
         evaluation = plan.evaluation
-        await transaction.change_identities(plan.identities)
+        await transaction.change_identities(plan.identities, profiles)
         if evaluation.devices:
             await transaction.change_devices(evaluation.devices)
         if plan.lane_chunks:

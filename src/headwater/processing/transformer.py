@@ -8,8 +8,9 @@ from typing import Final, Literal, Protocol
 import structlog
 
 from headwater.base.throttle import Throttle
-from headwater.catalog import Pipeline
-from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Record, Schema, parse_schema
+from headwater.catalog import Pipeline, ProfileSchema
+from headwater.profiles.alignment import find_misalignment
+from headwater.schemas import EVENT_SCHEMA, Codec, InvalidValue, Misalignment, Record, Schema, parse_schema
 from headwater.state import MAX_ATTRIBUTES_BYTES, attributes_fit
 from headwater.transforms.functions import Function, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
@@ -109,6 +110,18 @@ class MappingTransformer:
             return failure(error)
 
 
+class MisalignedTransformer:
+    """Fails every record, because the pipeline does not fit the profile schema of its workspace."""
+
+    kind: Kind = "Mapping"
+
+    def __init__(self, difference: Misalignment) -> None:
+        self._reason = f"outSchema differs from the profile schema: {difference.cause}"
+
+    async def run(self, records: Sequence[Record], budget: Budget) -> list[AttributesJson | Failed]:
+        return [Failed(self._reason)] * len(records)
+
+
 class FunctionTransformer:
     """Passes records to a function in a sandbox, all records of a run together."""
 
@@ -165,8 +178,14 @@ def has_function(pipeline: Pipeline) -> bool:
     return transformation is not None and transformation.function is not None and definition.out_schema is not None
 
 
-def compile_transformer(pipeline: Pipeline, runner: Runner) -> Transformer | None:
-    """Compile the transformation of a pipeline; None if it has none."""
+def compile_transformer(
+    pipeline: Pipeline, runner: Runner, profiles: ProfileSchema | None = None
+) -> Transformer | None:
+    """Compile the transformation of a pipeline of a source; None if it has none. It fails every record if the pipeline
+    does not fit the profile schema."""
+    difference = find_misalignment(pipeline.definition, "Source", pipeline.target, profiles)
+    if difference is not None:
+        return MisalignedTransformer(difference)
     if not has_function(pipeline):
         return compile_mapping(pipeline)
     definition = pipeline.definition

@@ -128,6 +128,12 @@ class WorkerMetrics(Metrics):
             "Events that made a batch fail, and were stored without their effects or kept as rejected.",
             registry=self.registry,
         )
+        self._profile_errors = Counter(
+            "headwater_worker_profile_errors",
+            "Failed resolutions of changed identities, by the class of the exception.",
+            ["error"],
+            registry=self.registry,
+        )
         self._janitor_errors = Counter(
             "headwater_worker_janitor_errors",
             "Failed rounds of the janitor, by the class of the exception.",
@@ -148,6 +154,9 @@ class WorkerMetrics(Metrics):
 
     def batch_failed(self, error: str) -> None:
         self._failed.labels(error).inc()
+
+    def profiles_failed(self, error: str) -> None:
+        self._profile_errors.labels(error).inc()
 
     def janitor_failed(self, error: str) -> None:
         self._janitor_errors.labels(error).inc()

@@ -19,7 +19,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.server.commands import format_table, parse_identifier
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings
-from headwater.state.operations import Operation, OperationStore, open_operations
+from headwater.state.operations import DELIVERY_KINDS, Operation, OperationStore, open_operations
 from headwater.storage.database import sqlite_url
 
 MAX_LISTED: Final = 100
@@ -71,11 +71,12 @@ async def show_operation(operations: OperationStore, arguments: argparse.Namespa
         ("kind", found.kind),
         ("status", f"{found.status}, to be cancelled" if _is_ending(found) else found.status),
         ("done", _share(found)),
-        ("enqueued", str(found.enqueued)),
+        ("enqueued", str(found.enqueued) if found.kind in DELIVERY_KINDS else ""),
         ("created", _time(found.created_at)),
         ("started", _time(found.started_at)),
         ("ended", _time(found.ended_at)),
         ("error", found.error),
+        ("result", found.result),
     ]
     print(format_table(("NAME", "VALUE"), [row for row in rows if row[1]]))
 
@@ -161,7 +162,9 @@ def _is_ending(operation: Operation) -> bool:
 
 def _ended(operation: Operation) -> str:
     text = f"Operation {operation.id} is {operation.status.lower()}: {_share(operation)} done"
-    return f"{text}: {operation.error}" if operation.error else f"{text}, {operation.enqueued} deliveries enqueued"
+    if operation.error:
+        return f"{text}: {operation.error}"
+    return f"{text}, {operation.enqueued} deliveries enqueued" if operation.kind in DELIVERY_KINDS else text
 
 
 def _share(operation: Operation) -> str:

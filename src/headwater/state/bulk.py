@@ -11,9 +11,10 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Column, Connection, Select, bindparam, func, select
+from sqlalchemy import Column, Connection, Select, String, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
 
 Columns = Sequence[Column[Any]]
 Rows = Sequence[tuple[Any, ...]]
@@ -21,6 +22,7 @@ Rows = Sequence[tuple[Any, ...]]
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 1_000
+_HIGHEST: Final = 2**63 - 1
 
 
 def insert(connection: Connection, columns: Columns, rows: Rows) -> None:
@@ -58,17 +60,57 @@ def lookup(connection: Connection, columns: Columns, key: Columns, keys: Iterabl
     return found
 
 
+def lookup_first(
+    connection: Connection,
+    columns: Columns,
+    key: Columns,
+    keys: Iterable[tuple[Any, ...]],
+    *,
+    order: Column[int],
+    limit: int | None,
+) -> list[Any]:
+    """Return rows as `lookup` does, of each key at most `limit`: those with the smallest `order`, in any order.
+
+    An index must begin with the key and continue with `order`, whose values are distinct for one key. None is no limit.
+    """
+    found: list[Any] = []
+    names = [column.name for column in columns]
+    for text, parameters in _joined(connection, names, key, keys, order=order.name, limit=limit):
+        found += connection.exec_driver_sql(text, parameters).all()
+    return found
+
+
 def remove(connection: Connection, key: Columns, keys: Iterable[tuple[Any, ...]]) -> int:
     """Delete the rows whose `key` columns have one of these values. An index must begin with them. Return their
     number."""
     removed = 0
     is_sqlite = connection.dialect.name == "sqlite"
+    if is_sqlite and not _has_rowid(key[0]):
+        everything = list(keys)
+        if everything:
+            same = " AND ".join(f"{column.name} = ?" for column in key)
+            removed = connection.exec_driver_sql(f"DELETE FROM {key[0].table.name} WHERE {same}", everything).rowcount
+        return removed
     row = "rowid" if is_sqlite else "ctid"
     for text, parameters in _joined(connection, [row], key, keys):
         chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
         delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen}"
         removed += connection.exec_driver_sql(delete, parameters).rowcount
     return removed
+
+
+def take(connection: Connection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Delete the rows whose `key` columns have one of these values, and return their `columns`. An index must begin
+    with the key. In SQLite the table must have row ids."""
+    taken: list[Any] = []
+    is_sqlite = connection.dialect.name == "sqlite"
+    row = "rowid" if is_sqlite else "ctid"
+    names = ", ".join(column.name for column in columns)
+    for text, parameters in _joined(connection, [row], key, keys):
+        chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
+        delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen} RETURNING {names}"
+        taken += connection.exec_driver_sql(delete, parameters).all()
+    return taken
 
 
 def distinct(connection: Connection, column: Column[int]) -> set[int]:
@@ -90,6 +132,8 @@ def remove_some(connection: Connection, column: Column[int], values: Sequence[in
     number."""
     is_sqlite = connection.dialect.name == "sqlite"
     row, table = "rowid" if is_sqlite else "ctid", column.table.name
+    if is_sqlite and not _has_rowid(column):
+        return _remove_keys(connection, column, values, limit)
     removed = 0
     for value in values:
         chosen = f"SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed}"
@@ -101,6 +145,22 @@ def remove_some(connection: Connection, column: Column[int], values: Sequence[in
     return removed
 
 
+def _remove_keys(connection: Connection, column: Column[int], values: Sequence[int], limit: int) -> int:
+    """Delete rows as `remove_some` does, in a table without row ids, by their primary keys."""
+    key = list(column.table.primary_key.columns)
+    removed = 0
+    for value in values:
+        chosen = connection.execute(select(*key).where(column == value).limit(limit - removed))
+        removed += remove(connection, key, [tuple(row) for row in chosen])
+        if removed >= limit:
+            break
+    return removed
+
+
+def _has_rowid(column: Column[Any]) -> bool:
+    return bool(column.table.dialect_options["sqlite"]["with_rowid"])
+
+
 def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
     """Yield the values in lists of at most `size`."""
     everything = list(values)
@@ -109,7 +169,13 @@ def chunks(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
 
 
 def _joined(
-    connection: Connection, names: Sequence[str], key: Columns, keys: Iterable[tuple[Any, ...]]
+    connection: Connection,
+    names: Sequence[str],
+    key: Columns,
+    keys: Iterable[tuple[Any, ...]],
+    *,
+    order: str = "",
+    limit: int | None = None,
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield statements with their parameters that select columns of the rows with these keys.
 
@@ -123,17 +189,21 @@ def _joined(
     columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
     if connection.dialect.name == "postgresql":
         values = tuple(map(list, zip(*everything, strict=True)))
-        types = [column.type.compile(dialect=connection.dialect) for column in key]
+        types = [_plain(column.type).compile(dialect=connection.dialect) for column in key]
         arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
         same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
         wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
+        first = "OFFSET 0" if limit is None else f"ORDER BY t.{order} LIMIT {int(limit)}"
         yield (
             f"SELECT t.* FROM unnest({arrays}) AS w({wanted}) "
-            f"CROSS JOIN LATERAL (SELECT {columns} FROM {table} t WHERE {same} OFFSET 0) t",
+            f"CROSS JOIN LATERAL (SELECT {columns} FROM {table} t WHERE {same} {first}) t",
             values,
         )
         return
     same = " AND ".join(f"t.{column.name} = w.column{number}" for number, column in enumerate(key, 1))
+    if limit is not None:
+        behind = f"SELECT t.{order} FROM {table} t WHERE {same} ORDER BY t.{order} LIMIT 1 OFFSET {int(limit)}"
+        same += f" AND t.{order} < coalesce(({behind}), {_HIGHEST})"
     one = f"({', '.join('?' * len(key))})"
     for some in chunks(everything, _KEYS_PER_QUERY):
         yield (
@@ -189,10 +259,15 @@ def _sqlite_text(insert: _Insert) -> str:
     return str(compiled)
 
 
+def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type without a collation, which the type of an array cannot have."""
+    return String() if isinstance(type_, String) else type_
+
+
 def _arrays(columns: Columns, rows: Rows) -> Select[Any]:
     """Return the rows as a SELECT from arrays, one for each column."""
     arrays = [
-        bindparam(None, list(values), type_=ARRAY(column.type), unique=True)
+        bindparam(None, list(values), type_=ARRAY(_plain(column.type)), unique=True)
         for column, values in zip(columns, zip(*rows, strict=True), strict=True)
     ]
     names = [column.name for column in columns]

@@ -110,13 +110,22 @@ Identities = dict[IdentityKey, IdentityState | None]
 """Identities by their key; None if there is no such identity."""
 
 
+class StoredIdentity(Struct, frozen=True):
+    """The row of an identity before a change."""
+
+    id: int
+    attributes: str
+
+
 class IdentityChanges(Struct, frozen=True):
     """The identity changes of observations."""
 
     removed: set[IdentityKey]
     """The identities to delete, before any is written."""
     changed: dict[IdentityKey, IdentityState]
-    """The identities to write."""
+    """The identities to write, new ones in the order of their first appearance."""
+    stored: dict[IdentityKey, StoredIdentity]
+    """The rows of those to write that exist."""
 
 
 def affected_keys(observations: Iterable[IdentityObservation]) -> list[IdentityKey]:

@@ -1,13 +1,13 @@
 """The state store in a SQL database: lists for readers, and the transactions of the process that writes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
@@ -18,16 +18,22 @@ from headwater.state.deduplication import MessageKey, MessageStates, MessageStor
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
+from headwater.state.profiles.reading import ProfileReader
+from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
+from headwater.state.suppressions import Suppressions
 from headwater.state.transaction import LatestCall, Transaction, decode_position
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.postgresql import end_hung_transactions
 from headwater.storage.sessions import ConnectionSession, Sessions, sessions, snapshot
 
 MAX_TRACED: Final = 100
 """Maximum number of rejections returned for one message id."""
 MAX_COUNTS: Final = 1_000
 """Maximum number of rejection counts in one list."""
+_CONNECTIONS_PER_QUERY: Final = 1_000
 _WHAT: Final = "the state store's database"
+_Result = TypeVar("_Result")
 
 
 class StateStore:
@@ -42,6 +48,10 @@ class StateStore:
         self._messages = messages
         self._rejections = Rejections()
         self._writing = asyncio.Lock()
+        self.suppressions = Suppressions()
+        """The erased persons, for the process that writes."""
+        self.profiles = ProfileReader(engine)
+        """Reads profiles."""
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
@@ -80,6 +90,27 @@ class StateStore:
                 raise _Rollback
         except _Rollback:
             pass
+
+    async def end_hung_writers(self) -> int:
+        """End the transactions of hung processes that wrote this database before; return their number.
+
+        Call it after taking over their work, and after each failure. On SQLite there is nothing to do, because a
+        file has one owner.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return 0
+        async with self._connect() as connection:
+            return await end_hung_transactions(connection)
+
+    async def read_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
+        """Run `work` with the rows of profiles, possibly in another thread. It must not write."""
+        async with as_unavailable(_WHAT), self._sessions.open() as session:
+            return await session.run(lambda connection: work(ResolutionRows(connection)))
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from files. Return whether everything was done."""
+        await self._messages.overwrite_removed()
+        return await self._sessions.scrub()
 
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""
@@ -124,6 +155,17 @@ class StateStore:
             )
             for row in rows
         ], total
+
+    async def has_identities(self, connections: Sequence[int]) -> bool:
+        """Return whether one of the connections has an identity."""
+        table = tables.identities.c
+        async with self._connect() as database:
+            for start in range(0, len(connections), _CONNECTIONS_PER_QUERY):
+                some = connections[start : start + _CONNECTIONS_PER_QUERY]
+                query = select(table.id).where(table.connection.in_(some)).limit(1)
+                if (await database.execute(query)).first() is not None:
+                    return True
+        return False
 
     async def devices(
         self,
@@ -272,20 +314,22 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 
 @asynccontextmanager
-async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
-    """Open the state store at `url`, migrate its tables, and close it at the end of the block.
+async def open_state(
+    location: Location, *, writes: bool, clock: Clock, scratch: Path | None = None
+) -> AsyncIterator[StateStore]:
+    """Open the state store at `location`, migrate its tables, and close it at the end of the block.
 
     One process at a time may open it for writing. With SQLite, the messages are in a folder next to the file. A reader
     of them needs a temporary folder: `scratch`, or a generated one.
     """
     async with (
-        open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
+        open_database(location, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
         sessions(engine) as writers,
     ):
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
-                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
+                Path(str(engine.url.database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
             )
         else:
             messages = SqlMessageStore(clock)

@@ -27,6 +27,7 @@ identities = Table(
     Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
     Index("identities_by_time", "connection", "updated_at"),
     Index("identities_by_pipeline", "pipeline"),
+    Index("identities_by_workspace", "workspace", "id"),
 )
 """One person in one pipeline. `anonymous_ids` is a JSON array of strings, in the order of arrival."""
 
@@ -115,6 +116,22 @@ checkpoints = Table(
     Column("value", LargeBinary, nullable=False),
 )
 """The checkpoint of each owner, such as a consumer of the log. It is written in the transaction of its effects."""
+
+suppressions = Table(
+    "suppressions",
+    METADATA,
+    Column("workspace", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("hash", BigInteger, nullable=False),
+    Column("until_position", BigInteger, nullable=False),
+    Column("erasure", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Index("suppressions_by_erasure", "erasure"),
+    Index("suppressions_by_time", "created_at"),
+)
+"""Erased persons as keyed digests of their ids. Their events up to the position are refused; `hash` is a short hash of
+the id, and `refused` the number of refused events."""
 
 lanes = Table(
     "lanes",

@@ -6,39 +6,27 @@ wait, and run together with the next statement that has a result, or with the co
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from copy import copy
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import msgspec
 from msgspec import Raw, Struct
 from sqlalchemy import Column, Connection, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.state import bulk, devices, lanes, tables, traits
+from headwater.state import bulk, devices, identityrows, lanes, tables, traits
 from headwater.state.counts import PipelineCounts
-from headwater.state.deduplication import Message, MessageStates, MessageStore
+from headwater.state.deduplication import Message, MessageKey, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
-from headwater.state.identities import (
-    Identities,
-    IdentityChanges,
-    IdentityKey,
-    IdentityObservation,
-    IdentityState,
-    affected_ids,
-    affected_keys,
-    merge,
-    needs_write,
-)
+from headwater.state.identities import IdentityChanges, IdentityObservation
 from headwater.state.lanes import Lane, NewChunk
+from headwater.state.profiles.removing import remove_identities_except, remove_workspaces_except
+from headwater.state.profiles.resolving import ProfileUpdater, ResolutionRows, update_profiles
 from headwater.state.rejections import RejectedEvent, Rejections
 from headwater.state.traits import TraitsUpdate
 from headwater.storage.sessions import Session
 
-_IDENTITY_KEY: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
-_IDENTITY_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
 MAX_REMOVED_ROWS: Final = 10_000
 """Maximum number of rows of deleted sources and pipelines that one call deletes: about 0.1 s, in which events wait."""
 
@@ -103,52 +91,34 @@ class Transaction:
             await self.flush()  # states can be outside of the transaction: an error of earlier writes comes first
             await self._messages.save(self, entries)
 
+    async def remove_messages(self, messages: Collection[MessageKey]) -> int:
+        """Delete the states of messages; return the number of those that were known."""
+        if not messages:
+            return 0
+        await self.flush()
+        known = await self._messages.lookup(self, messages)
+        await self._messages.remove(self, known.keys())
+        return len(known)
+
     async def trim_messages(self) -> None:
         """Delete old messages."""
         await self._messages.trim(self)
 
     async def merge_identities(self, observations: Sequence[IdentityObservation]) -> IdentityChanges:
         """Return the identity changes of the observations, in their order. Nothing is written."""
-        table = tables.identities.c
-        key = [table[name] for name in _IDENTITY_KEY]
-        keys, ids = affected_keys(observations), affected_ids(observations)
+        return await self.run(lambda connection: identityrows.find_changes(connection, observations))
 
-        def read(connection: Connection) -> list[Any]:
-            found = bulk.lookup(connection, _IDENTITY_COLUMNS, key, map(_values, keys))
-            return found + bulk.lookup(connection, _IDENTITY_COLUMNS, [table.connection, table.identity_id], ids)
+    async def change_identities(self, changes: IdentityChanges, updater: ProfileUpdater | None = None) -> None:
+        """Write the changes that `merge_identities` returned, and let `updater` update the profiles."""
+        if not changes.removed and not changes.changed:
+            return
 
-        found = _identities(await self.run(read))
-        known: Identities = dict.fromkeys(keys)
-        known |= {key: copy(state) for key, state in found.items()}
-        removed = merge(observations, known)
-        changed = {
-            key: state
-            for key, state in known.items()
-            if state is not None and (key in removed or needs_write(found.get(key), state))
-        }
-        return IdentityChanges(removed, changed)
+        def write(connection: Connection) -> None:
+            changed = identityrows.write_changes(connection, changes)
+            if changed and updater is not None:
+                update_profiles(connection, changed, updater)
 
-    async def change_identities(self, changes: IdentityChanges) -> None:
-        """Write the changes that `merge_identities` returned."""
-        key = [tables.identities.c[name] for name in _IDENTITY_KEY]
-        removed = list(map(_values, changes.removed))
-        rows = [
-            (
-                state.workspace,
-                key.connection,
-                key.identity_id,
-                key.is_anonymous,
-                key.pipeline,
-                msgspec.json.encode(state.anonymous_ids).decode(),
-                state.updated_at,
-                state.attributes,
-            )
-            for key, state in changes.changed.items()
-        ]
-        if removed:
-            self.write_later(lambda connection: bulk.remove(connection, key, removed))
-        if rows:
-            self.write_later(lambda connection: bulk.upsert(connection, _IDENTITY_COLUMNS, rows, key=_IDENTITY_KEY))
+        self.write_later(write)
 
     async def change_devices(self, events: Sequence[DeviceEvent]) -> None:
         """Apply the events to the devices, in their order."""
@@ -195,9 +165,30 @@ class Transaction:
     async def remove_identities_except(self, pipelines: Iterable[int]) -> int:
         """Delete identities of pipelines that are not in `pipelines`, at most `MAX_REMOVED_ROWS`. Return their number.
 
+        They wait for a resolution, which takes them out of their profiles. Call it again, in another transaction, until
+        it returns 0.
+        """
+        return await self.run(
+            lambda connection: remove_identities_except(connection, pipelines, limit=MAX_REMOVED_ROWS)
+        )
+
+    async def remove_profiles_except(self, workspaces: Collection[int]) -> int:
+        """Delete everything of profiles of workspaces that are not in `workspaces`, a limited number of rows. Return
+        their number.
+
         Call it again, in another transaction, until it returns 0.
         """
-        return await self.run(lambda connection: _remove_except(connection, tables.identities.c.pipeline, pipelines))
+        return await self.run(
+            lambda connection: remove_workspaces_except(connection, workspaces, limit=MAX_REMOVED_ROWS)
+        )
+
+    async def on_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
+        """Run the writes that wait, and then `work` with the rows of profiles, possibly in another thread."""
+        return await self.run(lambda connection: work(ResolutionRows(connection)))
+
+    def on_profiles_later(self, work: Callable[[ResolutionRows], object]) -> None:
+        """Run `work` with the rows of profiles with the next statement that has a result, or before the commit."""
+        self.write_later(lambda connection: work(ResolutionRows(connection)))
 
     async def remove_sources_except(self, connections: Collection[int], *, workspaces: Collection[int]) -> int:
         """Delete the data, except identities, of connections and workspaces that are not in these sets. Return the row
@@ -260,18 +251,6 @@ def _move_checkpoint(connection: Connection, owner: str, expected: bytes | None,
     return moved.rowcount == 1
 
 
-def _identities(rows: Iterable[Any]) -> dict[IdentityKey, IdentityState]:
-    return {
-        IdentityKey(source, id_, bool(is_anonymous), pipeline): IdentityState(
-            workspace, _decode_ids(ids), updated_at, attributes
-        )
-        for workspace, source, id_, is_anonymous, pipeline, ids, updated_at, attributes in rows
-    }
-
-
-_decode_ids: Final = msgspec.json.Decoder(list[str]).decode
-
-
 def encode_position(position: int) -> bytes:
     """Return a position of the log as a checkpoint."""
     return position.to_bytes(8)
@@ -280,7 +259,3 @@ def encode_position(position: int) -> bytes:
 def decode_position(checkpoint: bytes | None) -> int:
     """Return the position in a checkpoint; 0 for None."""
     return 0 if checkpoint is None else int.from_bytes(checkpoint)
-
-
-def _values(key: IdentityKey) -> tuple[int, str, bool, int]:
-    return key.connection, key.identity_id, key.is_anonymous, key.pipeline

@@ -21,11 +21,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
 from headwater.storage.postgresql import milliseconds
+from headwater.storage.scrubbing import SECURE_DELETE
 
 _log = structlog.get_logger(__name__)
 
 BUSY_TIMEOUT_SECONDS = 5.0
 """Time limit of a SQLite writer that waits for another process's transaction."""
+
+Location = str | postgresql.ProcessConnections
+"""The URL of a database, or the connections of a process to PostgreSQL, which all of its stores share."""
 
 Prepare = Callable[[AsyncConnection], Awaitable[None]]
 
@@ -72,26 +76,31 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
         cursor.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(SECURE_DELETE)
         cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
         cursor.close()
 
 
 @asynccontextmanager
 async def open_database(
-    url: str,
+    location: Location,
     migrations: str,
     *,
     cache_mib: int = 16,
     page_bytes: int = SQLITE_PAGE_BYTES,
     prepare: Prepare | None = None,
 ) -> AsyncIterator[AsyncEngine]:
-    """Yield an engine whose tables are at the latest revision of `migrations`, and dispose of it at the end of the
-    block.
+    """Yield an engine whose tables are at the latest revision of `migrations`. The engine of a URL is disposed of at
+    the end of the block.
 
     `prepare` runs before the revisions, in their transaction. Raises UnusableDatabase if a PostgreSQL database cannot
     be reached, is too old, or cannot be written.
     """
-    engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib, page_bytes=page_bytes)
+    schema = import_module(migrations).SCHEMA
+    if isinstance(location, str):
+        url, engine = location, open_engine(location, schema=schema, cache_mib=cache_mib, page_bytes=page_bytes)
+    else:
+        url, engine = location.url, location.engine(schema)
     try:
         try:
             if engine.dialect.name == "postgresql":
@@ -105,7 +114,8 @@ async def open_database(
             raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}") from error
         yield engine
     finally:
-        await engine.dispose()
+        if isinstance(location, str):
+            await engine.dispose()
 
 
 @asynccontextmanager
@@ -119,7 +129,7 @@ async def as_unavailable(what: str) -> AsyncIterator[None]:
     try:
         yield
     except (PoolTimeout, OSError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and not _is_outage(error):
+        if isinstance(error, DBAPIError) and not is_outage(error):
             raise
         _log_once(what, error)
         raise Unavailable(f"{what} does not respond") from error
@@ -160,7 +170,8 @@ _SQLITE_OUTAGES: Final = frozenset(
 """Primary result codes about the file or its other users, not about the statement."""
 
 
-def _is_outage(error: DBAPIError) -> bool:
+def is_outage(error: DBAPIError) -> bool:
+    """Return whether the error means that the database is busy or unavailable, not that a statement is wrong."""
     origin = error.orig
     return is_sqlite_outage(origin) if isinstance(origin, sqlite3.Error) else postgresql.is_outage(error)
 

@@ -6,16 +6,21 @@ The work is the same for both.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
-from headwater.storage.database import configure_sqlite
+from headwater.storage.database import configure_sqlite, is_outage, is_sqlite_outage
+from headwater.storage.scrubbing import scrub_file
 
 MAX_SESSIONS: Final = 6
 """Maximum number of sessions on one SQLite file. Each is a thread: one writes, the others check for changes."""
@@ -47,6 +52,9 @@ class Sessions(Protocol):
 
         Raises TimeoutError, of SQLAlchemy or Python, if all are taken for too long.
         """
+
+    async def scrub(self) -> bool:
+        """Overwrite what was deleted from a SQLite file. Return whether everything was done."""
 
 
 @asynccontextmanager
@@ -80,6 +88,41 @@ def snapshot(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
+def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exception | None:
+    """Run `work` as a part of a transaction that has written. If it fails, undo its changes and return its error.
+
+    Raises the errors of a database that is unavailable.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        work(connection)
+    except DBAPIError as error:
+        if is_outage(error):
+            raise
+        savepoint.rollback()
+        return error
+    except Exception as error:
+        savepoint.rollback()
+        return error
+    savepoint.commit()
+    return None
+
+
+async def scrub(engine: Engine | AsyncEngine) -> bool:
+    """Overwrite what was deleted from the SQLite file of an engine, as `scrub_file` does.
+
+    PostgreSQL's vacuum frees such space by itself.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    try:
+        return await asyncio.to_thread(scrub_file, Path(str(engine.url.database)))
+    except sqlite3.Error as error:
+        if not is_sqlite_outage(error):
+            raise
+        raise Unavailable(f"a database does not respond: {error}") from error
+
+
 class ConnectionSession:
     """A session on the connection of an async driver."""
 
@@ -99,6 +142,10 @@ class _AsyncSessions:
     async def open(self) -> AsyncIterator[Session]:
         async with self._engine.connect() as connection:
             yield ConnectionSession(connection)
+
+    async def scrub(self) -> bool:
+        """Do nothing: PostgreSQL's vacuum frees the space of deleted rows."""
+        return True
 
 
 class _ThreadSession:
@@ -159,6 +206,9 @@ class _ThreadSessions:
                 self._idle.append(session)
             finally:
                 self._places.release()
+
+    async def scrub(self) -> bool:
+        return await scrub(self.engine)
 
     def close(self) -> None:
         for session in self._idle:

@@ -11,6 +11,7 @@ from headwater.events.record import document_record
 from headwater.filters import CheckedFilter, compile_filter
 from headwater.schemas import Json
 from headwater.warehouse.contract import EventQuery
+from headwater.warehouse.persons import PersonSet
 
 _COLUMNS: Final = {
     "type": "type",
@@ -33,11 +34,13 @@ class Selection(Struct, frozen=True):
     """None when the columns are enough to decide."""
     is_empty: bool = False
     """Whether the conditions contradict each other, so that no event can meet them."""
+    persons: PersonSet | None = None
+    """The persons that the events belong to; None for any."""
 
     @property
     def has_columns(self) -> bool:
         """Whether there are conditions on columns."""
-        return self.connections is not None or bool(self.values)
+        return self.connections is not None or bool(self.values) or self.persons is not None
 
 
 def select(query: EventQuery) -> Selection:

@@ -83,6 +83,34 @@ class EventPage(Struct, frozen=True):
     """The position of each document."""
 
 
+class Person(Struct, frozen=True, kw_only=True):
+    """The events of a person: those with a user id, or those with an anonymous id and without user id.
+
+    Exactly one of the two ids is set. An event with a user id belongs to that user, whatever its anonymous id is.
+    """
+
+    connection: int | None = None
+    """The source connection; None for any, also deleted ones."""
+    user_id: str | None = None
+    anonymous_id: str | None = None
+
+
+class ErasureCursor(Struct, frozen=True, array_like=True):
+    """The place where an erasure continues. Its members are the driver's."""
+
+    stage: int = 0
+    place: int = 0
+
+
+class ErasureStep(Struct, frozen=True):
+    """The result of one step of an erasure."""
+
+    removed: int
+    """Number of removed events."""
+    cursor: ErasureCursor | None
+    """Where the next step begins; None after the last one."""
+
+
 class EventCount(Struct, frozen=True):
     """The number of events with these values; None for keys that were not requested."""
 
@@ -147,6 +175,40 @@ class Warehouse(Protocol):
 
         Intervals are those of the query's `order`. Raises Unprocessable, with the code TooExpensive, when counting
         takes more work than the limit of one call.
+        """
+        ...
+
+    async def events_of(
+        self, workspace: int, persons: Sequence[Person], *, before: EventCursor | None, limit: int
+    ) -> EventPage:
+        """Return the events of persons by `timestamp`, the newest first: those after the cursor, at most `limit`.
+
+        Pages are as those of `events`: one may have fewer events than its limit, and a cursor.
+        """
+        ...
+
+    async def erase(
+        self, workspace: int, persons: Sequence[Person], cursor: ErasureCursor | None = None
+    ) -> ErasureStep:
+        """Remove events of persons, a limited number of them; begin at the cursor of the step before.
+
+        A step is one transaction of about 0.1 s. Steps can be repeated, and a repeated one removes what is left. Events
+        that are loaded after the first step may remain.
+        """
+        ...
+
+    async def remove_before(self, workspace: int, received_at: int) -> int:
+        """Remove events of a workspace that arrived before a time, in microseconds since the epoch, a limited number.
+
+        Return the number of removed events. Call it again until it returns 0. A whole day is removed at less cost than
+        a part of it, so round the time.
+        """
+        ...
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite removed events that are left in unused parts of files, for about 0.1 s. Return whether all are.
+
+        A database that reuses such space by itself has nothing to do.
         """
         ...
 

@@ -18,6 +18,7 @@ from headwater.server import operation_commands
 from headwater.server.cli import main
 from headwater.server.operation_commands import ProgressView, progress_line
 from headwater.state.operations import (
+    DELIVERY_KINDS,
     Operation,
     OperationStore,
     ReplayParameters,
@@ -93,7 +94,7 @@ def test_an_operation_is_shown_with_its_parameters(folder: Path, capsys: pytest.
 
 def test_an_operation_is_cancelled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pending, running = create(folder), create(folder)
-    use(folder, lambda store: store.claim("courier", without=[]))
+    use(folder, lambda store: store.claim("courier", kinds=DELIVERY_KINDS, without=[]))
     assert "ends after its present step" in output(capsys, "cancel", str(pending.id))
     assert f"Operation {running.id} is cancelled" in output(capsys, "cancel", str(running.id))
     assert "to be cancelled" in output(capsys, "show", str(pending.id))
@@ -110,7 +111,7 @@ def test_an_unknown_operation_is_an_error_of_one_line(folder: Path, action: str)
 async def work(folder: Path, id_: int, status: str) -> None:
     """Execute an operation as a courier does."""
     async with opened(folder) as store:
-        assert await store.claim("courier") is not None
+        assert await store.claim("courier", kinds=DELIVERY_KINDS) is not None
         for done in range(0, 11, 2):
             await store.advance(id_, "courier", done=done, enqueued=done, total=10)
             await asyncio.sleep(0.02)

@@ -1,5 +1,6 @@
 """Operations in a real SQLite file, and in PostgreSQL."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -15,15 +16,24 @@ from sqlalchemy import Engine, event
 from headwater.base.errors import Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.state.operations import (
+    DELIVERY_KINDS,
     LEASE_SECONDS,
     MAX_UNFINISHED,
+    PROFILE_KINDS,
+    RESOLUTION_KINDS,
+    ErasureParameters,
+    IdentityResolutionParameters,
     Operation,
     OperationCursor,
     OperationLost,
     OperationParameters,
     OperationStore,
+    ProfileSchemaUpdateParameters,
+    RemoveSeparationParameters,
     ReplayParameters,
     ResendParameters,
+    SplitIdentity,
+    SplitParameters,
     open_operations,
 )
 from headwater.state.operations import store as operation_store
@@ -34,6 +44,11 @@ from tests.sqlite import migrated_url
 
 ALL = ResendParameters()
 REPLAY = ReplayParameters(destination=3, pipeline=4, until=5, filter='{"logical":"and"}')
+RESOLUTION = IdentityResolutionParameters()
+SCHEMA_UPDATE = ProfileSchemaUpdateParameters(version=3)
+SPLIT = SplitParameters(profile="a", identities=(SplitIdentity(connection=1, identity_id="9"),))
+ERASURE = ErasureParameters(user_id="9", connection=1, suppress=True)
+PROFILES: list[OperationParameters] = [RESOLUTION, SCHEMA_UPDATE, SPLIT, RemoveSeparationParameters(separation=4)]
 
 
 @pytest.fixture
@@ -58,7 +73,9 @@ async def get(store: OperationStore, operation: Operation) -> Operation:
     return found
 
 
-@pytest.mark.parametrize("parameters", [ALL, ResendParameters(destination=1, pipeline=2, reason="R", since=3), REPLAY])
+@pytest.mark.parametrize(
+    "parameters", [ALL, ResendParameters(destination=1, pipeline=2, reason="R", since=3), REPLAY, *PROFILES, ERASURE]
+)
 async def test_what_was_created_is_found_in_its_workspace(
     store: OperationStore, parameters: OperationParameters
 ) -> None:
@@ -112,26 +129,26 @@ async def test_operations_are_claimed_in_their_order_by_one_owner(store: Operati
     for workspace in (7, 7, 8):
         created.append(await store.create(workspace, ALL, None))
         clock.advance(1)
-    first = await store.claim("a")
+    first = await store.claim("a", kinds=DELIVERY_KINDS)
     assert first is not None
     assert (first.id, first.status, first.started_at) == (created[0].id, "Running", created[2].created_at + 1_000_000)
-    third = await store.claim("b", without=[7])
+    third = await store.claim("b", kinds=DELIVERY_KINDS, without=[7])
     assert third is not None and third.id == created[2].id
-    second = await store.claim("b")
+    second = await store.claim("b", kinds=DELIVERY_KINDS)
     assert second is not None and second.id == created[1].id
-    assert await store.claim("c") is None
+    assert await store.claim("c", kinds=DELIVERY_KINDS) is None
 
 
 async def test_an_operation_whose_owner_stopped_is_continued(store: OperationStore, clock: MovableClock) -> None:
     operation = await store.create(7, ALL, 5)
-    first = await store.claim("a")
+    first = await store.claim("a", kinds=DELIVERY_KINDS)
     assert first is not None
     clock.advance(LEASE_SECONDS - 1)
     assert await store.advance(operation.id, "a", done=3, enqueued=2, total=6) is False
     clock.advance(LEASE_SECONDS - 1)
-    assert await store.claim("b") is None  # the step has prolonged the lease
+    assert await store.claim("b", kinds=DELIVERY_KINDS) is None  # the step has prolonged the lease
     clock.advance(2)
-    second = await store.claim("b")
+    second = await store.claim("b", kinds=DELIVERY_KINDS)
     assert second is not None
     assert (second.done, second.enqueued, second.total, second.started_at) == (3, 2, 6, first.started_at)
     for lost in (
@@ -141,14 +158,14 @@ async def test_an_operation_whose_owner_stopped_is_continued(store: OperationSto
         with pytest.raises(OperationLost):
             await lost
     await store.release(operation.id, "a")  # without effect
-    assert await store.claim("c") is None
+    assert await store.claim("c", kinds=DELIVERY_KINDS) is None
     await store.release(operation.id, "b")
-    assert await store.claim("c") is not None
+    assert await store.claim("c", kinds=DELIVERY_KINDS) is not None
     await store.finish(operation.id, "c", "Failed", "why")
     ended = await get(store, operation)
     assert (ended.status, ended.error, ended.ended_at is None) == ("Failed", "why", False)
     clock.advance(1_000)
-    assert await store.claim("d") is None
+    assert await store.claim("d", kinds=DELIVERY_KINDS) is None
 
 
 async def test_a_pending_operation_is_cancelled_immediately(store: OperationStore) -> None:
@@ -156,12 +173,12 @@ async def test_a_pending_operation_is_cancelled_immediately(store: OperationStor
     cancelled = await store.cancel(operation.id, 7)
     assert cancelled is not None
     assert (cancelled.status, cancelled.is_cancelled, cancelled.ended_at) == ("Cancelled", True, operation.created_at)
-    assert await store.claim("a") is None
+    assert await store.claim("a", kinds=DELIVERY_KINDS) is None
 
 
 async def test_a_running_operation_learns_of_its_cancel(store: OperationStore) -> None:
     operation = await store.create(7, ALL, None)
-    await store.claim("a")
+    await store.claim("a", kinds=DELIVERY_KINDS)
     cancelled = await store.cancel(operation.id)
     assert cancelled is not None and (cancelled.status, cancelled.is_cancelled) == ("Running", True)
     assert await store.advance(operation.id, "a", done=1, enqueued=1, total=None) is True
@@ -172,7 +189,7 @@ async def test_a_running_operation_learns_of_its_cancel(store: OperationStore) -
 
 async def test_a_completed_operation_cannot_be_cancelled(store: OperationStore) -> None:
     operation = await store.create(7, ALL, None)
-    await store.claim("a")
+    await store.claim("a", kinds=DELIVERY_KINDS)
     await store.finish(operation.id, "a", "Completed")
     cancelled = await store.cancel(operation.id)
     assert cancelled is not None and (cancelled.status, cancelled.is_cancelled) == ("Completed", False)
@@ -228,7 +245,7 @@ async def test_no_statement_of_a_process_or_a_page_reads_all_operations(tmp_path
             operation = await store.create(7, ALL, None)
             await store.page(7, limit=5, after=OperationCursor(1, 1))
             await store.find(operation.id, 7)
-            assert await store.claim("a", without=[8, 9]) is not None
+            assert await store.claim("a", kinds=DELIVERY_KINDS, without=[8, 9]) is not None
             await store.advance(operation.id, "a", done=1, enqueued=1, total=None)
             await store.cancel(operation.id, 7)
             await store.finish(operation.id, "a", "Cancelled")
@@ -252,3 +269,66 @@ async def test_old_operations_are_deleted(store: OperationStore, clock: MovableC
     assert {each.id for each in await store.page(limit=10)} == {running.id, other.id, new.id}
     await store.remove_except([7])
     assert {each.id for each in await store.page(limit=10)} == {running.id, new.id}
+
+
+async def test_a_process_takes_only_its_kinds(store: OperationStore) -> None:
+    for workspace, parameters in enumerate([REPLAY, ALL, *PROFILES, ERASURE], 1):
+        await store.create(workspace, parameters, None)
+    taken: dict[str, list[str]] = {}
+    for owner, kinds in (("courier", DELIVERY_KINDS), ("worker", PROFILE_KINDS), ("worker", ("Erasure",))):
+        while (operation := await store.claim(owner, kinds=kinds)) is not None:
+            taken.setdefault(owner, []).append(operation.kind)
+    assert sorted(taken["courier"]) == ["Replay", "Resend"]
+    assert sorted(taken["worker"]) == [
+        "Erasure",
+        "IdentityResolution",
+        "ProfileSchemaUpdate",
+        "RemoveSeparation",
+        "Split",
+    ]
+
+
+@pytest.mark.parametrize("first", [RESOLUTION, SCHEMA_UPDATE])
+@pytest.mark.parametrize("second", PROFILES)
+async def test_a_workspace_resolves_once_at_a_time(
+    store: OperationStore, first: OperationParameters, second: OperationParameters
+) -> None:
+    resolving = await store.create(7, first, None)
+    await store.create(8, second, None)
+    with pytest.raises(Unprocessable) as refused:
+        await store.create(7, second, None)
+    assert refused.value.code == "OperationAlreadyExecuting"
+    assert [each.id for each in await store.page(7, limit=10)] == [resolving.id]
+    await store.create(7, ERASURE, None)
+    await store.create(7, REPLAY, None)
+    await store.cancel(resolving.id)
+    assert (await store.create(7, second, None)).status == "Pending"
+
+
+async def test_splits_do_not_exclude_operations(store: OperationStore) -> None:
+    for parameters in [*PROFILES[2:], *PROFILES[2:], ERASURE, RESOLUTION]:
+        await store.create(7, parameters, None)
+    assert [each.kind for each in await store.unfinished(7, RESOLUTION_KINDS)] == ["IdentityResolution"]
+    assert await store.unfinished(8, RESOLUTION_KINDS) == []
+
+
+async def test_concurrent_requests_start_one_resolution(store: OperationStore) -> None:
+    requests = [store.create(7, parameters, None) for parameters in (RESOLUTION, SCHEMA_UPDATE) * 3]
+    created = await asyncio.gather(*requests, return_exceptions=True)
+    assert sum(isinstance(each, Operation) for each in created) == 1
+    assert sum(isinstance(each, Unprocessable) for each in created) == 5
+
+
+async def test_the_latest_of_a_kind_is_found_with_its_result(store: OperationStore, clock: MovableClock) -> None:
+    assert await store.latest(7, "Split") is None
+    for _ in range(3):
+        latest = await store.create(7, SPLIT, None)
+        clock.advance(1)
+    await store.create(7, ERASURE, None)
+    await store.create(8, SPLIT, None)
+    found = await store.latest(7, "Split")
+    assert found is not None and found.id == latest.id and found.result == ""
+    while (claimed := await store.claim("a", kinds=["Split"], without=[8])) is not None:
+        await store.finish(claimed.id, "a", "Completed", result='{"kpids":[]}')
+    found = await store.latest(7, "Split")
+    assert found is not None and (found.id, found.result) == (latest.id, '{"kpids":[]}')

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.warehouse.contract import EventQuery
+from headwater.warehouse.contract import ErasureCursor, EventQuery, Person
 from headwater.warehouse.drivers.postgresql import PostgresqlWarehouse, open_postgresql_warehouse, reading
 from headwater.warehouse.drivers.postgresql.loading import SLOT_MICROSECONDS
 from tests.postgresql import PostgresqlServer
@@ -72,7 +72,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
         original = getattr(asyncpg.Connection, method)
 
         async def record(self: object, sql: str, *values: Any, **options: Any) -> Any:
-            if sql.lstrip().startswith(("SELECT", "INSERT", "UPDATE")):
+            if sql.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE")):
                 statements.append((sql, values))
             return await original(self, sql, *values, **options)
 
@@ -171,3 +171,25 @@ async def test_loads_use_an_index(
     await warehouse.maintain()
     assert sum(sql.lstrip().startswith("INSERT") for sql, _ in statements) == 2
     _assert_no_scan(await _scans(connection, statements))
+
+
+async def test_events_of_persons_are_read_and_removed_through_their_indexes(
+    connection: "asyncpg.Connection[asyncpg.Record]", warehouse: PostgresqlWarehouse, statements: Statements
+) -> None:
+    persons = [Person(user_id=f"user {number}") for number in range(40)]
+    persons += [Person(connection=2, anonymous_id=f"anonymous {number}") for number in range(300)]
+    page = await warehouse.events_of(1, persons, before=None, limit=20)
+    assert len(page.documents) == 20
+    await warehouse.events_of(1, persons, before=page.cursor, limit=20)
+    cursor: ErasureCursor | None = ErasureCursor()
+    while cursor is not None:
+        cursor = (await warehouse.erase(1, [Person(user_id="user 7")], cursor)).cursor
+    assert await warehouse.remove_before(1, samples.NOW - 39_990) > 0
+    assert len(statements) > 10
+    scans = await _scans(connection, statements)
+    assert any("DELETE" in scan["sql"] for scan in scans)
+    _assert_no_scan([scan for scan in scans if scan["Total Cost"] > _PAGE_COST])
+
+
+_PAGE_COST = 30
+"""The cost of a table of a few pages, which is read whole."""

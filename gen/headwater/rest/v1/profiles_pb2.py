@@ -26,9 +26,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
+from headwater.v1 import profiles_pb2 as headwater_dot_v1_dot_profiles__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n headwater/rest/v1/profiles.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"\x9d\x02\n\x13ListProfilesRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12\x1b\n\x06\x66ilter\x18\x02 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x19\n\x05order\x18\x03 \x01(\tH\x01R\x05order\x88\x01\x01\x12\x1d\n\norder_desc\x18\x04 \x01(\x08R\torderDesc\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x02R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x03R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageTokenB\t\n\x07_filterB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit\"A\n\x1bGetProfileAttributesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\"\x8e\x01\n\x18ListProfileEventsRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x1e\n\nproperties\x18\x02 \x03(\tR\nproperties\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x42\x08\n\x06_limit2\xb3\x03\n\x0eProfileService\x12\x9d\x01\n\x0cListProfiles\x12&.headwater.rest.v1.ListProfilesRequest\x1a\x14.google.api.HttpBody\"O\xca\xda\x18\x37\n\x10PropertyNotExist\n\rOrderNotExist\n\x14OrderTypeNotSortable\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/profiles\x12\x84\x01\n\x14GetProfileAttributes\x12..headwater.rest.v1.GetProfileAttributesRequest\x1a\x14.google.api.HttpBody\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/profiles/{kpid}/attributes\x12z\n\x11ListProfileEvents\x12+.headwater.rest.v1.ListProfileEventsRequest\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/profiles/{kpid}/eventsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n headwater/rest/v1/profiles.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\x1a\x1bheadwater/v1/profiles.proto\"\x9d\x02\n\x13ListProfilesRequest\x12\x1e\n\nproperties\x18\x01 \x03(\tR\nproperties\x12\x1b\n\x06\x66ilter\x18\x02 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x19\n\x05order\x18\x03 \x01(\tH\x01R\x05order\x88\x01\x01\x12\x1d\n\norder_desc\x18\x04 \x01(\x08R\torderDesc\x12!\n\x05\x66irst\x18\x05 \x01(\x05\x42\x06\xca\xda\x18\x02\x30\x00H\x02R\x05\x66irst\x88\x01\x01\x12$\n\x05limit\x18\x06 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x03R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageTokenB\t\n\x07_filterB\x08\n\x06_orderB\x08\n\x06_firstB\x08\n\x06_limit\"A\n\x1bGetProfileAttributesRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\"\x8e\x01\n\x18ListProfileEventsRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12\x1e\n\nproperties\x18\x02 \x03(\tR\nproperties\x12$\n\x05limit\x18\x03 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x42\x08\n\x06_limit\"\xf3\x01\n\x1cGetProfileExplanationRequest\x12\"\n\x04kpid\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xca\xda\x18\x06*\x04uuidR\x04kpid\x12 \n\rfrom_identity\x18\x02 \x01(\tH\x00R\x04\x66rom\x88\x01\x01\x12\x1c\n\x0bto_identity\x18\x03 \x01(\tH\x01R\x02to\x88\x01\x01\x12$\n\x05limit\x18\x04 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x02R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageTokenB\x10\n\x0e_from_identityB\x0e\n\x0c_to_identityB\x08\n\x06_limit2\xf8\x04\n\x0eProfileService\x12\x9d\x01\n\x0cListProfiles\x12&.headwater.rest.v1.ListProfilesRequest\x1a\x14.google.api.HttpBody\"O\xca\xda\x18\x37\n\x10PropertyNotExist\n\rOrderNotExist\n\x14OrderTypeNotSortable\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/profiles\x12\x84\x01\n\x14GetProfileAttributes\x12..headwater.rest.v1.GetProfileAttributesRequest\x1a\x14.google.api.HttpBody\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/profiles/{kpid}/attributes\x12z\n\x11ListProfileEvents\x12+.headwater.rest.v1.ListProfileEventsRequest\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/profiles/{kpid}/events\x12\xc2\x01\n\x15GetProfileExplanation\x12/.headwater.rest.v1.GetProfileExplanationRequest\x1a+.headwater.v1.GetProfileExplanationResponse\"K\xca\xda\x18 \n\x10IdentityNotExist\n\x0cTooExpensive\x82\xd3\xe4\x93\x02!\x12\x1f/v1/profiles/{kpid}/explanationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,18 +46,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['kpid']._serialized_options = b'\342A\001\002\312\332\030\006*\004uuid'
   _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTPROFILEEVENTSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
+  _globals['_GETPROFILEEXPLANATIONREQUEST'].fields_by_name['kpid']._loaded_options = None
+  _globals['_GETPROFILEEXPLANATIONREQUEST'].fields_by_name['kpid']._serialized_options = b'\342A\001\002\312\332\030\006*\004uuid'
+  _globals['_GETPROFILEEXPLANATIONREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_GETPROFILEEXPLANATIONREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
   _globals['_PROFILESERVICE'].methods_by_name['ListProfiles']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['ListProfiles']._serialized_options = b'\312\332\0307\n\020PropertyNotExist\n\rOrderNotExist\n\024OrderTypeNotSortable\202\323\344\223\002\016\022\014/v1/profiles'
   _globals['_PROFILESERVICE'].methods_by_name['GetProfileAttributes']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['GetProfileAttributes']._serialized_options = b'\202\323\344\223\002 \022\036/v1/profiles/{kpid}/attributes'
   _globals['_PROFILESERVICE'].methods_by_name['ListProfileEvents']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['ListProfileEvents']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/profiles/{kpid}/events'
-  _globals['_LISTPROFILESREQUEST']._serialized_start=182
-  _globals['_LISTPROFILESREQUEST']._serialized_end=467
-  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_start=469
-  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_end=534
-  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_start=537
-  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_end=679
-  _globals['_PROFILESERVICE']._serialized_start=682
-  _globals['_PROFILESERVICE']._serialized_end=1117
+  _globals['_PROFILESERVICE'].methods_by_name['GetProfileExplanation']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['GetProfileExplanation']._serialized_options = b'\312\332\030 \n\020IdentityNotExist\n\014TooExpensive\202\323\344\223\002!\022\037/v1/profiles/{kpid}/explanation'
+  _globals['_LISTPROFILESREQUEST']._serialized_start=211
+  _globals['_LISTPROFILESREQUEST']._serialized_end=496
+  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_start=498
+  _globals['_GETPROFILEATTRIBUTESREQUEST']._serialized_end=563
+  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_start=566
+  _globals['_LISTPROFILEEVENTSREQUEST']._serialized_end=708
+  _globals['_GETPROFILEEXPLANATIONREQUEST']._serialized_start=711
+  _globals['_GETPROFILEEXPLANATIONREQUEST']._serialized_end=954
+  _globals['_PROFILESERVICE']._serialized_start=957
+  _globals['_PROFILESERVICE']._serialized_end=1589
 # @@protoc_insertion_point(module_scope)

@@ -134,3 +134,54 @@ class ListProfileEventsRequest(message.Message):
     _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+@typing.final
+class GetProfileExplanationRequest(message.Message):
+    """GetProfileExplanationRequest names the profile, and two of its identities if the chain between them is wanted; all
+    fields but the id are query parameters.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPID_FIELD_NUMBER: builtins.int
+    FROM_IDENTITY_FIELD_NUMBER: builtins.int
+    TO_IDENTITY_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    kpid: builtins.str
+    """kpid is the id of the profile, a UUID."""
+    from_identity: builtins.str
+    """from_identity is the identity at which the chain begins: "1:userId:9" for the user 9 of connection 1, or
+    "1:anonymousId:x" for an anonymous one. The id may contain colons. Absent means all links; then to is absent, too.
+    """
+    to_identity: builtins.str
+    """to_identity is the identity at which the chain ends, written as from. Required with from."""
+    limit: builtins.int
+    """limit is the greatest number of links to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    def __init__(
+        self,
+        *,
+        kpid: builtins.str = ...,
+        from_identity: builtins.str | None = ...,
+        to_identity: builtins.str | None = ...,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_from_identity", b"_from_identity", "_limit", b"_limit", "_to_identity", b"_to_identity", "from_identity", b"from_identity", "limit", b"limit", "to_identity", b"to_identity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_from_identity", b"_from_identity", "_limit", b"_limit", "_to_identity", b"_to_identity", "from_identity", b"from_identity", "kpid", b"kpid", "limit", b"limit", "page_token", b"page_token", "to_identity", b"to_identity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_identity: _TypeAlias = typing.Literal["from_identity"]  # noqa: Y015
+    _WhichOneofArgType__from_identity: _TypeAlias = typing.Literal["_from_identity", b"_from_identity"]  # noqa: Y015
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__to_identity: _TypeAlias = typing.Literal["to_identity"]  # noqa: Y015
+    _WhichOneofArgType__to_identity: _TypeAlias = typing.Literal["_to_identity", b"_to_identity"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_identity) -> _WhichOneofReturnType__from_identity | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__to_identity) -> _WhichOneofReturnType__to_identity | None: ...

@@ -5,6 +5,7 @@ import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.rest.v1 import profiles_pb2 as headwater_dot_rest_dot_v1_dot_profiles__pb2
+from headwater.v1 import profiles_pb2 as headwater_dot_v1_dot_profiles__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -51,6 +52,11 @@ class ProfileServiceStub:
                 request_serializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.ListProfileEventsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetProfileExplanation = channel.unary_unary(
+                '/headwater.rest.v1.ProfileService/GetProfileExplanation',
+                request_serializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -58,17 +64,19 @@ class ProfileServiceServicer:
     """
 
     def ListProfiles(self, request, context):
-        """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": n}. Each profile has
-        the members "kpid", "updatedAt" and "attributes". It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable.
+        """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
+        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+        filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+        OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfileAttributes(self, request, context):
-        """GetProfileAttributes returns the attributes of one profile as {"attributes": {...}}. It fails with 404 when the
-        profile does not exist.
+        """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
+        profile that was merged into another returns that one, with its kpid. It fails with 404 when the profile does not
+        exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +85,16 @@ class ProfileServiceServicer:
     def ListProfileEvents(self, request, context):
         """ListProfileEvents returns the latest events of one profile, the latest first, as {"events": [...]}. Each member is
         as it was received. The list is empty for a profile that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProfileExplanation(self, request, context):
+        """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+        links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 10,000 identities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +117,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.ListProfileEvents,
                     request_deserializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.ListProfileEventsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetProfileExplanation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfileExplanation,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -183,6 +206,33 @@ class ProfileService:
             '/headwater.rest.v1.ProfileService/ListProfileEvents',
             headwater_dot_rest_dot_v1_dot_profiles__pb2.ListProfileEventsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProfileExplanation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.rest.v1.ProfileService/GetProfileExplanation',
+            headwater_dot_rest_dot_v1_dot_profiles__pb2.GetProfileExplanationRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.GetProfileExplanationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as abc
 from google.api import httpbody_pb2 as httpbody_pb2
 from grpc import aio as aio
 from headwater.rest.v1 import profiles_pb2 as profiles_pb2
+from headwater.v1 import profiles_pb2 as profiles_pb2_1
 import abc as abc_1
 import grpc as grpc
 import sys
@@ -35,17 +36,25 @@ class ProfileServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, httpbody_pb2.HttpBody]
-    """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": n}. Each profile has
-    the members "kpid", "updatedAt" and "attributes". It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable.
+    """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
+    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+    filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+    OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]
-    """GetProfileAttributes returns the attributes of one profile as {"attributes": {...}}. It fails with 404 when the
-    profile does not exist.
+    """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
+    profile that was merged into another returns that one, with its kpid. It fails with 404 when the profile does not
+    exist.
     """
     ListProfileEvents: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, httpbody_pb2.HttpBody]
     """ListProfileEvents returns the latest events of one profile, the latest first, as {"events": [...]}. Each member is
     as it was received. The list is empty for a profile that does not exist.
+    """
+    GetProfileExplanation: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2_1.GetProfileExplanationResponse]
+    """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+    links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 10,000 identities.
     """
 
 @typing.type_check_only
@@ -54,17 +63,25 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": n}. Each profile has
-    the members "kpid", "updatedAt" and "attributes". It fails with 422 PropertyNotExist, OrderNotExist or
-    OrderTypeNotSortable.
+    """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
+    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+    filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+    OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetProfileAttributes returns the attributes of one profile as {"attributes": {...}}. It fails with 404 when the
-    profile does not exist.
+    """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
+    profile that was merged into another returns that one, with its kpid. It fails with 404 when the profile does not
+    exist.
     """
     ListProfileEvents: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfileEventsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListProfileEvents returns the latest events of one profile, the latest first, as {"events": [...]}. Each member is
     as it was received. The list is empty for a profile that does not exist.
+    """
+    GetProfileExplanation: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2_1.GetProfileExplanationResponse]  # type: ignore[assignment]
+    """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+    links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 10,000 identities.
     """
 
 class ProfileServiceServicer:
@@ -75,9 +92,10 @@ class ProfileServiceServicer:
         request: profiles_pb2.ListProfilesRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": n}. Each profile has
-        the members "kpid", "updatedAt" and "attributes". It fails with 422 PropertyNotExist, OrderNotExist or
-        OrderTypeNotSortable.
+        """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
+        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+        filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+        OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
 
     def GetProfileAttributes(
@@ -85,8 +103,9 @@ class ProfileServiceServicer:
         request: profiles_pb2.GetProfileAttributesRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetProfileAttributes returns the attributes of one profile as {"attributes": {...}}. It fails with 404 when the
-        profile does not exist.
+        """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
+        profile that was merged into another returns that one, with its kpid. It fails with 404 when the profile does not
+        exist.
         """
 
     def ListProfileEvents(
@@ -96,6 +115,17 @@ class ProfileServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """ListProfileEvents returns the latest events of one profile, the latest first, as {"events": [...]}. Each member is
         as it was received. The list is empty for a profile that does not exist.
+        """
+
+    def GetProfileExplanation(
+        self,
+        request: profiles_pb2.GetProfileExplanationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2_1.GetProfileExplanationResponse, abc.Awaitable[profiles_pb2_1.GetProfileExplanationResponse]]:
+        """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
+        links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 10,000 identities.
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

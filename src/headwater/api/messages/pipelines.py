@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from headwater.api.messages.schema import filter_message, read_object, to_filter, to_schema, type_message
+from headwater.api.messages.schema import filter_message, read_member_schema, read_object, to_filter, type_message
 from headwater.base.errors import BadRequest
 from headwater.catalog import (
     Connection,
@@ -17,7 +17,7 @@ from headwater.catalog import (
 from headwater.connectors.connector import Connector
 from headwater.filters import Filter, parse_json
 from headwater.management.pipelines import INCOMING_EVENT_SCHEMA, CreatePipeline, UpdatePipeline, find_kind
-from headwater.schemas import InvalidType, Schema, parse_schema
+from headwater.schemas import parse_schema
 from headwater.v1 import filters_pb2, pipelines_pb2, schemas_pb2, transformations_pb2
 
 Request = pipelines_pb2.CreatePipelineRequest | pipelines_pb2.UpdatePipelineRequest
@@ -68,8 +68,8 @@ def read_create(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
         name=request.name,
         enabled=request.enabled,
         filter=_filter(request),
-        in_schema=_schema(request, "in_schema", "inSchema"),
-        out_schema=_schema(request, "out_schema", "outSchema"),
+        in_schema=read_member_schema(request, "in_schema", "inSchema"),
+        out_schema=read_member_schema(request, "out_schema", "outSchema"),
         definition=_definition(request),
     )
 
@@ -80,8 +80,8 @@ def read_update(request: pipelines_pb2.UpdatePipelineRequest) -> UpdatePipeline:
         name=request.name,
         enabled=request.enabled,
         filter=_filter(request),
-        in_schema=_schema(request, "in_schema", "inSchema"),
-        out_schema=_schema(request, "out_schema", "outSchema"),
+        in_schema=read_member_schema(request, "in_schema", "inSchema"),
+        out_schema=read_member_schema(request, "out_schema", "outSchema"),
         definition=_definition(request),
     )
 
@@ -152,16 +152,6 @@ def _filter(request: Request) -> Filter | None:
     if not request.HasField("filter"):
         return None
     return to_filter(request.filter)
-
-
-def _schema(request: Request, field: str, member: str) -> Schema | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # one of the two schemas
-        return None
-    message: schemas_pb2.Type = getattr(request, field)
-    try:
-        return to_schema(message)
-    except InvalidType as error:
-        raise BadRequest(f"{member}: {error.message}", field=f"{member}.{error.path}".rstrip(".")) from error
 
 
 def read_transformation(message: transformations_pb2.Transformation) -> TransformationDefinition:

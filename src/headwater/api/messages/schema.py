@@ -14,10 +14,12 @@ from decimal import Decimal
 from typing import Final
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
+from headwater.base.errors import BadRequest
 from headwater.filters import Condition, ConditionOutcome, Filter
-from headwater.schemas import Schema, read_schema, serialise
+from headwater.schemas import InvalidType, Schema, read_schema, serialise
 from headwater.v1 import filters_pb2
 from headwater.v1 import schemas_pb2 as pb
 
@@ -34,6 +36,16 @@ def type_message(schema: Schema) -> pb.Type:
 def to_schema(message: pb.Type) -> Schema | None:
     """Return the schema of a message. Raises InvalidType, which is a BadRequest."""
     return read_schema(_type_document(message))
+
+
+def read_member_schema(request: Message, field: str, member: str) -> Schema | None:
+    """Return the schema in a field of a request, which `member` names in messages. Raises BadRequest."""
+    if not request.HasField(field):
+        return None
+    try:
+        return to_schema(getattr(request, field))
+    except InvalidType as error:
+        raise BadRequest(f"{member}: {error.message}", field=f"{member}.{error.path}".rstrip(".")) from error
 
 
 def _as_written(number: str) -> int | float | str:

@@ -1,4 +1,4 @@
-"""OperationService: re-sends and replays, their progress and their cancel."""
+"""OperationService: starts re-sends and replays; shows the progress of operations, and cancels them."""
 
 import msgspec
 
@@ -32,7 +32,7 @@ from headwater.warehouse import EventQuery, Warehouse
 
 
 class OperationServicer(operations_pb2_grpc.OperationServiceServicer):
-    """Starts, shows and cancels operations. The courier executes them."""
+    """Starts re-sends and replays; shows and cancels all operations. The courier and the worker execute them."""
 
     def __init__(
         self,
@@ -178,20 +178,28 @@ def operation_message(operation: Operation) -> pb.Operation:
         done=operation.done,
         enqueued=operation.enqueued,
         error=operation.error,
-        destination=parameters.destination,
-        pipeline=parameters.pipeline,
     )
+    if isinstance(parameters, ResendParameters | ReplayParameters):
+        _set_selection(message, parameters)
+    for field, at in (
+        ("create_time", operation.created_at),
+        ("start_time", operation.started_at),
+        ("end_time", operation.ended_at),
+    ):
+        set_time(message, field, at)
+    return message
+
+
+def _set_selection(message: pb.Operation, parameters: ResendParameters | ReplayParameters) -> None:
+    """Set the fields about the dead letters or events that the operation selects."""
+    if parameters.destination is not None:
+        message.destination = parameters.destination
+    if parameters.pipeline is not None:
+        message.pipeline = parameters.pipeline
+    set_time(message, "since", parameters.since)
+    set_time(message, "until", parameters.until)
     if isinstance(parameters, ResendParameters):
         if parameters.reason is not None:
             message.reason = parameters.reason
     elif parameters.filter is not None and (found := parse_json(parameters.filter)) is not None:
         message.filter.CopyFrom(filter_message(found))
-    for field, at in (
-        ("create_time", operation.created_at),
-        ("start_time", operation.started_at),
-        ("end_time", operation.ended_at),
-        ("since", parameters.since),
-        ("until", parameters.until),
-    ):
-        set_time(message, field, at)
-    return message

@@ -1,10 +1,15 @@
 """WorkspaceService: workspaces, and the one that a call works on."""
 
+from headwater.api.messages.schema import read_member_schema
+from headwater.api.offloop import compute, find_owner
 from headwater.api.pages import NO_LIMIT, Page
 from headwater.api.request import Context, require_caller, require_workspace
-from headwater.base.errors import Unimplemented
+from headwater.api.schemacache import SchemaMessages
+from headwater.base.computing import Computing
 from headwater.catalog import Catalog, UiPreferences, Workspace
 from headwater.management import workspaces
+from headwater.management.profiles import check_schema
+from headwater.schemas import Schema
 from headwater.v1 import workspaces_pb2 as pb
 from headwater.v1 import workspaces_pb2_grpc
 
@@ -12,27 +17,30 @@ from headwater.v1 import workspaces_pb2_grpc
 class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
     """Create, list, read, rename and delete workspaces."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, computing: Computing) -> None:
         self._catalog = catalog
+        self._computing = computing
+        self._schemas = SchemaMessages(computing)
 
     async def ListWorkspaces(self, request: pb.ListWorkspacesRequest, context: Context) -> pb.ListWorkspacesResponse:
         caller = await require_caller(self._catalog, context)
         page = Page(request, int, default_limit=NO_LIMIT)
         found, token = page.select(workspaces.list_workspaces(self._catalog, caller.key), lambda each: each.id)
-        return pb.ListWorkspacesResponse(workspaces=[_message(workspace) for workspace in found], next_page_token=token)
+        shown = [await self._message(workspace) for workspace in found]
+        return pb.ListWorkspacesResponse(workspaces=shown, next_page_token=token)
 
     async def CreateWorkspace(self, request: pb.CreateWorkspaceRequest, context: Context) -> pb.CreateWorkspaceResponse:
         caller = await require_caller(self._catalog, context)
-        if request.HasField("profile_schema"):
-            raise Unimplemented("profile schemas are not built yet", field="profileSchema")
+        workspaces.check_may_create(caller.key)  # before the body is looked into
+        schema = await compute(self._computing, find_owner(caller.key), _read_schema, request)
         created = await workspaces.create_workspace(
-            self._catalog, caller.key, request.name, _preferences(request.ui_preferences)
+            self._catalog, caller.key, request.name, _preferences(request.ui_preferences), schema
         )
         return pb.CreateWorkspaceResponse(id=created.id)
 
     async def GetCurrentWorkspace(self, request: pb.GetCurrentWorkspaceRequest, context: Context) -> pb.Workspace:
         workspace = await require_workspace(self._catalog, context)
-        return _message(workspaces.find_workspace(self._catalog, workspace))
+        return await self._message(workspaces.find_workspace(self._catalog, workspace))
 
     async def UpdateCurrentWorkspace(
         self, request: pb.UpdateCurrentWorkspaceRequest, context: Context
@@ -48,6 +56,30 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
         await workspaces.delete_workspace(self._catalog, caller.require_workspace(), caller.key)
         return pb.DeleteCurrentWorkspaceResponse()
 
+    async def _message(self, workspace: Workspace) -> pb.Workspace:
+        preferences, resolution, profiles = workspace.ui_preferences, workspace.resolution, workspace.profile_schema
+        message = pb.Workspace(
+            id=workspace.id,
+            name=workspace.name,
+            resolve_identities_on_batch_import=resolution.run_on_batch_import,
+            identifiers=[identifier.path for identifier in resolution.identifiers],
+            warehouse_mode="Normal",
+            ui_preferences=pb.UiPreferences(
+                profile=pb.UiPreferences.Profile(
+                    image=preferences.image,
+                    first_name=preferences.first_name,
+                    last_name=preferences.last_name,
+                    extra=preferences.extra,
+                )
+            ),
+        )
+        if profiles is not None:
+            message.profile_schema.CopyFrom(await self._schemas.profile_schema(workspace))
+            for path, connection in profiles.primary_sources.items():
+                if self._catalog.connection(workspace.id, connection) is not None:
+                    message.primary_sources[path] = connection
+        return message
+
 
 def _preferences(message: pb.UiPreferences) -> UiPreferences:
     profile = message.profile
@@ -56,20 +88,6 @@ def _preferences(message: pb.UiPreferences) -> UiPreferences:
     )
 
 
-def _message(workspace: Workspace) -> pb.Workspace:
-    """Return the message. Profiles are not built yet: their members are those of a workspace without properties."""
-    preferences = workspace.ui_preferences
-    return pb.Workspace(
-        id=workspace.id,
-        name=workspace.name,
-        resolve_identities_on_batch_import=True,
-        warehouse_mode="Normal",
-        ui_preferences=pb.UiPreferences(
-            profile=pb.UiPreferences.Profile(
-                image=preferences.image,
-                first_name=preferences.first_name,
-                last_name=preferences.last_name,
-                extra=preferences.extra,
-            )
-        ),
-    )
+def _read_schema(request: pb.CreateWorkspaceRequest) -> Schema | None:
+    schema = read_member_schema(request, "profile_schema", "profileSchema")
+    return None if schema is None else check_schema(schema, "profileSchema")

@@ -14,6 +14,7 @@ from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvir
 from headwater.delivery.preparing import check_event_type
 from headwater.management.applications import offered_event_types
 from headwater.management.lookup import find_connection, find_pipeline
+from headwater.management.pipelines.alignment import AlignmentCheck
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.functions import check_function_loads
 from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, find_kind
@@ -98,11 +99,14 @@ async def create_pipeline(
     kind = _kind(catalog.connectors, connection, target)
     definition = await _defined(catalog, connection, target, request.event_type, request, define)
     await _check_event_type(catalog, connection, kind, request.event_type, definition, environment)
+    alignment = AlignmentCheck(catalog, connection, target, definition)
+    await alignment.run(computing)
     if request.enabled:
         await _check_runs(kind, definition, workspace, functions, computing)
     await quotas.measure(catalog, workspace)
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, request.connection, field="connection")
+        alignment.confirm()
         quotas.check_pipeline(catalog, connection, definition)
         if kind is COLLECT_EVENTS and any(pipeline.target == "Event" for pipeline in connection.pipelines):
             raise Unprocessable(
@@ -151,6 +155,7 @@ async def draft_pipeline(
         raise BadRequest(f"pipelines that {kind.does} cannot be tried: only those that read events", field="target")
     definition = await _defined(catalog, connection, target, request.event_type, request, define)
     await _check_event_type(catalog, connection, kind, request.event_type, definition, environment)
+    await AlignmentCheck(catalog, connection, target, definition).run(computing)
     if functions is not None:
         owner = f"workspace {workspace}"
         await check_function_loads(functions, computing or Computing(), owner, kind, definition)
@@ -191,12 +196,15 @@ async def update_pipeline(
     kind = _kind(catalog.connectors, connection, old.target)
     definition = await _defined(catalog, connection, old.target, old.event_type, request, define)
     await _check_event_type(catalog, connection, kind, old.event_type, definition, environment)
+    alignment = AlignmentCheck(catalog, connection, old.target, definition)
+    await alignment.run(computing)
     if request.enabled:
         await _check_runs(kind, definition, workspace, functions, computing)
     await quotas.measure(catalog, workspace)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         connection = find_connection(catalog, workspace, old.connection)
+        alignment.confirm()
         quotas.check_pipeline(catalog, connection, definition, instead_of=old)
         new = msgspec.structs.replace(old, name=request.name, enabled=request.enabled, definition=definition)
         if new != old:

@@ -29,6 +29,14 @@ class MessageStore(Protocol):
         """
         ...
 
+    async def remove(self, session: Session, keys: Collection[MessageKey]) -> None:
+        """Delete the states of these messages. An arrival of one of them is new afterwards."""
+        ...
+
+    async def overwrite_removed(self) -> None:
+        """Remove the bytes of removed messages from files. Takes seconds for each GB, in which others work."""
+        ...
+
     async def trim(self, session: Session) -> None:
         """Delete messages that are older than `RETENTION`, unless they expire by themselves."""
         ...

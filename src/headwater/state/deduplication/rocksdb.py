@@ -12,6 +12,7 @@ Earlier releases wrote every id in UTF-8. Those keys are looked up, too, until t
 `_FORMER_KEY` has that time.
 """
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
@@ -21,7 +22,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    CompactOptions,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
@@ -57,6 +68,8 @@ class RocksMessageStore:
         self._database: Rdict | None = None
         self._own_scratch = scratch
         self._scratch: Path | None = None
+        self._removed: set[bytes] = set()
+        """The keys that were removed since files were compacted. After a restart all files are."""
         self._thread = SerialExecutor("ledger")
         self._durably = WriteOptions()
         self._durably.sync = True
@@ -73,6 +86,41 @@ class RocksMessageStore:
                 database.write(batch, self._durably)
 
         await self._off_loop(write)
+
+    async def remove(self, session: Session, keys: Collection[MessageKey]) -> None:
+        def delete() -> None:
+            if keys and (database := self._open_database()) is not None:
+                batch = WriteBatch(raw_mode=True)
+                for key in keys:
+                    for form in {_key(key), _former_key(key)}:
+                        batch.delete(form)
+                        self._removed.add(form)
+                database.write(batch, self._durably)
+
+        await self._off_loop(delete)
+
+    async def overwrite_removed(self) -> None:
+        """Write the files anew that may contain removed keys: those of the range from the first to the last."""
+
+        database = await self._off_loop(self._open_database)
+        if database is None:
+            return
+        removed, self._removed = self._removed, set()
+        first, last = (min(removed), max(removed)) if removed else (None, None)
+        options = CompactOptions()
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+
+        def compact() -> None:
+            database.flush()
+            database.compact_range(first, last, options)
+
+        try:
+            await asyncio.to_thread(compact)
+        except Exception as error:
+            self._removed |= removed
+            if not _is_outage(error):
+                raise
+            raise Unavailable(f"the deduplication store does not respond: {error}") from error
 
     async def trim(self, session: Session) -> None:
         """Write the mark of former keys again. Messages expire by themselves."""

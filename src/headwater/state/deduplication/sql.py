@@ -48,6 +48,12 @@ class SqlMessageStore:
         rows = [(state.position, *key, state.received_at, encode_message(state)) for key, state in states.items()]
         await session.run(lambda connection: bulk.upsert(connection, _COLUMNS, rows, key=("connection", "message_id")))
 
+    async def remove(self, session: Session, keys: Collection[MessageKey]) -> None:
+        await session.run(lambda connection: bulk.remove(connection, _KEY, keys))
+
+    async def overwrite_removed(self) -> None:
+        """Do nothing: PostgreSQL's vacuum frees the space of removed rows."""
+
     async def trim(self, session: Session) -> None:
         """Delete old messages, the oldest first, a bounded number per call."""
         horizon = microseconds(self._clock.now() - RETENTION)

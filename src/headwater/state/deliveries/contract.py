@@ -7,12 +7,13 @@ destination gets small chunks that refer to it. No row exists for a delivery unl
 Times are microseconds since the epoch, UTC. Every method raises Unavailable while the database is unavailable.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
 from headwater.base.errors import Unavailable
+from headwater.base.mentions import Mentions
 from headwater.base.steps import ProcessingStep
 
 MAX_CHUNK_EVENTS: Final = 1_000
@@ -343,6 +344,35 @@ class Expired(Struct, frozen=True):
     """Number of their unfinished items, by destination and pipeline."""
 
 
+IsPerson = Callable[[int, str | None, str | None], bool]
+"""Whether an event of a connection with this user id and anonymous id belongs to the person."""
+
+
+class DeliveryErasure(Struct, frozen=True):
+    """A person to remove from the queue."""
+
+    workspace: int
+    destinations: frozenset[int]
+    """The destinations of the workspace."""
+    is_person: IsPerson
+    mentions: Mentions
+
+
+class ErasedDeliveries(Struct, frozen=True):
+    """The result of one step."""
+
+    deliveries: int = 0
+    """Number of removed unfinished deliveries."""
+    dead_letters: int = 0
+    """Number of removed dead letters."""
+    texts: int = 0
+    """Number of chunks and destinations whose messages or responses were removed."""
+    messages: tuple[tuple[int, str], ...] = ()
+    """The messages of removed events, by source connection."""
+    cursor: tuple[int, int] | None = None
+    """The place of the next step; None after the last one."""
+
+
 class DeliveryStore(Protocol):
     """The delivery queue."""
 
@@ -476,6 +506,20 @@ class DeliveryStore(Protocol):
 
         Items of a deleted pipeline in the chunks of a present destination stay: the courier finishes them.
         """
+        ...
+
+    async def erase(
+        self, erasure: DeliveryErasure, cursor: tuple[int, int] = (0, 0), *, dry: bool = False
+    ) -> ErasedDeliveries:
+        """Remove a person, a limited part of the queue; begin at the cursor of the step before. With `dry`, count.
+
+        The person's events are emptied in their bodies, and their deliveries finished. A delivery that is being sent
+        cannot be called back.
+        """
+        ...
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from files. Return whether everything was done."""
         ...
 
     # Dead letters and traces

@@ -11,12 +11,14 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, select, upd
 from headwater.base.compression import compress
 from headwater.state.deliveries.contract import (
     EXPIRED,
+    ITEM_BITS,
     MAX_RESPONSE_BYTES,
     ChunkHead,
     ChunkProgress,
     DeadLetter,
     Expired,
     LaneHealth,
+    is_done,
 )
 from headwater.state.deliveries.counts import ROW_BYTES, Changes
 from headwater.state.deliveries.packing import (
@@ -165,13 +167,15 @@ _KNOWN: Final = select(dead_letters.c.id).where(with_ids(dead_letters.c.id))
 
 
 def add_dead(connection: Connection, letters: Sequence[DeadLetter], changes: Changes) -> None:
-    """Store dead letters; those that are stored already change nothing."""
+    """Store dead letters. Those that are stored already change nothing, nor do those of finished items: an erasure has
+    removed such an event while its delivery was under way."""
     known: set[int] = set()
     for some in in_steps([letter.number for letter in letters]):
         known.update(connection.scalars(_KNOWN, {"ids": some}))
+    unfinished = _unfinished(connection, [letter.number for letter in letters if letter.number not in known])
     rows = []
     for letter in letters:
-        if letter.number in known:
+        if letter.number not in unfinished:
             continue
         event = letter.event
         document = compress(event.document)
@@ -203,6 +207,24 @@ def add_dead(connection: Connection, letters: Sequence[DeadLetter], changes: Cha
         changes.add_reason(letter.workspace, letter.destination, letter.pipeline, letter.reason, 1)
         changes.add_size(size)
     insert_rows(connection, dead_letters, rows)
+
+
+_DONE: Final = [
+    select(table.c.id, table.c.done).where(with_ids(table.c.id)) for table in (delivery_chunks, dead_chunks)
+]
+
+
+def _unfinished(connection: Connection, numbers: Sequence[int]) -> set[int]:
+    """Return the numbers of those items whose chunk has not finished them."""
+    done: dict[int, bytes] = {}
+    for some in in_steps({number >> ITEM_BITS for number in numbers}):
+        for query in _DONE:
+            done.update((row.id, row.done) for row in connection.execute(query, {"ids": some}))
+    return {
+        number
+        for number in numbers
+        if number >> ITEM_BITS in done and not is_done(done[number >> ITEM_BITS], number & (1 << ITEM_BITS) - 1)
+    }
 
 
 def save_health(connection: Connection, health: Sequence[LaneHealth]) -> None:

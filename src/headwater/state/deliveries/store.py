@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from headwater.state.deliveries import appending, counts, dead, finishing, resending, space, tracing
+from headwater.state.deliveries import appending, counts, dead, erasing, finishing, resending, space, tracing
 from headwater.state.deliveries.appending import read_end
 from headwater.state.deliveries.bodies import BodyCache, read_documents
 from headwater.state.deliveries.contract import (
@@ -20,7 +20,9 @@ from headwater.state.deliveries.contract import (
     DeadPage,
     DeadRange,
     DeadSelection,
+    DeliveryErasure,
     DeliveryStore,
+    ErasedDeliveries,
     Expired,
     LaneHealth,
     LaneSummary,
@@ -40,7 +42,7 @@ from headwater.state.deliveries.tables import (
     delivery_lanes,
     delivery_locks,
 )
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions
 
 PAGE_BYTES: Final = 16_384
@@ -304,6 +306,20 @@ class SqlDeliveryStore(DeliveryStore):
 
         return await self._write(work, changes)
 
+    async def erase(
+        self, erasure: DeliveryErasure, cursor: tuple[int, int] = (0, 0), *, dry: bool = False
+    ) -> ErasedDeliveries:
+        changes = Changes()
+
+        def work(connection: Connection) -> ErasedDeliveries:
+            lock(connection, "finish")
+            return erasing.erase(connection, erasure, cursor, changes, dry=dry)
+
+        return await self._write(work, changes)
+
+    async def overwrite_removed(self) -> bool:
+        return await self._sessions.scrub()
+
     async def dead_letters(self, selection: DeadSelection, *, limit: int, after: DeadCursor | None = None) -> DeadPage:
         return await self._read(lambda connection: dead.list_dead(connection, selection, limit=limit, after=after))
 
@@ -391,14 +407,16 @@ def _chunk(row: StoredRow, events: list[QueuedEvent]) -> QueuedChunk:
 
 
 @asynccontextmanager
-async def open_delivery_store(url: str, *, max_bytes: int = space.DEFAULT_MAX_BYTES) -> AsyncIterator[SqlDeliveryStore]:
-    """Open the delivery queue at `url`, migrate its tables, and close it at the end of the block.
+async def open_delivery_store(
+    location: Location, *, max_bytes: int = space.DEFAULT_MAX_BYTES
+) -> AsyncIterator[SqlDeliveryStore]:
+    """Open the delivery queue at `location`, migrate its tables, and close it at the end of the block.
 
     `max_bytes` is the maximum size of all deliveries, dead letters and attempts together.
     """
     async with (
         open_database(
-            url, "headwater.state.deliveries.migrations", cache_mib=CACHE_MIB, page_bytes=PAGE_BYTES
+            location, "headwater.state.deliveries.migrations", cache_mib=CACHE_MIB, page_bytes=PAGE_BYTES
         ) as engine,
         sessions(engine, cache_mib=CACHE_MIB) as opened,
     ):

@@ -12,10 +12,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.errors import Unavailable
+from headwater.base.mentions import Mentions
 from headwater.base.steps import ProcessingStep
 from headwater.state.counts import PipelineCounts, PipelineError
+from headwater.state.erasure import remove_errors
 from headwater.state.lanestore.tables import counts, lane_counter, lane_progress, lane_results
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.sessions import scrub
 
 _WHAT: Final = "the courier's database"
 
@@ -181,6 +184,16 @@ class LaneStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             return await connection.run_sync(counts.remove_except, pipelines)
 
+    async def remove_errors(self, pipelines: Collection[int], mentions: Mentions, *, dry: bool = False) -> int:
+        """Delete the errors of pipelines whose messages mention a person; with `dry`, count them. Return their
+        number."""
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
+            return await connection.run_sync(remove_errors, counts.errors, pipelines, mentions, dry=dry)
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from the file. Return whether everything was done."""
+        return await scrub(self._engine)
+
     async def remove_except(self, pipelines: Collection[int]) -> None:
         """Delete the progress of lanes whose pipelines are not in `pipelines`."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
@@ -214,7 +227,7 @@ _PAGE: Final = 16
 
 
 @asynccontextmanager
-async def open_lane_store(url: str) -> AsyncIterator[LaneStore]:
-    """Open the courier's state at `url`, migrate its tables, and close it at the end of the block."""
-    async with open_database(url, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
+async def open_lane_store(location: Location) -> AsyncIterator[LaneStore]:
+    """Open the courier's state at `location`, migrate its tables, and close it at the end of the block."""
+    async with open_database(location, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
         yield LaneStore(engine)

@@ -1,18 +1,32 @@
-"""Operations: long-running actions with progress and cancel, such as re-sends and replays.
+"""Operations: long-running actions with progress and cancel, such as replays and identity resolutions.
 
-Backends create them, and the courier executes them in steps. A lease gives an operation to one process at a time; if
-the process stops, another one continues where the last step ended. On SQLite they have their own file, because its
-writers are other processes than those of the other files.
+Backends create them, and the courier or the worker executes them in steps, depending on their kind. A lease gives an
+operation to one process at a time; if the process stops, another one continues where the last step ended. On SQLite
+they have their own file, because its writers are other processes than those of the other files.
 """
 
 from headwater.state.operations.model import (
+    DELIVERY_KINDS,
+    ERASURE_KINDS,
+    PROFILE_KINDS,
+    RESOLUTION_KINDS,
+    ErasedStore,
+    ErasureParameters,
+    ErasureReceipt,
+    IdentityResolutionParameters,
     Operation,
     OperationCursor,
     OperationKind,
     OperationParameters,
     OperationStatus,
+    ProfileSchemaUpdateParameters,
+    RemoveSeparationParameters,
     ReplayParameters,
     ResendParameters,
+    SplitIdentity,
+    SplitParameters,
+    SplitResult,
+    decode_receipt,
 )
 from headwater.state.operations.store import (
     LEASE_SECONDS,
@@ -24,9 +38,17 @@ from headwater.state.operations.store import (
 )
 
 __all__ = [
+    "DELIVERY_KINDS",
+    "ERASURE_KINDS",
     "LEASE_SECONDS",
     "MAX_KEPT",
     "MAX_UNFINISHED",
+    "PROFILE_KINDS",
+    "RESOLUTION_KINDS",
+    "ErasedStore",
+    "ErasureParameters",
+    "ErasureReceipt",
+    "IdentityResolutionParameters",
     "Operation",
     "OperationCursor",
     "OperationKind",
@@ -34,7 +56,13 @@ __all__ = [
     "OperationParameters",
     "OperationStatus",
     "OperationStore",
+    "ProfileSchemaUpdateParameters",
+    "RemoveSeparationParameters",
     "ReplayParameters",
     "ResendParameters",
+    "SplitIdentity",
+    "SplitParameters",
+    "SplitResult",
+    "decode_receipt",
     "open_operations",
 ]

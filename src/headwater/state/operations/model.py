@@ -8,7 +8,9 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-OperationKind = Literal["Resend", "Replay"]
+OperationKind = Literal[
+    "Resend", "Replay", "IdentityResolution", "ProfileSchemaUpdate", "Split", "RemoveSeparation", "Erasure"
+]
 OperationStatus = Literal["Pending", "Running", "Completed", "Failed", "Cancelled"]
 
 
@@ -36,9 +38,109 @@ class ReplayParameters(Struct, frozen=True, kw_only=True, tag="Replay", omit_def
     """A filter of events as canonical JSON; None for all events."""
 
 
-OperationParameters: TypeAlias = ResendParameters | ReplayParameters
+class IdentityResolutionParameters(Struct, frozen=True, kw_only=True, tag="IdentityResolution"):
+    """Resolve all identities of the workspace with the settings that the catalog has at the start."""
+
+
+class ProfileSchemaUpdateParameters(Struct, frozen=True, kw_only=True, tag="ProfileSchemaUpdate"):
+    """Apply a version of the profile schema: rename and remove attributes, then resolve all identities."""
+
+    version: int
+    """The version of the schema. If the catalog has another one at the start, that is applied."""
+
+
+class SplitIdentity(Struct, frozen=True, kw_only=True):
+    """An identity to split off: all identities of one id in a connection."""
+
+    connection: int
+    identity_id: str
+    is_anonymous: bool = False
+
+
+class SplitParameters(Struct, frozen=True, kw_only=True, tag="Split"):
+    """Split identities off a profile, and keep them apart. The result is `SplitResult`."""
+
+    profile: str
+    """The kpid of the profile, or of one that was merged into it."""
+    identities: tuple[SplitIdentity, ...]
+
+
+class RemoveSeparationParameters(Struct, frozen=True, kw_only=True, tag="RemoveSeparation"):
+    """Remove the separation of a split, so that evidence joins its identities again."""
+
+    separation: int
+
+
+class ErasureParameters(Struct, frozen=True, kw_only=True, tag="Erasure", omit_defaults=True):
+    """Erase a person: a profile, or an id in one connection or in all. The result is the receipt."""
+
+    profile: str | None = None
+    """The kpid of the profile; None if the person is named by an id."""
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    connection: int | None = None
+    """The connection of the id; None for all connections."""
+    suppress: bool = False
+    """Whether further events of the person are refused."""
+    validate_only: bool = False
+    """Whether the person is only counted, and not erased."""
+    digest: str = ""
+    """A digest of the ids. It replaces them once the person is erased."""
+
+
+class ErasedStore(Struct, frozen=True):
+    """The number of rows of a person in one store."""
+
+    store: str
+    removed: int
+
+
+class ErasureReceipt(Struct, frozen=True, kw_only=True):
+    """The result of an erasure."""
+
+    stores: tuple[ErasedStore, ...] = ()
+    """The stores that had something of the person."""
+    log_position: int = 0
+    """The newest event of the event log at the end. Earlier ones may be copies of the person's events."""
+    log_until: int | None = None
+    """The time until which the event log may keep such copies; None if nothing was erased."""
+
+
+OperationParameters: TypeAlias = (
+    ResendParameters
+    | ReplayParameters
+    | IdentityResolutionParameters
+    | ProfileSchemaUpdateParameters
+    | SplitParameters
+    | RemoveSeparationParameters
+    | ErasureParameters
+)
+DELIVERY_KINDS: Final[tuple[OperationKind, ...]] = ("Resend", "Replay")
+"""The kinds that the courier executes."""
+PROFILE_KINDS: Final[tuple[OperationKind, ...]] = (
+    "IdentityResolution",
+    "ProfileSchemaUpdate",
+    "Split",
+    "RemoveSeparation",
+)
+"""The kinds that the worker executes in the state store."""
+ERASURE_KINDS: Final[tuple[OperationKind, ...]] = ("Erasure",)
+"""The kinds that the worker executes in all stores."""
+RESOLUTION_KINDS: Final[tuple[OperationKind, ...]] = ("IdentityResolution", "ProfileSchemaUpdate")
+"""The kinds of which a workspace executes one at a time. No operation of `PROFILE_KINDS` can be requested meanwhile."""
+
+
+class SplitResult(Struct, frozen=True, kw_only=True):
+    """The result of a split."""
+
+    kpids: tuple[str, ...]
+    """The profiles that hold the identities of the profile that was split: first the rest, then those split off."""
+    separation: int
+    """The separation that keeps them apart."""
+
 
 encode_parameters: Final = msgspec.json.Encoder().encode
+decode_receipt: Final = msgspec.json.Decoder(ErasureReceipt).decode
 decode_parameters: Final = msgspec.json.Decoder(OperationParameters).decode
 
 
@@ -52,13 +154,15 @@ class Operation(Struct, frozen=True, kw_only=True):
     is_cancelled: bool = False
     """Whether a cancel was requested. A running operation ends after its present step."""
     total: int | None = None
-    """The number of dead letters or events to process; None if it is not known."""
+    """The number of dead letters, events or identities to process; None if it is not known."""
     done: int = 0
-    """The number of dead letters or events that have been processed."""
+    """The number of dead letters, events or identities that have been processed."""
     enqueued: int = 0
     """The number of deliveries that were appended to queues."""
     error: str = ""
     """The reason of a failure, for people; empty otherwise."""
+    result: str = ""
+    """The result of a completed operation, as JSON; empty for kinds without one."""
     created_at: int
     started_at: int | None = None
     ended_at: int | None = None
@@ -66,7 +170,18 @@ class Operation(Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> OperationKind:
         """The kind of the operation, which its parameters determine."""
-        return "Resend" if isinstance(self.parameters, ResendParameters) else "Replay"
+        return _KINDS[type(self.parameters)]
+
+
+_KINDS: Final[dict[type[OperationParameters], OperationKind]] = {
+    ResendParameters: "Resend",
+    ReplayParameters: "Replay",
+    IdentityResolutionParameters: "IdentityResolution",
+    ProfileSchemaUpdateParameters: "ProfileSchemaUpdate",
+    SplitParameters: "Split",
+    RemoveSeparationParameters: "RemoveSeparation",
+    ErasureParameters: "Erasure",
+}
 
 
 class OperationCursor(Struct, frozen=True, array_like=True):

@@ -16,15 +16,19 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.state.operations.model import (
+    PROFILE_KINDS,
+    RESOLUTION_KINDS,
     Operation,
     OperationCursor,
+    OperationKind,
     OperationParameters,
     OperationStatus,
     decode_parameters,
     encode_parameters,
 )
 from headwater.state.operations.tables import operations
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.sessions import scrub
 
 MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
@@ -45,7 +49,7 @@ class OperationLost(Unavailable):
 class OperationStore:
     """The operations. Every method raises Unavailable while the database is unavailable.
 
-    Backends create operations and request their cancel; the courier executes them.
+    Backends create operations and request their cancel; the courier and the worker execute them.
     """
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
@@ -56,8 +60,11 @@ class OperationStore:
     # People
 
     async def create(self, workspace: int, parameters: OperationParameters, total: int | None) -> Operation:
-        """Create a pending operation. Raises Unprocessable with OperationAlreadyExecuting if the workspace has
-        `MAX_UNFINISHED` unfinished ones."""
+        """Create a pending operation.
+
+        Raises Unprocessable with OperationAlreadyExecuting if the workspace has `MAX_UNFINISHED` unfinished ones, or,
+        for the kinds in `PROFILE_KINDS`, an unfinished one of `RESOLUTION_KINDS`.
+        """
         for _ in range(_MAX_ATTEMPTS):
             operation = Operation(
                 id=self._identifiers.identifier(),
@@ -70,8 +77,9 @@ class OperationStore:
                 async with as_unavailable(_WHAT), self._engine.begin() as connection:
                     await self._insert(connection, operation)
                 return operation
-            except IntegrityError:  # the identifier exists
-                continue
+            except IntegrityError:  # the identifier exists, or a resolution was created in the meantime
+                if operation.kind in RESOLUTION_KINDS and await self.unfinished(workspace, RESOLUTION_KINDS):
+                    raise _resolving() from None
         raise Unavailable("no free identifier of an operation was found")
 
     async def find(self, id_: int, workspace: int | None = None) -> Operation | None:
@@ -83,15 +91,34 @@ class OperationStore:
         return found[0] if found else None
 
     async def page(
-        self, workspace: int | None = None, *, after: OperationCursor | None = None, limit: int
+        self,
+        workspace: int | None = None,
+        *,
+        kinds: Collection[OperationKind] | None = None,
+        after: OperationCursor | None = None,
+        limit: int,
     ) -> list[Operation]:
-        """Return the operations of a workspace, or of all if it is None, the newest first."""
+        """Return the operations of a workspace, or of all if it is None, the newest first; only those of some kinds if
+        these are given."""
         query = select(operations)
+        if kinds is not None:
+            query = query.where(_c.kind.in_(kinds))
         if workspace is not None:
             query = query.where(_c.workspace == workspace)
         if after is not None:
             query = query.where(tuple_(_c.created_at, _c.id) < tuple_(after.created_at, after.id))
         return await self._read(query.order_by(_c.created_at.desc(), _c.id.desc()).limit(limit))
+
+    async def latest(self, workspace: int, kind: OperationKind) -> Operation | None:
+        """Return the operation of this kind that was created last; None before the first."""
+        query = select(operations).where(_c.workspace == workspace, _c.kind == kind)
+        found = await self._read(query.order_by(_c.created_at.desc(), _c.id.desc()).limit(1))
+        return found[0] if found else None
+
+    async def unfinished(self, workspace: int, kinds: Collection[OperationKind]) -> list[Operation]:
+        """Return the operations of these kinds that have not ended, the oldest first."""
+        query = select(operations).where(_c.workspace == workspace, _c.kind.in_(kinds), _c.ended_at.is_(None))
+        return await self._read(query.order_by(_c.created_at, _c.id))
 
     async def cancel(self, id_: int, workspace: int | None = None) -> Operation | None:
         """Request that an operation ends, and return it; None if it does not exist in this workspace.
@@ -111,15 +138,18 @@ class OperationStore:
 
     # The executing process
 
-    async def claim(self, owner: str, *, without: Collection[int] = ()) -> Operation | None:
-        """Take the oldest operation that is pending, or whose process has stopped, and return it; None if there is
-        none.
+    async def claim(
+        self, owner: str, *, kinds: Collection[OperationKind], without: Collection[int] = ()
+    ) -> Operation | None:
+        """Take the oldest operation of these kinds that is pending, or whose process has stopped, and return it; None
+        if there is none.
 
         `owner` is unique to the process. Operations of the workspaces in `without` are not taken.
         """
         now = self._now()
         is_free = [_c.ended_at.is_(None), _c.lease_until < now]
-        oldest = select(_c.id).where(*is_free, _c.workspace.not_in(without)).order_by(_c.created_at, _c.id).limit(1)
+        oldest = select(_c.id).where(*is_free, _c.kind.in_(kinds), _c.workspace.not_in(without))
+        oldest = oldest.order_by(_c.created_at, _c.id).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             id_ = (await connection.execute(oldest)).scalar_one_or_none()
         if id_ is None:
@@ -153,12 +183,26 @@ class OperationStore:
             raise OperationLost(f"operation {id_} is executed by another process")
         return is_cancelled
 
-    async def finish(self, id_: int, owner: str, status: OperationStatus, error: str = "") -> None:
-        """End an operation. Raises OperationLost if the owner is another process."""
-        ended = self._owned(id_, owner).values(status=status, error=error, ended_at=self._now(), lease_until=0)
+    async def finish(self, id_: int, owner: str, status: OperationStatus, error: str = "", *, result: str = "") -> None:
+        """End an operation. `result` is JSON. Raises OperationLost if the owner is another process."""
+        ended = self._owned(id_, owner).values(
+            status=status, error=error, result=result, ended_at=self._now(), lease_until=0
+        )
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             if (await connection.execute(ended)).rowcount != 1:
                 raise OperationLost(f"operation {id_} is executed by another process")
+
+    async def replace_parameters(self, id_: int, owner: str, parameters: OperationParameters) -> None:
+        """Replace the parameters of an operation, to remove data of a person from them. Raises OperationLost if the
+        owner is another process."""
+        changed = self._owned(id_, owner).values(parameters=encode_parameters(parameters))
+        async with as_unavailable(_WHAT), self._engine.begin() as connection:
+            if (await connection.execute(changed)).rowcount != 1:
+                raise OperationLost(f"operation {id_} is executed by another process")
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from the file. Return whether everything was done."""
+        return await scrub(self._engine)
 
     async def release(self, id_: int, owner: str) -> None:
         """Let another process continue an operation immediately."""
@@ -200,6 +244,10 @@ class OperationStore:
         newest = select(_c.created_at).where(own).order_by(_c.created_at.desc(), _c.id.desc())
         edge = newest.offset(MAX_KEPT).limit(1).scalar_subquery()
         await connection.execute(delete(operations).where(own, _c.created_at <= edge, _c.ended_at.is_not(None)))
+        if operation.kind in PROFILE_KINDS:
+            resolving = select(_c.id).where(own, _c.kind.in_(RESOLUTION_KINDS), _c.ended_at.is_(None))
+            if (await connection.scalars(resolving.where(_c.id != operation.id))).first() is not None:
+                raise _resolving()
         unfinished = select(func.count()).select_from(operations)
         unfinished = unfinished.where(own, _c.ended_at.is_(None))
         if (await connection.execute(unfinished)).scalar_one() > MAX_UNFINISHED:
@@ -224,6 +272,13 @@ class OperationStore:
         return now + int(LEASE_SECONDS * 1e6)
 
 
+def _resolving() -> Unprocessable:
+    return Unprocessable(
+        "OperationAlreadyExecuting",
+        "an identity resolution or a change of the profile schema of the workspace is executing: wait for its end",
+    )
+
+
 def _operation(row: Any) -> Operation:
     return Operation(
         id=row.id,
@@ -235,6 +290,7 @@ def _operation(row: Any) -> Operation:
         done=row.done,
         enqueued=row.enqueued,
         error=row.error,
+        result=row.result,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
@@ -242,7 +298,9 @@ def _operation(row: Any) -> Operation:
 
 
 @asynccontextmanager
-async def open_operations(url: str, *, clock: Clock, identifiers: Identifiers) -> AsyncIterator[OperationStore]:
-    """Open the operations at `url`, migrate their table, and close them at the end of the block."""
-    async with open_database(url, "headwater.state.operations.migrations", cache_mib=1) as engine:
+async def open_operations(
+    location: Location, *, clock: Clock, identifiers: Identifiers
+) -> AsyncIterator[OperationStore]:
+    """Open the operations at `location`, migrate their table, and close them at the end of the block."""
+    async with open_database(location, "headwater.state.operations.migrations", cache_mib=1) as engine:
         yield OperationStore(engine, clock, identifiers)

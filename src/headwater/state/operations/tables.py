@@ -1,8 +1,9 @@
 """The table of operations. Times are microseconds since the epoch, UTC."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 METADATA = MetaData()
+_IS_RESOLVING = text("ended_at IS NULL AND kind IN ('IdentityResolution', 'ProfileSchemaUpdate')")
 
 operations = Table(
     "operations",
@@ -22,7 +23,16 @@ operations = Table(
     Column("ended_at", BigInteger),
     Column("owner", String, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
+    Column("result", Text, nullable=False, server_default=text("''")),
     Index("operations_by_workspace", "workspace", "created_at", "id"),
+    Index("operations_by_kind", "workspace", "kind", "created_at", "id"),
     Index("operations_by_end", "ended_at", "created_at", "id"),
+    Index(
+        "operations_resolving",
+        "workspace",
+        unique=True,
+        sqlite_where=_IS_RESOLVING,
+        postgresql_where=_IS_RESOLVING,
+    ),
 )
 """Long-running actions. `owner` is the process that executes one until `lease_until`; empty and 0 if none does."""

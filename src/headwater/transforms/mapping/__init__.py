@@ -6,6 +6,7 @@
     mapping.in_paths                                 the properties that it reads
     validate_expression(text, properties, type)      "", or why the expression is not valid
     list_properties([(text, type)], schema)          the properties that expressions read
+    rename_properties(text, rename)                  the expression with other names of the properties that it reads
     parse(text), print_expression(tree)              syntax trees; a printed tree is parsed into an equal one
 
 `language` parses and prints text, `conversions` converts values between types, `functions` has the functions of the
@@ -30,6 +31,7 @@ from headwater.transforms.mapping.mapping import (
     PURPOSES,
     CompiledMapping,
 )
+from headwater.transforms.mapping.renaming import rename_properties
 from headwater.transforms.mapping.requirements import Purpose
 
 __all__ = [
@@ -49,5 +51,6 @@ __all__ = [
     "list_properties",
     "parse",
     "print_expression",
+    "rename_properties",
     "validate_expression",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ __all__ = (
     "GetOpenApiRequest",
     "GetPipelineMetricsRequest",
     "GetProfileAttributesRequest",
+    "GetProfileExplanationRequest",
     "GetProjectSettingsRequest",
     "ListApplicationUsersRequest",
     "ListConnectionsRequest",
@@ -200,6 +201,43 @@ class GetProfileAttributesRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.rest.v1", "GetProfileAttributesRequest", GetProfileAttributesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetProfileExplanationRequest(betterproto2.Message):
+    """
+    GetProfileExplanationRequest names the profile, and two of its identities if the chain between them is wanted; all
+    fields but the id are query parameters.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+    from_identity: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    from_identity is the identity at which the chain begins: "1:userId:9" for the user 9 of connection 1, or
+    "1:anonymousId:x" for an anonymous one. The id may contain colons. Absent means all links; then to is absent, too.
+    """
+
+    to_identity: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    to_identity is the identity at which the chain ends, written as from. Required with from.
+    """
+
+    limit: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the greatest number of links to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.rest.v1", "GetProfileExplanationRequest", GetProfileExplanationRequest)
 
 
 @dataclass(eq=False, repr=False)

@@ -45,6 +45,28 @@ _SPAN: Final = """
         first_received_at = least(spans.first_received_at, excluded.first_received_at),
         last_received_at = greatest(spans.last_received_at, excluded.last_received_at)
 """
+_KEYS: Final = """
+    unnest($1::int[], $2::int[], $3::int[], $4::int[], $5::text[], $6::bytea[]{})
+    AS removed (workspace, slot, received_slot, connection, type, event_key{})
+    WHERE counts.workspace = removed.workspace AND counts.slot = removed.slot
+    AND counts.received_slot = removed.received_slot AND counts.connection = removed.connection
+    AND counts.type = removed.type AND counts.event_key = removed.event_key
+"""
+_SUBTRACT: Final = f"""
+    UPDATE warehouse.event_counts AS counts SET count = counts.count - removed.count
+    FROM {_KEYS.format(", $7::bigint[]", ", count")}
+"""
+_REMOVE_EMPTY: Final = f"""
+    DELETE FROM warehouse.event_counts AS counts USING {_KEYS.format("", "")} AND counts.count <= 0
+"""
+_SHORTEN_SPAN: Final = """
+    UPDATE warehouse.event_spans SET events = events - $3 WHERE workspace = $1 AND partition = $2
+"""
+_REMOVE_EMPTY_SPAN: Final = """
+    DELETE FROM warehouse.event_spans WHERE workspace = $1 AND partition = $2 AND events <= 0
+"""
+Removed = tuple[int, int, int, str, str | None]
+"""A removed event: timestamp, time of arrival, connection, type, event name."""
 _CountKey = tuple[int, int, int, int, str, str | None]
 
 
@@ -78,6 +100,28 @@ async def insert(driver: Driver, events: Sequence[StoredEvent], partition_name: 
         await driver.copy_records_to_table("events", schema_name="warehouse", columns=_COLUMNS, records=rows)
     await _upsert_counts(driver, counts)
     await _upsert_spans(driver, spans, partition_name)
+
+
+async def subtract(driver: Driver, workspace: int, partition: str, removed: Sequence[Removed]) -> None:
+    """Correct the counts after these events of a workspace were removed from a partition, in the same transaction."""
+    counts = Counter(
+        (
+            workspace,
+            timestamp // SLOT_MICROSECONDS,
+            received_at // SLOT_MICROSECONDS,
+            connection,
+            type,
+            event,
+        )
+        for timestamp, received_at, connection, type, event in removed
+    )
+    rows = sorted((*key[:5], _event_key(key[5]), count) for key, count in counts.items())
+    if rows:
+        columns = list(map(list, zip(*rows, strict=True)))
+        await driver.execute(_SUBTRACT, *columns)
+        await driver.execute(_REMOVE_EMPTY, *columns[:-1])
+        await driver.execute(_SHORTEN_SPAN, workspace, partition, len(removed))
+        await driver.execute(_REMOVE_EMPTY_SPAN, workspace, partition)
 
 
 def _row(event: StoredEvent) -> tuple[object, ...]:

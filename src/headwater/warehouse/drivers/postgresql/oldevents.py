@@ -16,6 +16,7 @@ from headwater.warehouse.contract import EventQuery, StoredEvent
 from headwater.warehouse.drivers.postgresql.database import Database
 from headwater.warehouse.drivers.postgresql.loading import insert
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS, Partitions
+from headwater.warehouse.persons import PersonSet
 
 DocumentTest = Callable[[bytes], bool]
 """Whether an event passes, by its document."""
@@ -28,6 +29,7 @@ MOVING_SECONDS: Final = 0.7
 
 
 class _Columns(Struct, rename="camel"):
+    connection_id: int = 0
     type: str = ""
     event: str | None = None
     user_id: str | None = None
@@ -55,6 +57,16 @@ def equalities(query: EventQuery) -> list[DocumentTest]:
         return all(getattr(columns, name) == value for name, value in given)
 
     return [is_equal]
+
+
+def person_test(persons: PersonSet) -> DocumentTest:
+    """Return a test for documents of events of these persons."""
+
+    def is_of_person(document: bytes) -> bool:
+        columns = _read_columns(document)
+        return persons.has(columns.connection_id, columns.user_id, columns.anonymous_id)
+
+    return is_of_person
 
 
 async def move(database: Database, partitions: Partitions) -> bool:

@@ -16,8 +16,15 @@ DAYS_AHEAD: Final = 2
 """Number of days after today that already have a partition."""
 MAX_KNOWN: Final = 4_000
 """Maximum number of partitions that a process remembers."""
+_PREFIX: Final = "events_"
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _LOCK: Final = 0x6576656E7473  # "events"
+
+
+def find_day(partition: str) -> int | None:
+    """Return the day since the epoch that a partition is for; None for those that days share."""
+    text = partition.removeprefix(_PREFIX)
+    return date.fromisoformat(text).toordinal() - _EPOCH_DAY if text.isdigit() else None
 
 
 class Partitions:

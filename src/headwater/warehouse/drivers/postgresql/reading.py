@@ -20,6 +20,7 @@ from headwater.warehouse.contract import EventCursor, EventOrder, EventPage, Eve
 from headwater.warehouse.drivers.postgresql import oldevents
 from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
 from headwater.warehouse.drivers.postgresql.filters import COLUMNS, OLD_COLUMNS, render, without_equalities
+from headwater.warehouse.persons import PersonSet
 
 PAGE_SECONDS: Final = 0.7
 """Maximum time after which reading a page begins no further slice."""
@@ -277,6 +278,53 @@ class Source:
         return f"ORDER BY {self._moment} {direction}, position {direction}"
 
 
+class PersonSource(Source):
+    """The events of persons in one partition: the newest of each through the index of its id, merged in SQL."""
+
+    def __init__(self, span: Span, workspace: int, persons: PersonSet) -> None:
+        values = Parameters()
+        conditions = Conditions([f"workspace = {values.add(workspace)}"], [], [], Parameters(values), values)
+        super().__init__(span, conditions, "timestamp")
+        self._persons = persons
+
+    async def _rows(self, driver: Driver, end: EventCursor | None, limit: int) -> list[Row]:
+        parameters = Parameters(self.conditions.parameters)
+        newest = f"{self._after(parameters)} {self._in_order()} LIMIT {parameters.add(limit)}"
+        found = select_persons(self._table, self._persons, parameters, f" AND {newest}")
+        sql = (
+            "SELECT timestamp, position, "
+            f"(SELECT document FROM {self._table} AS event WHERE event.ctid = newest.place) AS document "
+            f"FROM (SELECT timestamp, position, place FROM ({found}) AS found {self._in_order()} "
+            f"LIMIT {parameters.add(limit)}) AS newest {self._in_order()}"
+        )
+        return [Row(*row) for row in await driver.fetch(sql, *parameters)]
+
+
+def select_persons(table: str, persons: PersonSet, parameters: Parameters, newest: str = "") -> str:
+    """Return a statement for the times, positions and places of the events of persons in a table.
+
+    `$1` is the workspace. `newest` is added to the statement for each person. There is at least one person, and no id
+    has NUL.
+    """
+    parts = []
+    for is_anonymous, condition in ((False, "user_id = person.id"), (True, _IS_ANONYMOUS)):
+        pairs = list(persons.pairs(anonymous=is_anonymous))
+        if not pairs:
+            continue
+        connections = parameters.add([connection for connection, _ in pairs])
+        ids = parameters.add([id for _, id in pairs])
+        parts.append(
+            "SELECT event.timestamp, event.position, event.place "
+            f"FROM unnest({connections}::int[], {ids}::text[]) AS person (connection, id) CROSS JOIN LATERAL ("
+            f"SELECT timestamp, position, ctid AS place FROM {table} AS event WHERE workspace = $1 AND {condition} "
+            f"AND (person.connection IS NULL OR event.connection = person.connection){newest}) AS event"
+        )
+    return " UNION ALL ".join(parts)
+
+
+_IS_ANONYMOUS: Final = "anonymous_id = person.id AND user_id IS NULL"
+
+
 class Walk:
     """The events of a query in its order, from several tables."""
 
@@ -328,24 +376,47 @@ async def read_page(
     if has_nul(query):
         return EventPage((), None)
     spans = await read_spans(driver, query)
-    end = time.monotonic() + PAGE_SECONDS
+    until = time.monotonic() + PAGE_SECONDS
     if offset:
         walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_PLACE)
-        after, rest = await _skip(walk, offset, until=end)
+        after, rest = await _skip(walk, offset, until=until)
         if after is None or rest:
             return EventPage((), after, rest if after is not None else 0)
     walk = await _walk(driver, query, spans, ascending=ascending, after=after, columns=_DOCUMENT)
+    return await _read_page(walk, after, limit, until)
+
+
+async def read_persons_page(
+    driver: Driver, workspace: int, persons: PersonSet, *, before: EventCursor | None, limit: int
+) -> EventPage:
+    """Read a page of the events of persons, the newest first, in the caller's snapshot."""
+    spans = await read_spans(driver, EventQuery(workspace=workspace))
+    until = time.monotonic() + PAGE_SECONDS
+    sources: list[Source] = []
+    for span in spans:
+        if span.is_old:
+            conditions = make_conditions(EventQuery(workspace=workspace), is_old=True)
+            conditions.tests.append(oldevents.person_test(persons))
+            sources.append(Source(span, conditions, "timestamp"))
+        else:
+            sources.append(PersonSource(span, workspace, persons))
+    if before is not None:
+        sources = [source for source in sources if source.start_after(before)]
+    return await _read_page(Walk(driver, sources), before, limit, until)
+
+
+async def _read_page(walk: Walk, after: EventCursor | None, limit: int, until: float) -> EventPage:
     documents: list[bytes] = []
     positions: list[int] = []
     last = after
     while len(documents) < limit:
-        row = await walk.next(limit + 1 - len(documents), until=end)
+        row = await walk.next(limit + 1 - len(documents), until=until)
         if row is None:
             return EventPage(tuple(documents), walk.place, positions=tuple(positions))
         documents.append(row.document.encode())
         positions.append(row.position)
         last = EventCursor(row.time, row.position)
-    more = await walk.next(1, until=min(end, time.monotonic() + EXTRA_SECONDS))
+    more = await walk.next(1, until=min(until, time.monotonic() + EXTRA_SECONDS))
     is_end = more is None and walk.place is None
     return EventPage(tuple(documents), None if is_end else last, positions=tuple(positions))
 

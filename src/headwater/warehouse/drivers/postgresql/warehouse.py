@@ -7,24 +7,28 @@ from typing import Final, TypeVar
 import asyncpg
 
 from headwater.base.clock import Clock, microseconds
-from headwater.storage.database import open_database
+from headwater.storage.database import Location, open_database
 from headwater.warehouse.contract import (
     Capabilities,
     CountKey,
+    ErasureCursor,
+    ErasureStep,
     EventCount,
     EventCursor,
     EventPage,
     EventQuery,
     Interval,
+    Person,
     StoredEvent,
     Warehouse,
 )
-from headwater.warehouse.drivers.postgresql import oldevents
+from headwater.warehouse.drivers.postgresql import oldevents, removing
 from headwater.warehouse.drivers.postgresql.counting import read_counts
 from headwater.warehouse.drivers.postgresql.database import Database, Driver
 from headwater.warehouse.drivers.postgresql.loading import load_after_fence
 from headwater.warehouse.drivers.postgresql.partitions import DAY_MICROSECONDS, DAYS_AHEAD, Partitions
-from headwater.warehouse.drivers.postgresql.reading import read_page
+from headwater.warehouse.drivers.postgresql.reading import read_page, read_persons_page
+from headwater.warehouse.persons import PersonSet
 
 MIGRATIONS: Final = "headwater.warehouse.drivers.postgresql.migrations"
 _Result = TypeVar("_Result")
@@ -68,6 +72,30 @@ class PostgresqlWarehouse(Warehouse):
     ) -> list[EventCount]:
         return await self._read(lambda driver: read_counts(driver, query, by=by, interval=interval, limit=limit))
 
+    async def events_of(
+        self, workspace: int, persons: Sequence[Person], *, before: EventCursor | None, limit: int
+    ) -> EventPage:
+        wanted = _person_set(persons)
+        if not wanted:
+            return EventPage((), None)
+        return await self._read(lambda driver: read_persons_page(driver, workspace, wanted, before=before, limit=limit))
+
+    async def erase(
+        self, workspace: int, persons: Sequence[Person], cursor: ErasureCursor | None = None
+    ) -> ErasureStep:
+        async with self._database.connect() as driver:
+            return await removing.erase(driver, workspace, _person_set(persons), cursor or ErasureCursor())
+
+    async def remove_before(self, workspace: int, received_at: int) -> int:
+        async with self._database.connect() as driver:
+            removed = await removing.remove_before(driver, workspace, received_at)
+        self._partitions.forget()  # one may be gone, and an event that arrived on its day may still come
+        return removed
+
+    async def overwrite_removed(self) -> bool:
+        """Return True: PostgreSQL's vacuum frees the space of removed rows, which it uses again."""
+        return True
+
     async def maintain(self) -> None:
         """Create the partitions of the next days, and move events of an earlier version for a while."""
         await self.create_partitions()
@@ -104,6 +132,11 @@ class PostgresqlWarehouse(Warehouse):
                 return await read(driver)
 
 
+def _person_set(persons: Sequence[Person]) -> PersonSet:
+    """Return the persons whose ids PostgreSQL can store: those without NUL."""
+    return PersonSet(each for each in persons if "\0" not in (each.user_id or each.anonymous_id or ""))
+
+
 class _GivenUp(Exception):
     """Rolls back a transaction on purpose."""
 
@@ -113,12 +146,14 @@ def _give_up() -> None:
 
 
 @asynccontextmanager
-async def open_postgresql_warehouse(url: str, *, writes: bool, clock: Clock) -> AsyncIterator[PostgresqlWarehouse]:
-    """Open the warehouse at `url` and migrate its tables; close it at the end of the block.
+async def open_postgresql_warehouse(
+    location: Location, *, writes: bool, clock: Clock
+) -> AsyncIterator[PostgresqlWarehouse]:
+    """Open the warehouse at `location` and migrate its tables; close it at the end of the block.
 
     Raises UnusableDatabase when the database is unreachable, too old, or not writable.
     """
-    async with open_database(url, MIGRATIONS) as engine:
+    async with open_database(location, MIGRATIONS) as engine:
         database = Database(engine)
         async with database.connect() as driver:
             first_day = await driver.fetchval("SELECT first_day FROM warehouse.event_loading")

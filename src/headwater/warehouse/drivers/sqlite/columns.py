@@ -26,6 +26,9 @@ _USER: Final = 0
 _ANONYMOUS: Final = 1
 """Prefixes of hashed ids, so that a user id and an equal anonymous id have different hashes."""
 
+_SEARCH_ITEMS: Final = 10
+"""Number of items of an array that can be looked up in a set in the time of one binary search."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -89,7 +92,7 @@ class Distinct(Generic[Value]):
 
     def among(self, wanted: Iterable[Value]) -> frozenset[int]:
         """Return the indexes of the wanted values that the column has."""
-        wanted = set(wanted)
+        wanted = frozenset(wanted)
         return frozenset(index for index, value in enumerate(self.values) if value in wanted)
 
 
@@ -136,6 +139,20 @@ def may_have(people: bytes, *, user_id: str | None = None, anonymous_id: str | N
     return (user_id is None or _is_in(hashes, crc32(user_id.encode(), _USER))) and (
         anonymous_id is None or _is_in(hashes, crc32(anonymous_id.encode(), _ANONYMOUS))
     )
+
+
+def hash_ids(user_ids: Iterable[str], anonymous_ids: Iterable[str]) -> frozenset[int]:
+    """Return the hashes of ids for `may_have_any`."""
+    users, anonymous = map(str.encode, user_ids), map(str.encode, anonymous_ids)
+    return frozenset((*map(crc32, users, repeat(_USER)), *map(crc32, anonymous, repeat(_ANONYMOUS))))
+
+
+def may_have_any(people: bytes, wanted: frozenset[int]) -> bool:
+    """Return False if no event of the block has an id with one of these hashes."""
+    hashes = _to_array("I", people)
+    if len(wanted) * _SEARCH_ITEMS < len(hashes):
+        return any(_is_in(hashes, each) for each in wanted)
+    return not wanted.isdisjoint(hashes)
 
 
 def split_into_chunks(documents: Sequence[bytes], *, maximum: int, size: int) -> Iterator[tuple[int, Sequence[bytes]]]:

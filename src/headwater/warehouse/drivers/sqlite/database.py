@@ -22,6 +22,7 @@ from typing import Final
 from headwater.base.errors import Unavailable
 from headwater.storage.database import BUSY_TIMEOUT_SECONDS, MIGRATION_TIMEOUT_SECONDS, is_sqlite_outage
 from headwater.storage.postgresql import milliseconds
+from headwater.storage.scrubbing import SECURE_DELETE
 from headwater.warehouse.drivers.sqlite.block import FULL_BLOCK_EVENTS, MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 
 PAGE_BYTES: Final = 16 * 1024
@@ -97,8 +98,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // PAGE_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        # Deleted data was copied into a block: overwriting it with zeros protects nothing.
-        connection.execute("PRAGMA secure_delete=FAST")
+        connection.execute(SECURE_DELETE)
         if _version(connection) < VERSION:
             _make_tables(connection)
         connection.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")

@@ -17,9 +17,9 @@ from headwater.warehouse.drivers.sqlite.block import (
     Block,
     make_block,
 )
-from headwater.warehouse.drivers.sqlite.columns import unpack_documents
-from headwater.warehouse.drivers.sqlite.database import IS_SMALL, documents_id, has_old_rows, transaction
+from headwater.warehouse.drivers.sqlite.database import IS_SMALL, has_old_rows, transaction
 from headwater.warehouse.drivers.sqlite.loading import insert_block, is_late, pieces
+from headwater.warehouse.drivers.sqlite.removing import read_documents, remove_block
 from headwater.warehouse.drivers.sqlite.rows import COLUMNS, OLD_COLUMNS, read_old_row, read_row
 
 MAX_ROW_AGE: Final = HOUR
@@ -39,7 +39,6 @@ _SMALL_BLOCKS: Final = f"""
 SELECT id, columns FROM event_blocks INDEXED BY small_event_blocks
 WHERE {IS_SMALL} AND workspace = ? ORDER BY min_timestamp
 """
-_DOCUMENTS: Final = "SELECT documents FROM event_documents WHERE id = ?"
 
 
 def step(connection: sqlite3.Connection, now: int) -> bool:
@@ -100,16 +99,10 @@ def _merge_blocks(connection: sqlite3.Connection) -> bool:
             if len(events) >= FULL_BLOCK_EVENTS or _size(events) >= MAX_BLOCK_BYTES:
                 break
             block = Block(id, columns)
-            chunks = [documents_id(id, first) for first in block.chunks]
-            documents = [
-                document
-                for chunk in chunks
-                for document in unpack_documents(connection.execute(_DOCUMENTS, (chunk,)).fetchone()[0])
-            ]
-            events += block.stored_events(found[0], documents)
+            events += block.stored_events(found[0], read_documents(connection, block))
             merged.append(id)
-            connection.executemany("DELETE FROM event_documents WHERE id = ?", [(chunk,) for chunk in chunks])
-        connection.executemany("DELETE FROM event_blocks WHERE id = ?", [(id,) for id in merged])
+        for id in merged:
+            remove_block(connection, id)
         _insert(connection, events)
     return True
 

@@ -13,9 +13,10 @@ from headwater.warehouse.conditions import Selection
 from headwater.warehouse.contract import EventCursor, EventOrder, EventPage, EventQuery
 from headwater.warehouse.drivers.sqlite.block import Block, unpack_counts
 from headwater.warehouse.drivers.sqlite.cache import Cache
-from headwater.warehouse.drivers.sqlite.columns import Distinct, may_have
+from headwater.warehouse.drivers.sqlite.columns import Distinct, hash_ids, may_have, may_have_any
 from headwater.warehouse.drivers.sqlite.database import documents_id, has_old_rows
 from headwater.warehouse.drivers.sqlite.rows import OLD_COLUMNS, read_old_row
+from headwater.warehouse.persons import PersonSet
 
 Key = tuple[int, int]
 """A time and a position. In a descending list both are negated, so that the next event has the smallest key."""
@@ -93,6 +94,8 @@ class PageReader:
         self._start = (self._sign * time_, self._sign * position)
         """The key before all keys of the window."""
         self._budget = budget
+        persons = selection.persons
+        self._persons = hash_ids(persons.user_ids, persons.anonymous_ids) if persons else frozenset[int]()
         self._heap: list[tuple[Key, int, _Stream]] = []
         self._streams = 0
 
@@ -154,7 +157,7 @@ class PageReader:
         values = (self._query.workspace, low, high, low, after, high, before)
         equal = "".join(f" AND {name} = ?" for name in self._selection.values)
         rows = self._connection.execute(
-            f"SELECT {column}, position, connection, document FROM event_rows {end % equal}",
+            f"SELECT {column}, position, connection, document, user_id, anonymous_id FROM event_rows {end % equal}",
             (*values, *self._selection.values.values()),
         )
         yield _Rows(rows, self._selection, self._sign)
@@ -169,7 +172,8 @@ class PageReader:
         column = COLUMNS[self._query.order]
         edge, position = (f"min_{column}", "first_position") if self._sign > 0 else (f"max_{column}", "last_position")
         direction = "ASC" if self._sign > 0 else "DESC"
-        people = "people" if self._selection.values.keys() & {"user_id", "anonymous_id"} else "NULL"
+        has_ids = self._persons or self._selection.values.keys() & {"user_id", "anonymous_id"}
+        people = "people" if has_ids else "NULL"
         is_counted = self._selection.connections is not None or self._selection.values.keys() & {"type", "event"}
         counts = "counts" if is_counted else "NULL"
         rows = self._connection.execute(
@@ -189,6 +193,8 @@ class PageReader:
         if header.people is not None and not may_have(
             header.people, user_id=values.get("user_id"), anonymous_id=values.get("anonymous_id")
         ):
+            return False
+        if header.people is not None and self._persons and not may_have_any(header.people, self._persons):
             return False
         return header.counts is None or any(
             counts_row_matches(self._selection, type, event, connection)
@@ -269,6 +275,8 @@ def selected(block: Block, selection: Selection) -> Iterable[int]:
         "event": lambda: block.events,
         "type": lambda: block.types,
     }
+    if selection.persons is not None:
+        return events_of(block, selection.persons)
     names = [name for name in columns if name in selection.values]
     found: Iterable[int] = range(len(block))
     for place, name in enumerate(names):
@@ -277,6 +285,31 @@ def selected(block: Block, selection: Selection) -> Iterable[int]:
     if selection.connections is not None:
         found = _with(found, block.connections.indexes, block.connections.among(selection.connections))
     return found
+
+
+def events_of(block: Block, persons: PersonSet) -> list[int]:
+    """Return the events of a block that belong to persons, by position."""
+    users, connections = block.user_ids, block.connections
+    found = _events_among(users, persons.user_ids)
+    found = [event for event in found if persons.has(connections[event], users[event], None)]
+    if persons.anonymous_ids:
+        anonymous = block.anonymous_ids
+        without_user = [event for event in _events_among(anonymous, persons.anonymous_ids) if users[event] is None]
+        found += [event for event in without_user if persons.has(connections[event], None, anonymous[event])]
+        found.sort()
+    return found
+
+
+def _events_among(column: Distinct[Any], ids: frozenset[str]) -> list[int]:
+    """Return the events with one of the ids, by position."""
+    wanted = column.among(ids)
+    if len(wanted) <= _FEW_IDS:
+        return sorted(event for index in wanted for event in column.where(column.values[index]))
+    return [event for event, index in enumerate(column.indexes) if index in wanted]
+
+
+_FEW_IDS: Final = 10
+"""Number of ids up to which it is faster to search a column for each of them."""
 
 
 def _with(events: Iterable[int], indexes: Sequence[int], wanted: frozenset[int]) -> Iterable[int]:
@@ -327,6 +360,9 @@ class _Rows:
         return None if self._row is None else (self._sign * self._row[0], self._sign * self._row[1])
 
     def is_selected(self) -> bool:
+        persons = self._selection.persons
+        if persons is not None:
+            return persons.has(self._row[2], self._row[4], self._row[5])
         return self._selection.connections is None or self._row[2] in self._selection.connections
 
     def document(self) -> bytes:
@@ -337,9 +373,11 @@ class _Rows:
 class _OldRows(_Rows):
     def is_selected(self) -> bool:
         selection = self._selection
-        if selection.connections is None and not selection.values:
+        if not selection.has_columns:
             return True
         event = read_old_row(self._row[1:])
+        if selection.persons is not None:
+            return selection.persons.has(event.connection, event.user_id, event.anonymous_id)
         return (selection.connections is None or event.connection in selection.connections) and all(
             getattr(event, name) == value for name, value in selection.values.items()
         )

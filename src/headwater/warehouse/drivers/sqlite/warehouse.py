@@ -11,22 +11,27 @@ from typing import Final, TypeVar
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
-from headwater.warehouse.conditions import select
+from headwater.storage.scrubbing import Scrubber
+from headwater.warehouse.conditions import Selection, select
 from headwater.warehouse.contract import (
     Capabilities,
     CountKey,
+    ErasureCursor,
+    ErasureStep,
     EventCount,
     EventCursor,
     EventPage,
     EventQuery,
     Interval,
+    Person,
     StoredEvent,
 )
-from headwater.warehouse.drivers.sqlite import loading, maintenance
+from headwater.warehouse.drivers.sqlite import loading, maintenance, removing
 from headwater.warehouse.drivers.sqlite.cache import Cache
 from headwater.warehouse.drivers.sqlite.counting import Counter
 from headwater.warehouse.drivers.sqlite.database import as_unavailable, connect, snapshot
 from headwater.warehouse.drivers.sqlite.reading import Budget, PageReader, make_window
+from headwater.warehouse.persons import PersonSet
 
 MAX_READERS: Final = 3
 MAX_COUNTING: Final = MAX_READERS - 1
@@ -61,6 +66,7 @@ class SqliteWarehouse:
         self._page_seconds = page_seconds
         self._count_seconds = count_seconds
         self._cache = Cache()
+        self._scrubber = Scrubber()
         self._writer = _Connection(path, writes=True) if writes else None
         self._readers = [_Connection(path, writes=False) for _ in range(MAX_READERS)]
         self._counting = asyncio.Semaphore(MAX_COUNTING)
@@ -131,6 +137,35 @@ class SqliteWarehouse:
         while await self._write(lambda connection: maintenance.step(connection, now)):
             if time.monotonic() > deadline:
                 return
+
+    async def events_of(
+        self, workspace: int, persons: Sequence[Person], *, before: EventCursor | None, limit: int
+    ) -> EventPage:
+        query = EventQuery(workspace=workspace)
+        selection = Selection(None, {}, None, persons=PersonSet(persons))
+        window = make_window(query, ascending=False, after=before)
+        if not selection.persons or window.low >= window.high:
+            return EventPage((), None)
+
+        def read(connection: sqlite3.Connection) -> EventPage:
+            budget = Budget(self._page_seconds)
+            with snapshot(connection):
+                reader = PageReader(connection, self._cache, query, selection, window, ascending=False, budget=budget)
+                return reader.read(0, limit)
+
+        return await self._read(read)
+
+    async def erase(
+        self, workspace: int, persons: Sequence[Person], cursor: ErasureCursor | None = None
+    ) -> ErasureStep:
+        wanted = PersonSet(persons)
+        return await self._write(lambda connection: removing.erase(connection, workspace, wanted, cursor))
+
+    async def remove_before(self, workspace: int, received_at: int) -> int:
+        return await self._write(lambda connection: removing.remove_before(connection, workspace, received_at))
+
+    async def overwrite_removed(self) -> bool:
+        return await self._write(self._scrubber.step)
 
     async def close(self) -> None:
         for connection in (self._writer, *self._readers):

@@ -1,0 +1,97 @@
+"""ErasureService: requests erasures of persons, and returns their receipts. The worker executes them."""
+
+from uuid import UUID
+
+from headwater.api.messages.times import set_time
+from headwater.api.pages import Page
+from headwater.api.request import Context, require_workspace
+from headwater.base.errors import BadRequest, NotFound
+from headwater.catalog import Catalog
+from headwater.management.names import check_identifier
+from headwater.state.operations import (
+    ERASURE_KINDS,
+    ErasureParameters,
+    Operation,
+    OperationCursor,
+    OperationStore,
+    decode_receipt,
+)
+from headwater.v1 import erasures_pb2 as pb
+from headwater.v1 import erasures_pb2_grpc
+
+
+class ErasureServicer(erasures_pb2_grpc.ErasureServiceServicer):
+    """Creates operations of the kind Erasure, and shows them without the ids of persons."""
+
+    def __init__(self, catalog: Catalog, operations: OperationStore) -> None:
+        self._catalog = catalog
+        self._operations = operations
+
+    async def CreateErasure(self, request: pb.CreateErasureRequest, context: Context) -> pb.CreateErasureResponse:
+        workspace = await require_workspace(self._catalog, context)
+        created = await self._operations.create(workspace, _parameters(request), None)
+        return pb.CreateErasureResponse(id=created.id)
+
+    async def ListErasures(self, request: pb.ListErasuresRequest, context: Context) -> pb.ListErasuresResponse:
+        workspace = await require_workspace(self._catalog, context)
+        page = Page(request, OperationCursor)
+        found = await self._operations.page(workspace, kinds=ERASURE_KINDS, after=page.after, limit=page.limit + 1)
+        shown, token = page.cut(found, lambda each: OperationCursor(each.created_at, each.id))
+        return pb.ListErasuresResponse(erasures=[erasure_message(each) for each in shown], next_page_token=token)
+
+    async def GetErasure(self, request: pb.GetErasureRequest, context: Context) -> pb.Erasure:
+        workspace = await require_workspace(self._catalog, context)
+        check_identifier(request.id, "operation identifier", field="id")
+        found = await self._operations.find(request.id, workspace)
+        if found is None or not isinstance(found.parameters, ErasureParameters):
+            raise NotFound(f"erasure {request.id} does not exist", field="id")
+        return erasure_message(found)
+
+
+def _parameters(request: pb.CreateErasureRequest) -> ErasureParameters:
+    """Return the parameters of a request. Raises BadRequest."""
+    names = [name for name in ("profile", "user_id", "anonymous_id") if request.HasField(name)]
+    if len(names) != 1:
+        raise BadRequest("name the person by exactly one of profile, userId and anonymousId")
+    profile = None
+    if names == ["profile"]:
+        try:
+            profile = str(UUID(request.profile))
+        except ValueError:
+            raise BadRequest("the id of a profile is a UUID", field="profile") from None
+        if request.HasField("connection"):
+            raise BadRequest("a profile has identities of all connections", field="connection")
+    if request.HasField("connection"):
+        check_identifier(request.connection, "connection identifier", field="connection")
+    return ErasureParameters(
+        profile=profile,
+        user_id=request.user_id if request.HasField("user_id") else None,
+        anonymous_id=request.anonymous_id if request.HasField("anonymous_id") else None,
+        connection=request.connection if request.HasField("connection") else None,
+        suppress=request.suppress,
+        validate_only=request.validate_only,
+    )
+
+
+def erasure_message(operation: Operation) -> pb.Erasure:
+    """Return an erasure as a message."""
+    parameters = operation.parameters
+    assert isinstance(parameters, ErasureParameters)
+    message = pb.Erasure(
+        id=operation.id,
+        status=operation.status,
+        validate_only=parameters.validate_only,
+        suppress=parameters.suppress,
+        profile=parameters.profile or "",
+        error=operation.error,
+    )
+    set_time(message, "create_time", operation.created_at)
+    set_time(message, "start_time", operation.started_at)
+    set_time(message, "end_time", operation.ended_at)
+    if operation.result:
+        receipt = decode_receipt(operation.result)
+        for each in receipt.stores:
+            message.stores.add(store=each.store, removed=each.removed)
+        if not parameters.validate_only:
+            set_time(message, "event_log_time", receipt.log_until)
+    return message

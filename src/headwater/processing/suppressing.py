@@ -1,0 +1,60 @@
+"""Refuses the events of erased persons."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from headwater.processing.batch import AcceptedEvent
+from headwater.state import Step, Transaction
+from headwater.state.suppressions import PersonName, Suppressions
+
+ERASED: Final = "the person was erased"
+"""The reason in traces."""
+
+
+def refused_step(accepted: AcceptedEvent) -> Step:
+    """Return the step of a refused event in its trace."""
+    return Step(0, accepted.event.connection_id, "Receive", "Filtered", ERASED)
+
+
+async def refused_positions(
+    accepted: Sequence[AcceptedEvent], suppressions: Suppressions, transaction: Transaction
+) -> set[int]:
+    """Return the positions of events of erased persons, and count them. Without suppressions it costs nothing."""
+    if not suppressions.is_read:
+        await transaction.run(suppressions.read)
+    if not suppressions:
+        return set()
+    refused: set[int] = set()
+    by_workspace: dict[int, list[PersonName]] = {}
+    for each in accepted:
+        name = _find_name(each, suppressions)
+        if name is not None:
+            refused.add(each.position)
+            by_workspace.setdefault(each.workspace, []).append(name)
+    for workspace, names in by_workspace.items():
+        transaction.write_later(
+            lambda connection, workspace=workspace, names=names: suppressions.count(  # type: ignore[misc]
+                connection, workspace, names
+            )
+        )
+    return refused
+
+
+def _find_name(accepted: AcceptedEvent, suppressions: Suppressions) -> PersonName | None:
+    """Return the id for which an event is refused; None if it is not.
+
+    An event with a user id belongs to that user, so its anonymous id does not count. An alias belongs to both users.
+    """
+    event = accepted.event
+    source, workspace, position = event.connection_id, accepted.workspace, accepted.position
+    user_id, _ = accepted.user()
+    if user_id is not None:
+        if suppressions.has(workspace, source, position, user_id, is_anonymous=False):
+            return PersonName(source, user_id, False)
+    elif suppressions.has(workspace, source, position, event.anonymous_id, is_anonymous=True):
+        return PersonName(source, event.anonymous_id or "", True)
+    if event.type == "alias" and event.previous_id is not None:
+        for is_anonymous in (False, True):
+            if suppressions.has(workspace, source, position, event.previous_id, is_anonymous=is_anonymous):
+                return PersonName(source, event.previous_id, is_anonymous)
+    return None

@@ -1,0 +1,274 @@
+"""Reads the values of the identifiers of an identity from its attributes.
+
+A blank or blocked value counts as absent. A value is text: that of a string as it is, a number as decimal digits
+without an exponent, a UUID in lower case, an IP address in its canonical form.
+"""
+
+import re
+from collections.abc import Callable
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.catalog.profiles import BlockedPreset, Identifier, ResolutionSettings
+from headwater.schemas import (
+    DecimalType,
+    IntType,
+    IpType,
+    Path,
+    Schema,
+    StringType,
+    Type,
+    UuidType,
+    decimal_text,
+    parse_decimal,
+    parse_path,
+    resolve,
+)
+from headwater.schemas.values import canonical_ip, canonical_uuid
+from headwater.state.profiles.model import Evidence, Link, LinkValue
+
+SAME_NAME: Final = -1
+"""The identifier of a `LinkValue` that stands for a name: the same user of one connection. The value is the
+identity id."""
+MAX_VALUE_BYTES: Final = 200
+"""Maximum size of a value, in bytes of UTF-8. A digest replaces a longer value, and one that databases cannot store."""
+
+_DIGEST_PREFIX: Final = "\x01"
+"""Begins every digest. A value that begins with it is replaced by a digest too, so none equals a digest."""
+_MAX_UTF8_BYTES: Final = 4
+"""Maximum size of a character in UTF-8."""
+_EMPTY_WORDS: Final = frozenset(
+    {"empty", "n/a", "n.a.", "na", "nan", "nil", "none", "not available", "null", "undefined", "unknown"}
+)
+_INT64: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
+_NULL: Final = Raw(b"null")
+_IDENTIFYING: Final = (StringType, IntType, DecimalType, UuidType, IpType)
+
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+_Convert = Callable[[Any], str | None]
+"""Returns the text of a value that is not null; None if it is not of the kind of the property."""
+
+
+class EvidenceReader:
+    """Reads evidence from attributes, for the identifiers of a workspace.
+
+    Without a schema, no identity has evidence, and none for an identifier that the schema lacks or that is of a kind
+    that identifies nobody, such as boolean.
+    """
+
+    def __init__(self, settings: ResolutionSettings, schema: Schema | None) -> None:
+        self._none: Evidence = (None,) * len(settings.identifiers)
+        self._sources: list[tuple[int, _Source]] = []
+        for index, identifier in enumerate(settings.identifiers):
+            found, missing = (None, "") if schema is None else resolve(schema, identifier.path)
+            if found is not None and missing is None and isinstance(found.type, _IDENTIFYING):
+                self._sources.append((index, _Source(identifier, found.type)))
+        sources = [source for _, source in self._sources]
+        self._decode = _compile([(source.path, source.json_type) for source in sources])
+        self._is_dense = len(sources) == len(self._none)
+
+    def read(self, attributes: str) -> Evidence:
+        """Return the value of each identifier in the attributes, a JSON object."""
+        if attributes == "{}" or not self._sources:
+            return self._none
+        values = self._texts(attributes)
+        if self._is_dense:
+            return tuple([None if value is None else source.admit(value)
+                          for value, (_, source) in zip(values, self._sources, strict=True)])  # fmt: skip
+        evidence = list(self._none)
+        for value, (index, source) in zip(values, self._sources, strict=True):
+            if value is not None:
+                evidence[index] = source.admit(value)
+        return tuple(evidence)
+
+    def blocked(self, attributes: str) -> list[LinkValue]:
+        """Return the values in the attributes that are not evidence because they are blocked. Blank values are not
+        among them."""
+        if attributes == "{}" or not any(source.has_blocks for _, source in self._sources):
+            return []
+        return [
+            LinkValue(index, storable(value))
+            for value, (index, source) in zip(self._texts(attributes), self._sources, strict=True)
+            if value is not None and not source.is_blank(value) and source.is_blocked(value)
+        ]
+
+    def _texts(self, attributes: str) -> list[str | None]:
+        """Return the text of each source."""
+        try:
+            values = self._decode(attributes)
+        except (msgspec.ValidationError, AttributeError):  # a value of another kind, or null instead of an object
+            return self._lenient_texts(attributes)
+        return [None if value is None else source.convert(value)
+                for value, (_, source) in zip(values, self._sources, strict=True)]  # fmt: skip
+
+    def _lenient_texts(self, attributes: str) -> list[str | None]:
+        texts: list[str | None] = []
+        for _, source in self._sources:
+            try:
+                raw = _raw_at(attributes, source.path)
+                value = None if raw == _NULL else source.decode(raw)
+            except msgspec.ValidationError:
+                value = None
+            texts.append(None if value is None else source.convert(value))
+        return texts
+
+
+class _Source:
+    """How the value of one identifier is read."""
+
+    def __init__(self, identifier: Identifier, type: Type) -> None:
+        self.path: Path = parse_path(identifier.path)
+        self.json_type, self.convert = _conversion(type)
+        self.decode: Callable[[Raw], Any] = msgspec.json.Decoder(self.json_type).decode
+        self._allows_blank = identifier.allows_blank
+        self._blocked = frozenset(self._canonical(value) for value in identifier.blocked_values)
+        self._presets = [_PRESETS[preset] for preset in identifier.blocked_presets]
+        self.has_blocks = bool(self._blocked or self._presets)
+
+    def admit(self, value: str) -> str | None:
+        """Return the evidence of a value; None if it is blank or blocked."""
+        if self.is_blank(value) or (self.has_blocks and self.is_blocked(value)):
+            return None
+        if len(value) <= MAX_VALUE_BYTES // _MAX_UTF8_BYTES and value.isprintable():
+            return value
+        return storable(value)
+
+    def is_blank(self, value: str) -> bool:
+        return not self._allows_blank and (not value or value.isspace())
+
+    def is_blocked(self, value: str) -> bool:
+        return value in self._blocked or any(blocks(value) for blocks in self._presets)
+
+    def _canonical(self, value: str) -> str:
+        """Return the blocked value as values of the property are written."""
+        if self.json_type == str | None:
+            return self.convert(value) or value
+        try:
+            return decimal_text(parse_decimal(value))
+        except ValueError:
+            return value
+
+
+def masks_of(evidence: Evidence) -> list[tuple[LinkValue, int]]:
+    """Return the values of the evidence, each with its mask: bit k is set if the stronger identifier k has a value."""
+    masks: list[tuple[LinkValue, int]] = []
+    mask = 0
+    for index, value in enumerate(evidence):
+        if value is not None:
+            masks.append((LinkValue(index, value), mask))
+            mask |= 1 << index
+    return masks
+
+
+def links_of(identity: int, evidence: Evidence) -> list[Link]:
+    """Return the links of an identity with this evidence."""
+    return [Link(value, identity, mask) for value, mask in masks_of(evidence)]
+
+
+def storable(value: str) -> str:
+    """Return the value, or a digest of it if it is longer than `MAX_VALUE_BYTES` or has a NUL."""
+    encoded = value.encode(errors="surrogatepass")
+    if len(encoded) <= MAX_VALUE_BYTES and not value.startswith(_DIGEST_PREFIX) and b"\0" not in encoded:
+        return value
+    return _DIGEST_PREFIX + blake2b(encoded, digest_size=16).hexdigest()
+
+
+def _is_empty_word(value: str) -> bool:
+    return value.strip().lower() in _EMPTY_WORDS
+
+
+def _is_zeros_and_dashes(value: str) -> bool:
+    return not value.strip("0-.+ ") and bool(value.strip())
+
+
+_PRESETS: Final[dict[BlockedPreset, Callable[[str], bool]]] = {
+    "EmptyWords": _is_empty_word,
+    "ZerosAndDashes": _is_zeros_and_dashes,
+}
+
+
+def _compile(fields: list[tuple[Path, Any]]) -> Callable[[str], tuple[Any, ...]]:
+    """Return a decoder of the values at these paths. It reads only those members."""
+    decode = msgspec.json.Decoder(_struct(fields)).decode
+    names = [".".join(f"_{component}" for component in path) for path, _ in fields]
+    if not names:
+        return lambda _attributes: ()
+    get = attrgetter(*names)
+    if len(names) == 1:
+        return lambda attributes: (get(decode(attributes)),)
+    return lambda attributes: get(decode(attributes))
+
+
+def _struct(fields: list[tuple[Path, Any]]) -> type[msgspec.Struct]:
+    """Return a type with the members at these paths, each optional."""
+    below: dict[str, list[tuple[Path, Any]]] = {}
+    for path, json_type in fields:
+        below.setdefault(path[0], []).append((path[1:], json_type))
+    members: list[tuple[str, Any, Any]] = []
+    for name, inner in below.items():
+        if not inner[0][0]:
+            json_type = inner[0][1]
+            members.append((f"_{name}", json_type, _NULL if json_type is Raw else None))
+        else:
+            struct = _struct(inner)
+            members.append((f"_{name}", struct | None, struct()))
+    return msgspec.defstruct("Attributes", members, frozen=True, rename={f"_{name}": name for name in below})
+
+
+def _raw_at(attributes: str, path: Path) -> Raw:
+    raw: str | Raw = attributes
+    for name in path:
+        if (inner := _members(raw).get(name)) is None:
+            return _NULL
+        raw = inner
+    assert isinstance(raw, Raw), "a path has a component"
+    return raw
+
+
+def _conversion(type: Type) -> tuple[Any, _Convert]:
+    """Return the type of a value in JSON, and the conversion to its text."""
+    match type:
+        case StringType():
+            return str | None, _text_of_string
+        case IntType(bit_size=64):
+            return str | None, _text_of_int64
+        case IntType():
+            return int | None, str
+        case DecimalType():
+            return Raw, _text_of_decimal
+        case UuidType():
+            return str | None, _canonical(canonical_uuid)
+        case IpType():
+            return str | None, _canonical(canonical_ip)
+        case _:
+            raise AssertionError(type)
+
+
+def _text_of_string(value: str) -> str:
+    return value
+
+
+def _text_of_int64(value: str) -> str | None:
+    return value if _INT64.fullmatch(value) else None
+
+
+def _text_of_decimal(value: Raw) -> str | None:
+    try:
+        return decimal_text(parse_decimal(bytes(value).decode()))
+    except ValueError:
+        return None
+
+
+def _canonical(convert: Callable[[str], str]) -> _Convert:
+    def text(value: str) -> str | None:
+        try:
+            return convert(value)
+        except ValueError:
+            return None
+
+    return text

@@ -1,0 +1,592 @@
+"""Resolves all identities of a workspace: after its settings have changed, or on request.
+
+The result is that of the incremental resolution. While it runs, the identities that batches change are stored as
+unresolved instead of being resolved, and the last step resolves them. The steps:
+
+    rename      renames and removes attributes of identities, if the profile schema says so
+    scan        reads the identities by age, and their evidence, outside of any transaction
+    links       reads the evidence sorted by value: unites identities that one value links, and updates the links
+    profiles    resolves closed sets of identities, some thousand at a time, and updates their profiles
+    finish      resolves what has changed meanwhile, and stores the digest of the settings
+
+Each transaction is short, leaves profiles that are valid, and writes only what differs. Before the first one that
+writes anything the applied digest is deleted, so that a resolution that is killed is executed again. The memory is some
+forty bytes an identity.
+"""
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from headwater.base.clock import Clock, microseconds
+from headwater.catalog.profiles import ProfileSchema
+from headwater.profiles.components import Sets, unite_holders
+from headwater.profiles.constraints import Constraints, divide
+from headwater.profiles.evidence import SAME_NAME
+from headwater.profiles.naming import name_parts
+from headwater.profiles.renaming import AttributeRenamer
+from headwater.profiles.resolving import Part
+from headwater.profiles.settings import ResolutionContext
+from headwater.profiles.unresolved import Drained, resolve_unresolved
+from headwater.state import StateStore
+from headwater.state.profiles.model import (
+    Alias,
+    Evidence,
+    IdentityName,
+    IdentityRow,
+    Link,
+    LinkValue,
+    Member,
+    ProfileChanges,
+    ProfileRow,
+    RefusedEvidence,
+)
+from headwater.state.profiles.resolving import LinkKey, ResolutionRows, ScannedIdentity
+from headwater.state.profiles.rows import encode_evidence
+from headwater.state.profiles.sorting import LinkSorter
+
+SCAN_IDENTITIES: Final = 5_000
+"""Number of identities that are read together."""
+SLICE_LINKS: Final = 10_000
+"""Number of links that are compared, and at most written, together."""
+SLICE_IDENTITIES: Final = 2_000
+"""Number of identities whose profiles are updated in one transaction. A set that belongs together is not divided."""
+SLICE_RENAMES: Final = 2_000
+"""Number of identities whose attributes are renamed in one transaction."""
+SLICE_UNRESOLVED: Final = 200
+"""Number of identities, changed meanwhile, that the first transaction resolves. Later ones grow, so that they end."""
+
+Report = Callable[[int, int], Awaitable[None]]
+"""Is called with the number of identities that are done, and of all. It may raise to stop the resolution."""
+_Result = TypeVar("_Result")
+
+_log = structlog.get_logger(__name__)
+
+
+class FullResolution:
+    """One resolution of all identities of a workspace. The caller makes sure that batches do not resolve meanwhile."""
+
+    def __init__(
+        self,
+        state: StateStore,
+        context: ResolutionContext,
+        schema: ProfileSchema | None,
+        clock: Clock,
+        report: Report,
+        *,
+        new_kpid: Callable[[], bytes] = lambda: uuid4().bytes,
+    ) -> None:
+        self._state = state
+        self._context = context
+        self._workspace = context.workspace
+        self._schema = schema
+        self._clock = clock
+        self._report = report
+        self._new_kpid = new_kpid
+        self._has_written = False
+        self._new_ids: list[int] = []
+        """Ids for new profiles, in descending order."""
+
+    async def run(self) -> None:
+        """Resolve the identities. Raises Unavailable, and what `report` raises."""
+        self._has_written = False
+        await self._rename()
+        sorter = LinkSorter()
+        try:
+            scan = _Scan(self._context, sorter)
+            await self._scan(scan)
+            await self._update_links(scan)
+            await self._update_refusals(scan)
+            await self._update_profiles(scan)
+        finally:
+            sorter.close()
+        await self._finish()
+
+    # Renames
+
+    async def _rename(self) -> None:
+        """Rename the attributes of identities, unless it is done. Each slice stores its place, because two attributes
+        can change their names for each other."""
+        schema = self._schema
+        if schema is None:
+            return
+        owner = f"profile schema {self._workspace}"
+        noted = await self._read(lambda rows: rows.note(owner))
+        if noted is not None and int.from_bytes(noted) >= schema.version:
+            return
+        renamer = AttributeRenamer(schema.renames)
+        stored = await self._read(lambda rows: rows.checkpoint(self._workspace))
+        version, after = (0, 0) if stored is None else (int.from_bytes(stored[:8]), int.from_bytes(stored[8:]))
+        if version != schema.version:
+            after = 0
+        last: int | None = after
+        while last is not None and renamer:
+            last = await self._rename_slice(schema.version, renamer, last)
+
+        def complete(rows: ResolutionRows) -> None:
+            rows.set_note(owner, schema.version.to_bytes(8))
+            rows.set_resolution(self._workspace, rows.applied(self._workspace), None)
+
+        await self._write(complete)
+
+    async def _rename_slice(self, version: int, renamer: AttributeRenamer, after: int) -> int | None:
+        def change(rows: ResolutionRows) -> int | None:
+            last = rows.change_attributes(self._workspace, renamer.rename, after=after, limit=SLICE_RENAMES)
+            if last is not None:
+                rows.set_resolution(self._workspace, None, version.to_bytes(8) + last.to_bytes(8))
+            return last
+
+        return await self._write(change)
+
+    # Scan
+
+    async def _scan(self, scan: "_Scan") -> None:
+        workspace = self._workspace
+        scan.shared, total = await self._read(
+            lambda rows: (rows.shared_connections(workspace), rows.count_identities(workspace))
+        )
+        after = 0
+        while True:
+            place = after
+            rows = await self._read(lambda rows: rows.scan(workspace, after=place, limit=SCAN_IDENTITIES))  # noqa: B023
+            if not rows:
+                break
+            await asyncio.to_thread(scan.take, rows)
+            after = rows[-1].id
+            await self._report(len(scan.ids) // 2, max(total, len(scan.ids)))
+        scan.sets = Sets(len(scan.ids))
+
+    # Links
+
+    async def _update_links(self, scan: "_Scan") -> None:
+        links = _Links(scan)
+        key: LinkKey | None = None
+        is_last = False
+        while not is_last:
+            place = key
+            stored = await self._read(lambda rows: rows.links_after(self._workspace, place, SLICE_LINKS))  # noqa: B023
+            is_last = len(stored) < SLICE_LINKS
+            key = stored[-1][:3] if stored else None
+            if key is not None:
+                await self._compare_links(links, stored, key)
+        await self._compare_links(links, [], None)
+
+    async def _compare_links(
+        self, links: "_Links", stored: list[tuple[int, str, int, int]], upper: LinkKey | None
+    ) -> None:
+        links.start(stored, upper)
+        is_done = False
+        while not is_done:
+            written, removed, is_done = await asyncio.to_thread(links.compare)
+            await self._change(_links_changed(self._workspace, written, removed))
+            await self._report(links.identities // 2, links.identities)
+
+    # Refusals of values
+
+    async def _update_refusals(self, scan: "_Scan") -> None:
+        """Update the refused values: those over their limit, and blocked ones."""
+        stored = await self._read(lambda rows: rows.refused_for(self._workspace, ("TooManyIdentities", "BlockedValue")))
+        now = self._now()
+        present = {
+            **{("TooManyIdentities", value): None for value in scan.over},
+            **{("BlockedValue", value): None for value in scan.blocked},
+        }
+        known = {(one.reason, one.value) for one in stored}
+        refused = [
+            RefusedEvidence(self._workspace, "TooManyIdentities", value, 0, at=now)
+            for value in scan.over
+            if ("TooManyIdentities", value) not in known
+        ]
+        refused += [
+            RefusedEvidence(self._workspace, "BlockedValue", value, 0, at=now)
+            for value in scan.blocked
+            if ("BlockedValue", value) not in known
+        ]
+        removed = [one for one in stored if (one.reason, one.value) not in present]
+        for start in range(0, max(len(refused), len(removed)), SLICE_LINKS):
+            changes = _no_changes(self._workspace)
+            changes.refused.extend(refused[start : start + SLICE_LINKS])
+            changes.removed_refused.extend(removed[start : start + SLICE_LINKS])
+            await self._change(changes)
+
+    # Profiles
+
+    async def _update_profiles(self, scan: "_Scan") -> None:
+        separations, refused = await self._read(
+            lambda rows: (
+                rows.all_separations(self._workspace),
+                rows.refused_for(self._workspace, ("TooManyValues", "Separated")),
+            )
+        )
+        constraints = Constraints(self._context.settings, separations)
+        resolver = _SliceResolver(self._context, scan, constraints, has_refused=bool(refused), new_kpid=self._new_kpid)
+        done, total = 0, len(scan.ids)
+        for numbers in await asyncio.to_thread(scan.slices):
+            slice_ = await self._read(lambda rows: resolver.read(rows, numbers))  # noqa: B023
+            missing = slice_.new_profiles - len(self._new_ids)
+            if missing > 0:
+                await self._add_ids(max(missing, SLICE_IDENTITIES))
+            now = self._now()
+            changes = await asyncio.to_thread(resolver.resolve, slice_, now, self._take_ids)
+            await self._change(changes)
+            done += len(numbers)
+            await self._report((total + done) // 2, total)
+
+    async def _add_ids(self, count: int) -> None:
+        ids = await self._write(lambda rows: rows.new_profile_ids(count))
+        self._new_ids = [*reversed(ids), *self._new_ids]
+
+    def _take_ids(self, count: int) -> list[int]:
+        return [self._new_ids.pop() for _ in range(count)]
+
+    # Finish
+
+    async def _finish(self) -> None:
+        """Resolve the identities that changed meanwhile. The last transaction stores the applied digest."""
+        limit, after = SLICE_UNRESOLVED, 0
+        while True:
+            some, place = limit, after
+
+            def resolve(rows: ResolutionRows) -> Drained:
+                drained = resolve_unresolved(rows, self._context, self._now(), limit=some, after=place)  # noqa: B023
+                if drained.is_all and rows.applied(self._workspace) != self._context.digest:
+                    rows.set_resolution(self._workspace, self._context.digest, None)
+                return drained
+
+            drained = await self._write(resolve)
+            for error in drained.errors:
+                _log.error("an identity cannot be resolved", workspace=self._workspace, exc_info=error)
+            if drained.is_all:
+                return
+            limit, after = limit * 5 // 4, drained.last
+
+    # The state store
+
+    async def _read(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
+        return await self._state.read_profiles(work)
+
+    async def _write(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
+        async with self._state.transaction() as transaction:
+            return await transaction.on_profiles(work)
+
+    async def _change(self, changes: ProfileChanges) -> None:
+        """Write changes, if there are any."""
+        if not _is_any(changes):
+            return
+        has_written, self._has_written = self._has_written, True
+
+        def write(rows: ResolutionRows) -> None:
+            if not has_written and rows.applied(self._workspace) is not None:
+                rows.set_resolution(self._workspace, None, rows.checkpoint(self._workspace))
+            rows.write(changes)
+
+        await self._write(write)
+
+    def _now(self) -> int:
+        return microseconds(self._clock.now())
+
+
+class _Scan:
+    """The identities of a workspace in arrays, by their numbers in the order of age, and their sorted links."""
+
+    def __init__(self, context: ResolutionContext, sorter: LinkSorter) -> None:
+        self.settings = context.settings
+        self.sorter = sorter
+        self.ids = array("q")
+        self.profiles = array("q")
+        """The profile of each; 0 if it is in none."""
+        self.digests = array("q")
+        """A hash of the attributes of each, by which a later change is noticed."""
+        self.differs = bytearray()
+        """Whether the stored evidence of each is another one."""
+        self.shared: set[int] = set()
+        """The connections in which several identities can have one name."""
+        self.sets = Sets(0)
+        self.over: set[LinkValue] = set()
+        self.blocked: dict[LinkValue, None] = {}
+        self._reader = context.reader
+        self._has_blocks = any(each.blocked_values or each.blocked_presets for each in context.settings.identifiers)
+
+    def take(self, rows: Sequence[ScannedIdentity]) -> None:
+        """Add identities."""
+        links: list[tuple[int, str, int, int]] = []
+        for row in rows:
+            number = len(self.ids)
+            evidence = self._reader.read(row.attributes)
+            self.ids.append(row.id)
+            self.profiles.append(row.profile or 0)
+            self.digests.append(hash(row.attributes))
+            self.differs.append(encode_evidence(evidence) != row.evidence)
+            mask, bit = 0, 1
+            for index, value in enumerate(evidence):
+                if value is not None:
+                    links.append((index, value, number, mask))
+                    mask |= bit
+                bit <<= 1
+            if row.connection in self.shared:
+                links.append((SAME_NAME, f"{row.connection} {int(row.is_anonymous)} {row.identity_id}", number, 0))
+            if self._has_blocks:
+                self.blocked.update(dict.fromkeys(self._reader.blocked(row.attributes)))
+        self.sorter.add(links)
+
+    def evidence_of(self, number: int) -> Evidence:
+        """Return the evidence that an identity had at the scan."""
+        evidence: list[str | None] = [None] * len(self.settings.identifiers)
+        for identifier, value in self.sorter.links_of(number):
+            if identifier != SAME_NAME:
+                evidence[identifier] = value
+        return tuple(evidence)
+
+    def slices(self) -> list[list[int]]:
+        """Return the numbers of all identities in slices of complete regions: sets of present profiles and new
+        components that no link leaves."""
+        size = len(self.ids)
+        regions = Sets(size)
+        first: dict[int, int] = {}
+        for number in range(size):
+            root = self.sets.find(number)
+            if root != number:
+                regions.unite(root, number)
+            if (profile := self.profiles[number]) and (other := first.setdefault(profile, number)) != number:
+                regions.unite(other, number)
+        first.clear()
+        roots = array("q", map(regions.find, range(size)))
+        ordered = sorted(range(size), key=roots.__getitem__)
+        slices: list[list[int]] = []
+        slice_: list[int] = []
+        last = -1
+        for number in ordered:
+            if roots[number] != last:
+                last = roots[number]
+                if len(slice_) >= SLICE_IDENTITIES:
+                    slices.append(slice_)
+                    slice_ = []
+            slice_.append(number)
+        return [*slices, slice_] if slice_ else slices
+
+
+class _Links:
+    """Compares the sorted links of a scan with the stored ones, and unites the identities that a value links."""
+
+    def __init__(self, scan: _Scan) -> None:
+        self._scan = scan
+        self._limits = [each.max_identities for each in scan.settings.identifiers]
+        self._waiting: Iterator[tuple[int, str, int, int]] = iter(())
+        self._next: tuple[int, str, int, int] | None = None
+        """A link that was read, and is behind the upper key."""
+        self._stored: dict[LinkKey, int] = {}
+        self._upper: LinkKey | None = None
+        self._value: tuple[int, str] = (SAME_NAME, "")
+        self._holders: list[tuple[int, int]] = []
+        """The holders of the present value, with their masks."""
+
+    @property
+    def identities(self) -> int:
+        """Return the number of identities."""
+        return len(self._scan.ids)
+
+    def start(self, stored: Iterable[tuple[int, str, int, int]], upper: LinkKey | None) -> None:
+        """Compare with these stored links: all those above the last ones up to the upper key; None for no end."""
+        self._stored = {(identifier, value, identity): mask for identifier, value, identity, mask in stored}
+        self._upper = upper
+
+    def compare(self) -> tuple[list[Link], list[tuple[LinkValue, int]], bool]:
+        """Compare some links. Return those to write, those to delete, and whether everything up to the upper key is
+        compared."""
+        ids, stored, upper = self._scan.ids, self._stored, self._upper
+        written: list[Link] = []
+        for _ in range(SLICE_LINKS):
+            link = self._take()
+            if link is None:
+                if upper is None:
+                    self._unite()
+                return written, self._removed(), True
+            identifier, value, number, mask = link
+            if identifier != SAME_NAME:
+                key = (identifier, value, ids[number])
+                if upper is not None and key > upper:
+                    self._next = link
+                    return written, self._removed(), True
+                if stored.pop(key, None) != mask:
+                    written.append(Link(LinkValue(identifier, value), key[2], mask))
+            if (identifier, value) != self._value:
+                self._unite()
+                self._value = (identifier, value)
+            self._holders.append((number, mask))
+        return written, [], False
+
+    def _take(self) -> tuple[int, str, int, int] | None:
+        if (link := self._next) is not None:
+            self._next = None
+            return link
+        link = next(self._waiting, None)
+        if link is None:
+            self._waiting = iter(self._scan.sorter.take(SLICE_LINKS))
+            link = next(self._waiting, None)
+        return link
+
+    def _removed(self) -> list[tuple[LinkValue, int]]:
+        removed = [(LinkValue(identifier, value), identity) for identifier, value, identity in self._stored]
+        self._stored = {}
+        return removed
+
+    def _unite(self) -> None:
+        """Unite the holders of the value whose links have all been read."""
+        holders, self._holders = self._holders, []
+        if len(holders) < 2:
+            return
+        identifier, value = self._value
+        sets = self._scan.sets
+        if identifier == SAME_NAME:
+            for number, _ in holders:
+                sets.unite(holders[0][0], number)
+        elif len(holders) > self._limits[identifier]:
+            self._scan.over.add(LinkValue(identifier, value))
+        else:
+            unite_holders(holders, sets.unite)
+
+
+class _Slice(Struct):
+    """The rows of some regions."""
+
+    numbers: list[int]
+    identities: dict[int, IdentityRow]
+    gone: dict[int, Member]
+    """The members among the identities that were deleted after the scan."""
+    profiles: dict[int, ProfileRow]
+    aliases: list[Alias]
+    refused: list[RefusedEvidence]
+    new_profiles: int
+    """Maximum number of new profiles."""
+
+
+class _SliceResolver:
+    """Resolves the regions of a slice."""
+
+    def __init__(
+        self,
+        context: ResolutionContext,
+        scan: _Scan,
+        constraints: Constraints,
+        *,
+        has_refused: bool,
+        new_kpid: Callable[[], bytes],
+    ) -> None:
+        self._context = context
+        self._workspace = context.workspace
+        self._scan = scan
+        self._constraints = constraints
+        self._has_refused = has_refused
+        self._new_kpid = new_kpid
+
+    def read(self, rows: ResolutionRows, numbers: list[int]) -> _Slice:
+        """Read the rows of these identities."""
+        scan = self._scan
+        ids = [scan.ids[number] for number in numbers]
+        old = {scan.profiles[number] for number in numbers} - {0}
+        identities = {row.id: row for row in rows.identities(ids)}
+        gone = [id_ for id_ in ids if id_ not in identities]
+        roots = {scan.sets.find(number) for number in numbers}
+        is_same = len(roots) == len(old) and self._constraints.are_none
+        return _Slice(
+            numbers,
+            identities,
+            {member.identity: member for member in rows.members(gone)} if gone else {},
+            {row.id: row for row in rows.profiles(old)} if old else {},
+            rows.aliases(old) if old else [],
+            rows.refused(self._workspace, ids, ()) if self._has_refused else [],
+            0 if is_same and not gone else len(numbers),
+        )
+
+    def resolve(self, slice_: _Slice, now: int, new_ids: Callable[[int], list[int]]) -> ProfileChanges:
+        """Return the changes of the regions."""
+        scan = self._scan
+        changes = _no_changes(self._workspace)
+        members = [self._member(slice_, number) for number in slice_.numbers]
+        components: dict[int, list[Member]] = {}
+        for number, member in zip(slice_.numbers, members, strict=True):
+            components.setdefault(scan.sets.find(number), []).append(member)
+        parts: list[Part] = []
+        refused: list[RefusedEvidence] = []
+        for component in components.values():
+            if len(component) == 1 or self._constraints.are_none or self._constraints.allow(component):
+                parts.append(Part(component, False))
+                continue
+            divided, refusals = divide(component, scan.over, self._constraints)
+            ends = {end for refusal in refusals for end in (refusal.identity, refusal.other)}
+            parts += [Part(some, any(member.identity in ends for member in some)) for some in divided]
+            refused += [replace(refusal, workspace=self._workspace) for refusal in refusals]
+        parts.sort(key=lambda part: part.members[0].identity)
+        self._name(slice_, parts, changes, now, new_ids)
+        known = {replace(one, at=0): one for one in slice_.refused}
+        changes.refused.extend(replace(one, at=now) for one in refused if one not in known)
+        present = set(refused)
+        changes.removed_refused.extend(one for key, one in known.items() if key not in present)
+        return changes
+
+    def _member(self, slice_: _Slice, number: int) -> Member:
+        """Return an identity with the evidence of the scan, which its links have."""
+        scan = self._scan
+        id_, profile = scan.ids[number], scan.profiles[number]
+        row = slice_.identities.get(id_)
+        if row is not None and hash(row.attributes) == scan.digests[number]:
+            return Member(id_, row.name, self._context.reader.read(row.attributes), profile)
+        evidence = scan.evidence_of(number)
+        if row is not None:
+            return Member(id_, row.name, evidence, profile)
+        if (member := slice_.gone.get(id_)) is not None:
+            return replace(member, evidence=evidence, profile=profile)
+        # Its name is not known. It is unresolved, so that it leaves its profile as any other.
+        return Member(id_, IdentityName(0, f"deleted {id_}", False), evidence, profile)
+
+    def _name(
+        self,
+        slice_: _Slice,
+        parts: Sequence[Part],
+        changes: ProfileChanges,
+        now: int,
+        new_ids: Callable[[int], list[int]],
+    ) -> None:
+        """Give the parts their profiles."""
+        names = name_parts(
+            parts, list(slice_.profiles.values()), slice_.aliases, self._workspace, now, new_ids, self._new_kpid
+        )
+        changes.removed_profiles.extend(names.removed)
+        changes.aliases.extend(names.aliases)
+        changes.removed_aliases.extend(names.removed_aliases)
+        changes.history.extend(names.history)
+        differs = self._scan.differs
+        differing = {self._scan.ids[number] for number in slice_.numbers if differs[number]}
+        for part, profile in zip(parts, names.profiles, strict=True):
+            present = [row for member in part.members if (row := slice_.identities.get(member.identity)) is not None]
+            if present:
+                attributes, updated_at = self._context.merger.merge(present)
+                profile = replace(profile, attributes=attributes, updated_at=updated_at)
+            if profile != slice_.profiles.get(profile.id):
+                changes.profiles.append(profile)
+            for member in part.members:
+                if member.profile != profile.id:
+                    changes.members.append(replace(member, profile=profile.id))
+                elif member.identity in differing:
+                    changes.members.append(member)
+
+
+def _no_changes(workspace: int) -> ProfileChanges:
+    return ProfileChanges(workspace, [], [], [], [], [], [], [], [], [], [], [])
+
+
+def _links_changed(workspace: int, written: list[Link], removed: list[tuple[LinkValue, int]]) -> ProfileChanges:
+    changes = _no_changes(workspace)
+    changes.links.extend(written)
+    changes.removed_links.extend(removed)
+    return changes
+
+
+def _is_any(changes: ProfileChanges) -> bool:
+    return any(value for value in (getattr(changes, name) for name in changes.__struct_fields__[1:]))

@@ -1,0 +1,182 @@
+"""Merges the attributes of the identities of a profile. Pure.
+
+A scalar, a map or a JSON value is the latest that is present and not null, and the higher identity wins a tie. The
+values of the property's primary source take precedence. An array has the elements of all arrays, without repeated ones,
+sorted. A value that does not fit the profile schema is skipped.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from headwater.catalog.profiles import ProfileSchema
+from headwater.schemas import ArrayType, FloatType, InvalidValue, JsonType, ObjectType, Type
+from headwater.schemas.decoding import Decoder, compile_decoder
+from headwater.schemas.encoding import compile_encoder
+from headwater.state.profiles.model import IdentityRow
+
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_elements = msgspec.json.Decoder(list[Raw]).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+_NULL: Final = b"null"
+_BRACE: Final = ord("{")
+
+
+class Merger:
+    """Merges attributes for the profile schema of a workspace. Without a schema, profiles have no attributes."""
+
+    def __init__(self, schema: ProfileSchema | None) -> None:
+        self._properties: list[_Property] = []
+        self._tree: _Tree = {}
+        if schema is not None:
+            self._tree = self._add(schema.schema, (), schema.primary_sources)
+        self._is_flat = not any(isinstance(below, dict) for below in self._tree.values())
+        self._arrays = [index for index, property in enumerate(self._properties) if property.union is not None]
+
+    def _add(self, type: ObjectType, path: tuple[str, ...], primary_sources: dict[str, int]) -> "_Tree":
+        tree: _Tree = {}
+        for property in type.properties:
+            own = (*path, property.name)
+            if isinstance(property.type, ObjectType):
+                tree[property.name] = self._add(property.type, own, primary_sources)
+            else:
+                tree[property.name] = len(self._properties)
+                self._properties.append(_Property(own, property.type, primary_sources.get(".".join(own))))
+        return tree
+
+    def merge(self, identities: Sequence[IdentityRow]) -> tuple[str, int]:
+        """Return the attributes of a profile with these identities, at least one, and its time of change.
+
+        The attributes are canonical: a JSON object with sorted members. The time is that of the latest identity.
+        """
+        latest_first = sorted(identities, key=_time, reverse=True)
+        if not self._properties:
+            return "{}", latest_first[0].updated_at
+        chosen: dict[int, Raw] = {}
+        others: dict[int, Raw] = {}
+        """Values of sources other than the primary one."""
+        arrays: dict[int, dict[bytes, Raw]] = {index: {} for index in self._arrays}
+        scalars = len(self._properties) - len(arrays)
+        for identity in latest_first:
+            if len(chosen) == scalars and not arrays:
+                break
+            for index, raw in self._values(identity.attributes):
+                property = self._properties[index]
+                if property.union is not None:
+                    arrays[index].setdefault(bytes(raw), raw)
+                elif index not in chosen:
+                    if property.primary_source is None or property.primary_source == identity.name.connection:
+                        if property.accepts(raw):
+                            chosen[index] = raw
+                    elif index not in others and property.accepts(raw):
+                        others[index] = raw
+        for index, texts in arrays.items():
+            union = self._properties[index].union
+            assert union is not None, "an array"
+            merged = union(texts.values())
+            if merged is not None:
+                chosen[index] = merged
+        return self._document({**others, **chosen}), latest_first[0].updated_at
+
+    def _values(self, attributes: str) -> Iterable[tuple[int, Raw]]:
+        """Return the values that are not null, with the index of their property."""
+        if attributes == "{}":
+            return ()
+        if not self._is_flat:
+            return _walk(self._tree, _members(attributes))
+        tree = self._tree
+        return [
+            (tree[name], raw)  # type: ignore[misc]  # a flat tree has only properties
+            for name, raw in _members(attributes).items()
+            if name in tree and not (len(raw) == len(_NULL) and bytes(raw) == _NULL)
+        ]
+
+    def _document(self, values: dict[int, Raw]) -> str:
+        if not values:
+            return "{}"
+        document: dict[str, Any] = {}
+        for index, raw in values.items():
+            *parents, name = self._properties[index].path
+            here = document
+            for parent in parents:
+                here = here.setdefault(parent, {})
+            here[name] = raw
+        return _encode(document).decode()
+
+
+_Tree = dict[str, "int | _Tree"]
+"""The index of each property by name, and the trees of objects."""
+
+
+class _Property:
+    def __init__(self, path: tuple[str, ...], type: Type, primary_source: int | None) -> None:
+        self.path = path
+        self.primary_source = primary_source
+        self.union = _compile_union(type.element_type) if isinstance(type, ArrayType) else None
+        """Merges arrays; None if the property is no array."""
+        self._decode: Decoder = compile_decoder(type)
+
+    def accepts(self, raw: Raw) -> bool:
+        return _accepts(self._decode, raw)
+
+
+def _walk(tree: _Tree, members: dict[str, Raw]) -> Iterator[tuple[int, Raw]]:
+    for name, raw in members.items():
+        below = tree.get(name)
+        if below is None or (len(raw) == len(_NULL) and bytes(raw) == _NULL):
+            continue
+        if not isinstance(below, dict):
+            yield below, raw
+        elif memoryview(raw)[0] == _BRACE:
+            yield from _walk(below, _members(raw))
+
+
+def _compile_union(type: Type) -> Callable[[Iterable[Raw]], Raw | None]:
+    """Return a function that merges arrays with elements of the type. It returns None if none of them is an array."""
+    decode, encode = compile_decoder(type), compile_encoder(type)
+    order = _order(type)
+
+    def union(arrays: Iterable[Raw]) -> Raw | None:
+        elements: dict[bytes, Any] = {}
+        is_present = False
+        for array in arrays:
+            try:
+                texts = _elements(array)
+            except msgspec.ValidationError:
+                continue
+            is_present = True
+            for text in texts:
+                if _accepts(decode, text):
+                    value = decode(text)
+                    elements.setdefault(_encode(encode(value)), value)
+        if not is_present:
+            return None
+        ordered = sorted(elements.items(), key=lambda element: (order(element[1]), element[0]))
+        return Raw(b"[" + b",".join(text for text, _ in ordered) + b"]")
+
+    return union
+
+
+def _order(type: Type) -> Callable[[Any], Any]:
+    match type:
+        case FloatType():
+            return lambda value: (math.isnan(value), 0.0 if math.isnan(value) else value)
+        case JsonType():
+            return lambda value: value.text
+        case _:
+            return lambda value: value
+
+
+def _accepts(decode: Decoder, raw: Raw) -> bool:
+    try:
+        decode(raw)
+    except InvalidValue:
+        return False
+    return True
+
+
+def _time(identity: IdentityRow) -> tuple[int, int]:
+    return identity.updated_at, identity.id

@@ -1,0 +1,59 @@
+"""Resolves identities that were stored as unresolved, in a transaction."""
+
+from msgspec import Struct
+
+from headwater.profiles.incremental import resolve_changes
+from headwater.profiles.settings import ResolutionContext
+from headwater.state.profiles.model import ChangedIdentity
+from headwater.state.profiles.resolving import ResolutionRows
+
+
+class Drained(Struct, frozen=True):
+    """The outcome of a resolution of some unresolved identities."""
+
+    last: int
+    """The last identity that was tried."""
+    is_all: bool
+    """Whether no later one is unresolved."""
+    errors: list[Exception]
+    """The errors of identities that cannot be resolved. They stay unresolved."""
+
+
+def resolve_unresolved(
+    rows: ResolutionRows, context: ResolutionContext, now: int, *, limit: int, after: int = 0
+) -> Drained:
+    """Resolve at most `limit` unresolved identities with ids above `after`, the oldest first.
+
+    If they fail together, they are resolved one by one.
+    """
+    ids = rows.unresolved(context.workspace, limit, after=after)
+    if not ids:
+        return Drained(after, True, [])
+    rows.remove_unresolved(ids)  # first, because a transaction must have written before an attempt
+    changed = _changes(rows, context.workspace, ids)
+    errors: list[Exception] = []
+    if rows.attempt(lambda: resolve_changes(rows, context, changed, now, limit=None)) is not None:
+        for each in changed:
+            error = rows.attempt(lambda: resolve_changes(rows, context, [each], now, limit=None))  # noqa: B023
+            if error is not None:
+                rows.add_unresolved(context.workspace, [each.id])
+                errors.append(error)
+    return Drained(ids[-1], len(ids) < limit, errors)
+
+
+def _changes(rows: ResolutionRows, workspace: int, ids: list[int]) -> list[ChangedIdentity]:
+    """Return the unresolved identities as changes. One without a row was deleted."""
+    identities = {row.id: row for row in rows.identities(ids)}
+    members = {member.identity: member for member in rows.members(ids)}
+    changed: list[ChangedIdentity] = []
+    for id_ in ids:
+        row, member = identities.get(id_), members.get(id_)
+        if row is not None:
+            changed.append(
+                ChangedIdentity(
+                    id_, workspace, row.name, row.pipeline, row.attributes, row.updated_at, member is None, True
+                )
+            )
+        elif member is not None:
+            changed.append(ChangedIdentity(id_, workspace, member.name, 0, None, 0, False, True))
+    return changed

@@ -1,0 +1,150 @@
+"""Reads the identities that observations affect, and writes their changes.
+
+An identity's id grows with its age and is not used again, also after the identity is deleted: profiles, and links that
+wait for a resolution, name identities by their ids.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from headwater.state import bulk, tables
+from headwater.state.identities import (
+    Identities,
+    IdentityChanges,
+    IdentityKey,
+    IdentityObservation,
+    IdentityState,
+    StoredIdentity,
+    affected_ids,
+    affected_keys,
+    merge,
+    needs_write,
+)
+from headwater.state.profiles.model import ChangedIdentity, IdentityName
+
+_KEY_NAMES: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
+_KEY: Final = [tables.identities.c[name] for name in _KEY_NAMES]
+_COLUMNS: Final = list(tables.identities.c)
+_NEW_COLUMNS: Final = [column for column in _COLUMNS if column.name != "id"]
+_REMOVED_COLUMNS: Final = [tables.identities.c[name] for name in ("id", "workspace", *_KEY_NAMES, "updated_at")]
+_ID_OWNER: Final = "identity ids"
+"""The owner of the checkpoint with the last id of an identity on SQLite, which would use the highest id again."""
+
+
+def find_changes(connection: Connection, observations: Sequence[IdentityObservation]) -> IdentityChanges:
+    """Return the identity changes of the observations, in their order. Nothing is written."""
+    keys = affected_keys(observations)
+    rows = bulk.lookup(connection, _COLUMNS, _KEY, map(_values, keys))
+    rows += bulk.lookup(
+        connection,
+        _COLUMNS,
+        [tables.identities.c.connection, tables.identities.c.identity_id],
+        affected_ids(observations),
+    )
+    return _changes(observations, keys, rows)
+
+
+def write_changes(connection: Connection, changes: IdentityChanges) -> list[ChangedIdentity]:
+    """Write the changes that `find_changes` returned. Return the rows that differ afterwards, deleted ones first."""
+    removed = bulk.take(connection, _REMOVED_COLUMNS, _KEY, map(_values, changes.removed))
+    written = [ChangedIdentity(row[0], row[1], _name(row), row[5], None, row[6], False, True) for row in removed]
+    kept: list[tuple[IdentityKey, IdentityState]] = []
+    new: list[tuple[IdentityKey, IdentityState]] = []
+    for item in changes.changed.items():
+        key, state = item
+        stored = changes.stored.get(key)
+        if stored is None or key in changes.removed:
+            new.append(item)
+        else:
+            kept.append(item)
+            written.append(_changed(stored.id, key, state, attributes_changed=stored.attributes != state.attributes))
+    bulk.upsert(connection, _NEW_COLUMNS, [_row(*item) for item in kept], key=_KEY_NAMES)
+    ids = _insert(connection, new)
+    written += [
+        _changed(id_, key, state, is_new=True, attributes_changed=True)
+        for id_, (key, state) in zip(ids, new, strict=True)
+    ]
+    return written
+
+
+def _changes(
+    observations: Sequence[IdentityObservation], keys: Iterable[IdentityKey], rows: Iterable[Any]
+) -> IdentityChanges:
+    found: dict[IdentityKey, IdentityState] = {}
+    ids: dict[IdentityKey, int] = {}
+    for id_, workspace, source, identity_id, is_anonymous, pipeline, anonymous_ids, updated_at, attributes in rows:
+        key = IdentityKey(source, identity_id, bool(is_anonymous), pipeline)
+        ids[key] = id_
+        found[key] = IdentityState(workspace, _decode_ids(anonymous_ids), updated_at, attributes)
+    known: Identities = dict.fromkeys(keys)
+    known |= {key: copy(state) for key, state in found.items()}
+    removed = merge(observations, known)
+    changed = {
+        key: state
+        for key, state in known.items()
+        if state is not None and (key in removed or needs_write(found.get(key), state))
+    }
+    stored = {key: StoredIdentity(ids[key], found[key].attributes) for key in changed if key in found}
+    return IdentityChanges(removed, changed, stored)
+
+
+def _insert(connection: Connection, new: Sequence[tuple[IdentityKey, IdentityState]]) -> list[int]:
+    """Insert new identities, and return their ids, which ascend in their order."""
+    if not new:
+        return []
+    rows = [_row(*item) for item in new]
+    if connection.dialect.name == "sqlite":
+        ids = _next_ids(connection, len(rows))
+        numbered = [(id_, *row) for id_, row in zip(ids, rows, strict=True)]
+        bulk.upsert(connection, _COLUMNS, numbered, key=_KEY_NAMES, keeping=("id",))
+        return ids
+    bulk.upsert(connection, _NEW_COLUMNS, rows, key=_KEY_NAMES)
+    found = bulk.lookup(connection, [tables.identities.c.id, *_KEY], _KEY, [_values(key) for key, _ in new])
+    by_key = {tuple(key): id_ for id_, *key in found}
+    return [by_key[_values(key)] for key, _ in new]
+
+
+def _next_ids(connection: Connection, count: int) -> list[int]:
+    """Return ids that no identity had, in ascending order."""
+    table = tables.checkpoints.c
+    stored: bytes | None = connection.scalar(select(table.value).where(table.owner == _ID_OWNER))
+    if stored is None:
+        last: int = connection.scalar(select(func.max(tables.identities.c.id))) or 0
+    else:
+        last = int.from_bytes(stored)
+    bulk.upsert(connection, list(table), [(_ID_OWNER, (last + count).to_bytes(8))], key=("owner",))
+    return list(range(last + 1, last + count + 1))
+
+
+def _changed(
+    id_: int, key: IdentityKey, state: IdentityState, *, is_new: bool = False, attributes_changed: bool
+) -> ChangedIdentity:
+    name = IdentityName(key.connection, key.identity_id, key.is_anonymous)
+    return ChangedIdentity(
+        id_, state.workspace, name, key.pipeline, state.attributes, state.updated_at, is_new, attributes_changed
+    )
+
+
+def _name(row: Any) -> IdentityName:
+    return IdentityName(row[2], row[3], bool(row[4]))
+
+
+def _row(key: IdentityKey, state: IdentityState) -> tuple[Any, ...]:
+    return (
+        state.workspace,
+        *_values(key),
+        msgspec.json.encode(state.anonymous_ids).decode(),
+        state.updated_at,
+        state.attributes,
+    )
+
+
+def _values(key: IdentityKey) -> tuple[int, str, bool, int]:
+    return key.connection, key.identity_id, key.is_anonymous, key.pipeline
+
+
+_decode_ids: Final = msgspec.json.Decoder(list[str]).decode

@@ -1,0 +1,186 @@
+"""The rows of profiles as resolutions of all identities, splits and the worker's batches need them."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+from sqlalchemy import Connection, func, select, tuple_, update
+
+from headwater.state import bulk
+from headwater.state.profiles import tables
+from headwater.state.profiles.model import (
+    ChangedIdentity,
+    ProfileRow,
+    RefusedEvidence,
+    RefusedReason,
+    Separation,
+)
+from headwater.state.profiles.rows import ProfileRows, read_profile, read_refused, read_separations
+from headwater.state.tables import checkpoints, identities
+from headwater.storage.sessions import attempt
+
+LinkKey = tuple[int, str, int]
+"""The identifier, the value and the identity of a link. Links are sorted by it."""
+
+
+class ScannedIdentity(Struct, frozen=True, array_like=True):
+    """An identity as a resolution of all identities reads it."""
+
+    id: int
+    connection: int
+    identity_id: str
+    is_anonymous: bool
+    attributes: str
+    profile: int | None
+    """Its profile; None for an identity that is in none."""
+    evidence: str | None
+    """Its evidence of the last resolution, as JSON."""
+
+
+class ResolutionRows(ProfileRows):
+    """Rows for resolutions, on the connection of a transaction. Without a transaction nothing may be written."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._sql = connection
+
+    # Reading
+
+    def count_identities(self, workspace: int) -> int:
+        """Return the number of identities of a workspace."""
+        query = select(func.count()).select_from(identities).where(identities.c.workspace == workspace)
+        return int(self._sql.execute(query).scalar_one())
+
+    def has_identities(self, workspace: int, *, before: int | None = None) -> bool:
+        """Return whether the workspace has an identity, older than the id `before` if that is given."""
+        query = select(identities.c.id).where(identities.c.workspace == workspace)
+        if before is not None:
+            query = query.where(identities.c.id < before)
+        return self._sql.execute(query.limit(1)).first() is not None
+
+    def scan(self, workspace: int, *, after: int, limit: int) -> list[ScannedIdentity]:
+        """Return the identities of a workspace with ids above `after`, the oldest first."""
+        i, m = identities.c, tables.members.c
+        query = (
+            select(i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence)
+            .select_from(identities.outerjoin(tables.members, m.identity == i.id))
+            .where(i.workspace == workspace, i.id > after)
+            .order_by(i.id)
+            .limit(limit)
+        )
+        return [ScannedIdentity(*row) for row in self._sql.execute(query)]
+
+    def shared_connections(self, workspace: int) -> set[int]:
+        """Return the connections with identities of several pipelines, in which several can have one name."""
+        pipelines: dict[int, int] = {}
+        for pipeline in bulk.distinct(self._sql, identities.c.pipeline):
+            query = select(identities.c.connection, identities.c.workspace).where(identities.c.pipeline == pipeline)
+            row = self._sql.execute(query.limit(1)).first()
+            if row is not None and row.workspace == workspace:
+                pipelines[row.connection] = pipelines.get(row.connection, 0) + 1
+        return {connection for connection, number in pipelines.items() if number > 1}
+
+    def links_after(self, workspace: int, key: LinkKey | None, limit: int) -> list[tuple[int, str, int, int]]:
+        """Return the identifier, value, identity and mask of links after `key`, sorted by the first three."""
+        table = tables.links.c
+        columns = (table.identifier, table.value, table.identity)
+        query = select(*columns, table.mask).where(table.workspace == workspace)
+        if key is not None:
+            query = query.where(tuple_(*columns) > tuple_(*key))
+        return [tuple(row) for row in self._sql.execute(query.order_by(*columns).limit(limit))]
+
+    def all_separations(self, workspace: int) -> list[Separation]:
+        """Return the separations of a workspace, the oldest first."""
+        table = tables.separations.c
+        ids = set(self._sql.scalars(select(table.id).where(table.workspace == workspace)))
+        return read_separations(self._sql, ids, workspace)
+
+    def refused_for(self, workspace: int, reasons: Collection[RefusedReason]) -> list[RefusedEvidence]:
+        """Return the refused evidence of a workspace for these reasons."""
+        table = tables.resolution_refusals
+        query = select(table).where(table.c.workspace == workspace, table.c.reason.in_(reasons))
+        return [read_refused(row) for row in self._sql.execute(query)]
+
+    def find(self, workspace: int, kpid: bytes) -> ProfileRow | None:
+        """Return the profile with this kpid, or into which the one with it was merged."""
+        table, aliases = tables.profiles, tables.profile_aliases.c
+        for condition in (
+            table.c.kpid == kpid,
+            table.c.id == select(aliases.profile).where(aliases.kpid == kpid).scalar_subquery(),
+        ):
+            row = self._sql.execute(select(table).where(condition, table.c.workspace == workspace)).first()
+            if row is not None:
+                return read_profile(row)
+        return None
+
+    def all_applied(self) -> dict[int, str | None]:
+        """Return the applied digest of each workspace that has been resolved, or that is being resolved."""
+        table = tables.resolutions.c
+        rows = self._sql.execute(select(table.workspace, table.applied))
+        return {row.workspace: row.applied for row in rows}
+
+    def unresolved_workspaces(self) -> set[int]:
+        """Return the workspaces with identities that wait for a resolution."""
+        return bulk.distinct(self._sql, tables.unresolved.c.workspace)
+
+    def note(self, owner: str) -> bytes | None:
+        """Return what was noted for `owner`; None if nothing was."""
+        found: bytes | None = self._sql.scalar(select(checkpoints.c.value).where(checkpoints.c.owner == owner))
+        return found
+
+    # Writing
+
+    def attempt(self, work: Callable[[], object]) -> Exception | None:
+        """Run `work`. If it fails, undo its changes and return its error. The transaction must have written before."""
+        return attempt(self._sql, lambda _: work())
+
+    def set_note(self, owner: str, value: bytes) -> None:
+        """Note a value for `owner`."""
+        bulk.upsert(self._sql, list(checkpoints.c), [(owner, value)], key=("owner",))
+
+    def change_attributes(self, workspace: int, change: Callable[[str], str], *, after: int, limit: int) -> int | None:
+        """Change the attributes of at most `limit` identities with ids above `after`, the oldest first.
+
+        Returns the id of the last one; None if there is none.
+        """
+        i = identities.c
+        query = select(i.id, i.attributes).where(i.workspace == workspace, i.id > after).order_by(i.id).limit(limit)
+        rows = self._sql.execute(query).all()
+        for id_, attributes in rows:
+            changed = change(attributes)
+            if changed != attributes:
+                self._sql.execute(update(identities).where(i.id == id_).values(attributes=changed))
+        return rows[-1].id if rows else None
+
+
+class ProfileUpdater(Protocol):
+    """Updates the profiles of identities that a batch changed, in the transaction of the batch."""
+
+    def update(self, rows: ResolutionRows, workspace: int, changed: Sequence[ChangedIdentity]) -> None:
+        """Resolve the changed identities of a workspace."""
+        ...
+
+    def failed(self, workspace: int, error: Exception) -> None:
+        """Report that an update failed. Its changes are undone, and the identities are stored as unresolved."""
+        ...
+
+
+def update_profiles(connection: Connection, changed: Sequence[ChangedIdentity], updater: ProfileUpdater) -> None:
+    """Update the profiles of changed identities. An error of one workspace has no effect on others.
+
+    Raises the errors of a database that is unavailable.
+    """
+    by_workspace: dict[int, list[ChangedIdentity]] = {}
+    for each in changed:
+        by_workspace.setdefault(each.workspace, []).append(each)
+    for workspace, some in by_workspace.items():
+        error = attempt(connection, _update(updater, workspace, some))
+        if error is not None:
+            ProfileRows(connection).add_unresolved(workspace, [each.id for each in some])
+            updater.failed(workspace, error)
+
+
+def _update(
+    updater: ProfileUpdater, workspace: int, changed: Sequence[ChangedIdentity]
+) -> Callable[[Connection], None]:
+    return lambda connection: updater.update(ResolutionRows(connection), workspace, changed)

@@ -1,0 +1,347 @@
+"""Reads and writes the rows of profiles in a transaction of the worker.
+
+Every method is set-based: its number of statements does not depend on the number of rows. `profile_values` follows the
+attributes of the written profiles.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select, update
+
+from headwater.state import bulk
+from headwater.state.profiles import tables, values
+from headwater.state.profiles.model import (
+    Alias,
+    Evidence,
+    IdentityName,
+    IdentityRow,
+    LinkValue,
+    Member,
+    ProfileChanges,
+    ProfileRow,
+    RefusedEvidence,
+    Separation,
+)
+from headwater.state.tables import identities as identity_table
+
+MAX_REMOVED_CHANGES: Final = 10_000
+"""Maximum number of changes of profiles that `shorten_history` deletes per call."""
+
+_decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class ProfileRows:
+    """The rows of profiles, on the connection of a transaction. The worker alone writes them.
+
+    The methods do not check that ids belong to a workspace: their caller found them in one.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_sqlite = connection.dialect.name == "sqlite"
+
+    def identities(self, ids: Collection[int]) -> list[IdentityRow]:
+        """Return the identities with these ids that exist."""
+        rows = bulk.lookup(self._connection, _IDENTITY_COLUMNS, (identity_table.c.id,), _singles(ids))
+        return [IdentityRow(row[0], row[1], _name(row[2:5]), *row[5:]) for row in rows]
+
+    def identities_named(self, names: Collection[IdentityName]) -> dict[IdentityName, list[int]]:
+        """Return the ids of all identities with each of the names, the oldest first; no entry for a name without."""
+        table = identity_table.c
+        name = (table.connection, table.identity_id, table.is_anonymous)
+        found: dict[IdentityName, list[int]] = {}
+        for id_, *parts in bulk.lookup(self._connection, (table.id, *name), name, self._keys(names)):
+            found.setdefault(_name(parts), []).append(id_)
+        for ids in found.values():
+            ids.sort()
+        return found
+
+    def members(self, identities: Collection[int]) -> list[Member]:
+        """Return the members for these identities."""
+        rows = bulk.lookup(self._connection, _MEMBER_COLUMNS, (tables.members.c.identity,), _singles(identities))
+        return list(map(read_member, rows))
+
+    def members_of(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+        """Return the members of these profiles, of each the oldest, at most `limit` + 1."""
+        table = tables.members.c
+        rows = bulk.lookup_first(
+            self._connection,
+            _MEMBER_COLUMNS,
+            (table.profile,),
+            _singles(profiles),
+            order=table.identity,
+            limit=_most(limit),
+        )
+        return list(map(read_member, rows))
+
+    def holders(
+        self, workspace: int, values: Collection[LinkValue], limit: int | None = None
+    ) -> dict[LinkValue, list[tuple[int, int]]]:
+        """Return the identities that have each value, with their masks, the oldest first, at most `limit` + 1 of each;
+        no entry for a value without."""
+        table = tables.links.c
+        columns = (table.identifier, table.value, table.identity, table.mask)
+        keys = {(workspace, value.identifier, value.value) for value in values}
+        found: dict[LinkValue, list[tuple[int, int]]] = {}
+        rows = bulk.lookup_first(self._connection, columns, _VALUE_KEY, keys, order=table.identity, limit=_most(limit))
+        for identifier, value, identity, mask in rows:
+            found.setdefault(LinkValue(identifier, value), []).append((identity, mask))
+        for holders in found.values():
+            holders.sort()
+        return found
+
+    def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:
+        """Return the separations of the workspace with a side that has one of the names, the oldest first."""
+        table = tables.separation_members.c
+        key = (table.connection, table.identity_id, table.is_anonymous)
+        found = bulk.lookup(self._connection, (table.separation,), key, self._keys(names))
+        return read_separations(self._connection, {id_ for (id_,) in found}, workspace)
+
+    def profiles(self, ids: Collection[int]) -> list[ProfileRow]:
+        """Return the profiles with these ids."""
+        rows = bulk.lookup(self._connection, list(tables.profiles.c), (tables.profiles.c.id,), _singles(ids))
+        return list(map(read_profile, rows))
+
+    def aliases(self, profiles: Collection[int]) -> list[Alias]:
+        """Return the aliases of these profiles."""
+        table = tables.profile_aliases.c
+        return [Alias(*row) for row in bulk.lookup(self._connection, list(table), (table.profile,), _singles(profiles))]
+
+    def refused(
+        self, workspace: int, identities: Collection[int], values: Collection[LinkValue]
+    ) -> list[RefusedEvidence]:
+        """Return the refused evidence whose `identity` or `other` is one of the identities, and that for the reason
+        TooManyIdentities whose value is one of the values."""
+        table = tables.resolution_refusals.c
+        columns = list(table)
+        rows = bulk.lookup(self._connection, columns, (table.identity,), _singles(identities))
+        rows += bulk.lookup(self._connection, columns, (table.other,), _singles(identities))
+        by_value = {(workspace, value.identifier, value.value, "TooManyIdentities") for value in values}
+        key = (table.workspace, table.identifier, table.value, table.reason)
+        rows += bulk.lookup(self._connection, columns, key, by_value)
+        return [read_refused(row) for row in {row[0]: row for row in rows}.values()]
+
+    def new_profile_ids(self, count: int) -> list[int]:
+        """Return ids for new profiles, ascending. No id is returned twice."""
+        if count <= 0:
+            return []
+        table = tables.profile_counter
+        move = update(table).values(last=table.c.last + count).returning(table.c.last)
+        last: int | None = self._connection.execute(move).scalar_one_or_none()
+        if last is None:
+            self._connection.execute(insert(table).values(id=1, last=count))
+            last = count
+        return list(range(last - count + 1, last + 1))
+
+    def write(self, changes: ProfileChanges) -> None:
+        """Write the changes. Deletions come first, so a profile may take the kpid of one that is deleted."""
+        self._write_values(changes)
+        self._remove(changes)
+        profiles = [
+            (row.id, row.workspace, row.kpid, row.founder, row.updated_at, row.attributes, row.is_constrained)
+            for row in changes.profiles
+        ]
+        members = [
+            (member.identity, changes.workspace, *_parts(member.name), encode_evidence(member.evidence), member.profile)
+            for member in changes.members
+        ]
+        links = [
+            (changes.workspace, link.value.identifier, link.value.value, link.identity, link.mask)
+            for link in changes.links
+        ]
+        aliases = [(alias.kpid, alias.profile, alias.founder, alias.since) for alias in changes.aliases]
+        history = [(each.workspace, each.at, each.kind, each.profile, each.other) for each in changes.history]
+        refused = [(*_refused_key(each), each.at) for each in changes.refused]
+        connection = self._connection
+        bulk.upsert(connection, list(tables.profiles.c), profiles, key=("id",))
+        bulk.upsert(connection, list(tables.members.c), members, key=("identity",))
+        bulk.upsert(connection, list(tables.links.c), sorted(links), key=_LINK_KEY)
+        bulk.upsert(connection, list(tables.profile_aliases.c), aliases, key=("kpid",))
+        bulk.insert(connection, _CHANGE_COLUMNS, history)
+        bulk.upsert(connection, _REFUSED_COLUMNS, refused, key=_REFUSED_KEY, keeping=("at",))
+
+    def unresolved(self, workspace: int, limit: int, *, after: int = 0) -> list[int]:
+        """Return at most `limit` identities of the workspace with ids above `after` that wait for a resolution, the
+        oldest first."""
+        table = tables.unresolved.c
+        query = select(table.identity).where(table.workspace == workspace, table.identity > after)
+        return list(self._connection.scalars(query.order_by(table.identity).limit(limit)))
+
+    def add_unresolved(self, workspace: int, identities: Collection[int]) -> None:
+        """Let the identities, changed or deleted, wait for a resolution."""
+        rows = [(identity, workspace) for identity in sorted(identities)]
+        bulk.upsert(self._connection, list(tables.unresolved.c), rows, key=("identity",))
+
+    def remove_unresolved(self, identities: Collection[int]) -> None:
+        """Delete identities from those that wait for a resolution."""
+        bulk.remove(self._connection, (tables.unresolved.c.identity,), _singles(identities))
+
+    def applied(self, workspace: int) -> str | None:
+        """Return the digest of the settings and the schema that the profiles of the workspace follow; None before the
+        end of the first resolution."""
+        table = tables.resolutions.c
+        found: str | None = self._connection.scalar(select(table.applied).where(table.workspace == workspace))
+        return found
+
+    def checkpoint(self, workspace: int) -> bytes | None:
+        """Return the checkpoint of the resolution of all identities of the workspace; None if none executes."""
+        table = tables.resolutions.c
+        found: bytes | None = self._connection.scalar(select(table.checkpoint).where(table.workspace == workspace))
+        return found
+
+    def set_resolution(self, workspace: int, applied: str | None, checkpoint: bytes | None) -> None:
+        """Store the applied digest and the checkpoint of the workspace."""
+        columns = list(tables.resolutions.c)
+        bulk.upsert(self._connection, columns, [(workspace, applied, checkpoint)], key=("workspace",))
+
+    def add_separation(self, separation: Separation) -> int:
+        """Store a separation, and return its id. The given id is ignored."""
+        new = insert(tables.separations).returning(tables.separations.c.id)
+        id_: int = self._connection.execute(
+            new, {"workspace": separation.workspace, "created_at": separation.created_at, "kpid": separation.kpid}
+        ).scalar_one()
+        rows = [(id_, *_parts(name), side) for side, names in enumerate(separation.sides) for name in names]
+        bulk.insert(self._connection, list(tables.separation_members.c), rows)
+        return id_
+
+    def remove_separation(self, workspace: int, id_: int) -> Separation | None:
+        """Delete a separation, and return it; None if the workspace has no such separation."""
+        found = read_separations(self._connection, {id_}, workspace)
+        if not found:
+            return None
+        members = tables.separation_members
+        self._connection.execute(delete(members).where(members.c.separation == id_))
+        self._connection.execute(delete(tables.separations).where(tables.separations.c.id == id_))
+        return found[0]
+
+    def shorten_history(self, before: int) -> int:
+        """Delete the oldest changes of profiles if they are from before this time, at most `MAX_REMOVED_CHANGES`.
+        Return their number."""
+        table = tables.profile_changes.c
+        oldest = select(table.id, table.at).where(table.id > 0).order_by(table.id).limit(MAX_REMOVED_CHANGES)
+        old = [id_ for id_, at in self._connection.execute(oldest) if at < before]
+        return bulk.remove(self._connection, (table.id,), _singles(old))
+
+    def _remove(self, changes: ProfileChanges) -> None:
+        connection = self._connection
+        links, refusals = tables.links.c, tables.resolution_refusals.c
+        bulk.remove(connection, (tables.profiles.c.id,), _singles(changes.removed_profiles))
+        bulk.remove(connection, (tables.members.c.identity,), _singles(changes.removed_members))
+        keys = [
+            (changes.workspace, value.identifier, value.value, identity) for value, identity in changes.removed_links
+        ]
+        bulk.remove(connection, [links[name] for name in _LINK_KEY], sorted(keys))
+        bulk.remove(connection, (tables.profile_aliases.c.kpid,), _singles(changes.removed_aliases))
+        removed = map(_refused_key, changes.removed_refused)
+        bulk.remove(connection, [refusals[name] for name in _REFUSED_KEY], removed)
+
+    def _write_values(self, changes: ProfileChanges) -> None:
+        """Write the values that differ from those of the stored profiles, and the number of profiles."""
+        table = tables.profiles.c
+        new = {row.id: row.attributes for row in changes.profiles}
+        ids = _singles([*new, *changes.removed_profiles])
+        found = bulk.lookup(self._connection, (table.id, table.workspace, table.attributes), (table.id,), ids)
+        stored = {id_: (workspace, attributes) for id_, workspace, attributes in found}
+        rows: list[tuple[int, int, str]] = []
+        removed: list[tuple[int, int]] = []
+        counted = len(new.keys() - stored.keys()) - len(stored.keys() - new.keys())
+        if counted:
+            columns = list(tables.profile_counts.c)
+            bulk.upsert(
+                self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
+            )
+        for id_ in new.keys() | stored.keys():
+            workspace, attributes = stored.get(id_, (changes.workspace, "{}"))
+            if attributes == new.get(id_):
+                continue
+            before = values.read_values(workspace, attributes)
+            after = values.read_values(changes.workspace, new.get(id_, "{}"))
+            rows += [(property, id_, value) for property, value in after.items() if before.get(property) != value]
+            removed += [(property, id_) for property in before.keys() - after.keys()]
+        table_values = tables.profile_values.c
+        bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
+        bulk.upsert(self._connection, list(table_values), sorted(rows), key=("property", "profile"))
+
+    def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
+        return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
+
+
+def read_separations(connection: Connection, ids: Collection[int], workspace: int) -> list[Separation]:
+    """Return those of the separations that exist in the workspace, the oldest first."""
+    table, members = tables.separations.c, tables.separation_members.c
+    sides: dict[int, dict[int, list[IdentityName]]] = {}
+    for separation, *name, side in bulk.lookup(connection, list(members), (members.separation,), _singles(ids)):
+        sides.setdefault(separation, {}).setdefault(side, []).append(_name(name))
+    rows = bulk.lookup(connection, list(table), (table.id,), _singles(ids))
+    return [
+        Separation(id_, workspace, created_at, _sides(sides.get(id_, {})), kpid)
+        for id_, found_in, created_at, kpid in sorted(rows)
+        if found_in == workspace
+    ]
+
+
+def read_profile(row: Any) -> ProfileRow:
+    """Return the profile in a row of the table."""
+    id_, workspace, kpid, founder, updated_at, attributes, is_constrained = row
+    return ProfileRow(id_, workspace, kpid, founder, updated_at, attributes, bool(is_constrained))
+
+
+def read_member(row: Any) -> Member:
+    """Return the member in a row of its identity, name, evidence and profile."""
+    return Member(row[0], _name(row[1:4]), _decode_evidence(row[4]), row[5])
+
+
+def read_refused(row: Any) -> RefusedEvidence:
+    """Return the refused evidence in a row of the table."""
+    _, workspace, identifier, value, reason, identity, other, at = row
+    return RefusedEvidence(workspace, reason, LinkValue(identifier, value), identity, other, at)
+
+
+def encode_evidence(evidence: Evidence) -> str:
+    """Return evidence as it is stored."""
+    return _encode(evidence).decode()
+
+
+def _sides(names: dict[int, list[IdentityName]]) -> tuple[tuple[IdentityName, ...], ...]:
+    return tuple(tuple(sorted(names[side], key=_parts)) for side in sorted(names))
+
+
+def _name(parts: Iterable[Any]) -> IdentityName:
+    connection, identity_id, is_anonymous = parts
+    return IdentityName(connection, identity_id, bool(is_anonymous))
+
+
+def _parts(name: IdentityName) -> tuple[int, str, bool]:
+    return name.connection, name.identity_id, name.is_anonymous
+
+
+def _most(limit: int | None) -> int | None:
+    return None if limit is None else limit + 1
+
+
+def _singles(values: Iterable[Any]) -> list[tuple[Any]]:
+    """Return the distinct values as keys, in ascending order."""
+    return [(value,) for value in sorted(set(values))]
+
+
+def _refused_key(refused: RefusedEvidence) -> tuple[int, int, str, str, int, int]:
+    value = refused.value
+    return refused.workspace, value.identifier, value.value, refused.reason, refused.identity, refused.other
+
+
+_IDENTITY_COLUMNS: Final = [
+    identity_table.c[name]
+    for name in (
+        "id", "workspace", "connection", "identity_id", "is_anonymous", "pipeline", "updated_at", "attributes",
+        "anonymous_ids",
+    )
+]  # fmt: skip
+_MEMBER_COLUMNS: Final = [column for column in tables.members.c if column.name != "workspace"]
+_CHANGE_COLUMNS: Final = [column for column in tables.profile_changes.c if column.name != "id"]
+_VALUE_KEY: Final = (tables.links.c.workspace, tables.links.c.identifier, tables.links.c.value)
+_LINK_KEY: Final = ("workspace", "identifier", "value", "identity")
+_REFUSED_KEY: Final = ("workspace", "identifier", "value", "reason", "identity", "other")
+_REFUSED_COLUMNS: Final = [tables.resolution_refusals.c[name] for name in (*_REFUSED_KEY, "at")]

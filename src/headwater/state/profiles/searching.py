@@ -1,0 +1,326 @@
+"""Finds profiles by conditions on their attributes, in an order.
+
+A filter that few profiles can meet is answered from `profile_values`: these profiles are read, tested and sorted.
+Otherwise the profiles are read in the order of the list and tested, until the page is full. So a page takes a fraction
+of a second with a million profiles, unless only negated conditions exclude nearly all of them.
+"""
+
+from collections.abc import Callable
+from functools import cmp_to_key
+from typing import Any, Final
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, Select, String, exists, func, select, tuple_, type_coerce, union
+
+from headwater.filters import CheckedFilter
+from headwater.filters.validation import CheckedCondition
+from headwater.schemas import Path, Type
+from headwater.state import bulk
+from headwater.state.profiles import conditions, tables, values
+from headwater.state.profiles.conditions import Test
+from headwater.state.profiles.model import LinkValue, ProfileRow
+from headwater.state.profiles.rows import ProfileRows, read_profile
+
+MAX_CANDIDATES: Final = 5_000
+"""Maximum number of profiles that are read to test and sort them. Above it, at least one of two hundred profiles in a
+million can meet the filter, and a page is full soon."""
+_ROWS_PER_STEP: Final = 1_000
+"""Number of profiles that are tested without a pause: 5 ms of the event loop."""
+_MIN_ROWS_PER_STEP: Final = 50
+
+_RANKS: Final = {"is": 0, "is one of": 1, "is between": 3, "contains": 3, "starts with": 2, "ends with": 3, "exists": 5}
+"""The order in which conditions are likely to be met by few profiles."""
+
+
+class Order(Struct, frozen=True):
+    """A sortable property to order by. Strings are compared by their first `values.MAX_TEXT` characters, and numbers as
+    doubles, except integers of 64 bits. Profiles without the property come last."""
+
+    path: Path
+    type: Type
+
+
+class ProfileCursor(Struct, frozen=True, array_like=True):
+    """A place in a list of profiles, after one of them."""
+
+    id: int
+    updated_at: int
+    key: str | None = None
+    """The sort key of the property to order by; None without one, or for a profile that does not have it."""
+
+
+class ProfilePage(Struct, frozen=True):
+    """A part of a list of profiles."""
+
+    profiles: list[ProfileRow]
+    total: int
+    """Number of profiles that meet the filter, at least the number of those found."""
+    is_estimate: bool
+    """Whether the total was computed from a part of the profiles."""
+    next: ProfileCursor | None
+    """The place where the list continues; None at its end."""
+
+
+class Search(Struct, frozen=True):
+    """A part of a list of profiles to find."""
+
+    workspace: int
+    filter: CheckedFilter | None = None
+    order: Order | None = None
+    """None for the time of the last change."""
+    descending: bool = True
+    first: int = 0
+    """Number of profiles to skip."""
+    limit: int = 100
+    after: ProfileCursor | None = None
+    identifiers: tuple[str, ...] = ()
+    """The paths of the identifiers, in their order, if the links of the workspace follow the settings; otherwise empty.
+    A condition that an identifier equals a value then takes the same time in a workspace of any size."""
+
+
+_Found = tuple[ProfileRow, ProfileCursor]
+_profiles: Final = tables.profiles.c
+
+
+def _text(column: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return a column as a text whose literals have no collation: PostgreSQL's BETWEEN cannot have them."""
+    return type_coerce(column, String())
+
+
+_value: Final = _text(tables.profile_values.c.value)
+
+
+def search(connection: Connection, search: Search) -> ProfilePage:
+    """Return a part of a list of profiles."""
+    if search.filter is None:
+        found = _ordered(connection, search, search.after, search.limit + 1, search.first)
+        return _page(search, found, count(connection, search.workspace), is_estimate=False)
+    test = conditions.compile_test(search.filter)
+    candidates = _linked(connection, search, search.filter)
+    if candidates is None:
+        candidates = _candidates(connection, search.workspace, search.filter)
+    if candidates is None:
+        return _scan(connection, search, test)
+    return _choose(connection, search, test, candidates)
+
+
+def count(connection: Connection, workspace: int) -> int:
+    """Return the number of profiles of a workspace."""
+    table = tables.profile_counts.c
+    found: int | None = connection.scalar(select(table.profiles).where(table.workspace == workspace))
+    return found or 0
+
+
+def _page(search: Search, found: list[_Found], total: int, *, is_estimate: bool) -> ProfilePage:
+    """Return the page that begins with the profiles found, and ends before those that are too many."""
+    page = found[: search.limit]
+    following = page[-1][1] if page and len(found) > search.limit else None
+    return ProfilePage([row for row, _ in page], total, is_estimate, following)
+
+
+def _property(workspace: int, path: Path) -> int:
+    return values.property_key(workspace, ".".join(path))
+
+
+# --- From candidates ------------------------------------------------------------------------------------------------
+
+
+def _linked(connection: Connection, search: Search, filter: CheckedFilter) -> list[int] | None:
+    """Return the profiles of the identities that have the value of an identifier that the filter requires; None if
+    links cannot decide: a blocked value has none."""
+    if filter.logical == "or" and len(filter.conditions) > 1:
+        return None
+    rows = ProfileRows(connection)
+    for condition in filter.conditions:
+        path, texts = ".".join(condition.path), conditions.link_text(condition)
+        if texts is None or path not in search.identifiers:
+            continue
+        wanted = {LinkValue(search.identifiers.index(path), text) for text in texts}
+        holders = rows.holders(search.workspace, wanted, MAX_CANDIDATES)
+        identities = {identity for found in holders.values() for identity, _ in found}
+        if len(holders) == len(wanted) and len(identities) <= MAX_CANDIDATES:
+            return list({member.profile for member in rows.members(identities)})
+    return None
+
+
+def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
+    """Return the profiles that can meet the filter; None if they are more than `MAX_CANDIDATES`, or all."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    narrowed = [(each, conditions.narrow(each, _value, is_sqlite=is_sqlite)) for each in filter.conditions]
+    known = [(each, condition) for each, condition in narrowed if condition is not None]
+    if not known or (filter.logical == "or" and len(known) < len(narrowed)):
+        return None
+    if filter.logical == "or":
+        parts = [_meeting(workspace, each, condition).limit(MAX_CANDIDATES + 1) for each, condition in known]
+        query: Any = union(*(select(part.subquery().c.profile) for part in parts))
+    else:
+        known.sort(key=lambda pair: _RANKS.get(pair[0].operator, 4))
+        query = _meeting(workspace, *known[0])
+        for each, _ in known[1:]:
+            query = query.where(_also(workspace, each, is_sqlite=is_sqlite))
+        query = query.limit(MAX_CANDIDATES + 1)
+    found = list(connection.scalars(query))
+    return found if len(found) <= MAX_CANDIDATES else None
+
+
+def _meeting(workspace: int, condition: CheckedCondition, narrowed: ColumnElement[bool]) -> Select[Any]:
+    table = tables.profile_values.c
+    return select(table.profile).where(table.property == _property(workspace, condition.path), narrowed)
+
+
+def _also(workspace: int, condition: CheckedCondition, *, is_sqlite: bool) -> ColumnElement[bool]:
+    other = tables.profile_values.alias()
+    narrowed = conditions.narrow(condition, _text(other.c.value), is_sqlite=is_sqlite)
+    assert narrowed is not None, "the condition was narrowed before"
+    same = (
+        other.c.property == _property(workspace, condition.path),
+        other.c.profile == tables.profile_values.c.profile,
+    )
+    return exists(select(1).select_from(other).where(*same, narrowed))
+
+
+def _choose(connection: Connection, search: Search, test: Test, candidates: list[int]) -> ProfilePage:
+    """Return the part of the list from all profiles that can be in it."""
+    found: list[_Found] = []
+    for ids in bulk.chunks(sorted(candidates), _ROWS_PER_STEP):
+        rows = bulk.lookup(connection, list(tables.profiles.c), (_profiles.id,), ((id_,) for id_ in ids))
+        for row in map(read_profile, rows):
+            if row.workspace == search.workspace and test(row.attributes):
+                found.append((row, _cursor(search, row)))
+    precedence = cmp_to_key(_precedence(search))
+    found.sort(key=lambda each: precedence(each[1]))
+    after = None if search.after is None else precedence(search.after)
+    listed = found if after is None else [each for each in found if after < precedence(each[1])]
+    return _page(search, listed[search.first :], len(found), is_estimate=False)
+
+
+def _precedence(search: Search) -> Callable[[ProfileCursor, ProfileCursor], int]:
+    """Return the order of the list as a comparison."""
+    sign = -1 if search.descending else 1
+    order = search.order
+
+    def compare(one: ProfileCursor, other: ProfileCursor) -> int:
+        if order is not None and (one.key is None) != (other.key is None):
+            return 1 if one.key is None else -1
+        if order is None or one.key is None or other.key is None:
+            pair: Any = (one.updated_at, one.id), (other.updated_at, other.id)
+        else:
+            keys = [conditions.comparable(order.type, key) for key in (one.key, other.key)]
+            pair = (keys[0], one.id), (keys[1], other.id)
+        return sign * (int(pair[0] > pair[1]) - int(pair[0] < pair[1]))
+
+    return compare
+
+
+def _cursor(search: Search, row: ProfileRow) -> ProfileCursor:
+    key = None
+    if search.order is not None:
+        value = values.read_values(row.workspace, row.attributes).get(_property(row.workspace, search.order.path))
+        if value is not None:
+            key = conditions.sort_key(search.order.type, value)
+    return ProfileCursor(row.id, row.updated_at, key)
+
+
+# --- In the order of the list ---------------------------------------------------------------------------------------
+
+
+def _scan(connection: Connection, search: Search, test: Test) -> ProfilePage:
+    """Return the part of the list by testing all profiles in its order, until it is full."""
+    wanted = search.first + search.limit + 1
+    found: list[_Found] = []
+    tested, place, step = 0, search.after, max(2 * wanted, _MIN_ROWS_PER_STEP)
+    has_more = True
+    while has_more and len(found) < wanted:
+        step = min(2 * step, _ROWS_PER_STEP)
+        rows = _ordered(connection, search, place, step, 0)
+        tested += len(rows)
+        found += [each for each in rows if test(each[0].attributes)]
+        has_more = len(rows) == step
+        place = rows[-1][1] if rows else place
+    is_estimate = has_more or search.after is not None
+    total = len(found)
+    if is_estimate:
+        total = max(total, round(total / max(tested, 1) * count(connection, search.workspace)))
+    return _page(search, found[search.first :], total, is_estimate=is_estimate)
+
+
+def _ordered(
+    connection: Connection, search: Search, after: ProfileCursor | None, limit: int, offset: int
+) -> list[_Found]:
+    """Return the next profiles of the list without the filter, after a place."""
+    if search.order is None:
+        return [
+            (row, ProfileCursor(row.id, row.updated_at)) for row in _by_time(connection, search, after, limit, offset)
+        ]
+    found: list[_Found] = []
+    if after is None or after.key is not None:
+        found = _by_value(connection, search, search.order, after, limit, offset)
+        offset = 0 if found or not offset else max(0, offset - _number_with(connection, search, search.order, after))
+        after = None
+    if len(found) < limit:
+        rows = _by_time(connection, search, after, limit - len(found), offset, without=search.order)
+        found += [(row, ProfileCursor(row.id, row.updated_at)) for row in rows]
+    return found
+
+
+def _by_time(
+    connection: Connection,
+    search: Search,
+    after: ProfileCursor | None,
+    limit: int,
+    offset: int,
+    without: Order | None = None,
+) -> list[ProfileRow]:
+    """Return the next profiles in the order of their times; with `without`, of those that do not have its property."""
+    place = (_profiles.updated_at, _profiles.id)
+    query = select(tables.profiles).where(_profiles.workspace == search.workspace)
+    if after is not None:
+        # The first condition uses the index.
+        time, later = after.updated_at, tuple_(*place) > tuple_(after.updated_at, after.id)
+        earlier = tuple_(*place) < tuple_(after.updated_at, after.id)
+        query = query.where(_profiles.updated_at <= time if search.descending else _profiles.updated_at >= time)
+        query = query.where(earlier if search.descending else later)
+    if without is not None:
+        table = tables.profile_values.c
+        same = (table.property == _property(search.workspace, without.path), table.profile == _profiles.id)
+        query = query.where(~exists(select(1).select_from(tables.profile_values).where(*same)))
+    query = query.order_by(*(column.desc() if search.descending else column for column in place))
+    return list(map(read_profile, connection.execute(query.limit(limit).offset(offset))))
+
+
+def _by_value(
+    connection: Connection, search: Search, order: Order, after: ProfileCursor | None, limit: int, offset: int
+) -> list[_Found]:
+    """Return the next profiles that have the property of the order."""
+    query, place = _with_value(connection, search, order, after)
+    query = query.order_by(*(column.desc() if search.descending else column for column in place))
+    chosen = list(connection.execute(query.limit(limit).offset(offset)))
+    rows: dict[int, ProfileRow] = {}
+    for some in bulk.chunks(chosen, _ROWS_PER_STEP):
+        ids = ((row.profile,) for row in some)
+        found = bulk.lookup(connection, list(tables.profiles.c), (_profiles.id,), ids)
+        rows |= {row.id: read_profile(row) for row in found}
+    return [
+        (row, ProfileCursor(row.id, row.updated_at, conditions.sort_key(order.type, value)))
+        for profile, value in chosen
+        if (row := rows.get(profile)) is not None
+    ]
+
+
+def _with_value(
+    connection: Connection, search: Search, order: Order, after: ProfileCursor | None
+) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
+    """Return a query for the profiles that have the property of the order, after a place, and its order."""
+    table = tables.profile_values.c
+    sorted_by = conditions.sort_value(order.type, _value, is_sqlite=connection.dialect.name == "sqlite")
+    place = (sorted_by, table.profile)
+    query = select(table.profile, table.value).where(table.property == _property(search.workspace, order.path))
+    if after is not None and after.key is not None:
+        bound = tuple_(conditions.sort_bound(order.type, after.key), after.id)
+        query = query.where(tuple_(*place) < bound if search.descending else tuple_(*place) > bound)
+    return query, place
+
+
+def _number_with(connection: Connection, search: Search, order: Order, after: ProfileCursor | None) -> int:
+    query, _ = _with_value(connection, search, order, after)
+    return int(connection.execute(select(func.count()).select_from(query.subquery())).scalar_one())

@@ -1,0 +1,58 @@
+"""Sorts the links of a workspace on disk, because a million identities have more than fit in memory."""
+
+import sqlite3
+from collections.abc import Collection, Iterable
+from typing import Final
+
+NumberedLink = tuple[int, str, int, int]
+"""The identifier, the value, the number of the identity, and its mask."""
+_CACHE_KIB: Final = 16 * 1024
+
+
+class LinkSorter:
+    """A temporary SQLite database without a name: it is deleted when it is closed, or when the process ends.
+
+    Several threads may use it, one at a time.
+    """
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.execute("CREATE TABLE links (identifier INTEGER, value TEXT, number INTEGER, mask INTEGER)")
+        self._connection.execute("BEGIN")
+        self._sorted: sqlite3.Cursor | None = None
+        self._is_indexed = False
+
+    def add(self, links: Iterable[NumberedLink]) -> None:
+        """Add links. None may be added after the first call of `take`."""
+        self._connection.executemany("INSERT INTO links VALUES (?, ?, ?, ?)", links)
+
+    def take(self, count: int) -> list[NumberedLink]:
+        """Return the next links in the order of identifier, value and number, at most `count`."""
+        if self._sorted is None:
+            self._sorted = self._connection.execute(
+                "SELECT identifier, value, number, mask FROM links ORDER BY identifier, value, number"
+            )
+        return self._sorted.fetchmany(count)
+
+    def take_again(self, identifiers: Collection[int]) -> None:
+        """Let `take` begin again, with the links of these identifiers only."""
+        marks = ", ".join("?" for _ in identifiers)
+        self._sorted = self._connection.execute(
+            f"SELECT identifier, value, number, mask FROM links WHERE identifier IN ({marks})"
+            " ORDER BY identifier, value, number",
+            tuple(identifiers),
+        )
+
+    def links_of(self, number: int) -> list[tuple[int, str]]:
+        """Return the identifiers and values of one identity. The first call takes a second for a million links."""
+        if not self._is_indexed:
+            self._connection.execute("CREATE INDEX links_by_number ON links (number)")
+            self._is_indexed = True
+        found = self._connection.execute("SELECT identifier, value FROM links WHERE number = ?", (number,))
+        return found.fetchall()
+
+    def close(self) -> None:
+        """Delete everything."""
+        self._connection.close()

@@ -1,0 +1,109 @@
+"""The scalar attributes of profiles as rows of `profile_values`, by which profiles are found and ordered.
+
+The rows of one property are together, in the order of the profiles. So those of new profiles are appended, and one
+property of a million profiles is read in a tenth of a second. A value is a text that sorts as the attribute does:
+
+    B0, B1    false and true
+    N...      a number: 16 hexadecimal digits that sort as the double that is nearest to it
+    T...      a string, at most `MAX_TEXT` characters; a longer one, or one with NUL, is shortened and padded
+    A...      an array of scalars as JSON, at most `MAX_ARRAY` characters, or `LONG_ARRAY`; arrays are not sorted
+"""
+
+import struct
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from headwater.schemas.names import is_property_name
+
+MAX_TEXT: Final = 64
+"""Maximum number of characters of a string that is kept as a whole. No value of a filter is longer."""
+PADDING: Final = "\x01"
+MAX_ARRAY: Final = 200
+LONG_ARRAY: Final = "A" + PADDING
+"""The value of an array that is longer."""
+_PACK: Final = struct.Struct(">d").pack
+_SIGN: Final = 1 << 63
+_ALL: Final = (1 << 64) - 1
+
+
+@lru_cache(maxsize=10_000)
+def property_key(workspace: int, path: str) -> int:
+    """Return the key of a property: 48 bits of a hash."""
+    return int.from_bytes(blake2b(f"{workspace}:{path}".encode(), digest_size=6).digest())
+
+
+def read_values(workspace: int, attributes: str) -> dict[int, str]:
+    """Return the values of the attributes, a JSON object, by the keys of their properties.
+
+    Objects and nulls have none. The schema is not needed: members of maps have values too. Attributes with a text that
+    is not Unicode have none.
+    """
+    found: dict[int, str] = {}
+    if attributes != "{}":
+        with suppress(msgspec.DecodeError):
+            _collect(workspace, "", _decode(attributes), found)
+    return found
+
+
+def text_value(text: str) -> str:
+    """Return the value of a string."""
+    if len(text) <= MAX_TEXT and "\0" not in text:
+        return "T" + text
+    return "T" + text[:MAX_TEXT].partition("\0")[0].ljust(MAX_TEXT + 1, PADDING)
+
+
+def number_value(number: float) -> str:
+    """Return the value of a number."""
+    bits = int.from_bytes(_PACK(_double(number) + 0.0))
+    return f"N{bits ^ (_ALL if bits & _SIGN else _SIGN):016x}"
+
+
+def boolean_value(boolean: bool) -> str:
+    """Return the value of a boolean."""
+    return "B1" if boolean else "B0"
+
+
+def array_value(elements: list[Any]) -> str:
+    """Return the value of an array."""
+    text = json_text(elements)
+    return "A" + text if len(text) <= MAX_ARRAY else LONG_ARRAY
+
+
+def json_text(value: Any) -> str:
+    """Return an array or one of its elements as JSON."""
+    return _encode(value).decode()
+
+
+def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[int, str]) -> None:
+    for name, value in members.items():
+        kind = value.__class__
+        if kind is str:
+            encoded = text_value(value)
+        elif kind is bool:
+            encoded = boolean_value(value)
+        elif kind is int or kind is float:
+            encoded = number_value(value)
+        elif kind is dict and is_property_name(name):
+            _collect(workspace, f"{prefix}{name}.", value, found)
+            continue
+        elif kind is list:
+            encoded = array_value(value)
+        else:
+            continue
+        if is_property_name(name):
+            found[property_key(workspace, prefix + name)] = encoded
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode

@@ -1,0 +1,225 @@
+"""A person is erased from all stores, and does not come back."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from headwater.base.errors import Unavailable
+from headwater.catalog import Connection
+from headwater.processing.erasing import Eraser
+from headwater.state import erasure
+from headwater.state.operations import ErasureParameters, ErasureReceipt, Operation, decode_receipt
+from tests.harness import Harness
+
+JANE = "jane-4711"
+EMAIL = "jane.doe@example.com"
+KEEP = timedelta(hours=1)
+
+
+def eraser(harness: Harness) -> Eraser:
+    return Eraser(
+        harness.log,
+        harness.catalog,
+        harness.state,
+        harness.warehouse,
+        harness.operations,
+        harness.clock,
+        keep=KEEP,
+        deliveries=harness.deliveries,
+        store=harness.store,
+    )
+
+
+async def erase(harness: Harness, **parameters: Any) -> ErasureReceipt:
+    """Erase a person; return the receipt."""
+    created = await harness.operations.create(harness.workspace, ErasureParameters(**parameters), None)
+    return await finished(harness, created)
+
+
+async def finished(harness: Harness, created: Operation) -> ErasureReceipt:
+    stop = asyncio.Event()
+    running = asyncio.create_task(eraser(harness).run(stop))
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                operation = await harness.operations.find(created.id)
+                assert operation is not None
+                if operation.ended_at is not None:
+                    break
+                await asyncio.sleep(0.01)
+    finally:
+        stop.set()
+        await running
+    assert operation.status == "Completed", operation
+    assert operation.parameters.user_id is None  # type: ignore[union-attr]
+    return decode_receipt(operation.result)
+
+
+def removed(receipt: ErasureReceipt) -> dict[str, int]:
+    return {each.store: each.removed for each in receipt.stores}
+
+
+async def send(harness: Harness, source: Connection, *events: dict[str, Any], call: str = "batch") -> None:
+    await harness.send(source, json.dumps({"batch": events}).encode(), call)
+
+
+def identify(user: str | None, number: int = 0, *, anonymous: str | None = None, **traits: Any) -> dict[str, Any]:
+    event = {"type": "identify", "messageId": f"{user}-{anonymous}-{number}", "traits": traits}
+    return event | {key: value for key, value in (("userId", user), ("anonymousId", anonymous)) if value is not None}
+
+
+async def users_with_events(harness: Harness) -> list[str | None]:
+    return [json.loads(document).get("userId") for document in await harness.documents()]
+
+
+async def filled(harness: Harness, source: Connection) -> None:
+    """Store events and identities of two persons, rejected events, devices and dead letters."""
+    await send(
+        harness,
+        source,
+        identify(None, 1, anonymous="anonymous-1"),
+        identify(JANE, 1, anonymous="anonymous-1", email=EMAIL),
+        identify(JANE, 2, email=EMAIL),
+        identify("bob", 1, email="bob@example.com"),
+        identify(None, 2, anonymous="anonymous-2"),
+        {"type": "no such type", "userId": JANE, "messageId": "rejected-1"},
+        {"type": "no such type", "userId": "bob", "messageId": "rejected-2"},
+        {"type": "no such type", "userId": "x", "traits": {"note": f"friend of {JANE}"}},
+    )
+    await harness.process_log()
+
+
+async def test_a_user_is_erased_with_its_anonymous_ids_and_no_other(harness: Harness, source: Connection) -> None:
+    await filled(harness, source)
+    counted = await erase(harness, user_id=JANE, validate_only=True)
+    assert await users_with_events(harness) == [None, JANE, JANE, "bob", None]
+    receipt = await erase(harness, user_id=JANE)
+    assert removed(receipt) == {"events": 3, "identities": 1, "messages": 3, "rejected events": 2}
+    assert {**removed(counted), "messages": 3} == removed(receipt)
+    assert receipt.log_until == int((harness.clock.now() + KEEP).timestamp() * 1e6)
+    assert await users_with_events(harness) == ["bob", None]
+    identities, _ = await harness.state.identities(source.id, first=0, limit=10)
+    assert {each.user_id for each in identities} == {"bob", None}
+    rejected, _ = await harness.state.rejected(harness.workspace, connection_id=None, protocol=None, first=0, limit=9)
+    assert [json.loads(each.body)["userId"] for each in rejected] == ["bob"]
+
+
+async def test_erasing_twice_gives_an_empty_receipt(harness: Harness, source: Connection) -> None:
+    await filled(harness, source)
+    await erase(harness, user_id=JANE)
+    again = await erase(harness, user_id=JANE)
+    assert again.stores == ()
+    assert again.log_until is None
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"user_id": "nobody"},
+        {"user_id": JANE, "connection": 1},
+        {"anonymous_id": "nobody"},
+        {"profile": "00000000-0000-4000-8000-000000000000"},
+        {"user_id": "a\0b"},
+        {"user_id": ""},
+    ],
+    ids=str,
+)
+async def test_an_unknown_person_gives_an_empty_receipt(
+    harness: Harness, source: Connection, parameters: dict[str, Any]
+) -> None:
+    await filled(harness, source)
+    assert (await erase(harness, **parameters)).stores == ()
+    assert len(await harness.documents()) == 5
+
+
+async def test_an_anonymous_person_is_erased(harness: Harness, source: Connection) -> None:
+    await filled(harness, source)
+    receipt = await erase(harness, anonymous_id="anonymous-2", connection=source.id)
+    assert removed(receipt) == {"events": 1, "identities": 1, "messages": 1}
+
+
+@pytest.mark.parametrize("is_suppressed", [False, True])
+async def test_accepted_events_do_not_bring_the_person_back(
+    harness: Harness, source: Connection, is_suppressed: bool
+) -> None:
+    """Events that were accepted before the end have no effect, later ones only without `suppress`."""
+    await filled(harness, source)
+    await send(harness, source, identify(JANE, 3, email=EMAIL), identify("bob", 3))
+    receipt = await erase(harness, user_id=JANE, suppress=is_suppressed)
+    assert removed(receipt)["events"] == 3
+    await harness.process_log()
+    assert await users_with_events(harness) == ["bob", None, "bob"]
+    (state,) = (await harness.state.messages([(source.id, f"{JANE}-None-3")])).values()
+    assert [(step.outcome, step.message) for step in state.steps] == [("Filtered", "the person was erased")]
+    await send(harness, source, identify(JANE, 4, email=EMAIL), identify("bob", 4))
+    await harness.process_log()
+    users = await users_with_events(harness)
+    assert users[3:] == (["bob"] if is_suppressed else [JANE, "bob"])
+    identities, _ = await harness.state.identities(source.id, first=0, limit=10)
+    assert (JANE in {each.user_id for each in identities}) is not is_suppressed
+
+
+async def test_a_new_process_knows_suppressed_persons(harness: Harness, source: Connection) -> None:
+    await filled(harness, source)
+    await erase(harness, user_id=JANE, suppress=True)
+    harness.state.suppressions.forget()
+    await send(harness, source, identify(JANE, 5), identify(None, 5, anonymous="anonymous-1"))
+    await send(harness, source, {"type": "alias", "userId": "bob", "previousId": JANE, "messageId": "alias"})
+    await harness.process_log()
+    assert await users_with_events(harness) == ["bob", None]
+
+
+async def test_it_continues_after_an_interruption_at_any_transaction(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(harness, source)
+    created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+    written, left = erasure.write_note, 0
+    interruptions = 0
+
+    def failing(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Unavailable("interrupted")
+        written(*arguments)
+
+    monkeypatch.setattr(erasure, "write_note", failing)
+    for number in range(1, 40):
+        left = number
+        operation = await harness.operations.claim("test", kinds=("Erasure",))
+        assert operation is not None
+        working = eraser(harness)
+        working._owner = "test"
+        try:
+            await working.execute(operation, asyncio.Event())
+            break
+        except Unavailable:
+            interruptions += 1
+    assert interruptions > 5
+    operation = await harness.operations.find(created.id)
+    assert operation is not None and operation.status == "Completed"
+    totals = removed(decode_receipt(operation.result))
+    totals.pop("messages", None)  # on SQLite they are deleted before the transaction that counts them
+    assert totals == {"events": 3, "identities": 1, "rejected events": 2}
+    assert await users_with_events(harness) == ["bob", None]
+
+
+async def test_a_cancelled_erasure_ends_and_can_be_repeated(harness: Harness, source: Connection) -> None:
+    await filled(harness, source)
+    created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+    operation = await harness.operations.claim("test", kinds=("Erasure",))
+    assert operation is not None
+    await harness.operations.cancel(created.id)
+    working = eraser(harness)
+    working._owner = "test"
+    await working.execute(operation, asyncio.Event())
+    ended = await harness.operations.find(created.id)
+    assert ended is not None and ended.status == "Cancelled"
+    await send(harness, source, identify(JANE, 9))
+    await harness.process_log()
+    assert JANE in await users_with_events(harness)
+    assert removed(await erase(harness, user_id=JANE))["events"] == 4
