@@ -89,7 +89,8 @@ def _batches(folder: Path, seconds: float) -> None:
             spent = seconds_by_process(system.process.pid)["courier"] - before["courier"]
             print(
                 f"  catching up with {accepted:,}: {rate:,.0f} events/s (goal 15,000)   processor time an event: "
-                f"courier {1e6 * spent / got:.0f} µs   bare client {baseline:,.0f}   ratio {rate / baseline:.2f}   {memory(system)}",
+                f"courier {1e6 * spent / got:.0f} µs   bare client {baseline:,.0f}   ratio {rate / baseline:.2f}   "
+                f"{memory(system)}",
                 flush=True,
             )
 
