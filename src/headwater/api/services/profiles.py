@@ -102,7 +102,8 @@ class ProfileLists:
         schema = None if settings.profile_schema is None else settings.profile_schema.schema
         page = Page(request, ProfileCursor)
         query = await compute(self._computing, f"workspace {workspace}", profile_query, request, schema)
-        identifiers, applied = (), ""
+        identifiers: tuple[str, ...] = ()
+        applied = ""
         if query.filter is not None and settings.resolution.identifiers:
             identifiers = tuple(identifier.path for identifier in settings.resolution.identifiers)
             applied = await self._digest(settings)

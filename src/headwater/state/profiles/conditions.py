@@ -250,7 +250,9 @@ def _shortened(type_: Type, literal_: Any) -> str:
 def _has_text(operator: str, text: str, value: Value, *, is_sqlite: bool) -> ColumnElement[bool]:
     if operator == "starts with":
         return func.substr(value, 1, len(text) + 1) == "T" + text
-    is_long = func.length(value) > values.MAX_TEXT + 1
+    is_long: ColumnElement[bool] = func.length(value) > values.MAX_TEXT + 1
+    if not is_sqlite:  # PostgreSQL counts bytes much faster than characters
+        is_long = and_(func.octet_length(value) > values.MAX_TEXT + 1, is_long)
     if operator == "ends with":
         end = func.substr(value, func.length(value) - len(text) + 1)
         return or_(is_long, and_(func.length(value) > len(text), end == text))

@@ -266,10 +266,12 @@ def _scan(connection: Connection, search: Search, test: Test) -> ProfilePage:
     """Return the part of the list by testing all profiles in its order, until it is full."""
     wanted = search.first + search.limit + 1
     found: list[_Found] = []
-    tested, place, step = 0, search.after, max(2 * wanted, _MIN_ROWS_PER_STEP)
+    # Each step in the order of a property reads all its values.
+    most = _ROWS_PER_STEP if search.order is None else 2 * _ROWS_PER_STEP
+    tested, place, step = 0, search.after, most if search.order else max(2 * wanted, _MIN_ROWS_PER_STEP)
     has_more = True
     while has_more and len(found) < wanted:
-        step = min(2 * step, _ROWS_PER_STEP)
+        step = min(2 * step, most)
         rows = _ordered(connection, search, place, step, 0)
         tested += len(rows)
         found += [each for each in rows if test(each[0].attributes)]
