@@ -12,5 +12,6 @@ async def resolve_by_email(harness: Harness) -> None:
     async with harness.catalog.change() as change:
         workspace = harness.catalog.workspace(harness.workspace)
         assert workspace is not None
+        assert SCHEMA is not None
         settings = ResolutionSettings(identifiers=(Identifier(path="email"),))
         change.update_workspace(replace(workspace, profile_schema=ProfileSchema(schema=SCHEMA), resolution=settings))

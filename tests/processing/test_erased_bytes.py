@@ -7,7 +7,7 @@ from typing import Any
 
 from headwater.catalog import Connection
 from headwater.state import PipelineCounts
-from headwater.state.operations import ErasureParameters, decode_receipt
+from headwater.state.operations import ERASURE_KINDS, ErasureParameters, decode_receipt
 from tests.delivery.operations import add_destination, finish, waiting
 from tests.harness import Harness, add_source, client_call, open_harness
 from tests.processing.people import resolve_by_email
@@ -83,7 +83,7 @@ async def test_no_byte_of_a_person_is_left_in_any_file(tmp_path: Path) -> None:
         parameters = ErasureParameters(profile=kpid.hex())
         created = await harness.operations.create(harness.workspace, parameters, None)
         working = eraser(harness)
-        operation = await harness.operations.claim(working._owner, kinds=("Erasure",))
+        operation = await harness.operations.claim(working._owner, kinds=ERASURE_KINDS)
         assert operation is not None
         await working.execute(operation, asyncio.Event())
         ended = await harness.operations.find(created.id)

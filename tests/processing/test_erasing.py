@@ -11,12 +11,13 @@ import pytest
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.processing.erasing import Eraser
+from headwater.processing.lanes import ResultApplier
 from headwater.state import erasure
-from headwater.state.operations import ErasureParameters, ErasureReceipt, Operation, decode_receipt
+from headwater.state.operations import ERASURE_KINDS, ErasureParameters, ErasureReceipt, Operation, decode_receipt
 from headwater.state.profiles.resolving import ResolutionRows
 from tests.harness import Harness, add_source
 from tests.processing.people import resolve_by_email
-from tests.processing.test_lanes import MAPPING, add_pipeline
+from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
 
 JANE = "jane-4711"
 EMAIL = "jane.doe@example.com"
@@ -195,7 +196,7 @@ async def test_it_continues_after_an_interruption_at_any_transaction(
     monkeypatch.setattr(erasure, "write_note", failing)
     for number in range(1, 40):
         left = number
-        operation = await harness.operations.claim("test", kinds=("Erasure",))
+        operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
         assert operation is not None
         working = eraser(harness)
         working._owner = "test"
@@ -216,7 +217,7 @@ async def test_it_continues_after_an_interruption_at_any_transaction(
 async def test_a_cancelled_erasure_ends_and_can_be_repeated(harness: Harness, source: Connection) -> None:
     await filled(harness, source)
     created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
-    operation = await harness.operations.claim("test", kinds=("Erasure",))
+    operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
     assert operation is not None
     await harness.operations.cancel(created.id)
     working = eraser(harness)
@@ -269,3 +270,30 @@ async def kpids_of(harness: Harness) -> dict[str, str]:
 
     async with harness.state.transaction() as transaction:
         return await transaction.on_profiles(read)
+
+
+async def test_results_of_functions_that_wait_do_not_bring_the_person_back(harness: Harness) -> None:
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify(JANE, 1, email=EMAIL), identify("bob", 1, email="bob@example.com"))
+    await harness.process_log()
+    stop = asyncio.Event()
+    working = asyncio.create_task(harness.courier.run(stop))
+    async with asyncio.timeout(30):
+        while await harness.store.unapplied_bytes(0) == 0:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await working
+    created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+    erasing = asyncio.create_task(finished(harness, created))
+    applier = ResultApplier(harness.catalog, harness.state, harness.store, harness.clock, profiles=harness.resolver)
+    async with asyncio.timeout(30):
+        while not erasing.done():
+            if await harness.state.checkpoint(f"erasure {created.id}") is not None:
+                await applier.apply()
+            await asyncio.sleep(0.01)
+    assert removed(await erasing)["events"] == 1
+    identities, _ = await harness.state.identities(source.id, first=0, limit=10)
+    assert {each.user_id for each in identities} == {"bob"}
+    if harness.database_url is None:
+        assert EMAIL.encode() not in (harness.folder / "courier.db").read_bytes()
