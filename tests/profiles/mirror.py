@@ -8,6 +8,7 @@ from headwater.state import bulk
 from headwater.state.profiles import ChangedIdentity, tables
 from headwater.state.profiles.model import (
     Alias,
+    ChangedIdentity,
     IdentityName,
     IdentityRow,
     Link,

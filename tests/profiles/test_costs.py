@@ -7,8 +7,7 @@ import pytest
 from headwater.catalog.profiles import Identifier, ResolutionSettings
 from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.resolving import Region, resolve
-from headwater.state.profiles import ChangedIdentity
-from headwater.state.profiles.model import IdentityName, Member, Separation
+from headwater.state.profiles.model import ChangedIdentity, IdentityName, Member, Separation
 from tests.complexity import assert_linear
 from tests.profiles.people import People
 
@@ -54,6 +53,16 @@ def test_a_value_that_stays_over_its_limit_is_not_read() -> None:
     assert rows_read(people, lambda: people.see("new", email="a@x")) <= 20
     assert rows_read(people, lambda: people.see("new", email="noreply@x")) <= 10
     assert len(people.profiles()) == 501
+
+
+def test_an_identity_that_leaves_a_value_over_its_limit_is_not_postponed() -> None:
+    people = People(Identifier(path="email", max_identities=10), limit=10)
+    for id in range(12):
+        people.see(str(id), email="noreply@x")
+    people.forget(12)
+    assert people.postponed == [] and len(people.profiles()) == 11
+    people.see("0", email="a@x")
+    assert people.postponed == [] and len(people.profiles()) == 2, "the others are linked again"
 
 
 def test_only_linked_identities_are_read() -> None:
@@ -108,7 +117,7 @@ SHAPES: dict[str, Callable[[int], Region]] = {
         ),
     ),
     "no links": lambda count: region(count, lambda id: (f"e{id}", "5", None)),
-    "too many values": lambda count: region(count, lambda id: (None, f"p{id // 100}", f"r{id}"), max_values=1),
+    "too many values": lambda count: region(count, lambda id: (None, "5", f"r{id}"), max_values=1),
 }
 
 
