@@ -26,6 +26,7 @@ from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.preparing import preparing
+from bench.profiles import profiles
 from bench.running import echo, memory, running
 from bench.state import fill, state
 from bench.warehouse import warehouse
@@ -178,6 +179,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "deliveries": deliveries,
     "containment": containment,
     "state": state,
+    "profiles": profiles,
     "warehouse": warehouse,
 }
 LONG_FIGURES: dict[str, Callable[[Path, float], None]] = {

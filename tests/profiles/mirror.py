@@ -5,7 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import delete
 
 from headwater.state import bulk
-from headwater.state.profiles import ChangedIdentity, tables
+from headwater.state.profiles import tables
 from headwater.state.profiles.model import (
     Alias,
     ChangedIdentity,

@@ -1,7 +1,7 @@
 """The rows of profiles as resolutions of all identities, splits and the worker's batches need them."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 from sqlalchemy import Connection, func, select, tuple_, update
@@ -19,6 +19,7 @@ from headwater.state.profiles.rows import ProfileRows, read_profile, read_refuse
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.sessions import attempt
 
+MAX_ID: Final = 2**63 - 1
 LinkKey = tuple[int, str, int]
 """The identifier, the value and the identity of a link. Links are sorted by it."""
 
@@ -63,7 +64,7 @@ class ResolutionRows(ProfileRows):
         query = select(func.max(identities.c.id)).where(identities.c.workspace == workspace)
         return self._sql.scalar(query) or 0
 
-    def scan(self, workspace: int, *, after: int, through: int, limit: int) -> list[ScannedIdentity]:
+    def scan(self, workspace: int, *, after: int, through: int = MAX_ID, limit: int) -> list[ScannedIdentity]:
         """Return the identities of a workspace with ids above `after` up to `through`, the oldest first."""
         i, m = identities.c, tables.members.c
         query = (

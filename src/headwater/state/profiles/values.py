@@ -87,15 +87,21 @@ def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[i
             encoded = boolean_value(value)
         elif kind is int or kind is float:
             encoded = number_value(value)
-        elif kind is dict and is_property_name(name):
+        elif kind is dict and _property(workspace, prefix + name, name) is not None:
             _collect(workspace, f"{prefix}{name}.", value, found)
             continue
         elif kind is list:
             encoded = array_value(value)
         else:
             continue
-        if is_property_name(name):
-            found[property_key(workspace, prefix + name)] = encoded
+        if (property := _property(workspace, prefix + name, name)) is not None:
+            found[property] = encoded
+
+
+@lru_cache(maxsize=10_000)
+def _property(workspace: int, path: str, name: str) -> int | None:
+    """Return the key of a property; None if its name cannot be that of one."""
+    return property_key(workspace, path) if is_property_name(name) else None
 
 
 def _double(number: float) -> float:
