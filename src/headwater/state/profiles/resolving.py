@@ -32,7 +32,7 @@ _MERGED_COLUMNS: Final = [
 ]
 
 
-class ScannedIdentity(Struct, frozen=True, array_like=True):
+class ScannedIdentity(Struct, frozen=True, gc=False):
     """An identity as a resolution of all identities reads it."""
 
     id: int
