@@ -178,7 +178,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Data:
 
 @contextmanager
 def running(data: Data) -> Iterator[RunningSystem]:
-    system = start(data.folder, **data.variables)
+    system = start(data.folder, None, **data.variables)
     try:
         yield system
     finally:

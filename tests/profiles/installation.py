@@ -1,5 +1,6 @@
 """One workspace in a real database, whose identities change as batches change them."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -119,7 +120,8 @@ class Installation:
 
     async def contents(self) -> Contents:
         """Return everything of profiles."""
-        return await self.read(_contents)
+        found: Contents = await self.read(_contents)
+        return found
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         async with self.state._sessions.open() as session:
@@ -150,7 +152,7 @@ class Installation:
         for id_, profile in found["profiles"].items():
             some = [rows[identity] for identity in partition[id_]]
             if self.workspace.profile_schema is not None:
-                assert _decode(profile.attributes) == merged(some, self.workspace.profile_schema)
+                assert json.loads(profile.attributes) == merged(some, self.workspace.profile_schema)
             assert profile.updated_at == max(row.updated_at for row in some)
             assert profile.founder in partition[id_]
 
@@ -199,12 +201,6 @@ def _contents(connection: Connection) -> Contents:
         "separations": rows.all_separations(WORKSPACE),
         "values": sorted(tuple(row) for row in connection.execute(select(tables.profile_values))),
     }
-
-
-def _decode(attributes: str) -> Any:
-    import json
-
-    return json.loads(attributes)
 
 
 async def clear(state: StateStore) -> None:

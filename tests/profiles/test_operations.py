@@ -13,6 +13,7 @@ import pytest
 from headwater.catalog import Connection
 from headwater.catalog.profiles import Identifier, ResolutionSettings
 from headwater.profiles import full, operations, unresolved, updating
+from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.operations import ProfileCompanion
 from headwater.state import IdentityObservation
 from headwater.state.operations import (
@@ -105,10 +106,10 @@ async def execute(harness: Harness, parameters: OperationParameters | None) -> O
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(companion.run(stop))
         while True:
-            found = (await harness.operations.page(limit=1) or [None])[0]
-            if found is not None and (created is None or found.id == created.id) and found.ended_at is not None:
-                stop.set()
-                return found
+            for found in await harness.operations.page(limit=1):
+                if (created is None or found.id == created.id) and found.ended_at is not None:
+                    stop.set()
+                    return found
             await asyncio.sleep(0.01)
 
 
@@ -130,7 +131,7 @@ async def test_an_error_of_one_workspace_has_no_effect_on_others(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = await add_source(harness.catalog, (await add_workspace(harness.catalog, "Other")).id)
-    original = updating.resolve_changes
+    original = resolve_changes
 
     def fail(rows: Any, context: Any, changed: Sequence[ChangedIdentity], *args: Any, **named: Any) -> list[int]:
         original(rows, context, changed, *args, **named)  # its changes are undone
@@ -164,7 +165,7 @@ async def test_an_identity_that_cannot_be_resolved_does_not_hold_up_others(
     harness.resolver.paused.add(harness.workspace)
     await observe(harness, source, {f"u{n}": f"e{n % 3}" for n in range(6)})
     harness.resolver.paused.clear()
-    original = unresolved.resolve_changes
+    original = resolve_changes
 
     def fail(rows: Any, context: Any, changed: Sequence[ChangedIdentity], *args: Any, **named: Any) -> list[int]:
         if any(each.name.identity_id == "u1" for each in changed):

@@ -534,7 +534,7 @@ class _SliceResolver:
         scan = self._scan
         ids = [scan.ids[number] for number in numbers]
         old = {scan.profiles[number] for number in numbers} - {0}
-        identities = {row.id: row for row in rows.identities(ids)}
+        identities = {row.id: row for row in rows.merged_identities(ids)}
         gone = [id_ for id_ in ids if id_ not in identities]
         pairs = {(scan.sets.find(number), scan.profiles[number]) for number in numbers}
         is_same = len(pairs) == len(old) == len({root for root, _ in pairs}) and self._constraints.are_none

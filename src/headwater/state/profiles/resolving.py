@@ -10,6 +10,8 @@ from headwater.state import bulk
 from headwater.state.profiles import tables
 from headwater.state.profiles.model import (
     ChangedIdentity,
+    IdentityName,
+    IdentityRow,
     ProfileRow,
     RefusedEvidence,
     RefusedReason,
@@ -24,7 +26,13 @@ LinkKey = tuple[int, str, int]
 """The identifier, the value and the identity of a link. Links are sorted by it."""
 
 
-class ScannedIdentity(Struct, frozen=True, array_like=True):
+_MERGED_COLUMNS: Final = [
+    identities.c[name]
+    for name in ("id", "workspace", "connection", "identity_id", "is_anonymous", "updated_at", "attributes")
+]
+
+
+class ScannedIdentity(Struct, frozen=True, gc=False):
     """An identity as a resolution of all identities reads it."""
 
     id: int
@@ -75,6 +83,15 @@ class ResolutionRows(ProfileRows):
             .limit(limit)
         )
         return [ScannedIdentity(*row) for row in self._sql.execute(query)]
+
+    def merged_identities(self, ids: Collection[int]) -> list[IdentityRow]:
+        """Return the identities with these ids that exist, without what profiles do not take from them: their pipeline
+        and their anonymous ids."""
+        rows = bulk.lookup(self._sql, _MERGED_COLUMNS, (identities.c.id,), [(id_,) for id_ in ids])
+        return [
+            IdentityRow(id_, workspace, IdentityName(source, identity_id, bool(is_anonymous)), 0, at, attributes, "[]")
+            for id_, workspace, source, identity_id, is_anonymous, at, attributes in rows
+        ]
 
     def shared_connections(self, workspace: int) -> set[int]:
         """Return the connections with identities of several pipelines, in which several can have one name."""

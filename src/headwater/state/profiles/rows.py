@@ -271,7 +271,11 @@ class ProfileRows:
             removed += [(property, id_) for property in before.keys() - after.keys()]
         table_values = tables.profile_values.c
         bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
-        bulk.upsert(self._connection, list(table_values), sorted(rows), key=("property", "profile"))
+        rows.sort()
+        if stored:
+            bulk.upsert(self._connection, list(table_values), rows, key=("property", "profile"))
+        else:
+            bulk.insert(self._connection, list(table_values), rows)
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
