@@ -57,9 +57,14 @@ class Suppressions:
         """Return whether they were read from the database."""
         return self._is_read
 
+    def select(self, ids: Iterable[str | None]) -> set[str]:
+        """Return those of the ids that may be of suppressed persons: one in 400,000 others with 10,000 of them."""
+        hashes = self._hashes
+        return {id for id in ids if id is not None and crc32(id.encode()) in hashes}
+
     def has(self, workspace: int, connection: int, position: int, id: str | None, *, is_anonymous: bool) -> bool:
         """Return whether an event at a position, of a person with this id, is dropped. 0.3 µs for most ids."""
-        if id is None or crc32(id.encode(), is_anonymous) not in self._hashes:
+        if id is None or crc32(id.encode()) not in self._hashes:
             return False
         for each in (connection, ANY_CONNECTION):
             key = workspace, self._digest(workspace, PersonName(each, id, is_anonymous))
@@ -79,7 +84,7 @@ class Suppressions:
         for name in names:
             digest = self._digest(workspace, name)
             rows[digest] = (
-                workspace, digest, crc32(name.id.encode(), name.is_anonymous), FOREVER, erasure, now, 0
+                workspace, digest, crc32(name.id.encode()), FOREVER, erasure, now, 0
             )  # fmt: skip
         bulk.upsert(
             connection, list(tables.suppressions.c), list(rows.values()), key=("workspace", "digest"),
