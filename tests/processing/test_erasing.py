@@ -160,6 +160,7 @@ async def test_accepted_events_do_not_bring_the_person_back(
     assert await users_with_events(harness) == ["bob", None, "bob"]
     (state,) = (await harness.state.messages([(source.id, f"{JANE}-None-3")])).values()
     assert [(step.outcome, step.message) for step in state.steps] == [("Filtered", "the person was erased")]
+    assert state.is_processed  # and the trace asks for no pipeline
     await send(harness, source, identify(JANE, 4, email=EMAIL), identify("bob", 4))
     await harness.process_log()
     users = await users_with_events(harness)

@@ -91,8 +91,8 @@ class Tracer:
                 source,
                 entry.position,
                 entry.received_at,
-                "Processed" if entry.has_pipeline else "NoPipeline",
-                "" if entry.has_pipeline else NO_PIPELINE_MESSAGE,
+                "Processed" if entry.is_processed else "NoPipeline",
+                "" if entry.is_processed else NO_PIPELINE_MESSAGE,
                 await self._steps(workspace, source, entry, catalog),
                 entry.repeated,
             )
@@ -227,7 +227,7 @@ async def wait_for_outcomes(
             found.append("Pending")
         else:
             found.append(
-                ("Processed" if entry.has_pipeline else "NoPipeline") if entry.position == place else "Duplicate"
+                ("Processed" if entry.is_processed else "NoPipeline") if entry.position == place else "Duplicate"
             )
     return found
 
