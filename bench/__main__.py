@@ -25,7 +25,9 @@ from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
+from bench.outage import outage
 from bench.preparing import preparing
+from bench.profiles import profiles
 from bench.running import echo, memory, running
 from bench.state import fill, state
 from bench.warehouse import warehouse
@@ -176,8 +178,10 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "functions": functions,
     "preparing": preparing,
     "deliveries": deliveries,
+    "outage": outage,
     "containment": containment,
     "state": state,
+    "profiles": profiles,
     "warehouse": warehouse,
 }
 LONG_FIGURES: dict[str, Callable[[Path, float], None]] = {

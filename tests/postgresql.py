@@ -26,6 +26,9 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
+from headwater.state.lanestore import open_lane_store
+from headwater.state.operations import open_operations
+from headwater.warehouse import open_warehouse
 from tests.memory import roomy_memory
 from tests.system import child_ids, free_port, wait_until
 
@@ -43,7 +46,7 @@ SETTINGS: Final = {
     "unix_socket_directories": "",
     "fsync": "off",  # the kernel keeps the commits of a killed process, and the tests do not cut the power
     "shared_buffers": "32MB",
-    "max_connections": "50",
+    "max_connections": "200",  # a machine has up to 30, and a test several machines
     "autovacuum": "off",
     "jit": "off",
     "timezone": "Asia/Kathmandu",  # no test may depend on it
@@ -217,9 +220,13 @@ def _programs(folder: Path) -> Path:
 
 
 async def _migrate(url: str) -> None:
+    clock, identifiers = SystemClock(), Identifiers()
     async with (
-        open_catalog(url, clock=SystemClock(), identifiers=Identifiers()),
-        open_state(url, writes=True, clock=SystemClock()),
+        open_catalog(url, clock=clock, identifiers=identifiers),
+        open_state(url, writes=True, clock=clock),
+        open_lane_store(url),
         open_delivery_store(url),
+        open_operations(url, clock=clock, identifiers=identifiers),
+        open_warehouse(url, writes=False, clock=clock),
     ):
         pass

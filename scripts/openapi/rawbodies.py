@@ -253,7 +253,11 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "message": _text("The reason, for people."),
         "lastOccurred": _text("When the last of them failed.", format="date-time"),
     }
-    profile = {"kpid": _text("The profile's id.", format="uuid"), "updatedAt": _time(""), "attributes": people}
+    profile = {
+        "kpid": _text("The profile's id.", format="uuid"),
+        "updatedAt": _time("When an attribute last changed."),
+        "attributes": people,
+    }
     native: Schema = {
         "anyOf": [
             component("NativeEvent"),
@@ -336,7 +340,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "ProfileService.ListProfiles": RawBody(
             response=_object(
                 {
-                    "profiles": {"type": "array", "items": _object(profile, "kpid", "attributes")},
+                    "profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")},
                     "schema": answered("Type"),
                     "total": {"type": "integer", "format": "int32"},
                     "nextPageToken": page["nextPageToken"],

@@ -1,13 +1,21 @@
 """The settings of identity resolution over gRPC: read, replaced, and when they cannot change."""
 
 import asyncio
+import json
 from typing import Any, Final
 
 import msgspec
 import pytest
 from google.protobuf import json_format
 
-from headwater.catalog import Identifier, ProfileSchema, ResolutionSettings
+from headwater.catalog import (
+    Definition,
+    Identifier,
+    ProfileSchema,
+    ResolutionSettings,
+    TransformationDefinition,
+)
+from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.management.workspaces import find_workspace
 from headwater.state.operations import (
     IdentityResolutionParameters,
@@ -18,7 +26,7 @@ from headwater.state.operations import (
 from headwater.v1 import identity_resolution_pb2 as pb
 from headwater.v1 import workspaces_pb2
 from tests.api.conftest import Api, CallError
-from tests.harness import Harness
+from tests.harness import Harness, add_source
 from tests.management.profiles.schemas import profile
 
 GET, UPDATE = (f"IdentityResolutionService/{name}IdentityResolutionSettings" for name in ("Get", "Update"))
@@ -151,3 +159,53 @@ async def test_of_two_changes_one_is_refused(api: Api) -> None:
     both = await asyncio.gather(update(api, identifiers=["email"]), update(api, identifiers=["phone"]))
     assert [each.reason for each in both if isinstance(each, CallError)] == ["IdentityResolutionInExecution"]
     assert len(stored(api.harness).identifiers) == await waiting(api) == 1
+
+
+async def test_a_preview_changes_nothing(api: Api) -> None:
+    harness = api.harness
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    request = CreatePipeline(
+        connection=source.id,
+        target="User",
+        name="People",
+        enabled=True,
+        out_schema=profile(email="string"),
+        definition=Definition(transformation=TransformationDefinition(mapping={"email": "traits.email"})),
+    )
+    await create_pipeline(harness.catalog, harness.workspace, request)
+    emails = ["a@x.org", "a@x.org", "b@x.org", "info@x.org", "info@x.org", "info@x.org"]
+    events = [
+        {"type": "identify", "userId": f"u{number}", "messageId": f"m{number}", "traits": {"email": email}}
+        for number, email in enumerate(emails)
+    ]
+    await harness.send(source, json.dumps({"batch": events}).encode())
+    await harness.process_log()
+    version = harness.catalog._view.version
+    guards = [{"identifier": "email", "maxIdentities": 2}]
+    response = await update(api, identifiers=["email"], guards=guards, validateOnly=True)
+    found = json_format.MessageToDict(response.preview)
+    kpids = [each.pop("kpid") for each in found["largest"]]
+    assert len(set(kpids)) == 5
+    assert found == {
+        "identities": 6,
+        "profilesBefore": 6,
+        "profilesAfter": 5,
+        "merged": 2,
+        "changed": 2,
+        "largest": [{"identities": 2, "profiles": 2}, *[{"identities": 1, "profiles": 1}] * 4],
+        "sharedValues": [
+            {"identifier": "email", "value": "info@x.org", "identities": 3},
+            {"identifier": "email", "value": "a@x.org", "identities": 2, "links": True},
+        ],
+    }
+    assert (await waiting(api), stored(harness), harness.catalog._view.version) == (0, ResolutionSettings(), version)
+    # An operation that executes is no reason to refuse it.
+    await harness.operations.create(harness.workspace, IdentityResolutionParameters(), None)
+    assert (await update(api, validateOnly=True)).preview.profiles_after == 6
+
+
+async def test_previews_of_one_workspace_wait_for_each_other(api: Api) -> None:
+    responses = await asyncio.gather(*(update(api, validateOnly=True) for _ in range(8)))
+    reasons = {each.reason for each in responses if isinstance(each, CallError)}
+    assert reasons <= {"TooManyRequests"}
+    assert any(not isinstance(each, CallError) for each in responses)

@@ -62,6 +62,9 @@ class Plain:
     async def prepare(self, events: Sequence[SourceEvent]) -> list[Prepared]:
         return [EncodedEvent(id=each.event.message_id, body=each.document) for each in events]
 
+    def key(self, event: SourceEvent) -> str:
+        return event.event.message_id
+
 
 class World:
     """A queue, and the session of one destination."""

@@ -7,6 +7,15 @@ from tests.e2e.source import get, make_source
 from tests.postgresql import PASSWORD, PostgresqlServer
 from tests.system import HTTP, free_port, serve, start, wait_until
 
+MAX_CONNECTIONS = 10
+"""The documented maximum of a process."""
+COUNT_OF_CONNECTIONS = """
+SELECT max(connections) FROM (
+    SELECT count(*) AS connections FROM pg_stat_activity
+    WHERE application_name LIKE 'headwater %' AND datname = current_database() GROUP BY application_name
+) AS counted
+"""
+
 
 def test_a_failed_start_prints_its_reason_in_one_line(postgresql_server: PostgresqlServer, tmp_path: Path) -> None:
     """The reasons are a table in tests/base/test_postgresql.py."""
@@ -51,6 +60,8 @@ def test_during_an_outage_events_are_accepted_and_management_is_unavailable(
         events = [event["event"] for event in source.wait_for(21)]
         assert events == ["before", *(f"during {number}" for number in range(20))]
         make_source(system)
+        connections = postgresql_server.administer(COUNT_OF_CONNECTIONS, url.rpartition("/")[2])
+        assert 0 < connections <= MAX_CONNECTIONS
     finally:
         assert system.stop() == 0
     assert PASSWORD not in system.errors

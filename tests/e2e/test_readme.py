@@ -5,11 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system import RunningSystem
+from tests.system import RunningSystem, start
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 FUNCTIONS = README.parent / "docs" / "functions.md"
@@ -22,6 +23,8 @@ EXPECTED = [
     "StatusCode.NOT_FOUND connection 7 does not exist",  # one user so far
     "1 accepted",  # the asynchronous one
     '"counts":[{',  # events by name and day
+    '"attributes":{"email":"ada@example.com","plan":"pro"}',  # two users are one person
+    '"identifier":"email","value":"ada@example.com"',  # because of this
     '"connectorType": "SDK"',  # the dataclasses
 ]
 
@@ -56,9 +59,17 @@ def run(script: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100, env=environment)
 
 
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[RunningSystem]:
+    """Start a system for this test alone: the blocks give its workspace a profile schema."""
+    running = start(tmp_path / "data")
+    yield running
+    assert running.stop() == 0, running.errors
+
+
 @pytest.mark.timeout(120)
-def test_the_blocks_run_with_the_documented_output(system: RunningSystem) -> None:
-    done = run(make_script(system), system.data_dir)
+def test_the_blocks_run_with_the_documented_output(fresh: RunningSystem) -> None:
+    done = run(make_script(fresh), fresh.data_dir)
     assert done.returncode == 0, done.stderr
     assert [text for text in EXPECTED if text not in done.stdout] == [], done.stdout + done.stderr
 

@@ -1,6 +1,7 @@
 """The record of an event: the part of it that fits the event schema, for any event."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from msgspec import Raw
 from headwater.events import Envelope, Event, Rejection
 from headwater.events.context import Location
 from headwater.events.protocol import Call
-from headwater.events.record import event_record
-from headwater.schemas import EVENT_SCHEMA, Codec
+from headwater.events.record import RecordReader, event_record
+from headwater.schemas import EVENT_SCHEMA, Codec, ObjectType, Record, Schema, select
 from tests.events.contexts import USER_AGENT, contexts
 from tests.events.reading import canonical, check
 from tests.jsontexts import json_text, json_values
@@ -86,3 +87,28 @@ def test_the_record_of_every_event_satisfies_the_schema(
     record = event_record(make_event("{" + ",".join(members) + "}", is_client_side=is_client_side))
     text = CODEC.encode(record)
     assert json.loads(CODEC.encode(CODEC.decode(text))) == json.loads(text)
+
+
+def property_paths(schema: Schema, parent: str = "") -> Iterator[str]:
+    for property_ in schema:
+        yield parent + property_.name
+        if isinstance(property_.type, ObjectType):
+            yield from property_paths(property_.type, f"{parent}{property_.name}.")
+
+
+def restricted(record: Record, schema: Schema | None) -> Record:
+    """Return the part of a record that a schema has."""
+    kept: Record = {}
+    for property_ in schema or ():
+        if property_.name in record:
+            value: Any = record[property_.name]
+            kept[property_.name] = (
+                restricted(value, property_.type) if isinstance(property_.type, ObjectType) else value
+            )
+    return kept
+
+
+@given(contexts(), st.sets(st.sampled_from(list(property_paths(EVENT_SCHEMA))), max_size=6))
+def test_a_reader_of_some_paths_reads_what_the_whole_record_has_there(context: dict[str, Any], paths: set[str]) -> None:
+    event = make_event(json.dumps({"type": "page", "userId": "u", "context": context, "properties": {"n": 1}}))
+    assert RecordReader(paths).read(event) == restricted(event_record(event), select(EVENT_SCHEMA, paths))

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,9 +14,15 @@ from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.observe.trace import wait_for_outcomes
+from headwater.storage import postgresql
 from tests.harness import Harness, add_source, open_harness, track_call
 from tests.postgresql import PostgresqlServer
 from tests.processing.test_lanes import COPY, add_pipeline, identify, identities, new_source, steps
+
+APPLICATION = """
+SELECT application_name FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'headwater %' LIMIT 1
+"""
 
 
 @pytest.fixture
@@ -152,6 +159,43 @@ async def test_while_it_is_away_calls_that_need_it_are_unavailable_and_the_other
     assert harness.catalog.connection(harness.workspace, made.id) == made
     await harness.process_log()
     assert await stored(harness) == ["a"]
+
+
+@pytest.mark.parametrize("is_copying", [False, True], ids=["between statements", "within COPY"])
+async def test_the_transaction_of_a_hung_worker_holds_up_no_other_one(
+    postgresql_server: PostgresqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copying: bool
+) -> None:
+    monkeypatch.setattr(postgresql, "LOCK_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(postgresql, "HUNG_SECONDS", 0.1)
+    url = postgresql_server.create()
+    async with open_harness(tmp_path, database_url=url) as harness:
+        await send(harness, await add_source(harness.catalog, harness.workspace), "a")
+        name = str(await asyncio.to_thread(postgresql_server.administer, APPLICATION, url.rpartition("/")[2]))
+        hung = await asyncpg.connect(
+            url.replace("+asyncpg", ""), server_settings={"application_name": name, "statement_timeout": "100"}
+        )
+        await hung.execute("BEGIN; UPDATE warehouse.event_loading SET position = position")
+        copying = asyncio.create_task(_copy_without_end(hung)) if is_copying else None
+        stop = asyncio.Event()
+        running = asyncio.create_task(harness.consumer.run(stop))
+        async with asyncio.timeout(30):
+            while await stored(harness) != ["a"]:
+                await asyncio.sleep(0.02)
+        stop.set()
+        await running
+        if copying is not None:
+            copying.cancel()
+            await asyncio.wait([copying])
+        assert hung.is_closed()
+    postgresql_server.drop(url)
+
+
+async def _copy_without_end(driver: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"PGCOPY\n\xff\r\n\0"
+        await asyncio.Event().wait()
+
+    await driver.copy_to_table("events", schema_name="warehouse", source=parts(), format="binary")
 
 
 async def test_a_worker_that_waits_can_be_stopped(harness: Harness, postgresql_server: PostgresqlServer) -> None:

@@ -74,16 +74,16 @@ def define(
     refused = {RefusedEvidence(1, "TooManyIdentities", LinkValue(*value), 0) for value in over}
     constrained: set[frozenset[int]] = set()
     recorded: set[tuple[LinkValue, IdentityName | None, frozenset[int]]] = set()
-    for rank, younger, older, value in links:
+    for rank, younger, older, link in links:
         ends = frozenset(sets[younger]), frozenset(sets[older])
         if ends[0] == ends[1]:
             continue
         constrained.update(ends)
         group = names[younger] if rank == 0 else None
-        if any((value, group, end) not in recorded for end in ends):
+        if any((link, group, end) not in recorded for end in ends):
             reason = _breaks(sets[younger] | sets[older], names, evidence, settings, separations)
-            refused.add(RefusedEvidence(1, reason, value, younger, older))  # type: ignore[arg-type]
-        recorded.update((value, group, end) for end in ends)
+            refused.add(RefusedEvidence(1, reason, link, younger, older))  # type: ignore[arg-type]
+        recorded.update((link, group, end) for end in ends)
     return Defined({frozenset(set_) for set_ in sets.values()}, refused, constrained)
 
 

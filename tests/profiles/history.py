@@ -32,8 +32,8 @@ Operation = tuple[str, IdentityName, int, str, int]
 
 
 class History:
-    def __init__(self, settings: ResolutionSettings) -> None:
-        self.rows = MemoryRows()
+    def __init__(self, settings: ResolutionSettings, rows: MemoryRows | None = None) -> None:
+        self.rows = MemoryRows() if rows is None else rows
         self.kpids = count(1)
         self.now = 0
         self.before = self.rows.copy()
@@ -51,7 +51,7 @@ class History:
         self.start_step()
         changed: list[ChangedIdentity] = []
         for kind, name, pipeline, attributes, time in operations:
-            row = self.rows._find(name, pipeline)
+            row = self.rows.find(name, pipeline)
             if kind == "put":
                 changed.append(self.rows.put(name, pipeline, attributes, time))
             elif row is not None and kind == "touch":
@@ -79,15 +79,14 @@ class History:
         self.start_step()
         named = self.names_by_profile()[profile]
         staying = [name for name in named if name not in leaving]
-        id = max(self.rows.separation_rows, default=0) + 1
-        self.rows.separation_rows[id] = Separation(id, 1, self.now, (tuple(leaving), tuple(staying)))
+        self.rows.add_separation(Separation(0, 1, self.now, (tuple(leaving), tuple(staying))))
         self.resolve_named(named)
         by_name = {member.name: member.profile for member in self.rows.member_rows.values()}
         assert not {by_name[name] for name in leaving} & {by_name[name] for name in staying}
 
     def undo(self, separation: int) -> None:
         self.start_step()
-        sides = self.rows.separation_rows.pop(separation).sides
+        sides = self.rows.remove_separation(separation).sides
         self.resolve_named([name for side in sides for name in side])
 
     def resolve_named(self, named: list[IdentityName]) -> None:
@@ -99,6 +98,7 @@ class History:
         self.settings = settings
         self.context = ResolutionContext.compile(1, settings, SCHEMA)
         resolve_all(self.rows, self.context, self.now, self.new_kpid)
+        self.rows.replaced()
 
     def names_by_profile(self) -> dict[int, list[IdentityName]]:
         found: dict[int, list[IdentityName]] = {}

@@ -1,7 +1,6 @@
 """The rows of profiles in memory, for tests of the algorithm without a database."""
 
 from collections.abc import Collection
-from copy import deepcopy
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -38,13 +37,20 @@ class MemoryRows:
         self.history: list[ProfileChange] = []
         self.last_profile = 0
         self.last_identity = 0
+        self.last_separation = 0
         self.reads: dict[str, int] = {}
         """The number of rows that each query has read."""
         self.queries = 0
         self.writes = 0
 
     def copy(self) -> "MemoryRows":
-        return deepcopy(self)
+        """Return a copy in memory. The rows themselves are immutable."""
+        copied = MemoryRows()
+        for name in vars(copied):
+            value = getattr(self, name)
+            setattr(copied, name, value.copy() if isinstance(value, dict | list) else value)
+        copied.links = {value: holders.copy() for value, holders in self.links.items()}
+        return copied
 
     # --- Identities -----------------------------------------------------------------------------------------------
 
@@ -52,7 +58,7 @@ class MemoryRows:
         self, name: IdentityName, pipeline: int, attributes: str, updated_at: int, id: int | None = None
     ) -> ChangedIdentity:
         """Insert or change the identity, with this id if it is new."""
-        found = self._find(name, pipeline)
+        found = self.find(name, pipeline)
         if found is None:
             self.last_identity += 1
             id = self.last_identity if id is None else id
@@ -66,8 +72,22 @@ class MemoryRows:
         row = self.identity_rows.pop(id)
         return ChangedIdentity(id, 1, row.name, row.pipeline, None, row.updated_at, False, True)
 
-    def _find(self, name: IdentityName, pipeline: int) -> IdentityRow | None:
+    def find(self, name: IdentityName, pipeline: int) -> IdentityRow | None:
         return next((row for row in self.identity_rows.values() if (row.name, row.pipeline) == (name, pipeline)), None)
+
+    # --- Separations ----------------------------------------------------------------------------------------------
+
+    def add_separation(self, separation: Separation) -> int:
+        """Insert a separation, and return its id."""
+        self.last_separation += 1
+        self.separation_rows[self.last_separation] = replace(separation, id=self.last_separation)
+        return self.last_separation
+
+    def remove_separation(self, id: int) -> Separation:
+        return self.separation_rows.pop(id)
+
+    def replaced(self) -> None:
+        """Note that a test has set all rows."""
 
     # --- Rows -----------------------------------------------------------------------------------------------------
 

@@ -13,13 +13,16 @@ from headwater.state.profiles.model import IdentityName
 from tests.examples import examples
 from tests.profiles.history import History, Operation
 
-EXAMPLES: Final = int(os.environ.get("HEADWATER_EXAMPLES", "60"))
+EXAMPLES: Final = int(os.environ.get("HEADWATER_EXAMPLES", "40"))
 
 names = st.builds(
-    IdentityName, connection=st.integers(1, 2), identity_id=st.sampled_from("abc"), is_anonymous=st.booleans()
+    IdentityName,
+    connection=st.integers(1, 2),
+    identity_id=st.sampled_from("abcd"),
+    is_anonymous=st.sampled_from([False, False, True]),
 )
 pipelines = st.integers(1, 2)
-values = st.none() | st.sampled_from(["", " ", "x", "y", "z", "0"])
+values = st.sampled_from(["x", "x", "y", "z", "", "0", None, None])
 attributes = st.builds(
     lambda **members: msgspec.json.encode({key: value for key, value in members.items() if value is not ...}).decode(),
     email=values,
@@ -27,13 +30,13 @@ attributes = st.builds(
     ref=values,
     name=st.sampled_from([..., None, "A", "B"]),
     plan=st.sampled_from([..., None, "P", "Q"]),
-    tags=st.sampled_from([..., None, [], ["s"], ["t", "s"], ["u"]]),
+    tags=st.sampled_from([..., None, [], ["t", "s"], ["u"]]),
 )
 identifiers = st.builds(
     Identifier,
     path=st.just(""),
-    blocked_values=st.sampled_from([(), ("0",), ("x",)]),
-    max_identities=st.sampled_from([1, 2, 3, 1_000]),
+    blocked_values=st.sampled_from([(), (), ("0",)]),
+    max_identities=st.sampled_from([1_000, 2, 3, 4]),
     max_values=st.sampled_from([None, None, 1, 2]),
     allows_blank=st.booleans(),
 )
@@ -44,23 +47,34 @@ settings = st.builds(
     st.permutations(["email", "phone", "ref"]),
     st.lists(identifiers, min_size=0, max_size=3),
 )
+arrivals = st.tuples(st.just("put"), names, pipelines, attributes, st.integers(0, 9))
 operations = st.lists(
-    st.tuples(
-        st.sampled_from(["put", "put", "put", "touch", "delete"]), names, pipelines, attributes, st.integers(0, 9)
-    ),
+    st.tuples(st.sampled_from(["put", "put", "touch", "delete"]), names, pipelines, attributes, st.integers(0, 9)),
     min_size=1,
-    max_size=4,
+    max_size=5,
 )
+limits = st.sampled_from([None, 10_000, 2, 1])
 
 
 class Histories(RuleBasedStateMachine):
-    @initialize(settings=settings)
-    def begin(self, settings: ResolutionSettings) -> None:
+    @initialize(settings=settings, identities=st.lists(arrivals, min_size=4, max_size=12))
+    def begin(self, settings: ResolutionSettings, identities: list[Operation]) -> None:
         self.history = History(settings)
+        self.history.batch(identities, None)
 
-    @rule(operations=operations, limit=st.sampled_from([None, 10_000, 2, 1]))
+    @rule(operations=operations, limit=limits)
     def batch(self, operations: list[Operation], limit: int | None) -> None:
         self.history.batch(operations, limit)
+
+    @rule(operation=arrivals, limit=limits)
+    def arrive(self, operation: Operation, limit: int | None) -> None:
+        self.history.batch([operation], limit)
+
+    @precondition(lambda self: self.history.rows.identity_rows)
+    @rule(data=st.data(), kind=st.sampled_from(["put", "delete"]), attributes=attributes)
+    def change(self, data: st.DataObject, kind: str, attributes: str) -> None:
+        row = self.history.rows.identity_rows[data.draw(st.sampled_from(sorted(self.history.rows.identity_rows)))]
+        self.history.batch([(kind, row.name, row.pipeline, attributes, row.updated_at)], None)
 
     @precondition(lambda self: self.divisible())
     @rule(data=st.data())
@@ -91,4 +105,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = hypothesis_settings(max_examples=examples(EXAMPLES), stateful_step_count=25, deadline=None)
+TestHistories.settings = hypothesis_settings(max_examples=examples(EXAMPLES), stateful_step_count=20, deadline=None)

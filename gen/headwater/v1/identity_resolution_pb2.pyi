@@ -105,11 +105,8 @@ class ListRefusalsRequest(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    REASON_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
-    reason: builtins.str
-    """reason is the reason of the refusals. Absent means all."""
     limit: builtins.int
     """limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100."""
     page_token: builtins.str
@@ -117,22 +114,16 @@ class ListRefusalsRequest(message.Message):
     def __init__(
         self,
         *,
-        reason: builtins.str | None = ...,
         limit: builtins.int | None = ...,
         page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_reason", b"_reason", "limit", b"limit", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_reason", b"_reason", "limit", b"limit", "page_token", b"page_token", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
-    _WhichOneofReturnType__reason: _TypeAlias = typing.Literal["reason"]  # noqa: Y015
-    _WhichOneofArgType__reason: _TypeAlias = typing.Literal["_reason", b"_reason"]  # noqa: Y015
-    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
 
 @typing.final
 class ListRefusalsResponse(message.Message):
@@ -351,11 +342,11 @@ class IdentityResolutionPreview(message.Message):
     profiles_after: builtins.int
     """profiles_after is how many there would be."""
     merged: builtins.int
-    """merged is how many of the profiles would get identities of other profiles."""
+    """merged is how many of the profiles would be united with others, as a whole or in part."""
     split: builtins.int
-    """split is how many of the profiles would lose identities to other profiles."""
+    """split is how many of the profiles would be divided."""
     changed: builtins.int
-    """changed is how many of the profiles would get or lose identities."""
+    """changed is how many of the profiles would be united with others or divided."""
     @builtins.property
     def largest(self) -> containers.RepeatedCompositeFieldContainer[ProfileSize]:
         """largest are the ten largest profiles that there would be, the largest first."""

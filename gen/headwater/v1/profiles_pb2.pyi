@@ -139,7 +139,9 @@ class ListProfilesResponse(message.Message):
 
     @builtins.property
     def schema(self) -> schemas_pb2.Type:
-        """schema is the schema of their attributes, with only the properties that were asked for."""
+        """schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
+        the workspace has no profile schema.
+        """
 
     def __init__(
         self,
@@ -606,7 +608,7 @@ class Refusal(message.Message):
     value: builtins.str
     """value is the value, as text; a digest when it is longer than 200 bytes."""
     identities: builtins.int
-    """identities is how many identities have the value. For "BlockedValue" it is absent."""
+    """identities is how many identities have the value, counted up to 10000. For "BlockedValue" it is absent."""
     @builtins.property
     def identity(self) -> identities_pb2.IdentityName:
         """identity is the identity that the value would have linked. Absent for "BlockedValue" and "TooManyIdentities", and

@@ -157,7 +157,8 @@ class ProfileServiceServicer:
     def GetProfileExplanation(self, request, context):
         """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
         links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 3,000 identities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -20,14 +20,15 @@ from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServ
 from headwater.api.services.devices import DeviceServicer
 from headwater.api.services.erasures import ErasureRestServicer, ErasureServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
+from headwater.api.services.explanations import Explainer
 from headwater.api.services.exports import PersonExporter
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
+from headwater.api.services.identity_resolution import IdentityResolutionServicer
 from headwater.api.services.operations import OperationServicer
 from headwater.api.services.pipelinecounts import PipelineCountReader, PipelineRestServicer
 from headwater.api.services.pipelines import PipelineServicer
-from headwater.api.services.profileschemas import ProfileSchemaCalls
-from headwater.api.services.resolutionsettings import ResolutionSettingsCalls
+from headwater.api.services.profiles import ProfileLists, ProfileRestServicer, ProfileServicer
 from headwater.api.services.schemas import SchemaServicer
 from headwater.api.services.transformations import TransformationRestServicer, TransformationServicer
 from headwater.api.services.trials import PipelineTrials
@@ -277,7 +278,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             identity_resolution_pb2.DESCRIPTOR,
-            ResolutionSettingsCalls(parts.catalog, parts.operations),
+            IdentityResolutionServicer(parts.catalog, parts.state, parts.operations),
             identity_resolution_pb2_grpc.add_IdentityResolutionServiceServicer_to_server,
         ),
         (
@@ -317,7 +318,9 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             profiles_pb2.DESCRIPTOR,
-            ProfileSchemaCalls(parts.catalog, parts.state, parts.operations, parts.computing),
+            ProfileServicer(
+                parts.catalog, parts.state, parts.operations, parts.computing, _profile_lists(parts), _explainer(parts)
+            ),
             profiles_pb2_grpc.add_ProfileServiceServicer_to_server,
         ),
         (
@@ -342,6 +345,14 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
     )
     return [_registration(*each) for each in servicers]
+
+
+def _profile_lists(parts: Services) -> ProfileLists:
+    return ProfileLists(parts.catalog, parts.state.profiles, parts.warehouse, parts.computing)
+
+
+def _explainer(parts: Services) -> Explainer:
+    return Explainer(parts.catalog, parts.state.profiles, parts.computing)
 
 
 def _exporter(parts: Services) -> PersonExporter:
@@ -402,7 +413,7 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             rest_profiles.DESCRIPTOR,
-            rest_profiles_grpc.ProfileServiceServicer(),
+            ProfileRestServicer(_profile_lists(parts), _explainer(parts)),
             rest_profiles_grpc.add_ProfileServiceServicer_to_server,
         ),
         (

@@ -33,7 +33,7 @@ from headwater.connectors.contract import AccessToken
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions, snapshot
 
 TURN_TIMEOUT_SECONDS: Final = 10.0
@@ -255,7 +255,7 @@ def _commit(change: Change) -> Callable[[sqlalchemy.Connection], None]:
 
 @asynccontextmanager
 async def open_catalog(
-    url: str,
+    location: Location,
     *,
     clock: Clock,
     identifiers: Identifiers,
@@ -263,8 +263,8 @@ async def open_catalog(
     keyring: Keyring | None = None,
     is_shared: bool = False,
 ) -> AsyncIterator[Catalog]:
-    """Open the catalog in the database at `url`, a SQLAlchemy URL, after bringing its tables up to date."""
-    async with open_database(url, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
+    """Open the catalog in the database at `location`, migrate its tables, and close it at the end of the block."""
+    async with open_database(location, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
         catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring, is_shared)
         await catalog.refresh()
         try:

@@ -99,12 +99,13 @@ class Ordering:
         entry.state = FINISHED
         if entry.waits:
             return []
+        if not entry.followers:
+            self._forget(entry)
+            return []
         freed = []
         leaving = [entry]
         for each in leaving:
-            for key in each.order_keys:
-                if self._last.get(key) is each:
-                    del self._last[key]
+            self._forget(each)
             for follower in each.followers:
                 follower.waits -= 1
                 if not follower.waits:
@@ -114,6 +115,12 @@ class Ordering:
                         freed.append(follower)
             each.followers = ()
         return freed
+
+    def _forget(self, entry: Entry) -> None:
+        last = self._last
+        for key in entry.order_keys:
+            if last.get(key) is entry:
+                del last[key]
 
     def __len__(self) -> int:
         """Return the number of keys that are in use."""

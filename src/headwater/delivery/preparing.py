@@ -10,7 +10,6 @@ A failure affects one event of one pipeline. `SourceEvent` decodes its document 
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from hashlib import blake2b
 from typing import Final, Protocol, TypeAlias
 
@@ -30,8 +29,8 @@ from headwater.connectors.contract import (
     OutgoingEvent,
     SinkPolicy,
 )
-from headwater.events.event import Event
-from headwater.events.record import event_record
+from headwater.events.event import Event, decode_event
+from headwater.events.record import COMPLETE, RecordReader
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import EVENT_SCHEMA, InvalidValue, Record, Schema, misalignment, parse_schema
 from headwater.transforms.functions import Function, FunctionFailed, Outcome, RecordError, Runner
@@ -54,7 +53,6 @@ _SLICE_SECONDS: Final = 0.01
 
 _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
-_decode_event: Final = msgspec.json.Decoder(Event).decode
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -84,19 +82,30 @@ class PreparationDelayed(Unavailable):
 class SourceEvent:
     """An event from the queue. It is decoded when it is first needed, and once for all pipelines."""
 
-    def __init__(self, document: bytes) -> None:
-        """`document` is the event as canonical JSON."""
-        self.document: Final = document
+    __slots__ = ("_event", "_record", "_records", "document", "keys")
 
-    @cached_property
+    def __init__(self, document: bytes, records: RecordReader = COMPLETE) -> None:
+        """`document` is the event as canonical JSON. `records` reads the properties that the pipelines need."""
+        self.document: Final = document
+        self._records = records
+        self._event: Event | None = None
+        self._record: Record | None = None
+        self.keys: dict[int, str] = {}
+        """The idempotency keys that were computed, by pipeline."""
+
+    @property
     def event(self) -> Event:
         """The fields of the event. Raises msgspec.DecodeError if the document is not one that was stored."""
-        return _decode_event(self.document)
+        if self._event is None:
+            self._event = decode_event(self.document)
+        return self._event
 
-    @cached_property
+    @property
     def record(self) -> Record:
         """The event for filters and transformations: a record of `EVENT_SCHEMA`."""
-        return event_record(self.event)
+        if self._record is None:
+            self._record = self._records.read(self.event)
+        return self._record
 
 
 Encode: TypeAlias = Callable[[SourceEvent, Record], Prepared]
@@ -105,6 +114,9 @@ Encode: TypeAlias = Callable[[SourceEvent, Record], Prepared]
 
 class Transformation(Protocol):
     """Computes the values of an event type from events."""
+
+    in_paths: Sequence[str]
+    """The paths of the properties that it reads."""
 
     async def prepare(self, events: Sequence[SourceEvent], encode: Encode) -> list[Prepared]:
         """Return the result for each event, in their order; the values of each are encoded before the next are read,
@@ -121,6 +133,7 @@ class MappingTransformation:
 
     def __init__(self, mapping: CompiledMapping | None) -> None:
         self._mapping = mapping
+        self.in_paths: Sequence[str] = () if mapping is None else mapping.in_paths
 
     async def prepare(self, events: Sequence[SourceEvent], encode: Encode) -> list[Prepared]:
         """Return the result for each event. Other tasks run every 10 ms."""
@@ -146,6 +159,7 @@ class FunctionTransformation:
         self, runner: Runner, function: Function, schema: Schema, now: Callable[[], float] = time.monotonic
     ) -> None:
         """`schema` is the pipeline's output schema, and `now` returns the seconds of a monotonic clock."""
+        self.in_paths: Sequence[str] = function.in_paths
         self._runner = runner
         self._now = now
         self._function = function
@@ -246,6 +260,9 @@ class Preparer:
     def __init__(
         self, pipeline: int, event_type: str, sink: EventSink, transformation: Transformation, clock: Clock
     ) -> None:
+        self.in_paths: Final = transformation.in_paths
+        """The paths of the event's properties that the pipeline reads."""
+        self._pipeline = pipeline
         self._sink = sink
         self._policy: SinkPolicy = sink.policy
         self._event_type = event_type
@@ -255,7 +272,10 @@ class Preparer:
 
     def key(self, event: SourceEvent) -> str:
         """Return the idempotency key of the event in this pipeline."""
-        return self._keys.of(event.event)
+        key = event.keys.get(self._pipeline)
+        if key is None:
+            key = event.keys[self._pipeline] = self._keys.of(event.event)
+        return key
 
     async def prepare(self, events: Sequence[SourceEvent]) -> list[Prepared]:
         """Return the encoded event or the rejection of each event, in their order.
@@ -273,7 +293,7 @@ class Preparer:
                 return Rejected("Finalize", "EventTooOld", "the event is older than the destination accepts")
             if policy.max_future_seconds is not None and -age > policy.max_future_seconds:
                 return Rejected("Finalize", "EventInFuture", "the event is further in the future than is accepted")
-        return encode_event(self._sink, event, self._event_type, self._keys.of(event.event), values)
+        return encode_event(self._sink, event, self._event_type, self.key(event), values)
 
 
 class _RejectingTransformation:
@@ -281,6 +301,7 @@ class _RejectingTransformation:
 
     def __init__(self, rejection: Rejected) -> None:
         self._rejection = rejection
+        self.in_paths: Sequence[str] = ()
 
     async def prepare(self, events: Sequence[SourceEvent], _encode: Encode) -> list[Prepared]:
         return [self._rejection for _ in events]

@@ -8,6 +8,7 @@ import structlog
 
 from headwater.base.errors import Unavailable
 from headwater.delivery.preparing import PreparationDelayed, Prepared, Preparer, SourceEvent
+from headwater.events.record import RecordReader
 from headwater.state.deliveries import ChunkItem
 
 RETRY_SECONDS: Final = 1.0
@@ -16,14 +17,16 @@ RETRY_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def source_events(items: Sequence[ChunkItem]) -> list[SourceEvent]:
+def source_events(items: Sequence[ChunkItem], records: RecordReader) -> list[SourceEvent]:
     """Return the event of each item. Items of one event share it, so that it is decoded once."""
+    if len({item.pipeline for item in items}) == 1:
+        return [SourceEvent(item.event.document, records) for item in items]
     events: dict[int, SourceEvent] = {}
     sources = []
     for item in items:
         source = events.get(item.event.position)
         if source is None:
-            source = events[item.event.position] = SourceEvent(item.event.document)
+            source = events[item.event.position] = SourceEvent(item.event.document, records)
         sources.append(source)
     return sources
 
@@ -39,13 +42,16 @@ async def prepare_items(
     for place, item in enumerate(items):
         places.setdefault(item.pipeline, []).append(place)
     results: dict[int, Prepared] = {}
-    for pipeline, left in places.items():
+    for pipeline, those in places.items():
         preparer = preparers[pipeline]
         assert preparer is not None, "items of disabled pipelines are not prepared"
-        while left:
-            some = await _prepare_some(preparer, [sources[place] for place in left], destination)
-            results.update(zip(left, some, strict=False))
-            left = left[len(some) :]
+        wanted = sources if len(places) == 1 else [sources[place] for place in those]
+        done = await _prepare_some(preparer, wanted, destination)
+        while len(done) < len(wanted):
+            done += await _prepare_some(preparer, wanted[len(done) :], destination)
+        if len(places) == 1:
+            return done
+        results.update(zip(those, done, strict=True))
     return [results[place] for place in range(len(items))]
 
 

@@ -24,6 +24,7 @@ from headwater.delivery.lane import Lane
 from headwater.delivery.preparing import Preparer, compile_preparer
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.session import Session, SessionHooks
+from headwater.events.record import RecordReader
 from headwater.state.deliveries import DeliveryStore
 from headwater.transforms.functions import Runner
 
@@ -195,6 +196,7 @@ class Sender:
                     preparers = await _compile(destination, sink, resources)
             except TimeoutError:
                 raise Unavailable(f"connector {connector.code} does not return its event types") from None
+            paths = {path for each in preparers.values() if each is not None for path in each.in_paths}
             limits = LaneLimits.of(sink.policy, expiry_seconds=resources.expiry_seconds)
             rates = resources.account_rates(connection, settings).rates(sink.policy.rates)
             yield Session(
@@ -207,6 +209,7 @@ class Sender:
                 clock=resources.clock,
                 hooks=resources.hooks(destination),
                 cache=resources.cache,
+                records=await asyncio.to_thread(RecordReader, paths),
                 stored_health=self._stored_health,
                 last_success_at=self._last_success_at,
             )

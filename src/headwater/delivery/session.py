@@ -9,7 +9,7 @@ same idempotency key: those in flight, and at most `MAX_UNCOMMITTED_ITEMS`.
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -44,8 +44,9 @@ from headwater.delivery.chunks import (
 )
 from headwater.delivery.items import Dead, Health, HealthState, LaneItem
 from headwater.delivery.lane import Batch, Lane
-from headwater.delivery.preparing import DeliveryKeys, Preparer, Rejected, SourceEvent
+from headwater.delivery.preparing import Preparer, Rejected
 from headwater.delivery.queueditems import prepare_items, source_events
+from headwater.events.record import COMPLETE, RecordReader
 from headwater.state.deliveries import (
     ChunkItem,
     ChunkProgress,
@@ -60,6 +61,9 @@ from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
 """Approximate size of the documents of one read."""
+MIN_OFFERED_ITEMS: Final = 50
+"""Items that are prepared together although the lane wants fewer. It can exceed its limits by them."""
+MAX_OFFERED_ITEMS: Final = 500
 MAX_UNCOMMITTED_ITEMS: Final = 500
 """Number of finished items whose results are not committed, above which no request begins."""
 HEALTH_SECONDS: Final = 1.0
@@ -136,11 +140,12 @@ class Session:
         clock: Clock,
         hooks: SessionHooks,
         cache: ChunkCache,
+        records: RecordReader = COMPLETE,
         stored_health: Health | None = None,
         last_success_at: int = 0,
     ) -> None:
         """`preparers` are those of the destination's pipelines; None for a disabled one, whose items wait. `cache` can
-        be shared with other sessions.
+        be shared with other sessions. `records` reads the properties that the pipelines need.
 
         `stored_health` is the stored health, if the lane begins with another one, and `last_success_at` the stored time
         of the last success.
@@ -149,7 +154,7 @@ class Session:
         self._workspace = workspace
         self._sink = sink
         self._preparers = preparers
-        self._keys = {pipeline: DeliveryKeys(pipeline) for pipeline in preparers}
+        self._records = records
         self._lane = lane
         self._store = store
         self._clock = clock
@@ -157,6 +162,8 @@ class Session:
         self._epoch_offset = clock.now().timestamp() - time.monotonic()
         self._chunks: dict[int, OpenChunk] = {}
         self._cache = cache
+        self._unoffered: deque[tuple[int, Sequence[int]]] = deque()
+        """The items that were read and not offered to the lane yet: the ids of their chunks, and their indexes."""
         self._dirty: set[int] = set()
         self._forgotten: list[ChunkProgress] = []
         """The progress of chunks that have expired since."""
@@ -267,35 +274,58 @@ class Session:
                 await self._bury()
             if numbers := self._lane.reload():
                 await self._reload(numbers)
-            elif self._read_through < self._newest and self._lane.wanted() > 0:
+            elif (self._unoffered or self._read_through < self._newest) and self._lane.wanted() > 0:
                 await self._read_next()
             else:
                 await wait(self._wake_reader, MAX_IDLE_SECONDS)
                 self._wake_reader.clear()
 
     async def _read_next(self) -> None:
+        """Offer the next items, about as many as the lane wants: what it has no space for would become cold."""
+        if not self._unoffered:
+            await self._read_chunks()
+        if not self._unoffered:
+            return
+        id_, indexes = self._unoffered[0]
+        count = min(max(self._lane.wanted(), MIN_OFFERED_ITEMS), MAX_OFFERED_ITEMS)
+        if count < len(indexes):
+            self._unoffered[0] = id_, indexes[count:]
+        else:
+            self._unoffered.popleft()
+        if id_ not in self._chunks:  # it has expired
+            return
+        chunk = await self._chunk(id_)
+        if chunk is None:
+            self._forget_deleted(id_)
+        else:
+            await self._offer(chunk, items_at(chunk, indexes[:count]))
+        self.last_active = time.monotonic()
+
+    async def _read_chunks(self) -> None:
         newest = self._newest  # a chunk that is announced during the read may be missing in it
         chunks = await self._store.read(self.destination, self._read_through, max_bytes=READ_BYTES)
         if not chunks:
             self._read_through = newest
         for chunk in chunks:
             self._cache.put(chunk)
-            items = list(chunk.unfinished())
             self._read_through = chunk.id
             self._newest = max(self._newest, chunk.id)
-            ready = [item for item in items if self._preparers.get(item.pipeline) is not None]
+            if not chunk.done and all(self._preparers.get(pipeline) is not None for pipeline in chunk.wanted):
+                self._chunks[chunk.id] = OpenChunk(chunk, waiting=0)
+                self._unoffered.append((chunk.id, range(chunk.item_count)))
+                continue
+            items = list(chunk.unfinished())
+            ready = [find_index(item.number) for item in items if self._preparers.get(item.pipeline) is not None]
             deleted = [item for item in items if item.pipeline not in self._preparers]
             self._chunks[chunk.id] = OpenChunk(chunk, waiting=len(items) - len(ready) - len(deleted))
             self._add_attempts(
                 AttemptDetails(self._microseconds(), 0, 0, 0), [(item.number, "Dead", _DELETED) for item in deleted]
             )
-            for item in deleted:
-                self._finish(item.number)
+            self._finish_all(item.number for item in deleted)
             if ready:
-                await self._offer(chunk, ready)
+                self._unoffered.append((chunk.id, ready))
             elif chunk.id not in self._dirty:  # the chunks of a disabled pipeline take no memory
                 del self._chunks[chunk.id]
-            self.last_active = time.monotonic()
 
     async def _reload(self, numbers: Sequence[int]) -> None:
         """Read and prepare items again whose documents the lane has dropped."""
@@ -318,11 +348,12 @@ class Session:
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
-        sources = source_events(items)
+        sources = source_events(items, self._records)
         prepared = await prepare_items(items, sources, self._preparers, self.destination)
         if chunk.id not in self._chunks:  # it has expired in the meantime
             return
         enqueued_at = chunk.enqueued_at / 1e6
+        is_ordered = self._sink.policy.order == "PerUser"
         offered: list[LaneItem] = []
         rejected: defaultdict[ProcessingStep, list[tuple[int, AttemptOutcome, str]]] = defaultdict(list)
         for item, source, result in zip(items, sources, prepared, strict=True):
@@ -331,23 +362,22 @@ class Session:
                 rejected[result.step].append((item.number, "Dead", _text(result.reason, result.message)))
                 self._give_up(chunk, item, result.step, result.reason, result.message)
             else:
-                offered.append(self._lane_item(item, source, result, enqueued_at))
+                preparer = self._preparers[item.pipeline]
+                assert preparer is not None, "items of disabled pipelines are not prepared"
+                offered.append(
+                    LaneItem(
+                        number=item.number,
+                        pipeline=item.pipeline,
+                        key=preparer.key(source),
+                        order_keys=order_keys(source.event) if is_ordered else (),
+                        enqueued_at=enqueued_at,
+                        encoded=result,
+                    )
+                )
         for step, outcomes in rejected.items():
             self._add_attempts(AttemptDetails(self._microseconds(), 0, 0, 0, step), outcomes)
         self._lane.offer(offered, self._now())
         self._wake_pump.set()
-
-    def _lane_item(self, item: ChunkItem, source: SourceEvent, encoded: EncodedEvent, enqueued_at: float) -> LaneItem:
-        event = source.event
-        ordered = self._sink.policy.order == "PerUser"
-        return LaneItem(
-            number=item.number,
-            pipeline=item.pipeline,
-            key=self._keys[item.pipeline].of(event),
-            order_keys=order_keys(event) if ordered else (),
-            enqueued_at=enqueued_at,
-            encoded=encoded,
-        )
 
     async def _chunk(self, id_: int) -> QueuedChunk | None:
         """Return a chunk from memory or from the store; None if it is not there."""
@@ -408,8 +438,7 @@ class Session:
             self._last_success_at = self._microseconds()
         details = AttemptDetails(microseconds(at), batch.attempt, int(seconds * 1000), result.status or 0)
         self._record(batch, result, details, {each.number for each in completion.dead})
-        for item in completion.delivered:
-            self._finish(item.number)
+        self._finish_all(item.number for item in completion.delivered)
         self._bury_later(completion.dead)
         self._note_health()
         self._hooks.sent(
@@ -488,19 +517,22 @@ class Session:
                 self._cache.drop(each.chunk)
         self._wake_pump.set()
 
-    def _finish(self, number: int) -> bool:
-        """Mark an item as finished: delivered, dead, or of a deleted pipeline.
+    def _finish_all(self, numbers: Iterable[int]) -> int:
+        """Mark items as finished: delivered, dead, or of a deleted pipeline.
 
-        Return False if it was finished before, or if its chunk has expired.
+        Return the number of those that were not finished before, and whose chunks have not expired.
         """
-        chunk = self._chunks.get(find_chunk(number))
-        if chunk is None or not chunk.finish(find_index(number)):
-            return False
-        self._dirty.add(chunk.id)
-        self._uncommitted += 1
-        self._pending_items += 1
-        self._hooks.progressed()
-        return True
+        finished = 0
+        for number in numbers:
+            chunk = self._chunks.get(find_chunk(number))
+            if chunk is not None and chunk.finish(find_index(number)):
+                self._dirty.add(chunk.id)
+                finished += 1
+        if finished:
+            self._uncommitted += finished
+            self._pending_items += finished
+            self._hooks.progressed()
+        return finished
 
     def _give_up(
         self,
@@ -512,7 +544,7 @@ class Session:
         status: int | None = None,
         attempts: int = 0,
     ) -> None:
-        if not self._finish(item.number):
+        if not self._finish_all((item.number,)):
             return
         letter = DeadLetter(
             number=item.number,

@@ -82,7 +82,12 @@ class BatchProcessor:
         return time.monotonic() < self._urgent_until
 
     async def position(self) -> int:
-        """Return the position up to which the log is processed. It is stored in the transaction of each batch."""
+        """Return the position up to which the log is processed. It is stored in the transaction of each batch.
+
+        Ends the transactions that a hung predecessor left open, because their locks would make each batch fail.
+        """
+        if ended := await self._state.end_hung_writers():
+            _log.warning("transactions of a hung worker are ended", transactions=ended)
         self._state.suppressions.forget()  # another process may have changed them
         return await self._state.position(self._consumer)
 

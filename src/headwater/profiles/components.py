@@ -28,7 +28,7 @@ class Sets:
         return number
 
     def unite(self, first: int, second: int) -> bool:
-        """Unite the sets of two numbers. Return whether they were different. The smallest number represents a set."""
+        """Unite the sets of two numbers. Return whether they were different. The smaller one then represents both."""
         first, second = self.find(first), self.find(second)
         if first == second:
             return False
@@ -37,6 +37,10 @@ class Sets:
         else:
             self._parents[first] = second
         return True
+
+    def attach(self, root: int, other: int) -> None:
+        """Unite the sets of two different representatives. The second represents both."""
+        self._parents[root] = other
 
 
 def unite_holders(holders: Iterable[tuple[int, int]], unite: Callable[[int, int], object]) -> None:

@@ -4,11 +4,11 @@ Both constraints are hereditary: what holds for a set of identities holds for it
 once would be refused at any later time too, and the profiles that it would have united break a constraint together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from headwater.catalog.profiles import ResolutionSettings
 from headwater.profiles.components import Sets
-from headwater.profiles.evidence import SAME_NAME, masks_of
+from headwater.profiles.evidence import SAME_NAME, masks_of, storable
 from headwater.state.profiles.model import IdentityName, LinkValue, Member, RefusedEvidence, RefusedReason, Separation
 
 Group = list[tuple[int, int]]
@@ -36,6 +36,8 @@ class Constraints:
             for index, identifier in enumerate(settings.identifiers)
             if identifier.max_values is not None
         ]
+        self.limits = [limit for _, limit in self._limits]
+        """The maximum number of values of each limited identifier."""
         self._sides: dict[IdentityName, dict[int, int]] = {}
         for separation in separations:
             for side, names in enumerate(separation.sides):
@@ -98,24 +100,17 @@ def _agree(sides: dict[int, int], others: dict[int, int]) -> bool:
 def divide(
     members: Sequence[Member], over_limit: set[LinkValue], constraints: Constraints
 ) -> tuple[list[list[Member]], list[RefusedEvidence]]:
-    """Divide a component, sorted by age, into profiles. Return them, and the evidence that was refused.
+    """Divide a component into profiles. Return them, and the evidence that was refused.
 
     The refused evidence is, for each value and each profile of its holders, the first refused link that it would have
-    made. The cost grows with the number of identities, and at most with the square of the number of profiles that the
-    holders of one value end in.
+    made.
     """
     ordered = sorted(members, key=lambda member: member.identity)
     ranks = group_by_rank(ordered, over_limit)
-    sets = Sets(len(ordered))
-    bounds = [constraints.bounds(member) for member in ordered]
-
-    def unite(_value: LinkValue, younger: int, older: int) -> None:
-        first, second = sets.find(younger), sets.find(older)
-        if first != second and constraints.refusal(bounds[first], bounds[second]) is None:
-            sets.unite(first, second)
-            bounds[min(first, second)] = constraints.union(bounds[first], bounds[second])
-
-    take_in_order(ranks, sets, unite)
+    division = _Division(ordered, constraints)
+    for groups in ranks:
+        division.take([group for _, group in groups])
+    sets, bounds = division.sets, division.bounds
     found: dict[int, list[Member]] = {}
     for number, member in enumerate(ordered):
         found.setdefault(sets.find(number), []).append(member)
@@ -129,6 +124,134 @@ def divide(
     return list(found.values()), list(refused.values())
 
 
+class _Holders:
+    """The sets that have holders of one value with one mask, so far."""
+
+    __slots__ = ("oldest", "open")
+
+    def __init__(self, limits: int) -> None:
+        self.oldest: dict[int, int] = {}
+        """The oldest holder of each set."""
+        self.open: list[set[int]] = [set() for _ in range(limits)]
+        """For each limited identifier the sets that may have more values of it."""
+
+
+class _Division:
+    """Takes links in their order, by the age of the younger member and then of the older one.
+
+    Of two holders of one value that were linked before, the sets are the same or were refused. So a younger member
+    tries each set once, and none that its own set met in that group before. Sets that have all values that they may
+    have are tried only if they have one of the younger member's set.
+    """
+
+    def __init__(self, members: Sequence[Member], constraints: Constraints) -> None:
+        self._constraints = constraints
+        self.sets = Sets(len(members))
+        self.bounds = [constraints.bounds(member) for member in members]
+        self._with_value: list[dict[str, set[int]]] = [{} for _ in constraints.limits]
+        """For each limited identifier the sets that have a value."""
+        for number, bounds in enumerate(self.bounds):
+            for sets, values in zip(self._with_value, bounds.values, strict=True):
+                for value in values:
+                    sets.setdefault(value, set()).add(number)
+        self._places: dict[int, list[_Holders]] = {}
+        """Where each set is the key."""
+
+    def take(self, groups: Sequence[Group]) -> None:
+        """Take the links of one rank."""
+        self._places = {}
+        holders: list[dict[int, _Holders]] = [{} for _ in groups]
+        by_age = sorted((number, index, mask) for index, group in enumerate(groups) for number, mask in group)
+        for number, index, mask in by_age:
+            by_mask = holders[index]
+            self._link(number, mask, by_mask)
+            if mask not in by_mask:
+                by_mask[mask] = _Holders(len(self._with_value))
+            self._place(self.sets.find(number), number, by_mask[mask])
+
+    def _link(self, number: int, mask: int, by_mask: dict[int, _Holders]) -> None:
+        """Take the links of a member to the older holders."""
+        last = -1
+        while (older := self._unite_first(number, self._candidates(number, mask, by_mask, last))) is not None:
+            last = older
+
+    def _unite_first(self, number: int, candidates: Iterable[int]) -> int | None:
+        """Unite the set of a member with that of the first candidate that may be in it, and return the candidate."""
+        root = self.sets.find(number)
+        bounds = self.bounds[root]
+        for older in candidates:
+            other = self.sets.find(older)
+            if other != root and self._constraints.refusal(bounds, self.bounds[other]) is None:
+                self._unite(root, other)
+                return older
+        return None
+
+    def _candidates(self, number: int, mask: int, by_mask: dict[int, _Holders], last: int) -> list[int]:
+        """Return the oldest members of other sets that a member is linked to and that may accept it, if they are
+        younger than the last one that was tried."""
+        root = self.sets.find(number)
+        met = [other for other, holders in by_mask.items() if root in holders.oldest]
+        candidates: list[int] = []
+        for other, holders in by_mask.items():
+            if other & mask == 0 and all(own & other for own in met):
+                candidates.extend(older for older in self._accepting(root, holders) if older > last)
+        candidates.sort()
+        return candidates
+
+    def _accepting(self, root: int, holders: _Holders) -> Iterable[int]:
+        fewest: list[set[int]] = []
+        count = len(holders.oldest)
+        for index, values in enumerate(self.bounds[root].values):
+            if values:
+                sets = [holders.open[index], *(self._with_value[index][value] for value in values)]
+                size = sum(map(len, sets))
+                if size < count:
+                    fewest, count = sets, size
+        if not fewest:
+            return holders.oldest.values()
+        return [holders.oldest[other] for other in set().union(*fewest) if other in holders.oldest]
+
+    def _unite(self, first: int, second: int) -> None:
+        more, fewer = first, second
+        if len(self._places.get(more, ())) < len(self._places.get(fewer, ())):
+            more, fewer = fewer, more
+        were_open = self._open(more)
+        for sets, values in zip(self._with_value, self.bounds[fewer].values, strict=True):
+            for value in values:
+                sets[value].discard(fewer)
+                sets[value].add(more)
+        self.bounds[more] = self._constraints.union(self.bounds[more], self.bounds[fewer])
+        self.sets.attach(fewer, more)
+        are_open = self._open(more)
+        if were_open != are_open:
+            for holders in self._places.get(more, ()):
+                for index, is_open in enumerate(are_open):
+                    if not is_open:
+                        holders.open[index].discard(more)
+        for holders in self._places.pop(fewer, ()):
+            for open in holders.open:
+                open.discard(fewer)
+            self._place(more, holders.oldest.pop(fewer), holders)
+
+    def _place(self, root: int, number: int, holders: _Holders) -> None:
+        """Note that a set has a member among the holders."""
+        if root in holders.oldest:
+            holders.oldest[root] = min(number, holders.oldest[root])
+            return
+        holders.oldest[root] = number
+        self._places.setdefault(root, []).append(holders)
+        for index, is_open in enumerate(self._open(root)):
+            if is_open:
+                holders.open[index].add(root)
+
+    def _open(self, root: int) -> list[bool]:
+        """Return for each limited identifier whether the set may have more values of it."""
+        return [
+            len(values) < limit
+            for values, limit in zip(self.bounds[root].values, self._constraints.limits, strict=True)
+        ]
+
+
 def group_by_rank(members: Sequence[Member], over_limit: set[LinkValue]) -> list[list[tuple[LinkValue, Group]]]:
     """Return the groups of two or more members that one value may link, by the rank of their links: first those with
     one name, then those with one value of each identifier. A member's number is its index."""
@@ -139,51 +262,14 @@ def group_by_rank(members: Sequence[Member], over_limit: set[LinkValue]) -> list
         for value, mask in masks_of(member.evidence):
             if value not in over_limit:
                 by_value.setdefault(value, []).append((number, mask))
-    ranks = [[(LinkValue(SAME_NAME, name.identity_id), group) for name, group in by_name.items() if len(group) > 1]]
+    ranks = [
+        [(LinkValue(SAME_NAME, storable(name.identity_id)), group) for name, group in by_name.items() if len(group) > 1]
+    ]
     ranks.extend([] for _ in (members[0].evidence if members else ()))
     for value, group in by_value.items():
         if len(group) > 1:
             ranks[value.identifier + 1].append((value, group))
     return ranks
-
-
-def take_in_order(
-    ranks: Sequence[Sequence[tuple[LinkValue, Group]]], sets: Sets, unite: Callable[[LinkValue, int, int], object]
-) -> None:
-    """Call `unite` with the value, the younger and the older member of links, in the order of links.
-
-    Left out are links to members whose set a link of the same younger member came to before: they are in one set then,
-    or were refused. `unite` unites the two sets in `sets`, or does not.
-    """
-    for groups in ranks:
-        younger_first = sorted(
-            (number, index, mask) for index, (_, group) in enumerate(groups) for number, mask in group
-        )
-        older_by_group: list[dict[int, list[int]]] = [{} for _ in groups]
-        for number, index, mask in younger_first:
-            older_by_mask = older_by_group[index]
-            for older in _candidates(older_by_mask, mask, sets):
-                unite(groups[index][0], number, older)
-            older_by_mask.setdefault(mask, []).append(number)
-
-
-def _candidates(older_by_mask: dict[int, list[int]], mask: int, sets: Sets) -> list[int]:
-    """Return the oldest member of each set among those that are linked to one with this mask, by age.
-
-    Later members of a set are dropped: its oldest member stands for them, now and later.
-    """
-    candidates: list[int] = []
-    for other, numbers in older_by_mask.items():
-        if other & mask == 0:
-            if len(numbers) > 1:
-                oldest: dict[int, int] = {}
-                for number in numbers:
-                    oldest.setdefault(sets.find(number), number)
-                if len(oldest) < len(numbers):
-                    numbers[:] = oldest.values()
-            candidates.extend(numbers)
-    candidates.sort()
-    return candidates
 
 
 def _refused_links(group: Group, sets: Sets) -> Iterator[tuple[int, int]]:

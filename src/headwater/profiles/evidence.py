@@ -5,7 +5,7 @@ without an exponent, a UUID in lower case, an IP address in its canonical form.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final
@@ -33,19 +33,20 @@ from headwater.state.profiles.model import Evidence, Link, LinkValue
 
 SAME_NAME: Final = -1
 """The identifier of a `LinkValue` that stands for a name: the same user of one connection. The value is the
-identity id."""
+identity id, or a digest of it."""
 MAX_VALUE_BYTES: Final = 200
 """Maximum size of a value, in bytes of UTF-8. A digest replaces a longer value, and one that databases cannot store."""
 
 _DIGEST_PREFIX: Final = "\x01"
 """Begins every digest. A value that begins with it is replaced by a digest too, so none equals a digest."""
-_MAX_UTF8_BYTES: Final = 4
-"""Maximum size of a character in UTF-8."""
+_SHORT: Final = MAX_VALUE_BYTES // 4
+"""A value of so many characters has at most `MAX_VALUE_BYTES`: a character has at most 4."""
 _EMPTY_WORDS: Final = frozenset(
     {"empty", "n/a", "n.a.", "na", "nan", "nil", "none", "not available", "null", "undefined", "unknown"}
 )
 _INT64: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
 _NULL: Final = Raw(b"null")
+_IDENTIFYING: Final = (StringType, IntType, DecimalType, UuidType, IpType)
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -56,7 +57,8 @@ _Convert = Callable[[Any], str | None]
 class EvidenceReader:
     """Reads evidence from attributes, for the identifiers of a workspace.
 
-    Without a schema, or for an identifier that the schema does not have, no identity has evidence.
+    Without a schema, no identity has evidence, and none for an identifier that the schema lacks or that is of a kind
+    that identifies nobody, such as boolean.
     """
 
     def __init__(self, settings: ResolutionSettings, schema: Schema | None) -> None:
@@ -64,24 +66,26 @@ class EvidenceReader:
         self._sources: list[tuple[int, _Source]] = []
         for index, identifier in enumerate(settings.identifiers):
             found, missing = (None, "") if schema is None else resolve(schema, identifier.path)
-            if found is not None and missing is None:
+            if found is not None and missing is None and isinstance(found.type, _IDENTIFYING):
                 self._sources.append((index, _Source(identifier, found.type)))
         sources = [source for _, source in self._sources]
         self._decode = _compile([(source.path, source.json_type) for source in sources])
+        self._admit = [source.compile() for source in sources]
         self._is_dense = len(sources) == len(self._none)
 
     def read(self, attributes: str) -> Evidence:
         """Return the value of each identifier in the attributes, a JSON object."""
         if attributes == "{}" or not self._sources:
             return self._none
-        values = self._texts(attributes)
+        admitted = [
+            None if value is None else admit(value)
+            for value, admit in zip(self._values(attributes), self._admit, strict=True)
+        ]
         if self._is_dense:
-            return tuple([None if value is None else source.admit(value)
-                          for value, (_, source) in zip(values, self._sources, strict=True)])  # fmt: skip
+            return tuple(admitted)
         evidence = list(self._none)
-        for value, (index, source) in zip(values, self._sources, strict=True):
-            if value is not None:
-                evidence[index] = source.admit(value)
+        for (index, _), value in zip(self._sources, admitted, strict=True):
+            evidence[index] = value
         return tuple(evidence)
 
     def blocked(self, attributes: str) -> list[LinkValue]:
@@ -89,31 +93,26 @@ class EvidenceReader:
         among them."""
         if attributes == "{}" or not any(source.has_blocks for _, source in self._sources):
             return []
-        return [
-            LinkValue(index, storable(value))
-            for value, (index, source) in zip(self._texts(attributes), self._sources, strict=True)
-            if value is not None and not source.is_blank(value) and source.is_blocked(value)
-        ]
+        blocked: list[LinkValue] = []
+        for value, (index, source) in zip(self._values(attributes), self._sources, strict=True):
+            text = None if value is None else source.convert(value)
+            if text is not None and not source.is_blank(text) and source.is_blocked(text):
+                blocked.append(LinkValue(index, storable(text)))
+        return blocked
 
-    def _texts(self, attributes: str) -> list[str | None]:
-        """Return the text of each source."""
+    def _values(self, attributes: str) -> Sequence[Any]:
+        """Return the value of each source as JSON has it; None for null and for a value of another kind."""
         try:
-            values = self._decode(attributes)
+            return self._decode(attributes)
         except (msgspec.ValidationError, AttributeError):  # a value of another kind, or null instead of an object
-            return self._lenient_texts(attributes)
-        return [None if value is None else source.convert(value)
-                for value, (_, source) in zip(values, self._sources, strict=True)]  # fmt: skip
+            return [self._value(attributes, source) for _, source in self._sources]
 
-    def _lenient_texts(self, attributes: str) -> list[str | None]:
-        texts: list[str | None] = []
-        for _, source in self._sources:
-            try:
-                raw = _raw_at(attributes, source.path)
-                value = None if raw == _NULL else source.decode(raw)
-            except msgspec.ValidationError:
-                value = None
-            texts.append(None if value is None else source.convert(value))
-        return texts
+    def _value(self, attributes: str, source: "_Source") -> Any:
+        try:
+            raw = _raw_at(attributes, source.path)
+            return None if raw == _NULL else source.decode(raw)
+        except msgspec.ValidationError:
+            return None
 
 
 class _Source:
@@ -128,13 +127,27 @@ class _Source:
         self._presets = [_PRESETS[preset] for preset in identifier.blocked_presets]
         self.has_blocks = bool(self._blocked or self._presets)
 
-    def admit(self, value: str) -> str | None:
-        """Return the evidence of a value; None if it is blank or blocked."""
+    def compile(self) -> _Convert:
+        """Return a function that returns the evidence of a value as JSON has it."""
+        convert, admit, is_plain = self.convert, self._admit, not self.has_blocks
+
+        def admit_string(value: str) -> str | None:
+            """Return a plain value without further checks."""
+            if is_plain and len(value) <= _SHORT and value.isprintable() and value and not value.isspace():
+                return value
+            return admit(value)
+
+        def admit_other(value: Any) -> str | None:
+            text = convert(value)
+            return None if text is None else admit(text)
+
+        return admit_string if convert is _text_of_string else admit_other
+
+    def _admit(self, value: str) -> str | None:
+        """Return the evidence of the text of a value; None if it is blank or blocked."""
         if self.is_blank(value) or (self.has_blocks and self.is_blocked(value)):
             return None
-        if len(value) <= MAX_VALUE_BYTES // _MAX_UTF8_BYTES and value.isprintable():
-            return value
-        return storable(value)
+        return value if len(value) <= _SHORT and value.isprintable() else storable(value)
 
     def is_blank(self, value: str) -> bool:
         return not self._allows_blank and (not value or value.isspace())
@@ -244,7 +257,7 @@ def _conversion(type: Type) -> tuple[Any, _Convert]:
         case IpType():
             return str | None, _canonical(canonical_ip)
         case _:
-            return Raw, _no_text
+            raise AssertionError(type)
 
 
 def _text_of_string(value: str) -> str:
@@ -260,11 +273,6 @@ def _text_of_decimal(value: Raw) -> str | None:
         return decimal_text(parse_decimal(bytes(value).decode()))
     except ValueError:
         return None
-
-
-def _no_text(_value: Raw) -> None:
-    """Properties of other kinds identify nobody."""
-    return None
 
 
 def _canonical(convert: Callable[[str], str]) -> _Convert:

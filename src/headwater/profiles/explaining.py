@@ -1,11 +1,11 @@
 """Explains a profile: the links that hold it together, and the evidence that was refused. Pure."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from msgspec import Struct
 
 from headwater.profiles.components import Sets
-from headwater.profiles.constraints import group_by_rank, take_in_order
+from headwater.profiles.constraints import Group, group_by_rank
 from headwater.state.profiles.model import LinkValue, Member, RefusedEvidence
 
 
@@ -31,7 +31,7 @@ def spanning_tree(members: Sequence[Member], over_limit: set[LinkValue]) -> list
         if sets.unite(younger, older):
             steps.append(Step(ordered[younger].identity, ordered[older].identity, value))
 
-    take_in_order(group_by_rank(ordered, over_limit), sets, unite)
+    _take_in_order(group_by_rank(ordered, over_limit), sets, unite)
     return steps
 
 
@@ -117,3 +117,42 @@ class _Search:
             towards_end, value = self._reached_from[here]
             yield Step(self._members[here].identity, self._members[towards_end].identity, value)
             here = towards_end
+
+
+def _take_in_order(
+    ranks: Sequence[Sequence[tuple[LinkValue, Group]]], sets: Sets, unite: Callable[[LinkValue, int, int], object]
+) -> None:
+    """Call `unite` with the value, the younger and the older member of links, in the order of links.
+
+    Left out are links to members whose set a link of the same younger member came to before: they are in one set then,
+    or were refused. `unite` unites the two sets in `sets`, or does not.
+    """
+    for groups in ranks:
+        younger_first = sorted(
+            (number, index, mask) for index, (_, group) in enumerate(groups) for number, mask in group
+        )
+        older_by_group: list[dict[int, list[int]]] = [{} for _ in groups]
+        for number, index, mask in younger_first:
+            older_by_mask = older_by_group[index]
+            for older in _candidates(older_by_mask, mask, sets):
+                unite(groups[index][0], number, older)
+            older_by_mask.setdefault(mask, []).append(number)
+
+
+def _candidates(older_by_mask: dict[int, list[int]], mask: int, sets: Sets) -> list[int]:
+    """Return the oldest member of each set among those that are linked to one with this mask, by age.
+
+    Later members of a set are dropped: its oldest member stands for them, now and later.
+    """
+    candidates: list[int] = []
+    for other, numbers in older_by_mask.items():
+        if other & mask == 0:
+            if len(numbers) > 1:
+                oldest: dict[int, int] = {}
+                for number in numbers:
+                    oldest.setdefault(sets.find(number), number)
+                if len(oldest) < len(numbers):
+                    numbers[:] = oldest.values()
+            candidates.extend(numbers)
+    candidates.sort()
+    return candidates

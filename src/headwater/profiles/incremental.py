@@ -264,16 +264,17 @@ class _Batch:
         holders: dict[LinkValue, list[tuple[int, int]]] = {}
         too_large: set[int] = set()
         for maximum, values in by_limit.items():
-            limit = maximum + max(removals[value] for value in values)
-            if self._limit is not None and limit > self._limit:
-                limit = self._limit
+            is_capped = self._limit is not None and self._limit < maximum
+            limit = min(maximum, maximum if self._limit is None else self._limit) + max(
+                removals[value] for value in values
+            )
             read = self._rows.holders(self._workspace, values, limit)
             for value in values:
                 group = read.get(value, [])
                 additions = sum(value in change.new and value not in change.old for change in self._touched[value])
                 if len(group) - removals[value] + additions > maximum:
                     self._over.add(value)
-                if len(group) > limit and limit < maximum + removals[value]:
+                if is_capped and len(group) > limit:
                     too_large.update(change.identity.id for change in self._touched[value])
             holders.update(read)
         if too_large:

@@ -130,11 +130,11 @@ class ProfileCompanion:
         )
         workspaces = self._catalog.workspaces()
         unknown = [each.id for each in workspaces if each.id not in applied and self._changes.is_unknown(each.id)]
-        found = await self._state.read_profiles(lambda rows: {id_ for id_ in unknown if rows.has_identities(id_)})
-        self._changes.know(unknown)
+        found = await self._state.read_profiles(lambda rows: [id_ for id_ in unknown if rows.has_identities(id_)])
+        self._changes.know(unknown, found)
         for workspace in workspaces:
             id_ = workspace.id
-            has_identities = id_ in applied or id_ in waiting or id_ in found
+            has_identities = id_ in applied or id_ in waiting or self._changes.had_identities(id_)
             if has_identities and self._changes.is_due(workspace, applied.get(id_)):
                 await self._request(id_)
 
@@ -208,7 +208,8 @@ class ProfileCompanion:
     async def _do(self, operation: Operation, progress: "_Progress") -> str:
         """Execute an operation, and return its result."""
         await progress.report(0, operation.total, is_first=True)
-        await self._catalog.refresh()
+        async with self._catalog.change():  # the change in which it was created may not have ended
+            pass
         match operation.parameters:
             case SplitParameters() as parameters:
                 return await self._split(operation, parameters, progress)
@@ -349,16 +350,19 @@ class _SettingsChanges:
 
     def __init__(self) -> None:
         self._digests: dict[int, tuple[Workspace, str]] = {}
-        self._known: set[int] = set()
-        """The workspaces that had no identity at the first look. Batches resolve their first ones."""
+        self._known: dict[int, bool] = {}
+        """Whether a workspace had identities at the first look. If not, batches resolve its first ones."""
         self._since: dict[int, tuple[str, float]] = {}
         self._failed: dict[int, tuple[str, float]] = {}
 
     def is_unknown(self, workspace: int) -> bool:
         return workspace not in self._known
 
-    def know(self, workspaces: Sequence[int]) -> None:
-        self._known.update(workspaces)
+    def know(self, workspaces: Sequence[int], with_identities: Sequence[int]) -> None:
+        self._known.update((workspace, workspace in with_identities) for workspace in workspaces)
+
+    def had_identities(self, workspace: int) -> bool:
+        return self._known.get(workspace, False)
 
     def is_due(self, workspace: Workspace, applied: str | None) -> bool:
         """Return whether the settings differ from the applied ones, and have not changed for some time."""

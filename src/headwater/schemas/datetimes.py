@@ -6,6 +6,7 @@ it.
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Self
 
 from msgspec import Struct
@@ -88,13 +89,13 @@ class DateTime(Struct, frozen=True, order=True):
     def __str__(self) -> str:
         """Return RFC 3339 with the fewest digits: `2024-03-05T10:00:00.5Z`."""
         seconds, fraction = divmod(self.nanoseconds, _SECOND)
-        return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_trimmed(fraction)}Z"
+        return f"{_format_second(seconds)}{_trimmed(fraction)}Z"
 
     @property
     def json_text(self) -> str:
         """Return RFC 3339 with a fraction of 0, 3, 6 or 9 digits: `2024-03-05T10:00:00.500Z`."""
         seconds, fraction = divmod(self.nanoseconds, _SECOND)
-        return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}{_grouped(fraction)}Z"
+        return f"{_format_second(seconds)}{_grouped(fraction)}Z"
 
 
 class Time(Struct, frozen=True, order=True):
@@ -132,6 +133,12 @@ class Time(Struct, frozen=True, order=True):
         minutes, seconds = divmod(self.nanoseconds // _SECOND, 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+@lru_cache(256)
+def _format_second(seconds: int) -> str:
+    """Return the date and time. Many events of a batch are of the same second."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def _nanoseconds(fraction: str | None) -> int:

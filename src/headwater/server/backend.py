@@ -37,6 +37,7 @@ from headwater.server import child, gateway
 from headwater.server.connectors import connector_environment
 from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_configured_locator, open_event_log
+from headwater.server.locations import open_locations
 from headwater.server.logging import logger
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
@@ -46,7 +47,6 @@ from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
-from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
@@ -132,32 +132,26 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
     """Open the dependencies of the servicers, and close them after the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
-    catalog_url = settings.database_url or sqlite_url(settings.catalog_path)
-    await check_shared_database(settings, partial(open_catalog, catalog_url, clock=clock, identifiers=identifiers))
+    await check_shared_database(settings, partial(open_catalog, clock=clock, identifiers=identifiers))
     async with (
+        open_locations(settings, name) as locations,
         open_catalog(
-            catalog_url,
+            locations.catalog,
             clock=clock,
             identifiers=identifiers,
             keyring=keyring(settings),
             is_shared=settings.backends > 1 or settings.nats_url is not None,
         ) as catalog,
         open_state(
-            settings.database_url or sqlite_url(settings.state_path),
+            locations.state,
             writes=False,
             clock=clock,
             scratch=settings.deduplication_scratch(name),
         ) as state,
-        open_warehouse(
-            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
-        ) as warehouse,
-        open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as lanes,
-        open_delivery_store(
-            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
-        ) as deliveries,
-        open_operations(
-            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
-        ) as operations,
+        open_warehouse(locations.warehouse, writes=False, clock=clock) as warehouse,
+        open_lane_store(locations.courier) as lanes,
+        open_delivery_store(locations.delivery, max_bytes=settings.delivery_max_bytes) as deliveries,
+        open_operations(locations.operations, clock=clock, identifiers=identifiers) as operations,
         Runner(
             javascript=2,
             python=4,

@@ -25,6 +25,7 @@ from headwater.delivery.operations import OperationRunner
 from headwater.observe.outcomes import open_outcomes
 from headwater.server import child
 from headwater.server.connectors import connector_environment
+from headwater.server.locations import Locations, open_locations
 from headwater.server.secrets import check_shared_database, keyring
 from headwater.server.settings import Settings
 from headwater.server.tracing import traced
@@ -32,7 +33,6 @@ from headwater.state import open_state
 from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
-from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
@@ -58,24 +58,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 serve_metrics(CourierMetrics(), settings.metrics_socket("courier"))
             )
         metrics = await stack.enter_async_context(traced(metrics, settings, "courier"))
-        opening = partial(
-            open_catalog,
-            settings.database_url or sqlite_url(settings.catalog_path),
-            clock=clock,
-            identifiers=identifiers,
-        )
+        opening = partial(open_catalog, clock=clock, identifiers=identifiers)
         await check_shared_database(settings, opening)
-        catalog = await stack.enter_async_context(opening(keyring=keyring(settings)))
-        state = await stack.enter_async_context(
-            open_state(settings.database_url or sqlite_url(settings.state_path), writes=False, clock=clock)
-        )
-        store = await stack.enter_async_context(
-            open_lane_store(settings.database_url or sqlite_url(settings.courier_path))
-        )
+        locations = await stack.enter_async_context(open_locations(settings, "courier"))
+        catalog = await stack.enter_async_context(opening(locations.catalog, keyring=keyring(settings)))
+        state = await stack.enter_async_context(open_state(locations.state, writes=False, clock=clock))
+        store = await stack.enter_async_context(open_lane_store(locations.courier))
         deliveries = await stack.enter_async_context(
-            open_delivery_store(
-                settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
-            )
+            open_delivery_store(locations.delivery, max_bytes=settings.delivery_max_bytes)
         )
         slots = DEFAULT_SLOTS
         functions = await stack.enter_async_context(
@@ -90,7 +80,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             _open_dispatcher(settings, catalog, deliveries, clock, metrics, outcomes, store.record)
         )
         operations = await stack.enter_async_context(
-            _open_operations(settings, catalog, deliveries, clock, identifiers)
+            _open_operations(locations, catalog, deliveries, clock, identifiers)
         )
         courier = Courier(catalog, state, store, functions, clock, metrics, slots=slots, companions=[dispatcher.run])
         await stack.enter_async_context(child.heartbeat())
@@ -134,16 +124,12 @@ async def _open_dispatcher(
 
 @asynccontextmanager
 async def _open_operations(
-    settings: Settings, catalog: Catalog, deliveries: DeliveryStore, clock: Clock, identifiers: Identifiers
+    locations: Locations, catalog: Catalog, deliveries: DeliveryStore, clock: Clock, identifiers: Identifiers
 ) -> AsyncIterator[OperationRunner]:
     """Open the stores that operations need, and yield their runner."""
     async with (
-        open_warehouse(
-            settings.database_url or sqlite_url(settings.warehouse_path), writes=False, clock=clock
-        ) as warehouse,
-        open_operations(
-            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
-        ) as operations,
+        open_warehouse(locations.warehouse, writes=False, clock=clock) as warehouse,
+        open_operations(locations.operations, clock=clock, identifiers=identifiers) as operations,
     ):
         yield OperationRunner(catalog, operations, deliveries, warehouse, clock)
 

@@ -35,7 +35,7 @@ def keyring(settings: Settings, *, create: bool = True) -> Keyring:
 
 
 async def check_shared_database(
-    settings: Settings, open_catalog: Callable[[], AbstractAsyncContextManager[Catalog]]
+    settings: Settings, open_catalog: Callable[[str], AbstractAsyncContextManager[Catalog]]
 ) -> None:
     """Create the secret key of an installation whose database several machines may share.
 
@@ -49,7 +49,7 @@ async def check_shared_database(
         fcntl.flock(folder, fcntl.LOCK_EX)
         if settings.secret_key_path.exists():
             return
-        async with open_catalog() as catalog:
+        async with open_catalog(settings.database_url) as catalog:
             if catalog.workspaces():
                 raise StartupError(
                     "the database belongs to an installation that has a secret key, and this machine has none: set "

@@ -18,13 +18,13 @@ from headwater.catalog import open_catalog
 from headwater.processing import make_consumer
 from headwater.server import child
 from headwater.server.eventlog import open_configured_locator, open_event_log
+from headwater.server.locations import open_locations
 from headwater.server.settings import Settings
 from headwater.server.tracing import traced
 from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
-from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
 
 NICENESS = 5
@@ -38,20 +38,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then complete the present batch."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
-        open_catalog(
-            settings.database_url or sqlite_url(settings.catalog_path), clock=clock, identifiers=identifiers
-        ) as catalog,
-        open_state(settings.database_url or sqlite_url(settings.state_path), writes=True, clock=clock) as state,
-        open_warehouse(
-            settings.database_url or sqlite_url(settings.warehouse_path), writes=True, clock=clock
-        ) as warehouse,
-        open_lane_store(settings.database_url or sqlite_url(settings.courier_path)) as store,
-        open_delivery_store(
-            settings.database_url or sqlite_url(settings.delivery_path), max_bytes=settings.delivery_max_bytes
-        ) as deliveries,
-        open_operations(
-            settings.database_url or sqlite_url(settings.operations_path), clock=clock, identifiers=identifiers
-        ) as operations,
+        open_locations(settings, "worker") as locations,
+        open_catalog(locations.catalog, clock=clock, identifiers=identifiers) as catalog,
+        open_state(locations.state, writes=True, clock=clock) as state,
+        open_warehouse(locations.warehouse, writes=True, clock=clock) as warehouse,
+        open_lane_store(locations.courier) as store,
+        open_delivery_store(locations.delivery, max_bytes=settings.delivery_max_bytes) as deliveries,
+        open_operations(locations.operations, clock=clock, identifiers=identifiers) as operations,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
         AsyncExitStack() as stack,

@@ -118,10 +118,10 @@ class PipelineError(Struct, frozen=True):
 class CountTables:
     """The two tables in one database, and all that reads and writes them."""
 
-    def __init__(self, metadata: MetaData) -> None:
-        """Define the tables. Times are microseconds since the epoch."""
+    def __init__(self, metadata: MetaData, *, prefix: str = "") -> None:
+        """Define the tables, whose names begin with `prefix`. Times are microseconds since the epoch."""
         self.counts = Table(
-            "pipeline_counts",
+            f"{prefix}pipeline_counts",
             metadata,
             Column("pipeline", Integer, primary_key=True, autoincrement=False),
             Column("seconds", Integer, primary_key=True, autoincrement=False),
@@ -131,7 +131,7 @@ class CountTables:
         )
         """Counts of a pipeline in the period of so many seconds that begins at `start`."""
         self.errors = Table(
-            "pipeline_errors",
+            f"{prefix}pipeline_errors",
             metadata,
             Column("pipeline", Integer, primary_key=True, autoincrement=False),
             Column("start", BigInteger, primary_key=True, autoincrement=False),

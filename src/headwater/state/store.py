@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, func, make_url, or_, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
@@ -23,7 +23,8 @@ from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.suppressions import Suppressions
 from headwater.state.transaction import LatestCall, Transaction, decode_position
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.postgresql import end_hung_transactions
 from headwater.storage.sessions import ConnectionSession, Sessions, sessions, snapshot
 
 MAX_TRACED: Final = 100
@@ -89,6 +90,17 @@ class StateStore:
                 raise _Rollback
         except _Rollback:
             pass
+
+    async def end_hung_writers(self) -> int:
+        """End the transactions of hung processes that wrote this database before; return their number.
+
+        Call it after taking over their work, and after each failure. On SQLite there is nothing to do, because a
+        file has one owner.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return 0
+        async with self._connect() as connection:
+            return await end_hung_transactions(connection)
 
     async def read_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
         """Run `work` with the rows of profiles, possibly in another thread. It must not write."""
@@ -307,20 +319,22 @@ def _rejected_event(row: RowMapping) -> RejectedEvent:
 
 
 @asynccontextmanager
-async def open_state(url: str, *, writes: bool, clock: Clock, scratch: Path | None = None) -> AsyncIterator[StateStore]:
-    """Open the state store at `url`, migrate its tables, and close it at the end of the block.
+async def open_state(
+    location: Location, *, writes: bool, clock: Clock, scratch: Path | None = None
+) -> AsyncIterator[StateStore]:
+    """Open the state store at `location`, migrate its tables, and close it at the end of the block.
 
     One process at a time may open it for writing. With SQLite, the messages are in a folder next to the file. A reader
     of them needs a temporary folder: `scratch`, or a generated one.
     """
     async with (
-        open_database(url, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
+        open_database(location, migrations.__name__, cache_mib=16, prepare=migrations.take_over) as engine,
         sessions(engine) as writers,
     ):
         messages: MessageStore
         if engine.dialect.name == "sqlite":
             messages = RocksMessageStore(
-                Path(str(make_url(url).database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
+                Path(str(engine.url.database)).with_name("ledger"), writes=writes, clock=clock, scratch=scratch
             )
         else:
             messages = SqlMessageStore(clock)

@@ -28,6 +28,9 @@ _log = structlog.get_logger(__name__)
 BUSY_TIMEOUT_SECONDS = 5.0
 """Time limit of a SQLite writer that waits for another process's transaction."""
 
+Location = str | postgresql.ProcessConnections
+"""The URL of a database, or the connections of a process to PostgreSQL, which all of its stores share."""
+
 Prepare = Callable[[AsyncConnection], Awaitable[None]]
 
 MIGRATION_TIMEOUT_SECONDS = 60.0
@@ -80,20 +83,24 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
 
 @asynccontextmanager
 async def open_database(
-    url: str,
+    location: Location,
     migrations: str,
     *,
     cache_mib: int = 16,
     page_bytes: int = SQLITE_PAGE_BYTES,
     prepare: Prepare | None = None,
 ) -> AsyncIterator[AsyncEngine]:
-    """Yield an engine whose tables are at the latest revision of `migrations`, and dispose of it at the end of the
-    block.
+    """Yield an engine whose tables are at the latest revision of `migrations`. The engine of a URL is disposed of at
+    the end of the block.
 
     `prepare` runs before the revisions, in their transaction. Raises UnusableDatabase if a PostgreSQL database cannot
     be reached, is too old, or cannot be written.
     """
-    engine = open_engine(url, schema=import_module(migrations).SCHEMA, cache_mib=cache_mib, page_bytes=page_bytes)
+    schema = import_module(migrations).SCHEMA
+    if isinstance(location, str):
+        url, engine = location, open_engine(location, schema=schema, cache_mib=cache_mib, page_bytes=page_bytes)
+    else:
+        url, engine = location.url, location.engine(schema)
     try:
         try:
             if engine.dialect.name == "postgresql":
@@ -107,7 +114,8 @@ async def open_database(
             raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}") from error
         yield engine
     finally:
-        await engine.dispose()
+        if isinstance(location, str):
+            await engine.dispose()
 
 
 @asynccontextmanager

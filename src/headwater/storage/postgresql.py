@@ -7,6 +7,9 @@ every other client of PostgreSQL. Messages never contain a password.
 import socket
 import ssl
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -16,11 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 MINIMUM_VERSION: Final = 14
 """The oldest release that the tests cover."""
-POOL_SIZE: Final = 6
-"""Maximum number of connections of one engine, opened on demand.
-
-Two or three engines in each of three processes rarely need a third of the usual 100.
-"""
+STORE_CONNECTIONS: Final = 6
+"""Maximum number of connections of one engine, opened on demand. The stores of a process share one engine."""
+WAREHOUSE_CONNECTIONS: Final = 4
+"""Maximum number of connections of a process to the warehouse. They are separate, because its reads may take long."""
 POOL_TIMEOUT_SECONDS: Final = 5.0
 """Time limit of waiting for a connection."""
 RECYCLE_SECONDS: Final = 300
@@ -31,18 +33,53 @@ LOCK_TIMEOUT_SECONDS: Final = 5.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 IDLE_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 """Time limit of an idle transaction. A hanging process may hold the lock that every change of the catalog takes."""
+HUNG_SECONDS: Final = 3.0
+"""Time after which a transaction that waits for its process counts as hung, if another process takes over."""
 COMMAND_TIMEOUT_SECONDS: Final = 60.0
 """Time limit of any response, including migrations. Without it, lost packets would block a process for ever."""
 
 
-def open_postgresql(url: str, schema: str) -> AsyncEngine:
-    """Return an engine whose tables are in `schema`. It connects at its first use, and the caller disposes of it."""
+@dataclass(frozen=True)
+class ProcessConnections:
+    """The connections of a process to the database of an installation. Created by `open_connections`."""
+
+    url: str
+    _stores: AsyncEngine
+    _warehouse: AsyncEngine
+
+    def engine(self, schema: str) -> AsyncEngine:
+        """Return the engine for the tables in `schema`. The caller does not dispose of it."""
+        return self._warehouse if schema == WAREHOUSE_SCHEMA else self._stores
+
+
+@asynccontextmanager
+async def open_connections(url: str, process: str) -> AsyncIterator[ProcessConnections]:
+    """Yield connections that all stores of a process share, and close them at the end of the block.
+
+    PostgreSQL lists them as `headwater PROCESS`. There are at most STORE_CONNECTIONS + WAREHOUSE_CONNECTIONS.
+    """
+    stores = open_postgresql(url, ", ".join(STORE_SCHEMAS), process=process)
+    warehouse = open_postgresql(url, WAREHOUSE_SCHEMA, process=process, max_connections=WAREHOUSE_CONNECTIONS)
+    try:
+        yield ProcessConnections(url, stores, warehouse)
+    finally:
+        await stores.dispose()
+        await warehouse.dispose()
+
+
+def open_postgresql(
+    url: str, search_path: str, *, process: str = "command", max_connections: int = STORE_CONNECTIONS
+) -> AsyncEngine:
+    """Return an engine whose tables are in the schemas of `search_path`, separated by commas.
+
+    It connects at its first use, and the caller disposes of it.
+    """
     import asyncpg  # an installation on SQLite need not load it
 
     dsn = _dsn(url)
     settings = {
-        "search_path": schema,
-        "application_name": f"headwater {schema}",
+        "search_path": search_path,
+        "application_name": f"headwater {process}",
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",
         "statement_timeout": str(milliseconds(STATEMENT_TIMEOUT_SECONDS)),
@@ -59,7 +96,7 @@ def open_postgresql(url: str, schema: str) -> AsyncEngine:
         "postgresql+asyncpg://",
         async_creator=connect,
         hide_parameters=True,
-        pool_size=POOL_SIZE,
+        pool_size=max_connections,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_recycle=RECYCLE_SECONDS,
@@ -96,13 +133,33 @@ async def check_usable(connection: AsyncConnection) -> str | None:
 
 
 async def begin_migration(connection: AsyncConnection, schema: str, timeout_seconds: float) -> None:
-    """Begin a transaction that excludes other migrations of `schema`, and create the schema if it is missing."""
+    """Begin a transaction in `schema` that excludes other migrations of it, and create the schema if it is missing."""
     for setting in ("statement_timeout", "lock_timeout"):
         await connection.execute(text(f"SET LOCAL {setting} = {milliseconds(timeout_seconds)}"))
     await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(schema.encode()))))
-    # Checked first, because creating a schema needs a privilege that the user may lack.
-    if (await connection.execute(select(func.to_regnamespace(schema)))).scalar_one() is None:
+    # Checked first, because creating a schema needs a privilege that the user may lack. Reading the table, unlike
+    # to_regnamespace, also finds a schema that another process created while this one waited for the lock.
+    found = text("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = :schema")
+    if not (await connection.execute(found, {"schema": schema})).scalar_one():
         await connection.execute(text(f"CREATE SCHEMA {schema}"))
+    await connection.execute(text(f"SET LOCAL search_path = {schema}"))
+
+
+async def end_hung_transactions(connection: AsyncConnection) -> int:
+    """End the transactions of hung processes of the same name; return their number.
+
+    A suspended process, or one on a machine that failed, leaves its transaction open. No timeout of PostgreSQL ends a
+    transaction that is in the middle of COPY, so its locks would stop every successor.
+    """
+    return int((await connection.execute(_END_HUNG, {"seconds": HUNG_SECONDS})).scalar_one())
+
+
+_END_HUNG: Final = text("""
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    AND application_name = current_setting('application_name') AND xact_start IS NOT NULL
+    AND wait_event_type = 'Client' AND state_change < clock_timestamp() - make_interval(secs => :seconds)
+""")
 
 
 def read_sqlstate(error: BaseException) -> str | None:
@@ -164,7 +221,10 @@ def explain(error: BaseException, url: str) -> str | None:
     return None
 
 
-SCHEMAS: Final = ("catalog", "state", "warehouse", "courier", "delivery")
+STORE_SCHEMAS: Final = ("catalog", "state", "courier", "delivery", "operations")
+"""The schemas of the stores that share connections. No two of them have tables of the same name."""
+WAREHOUSE_SCHEMA: Final = "warehouse"
+SCHEMAS: Final = (*STORE_SCHEMAS, WAREHOUSE_SCHEMA)
 """The schemas of one installation. Each is migrated separately."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from headwater.base.clock import Clock
+from headwater.storage.database import Location
 from headwater.warehouse.contract import (
     Capabilities,
     CountKey,
@@ -29,16 +30,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def open_warehouse(url: str, *, writes: bool, clock: Clock) -> AbstractAsyncContextManager[Warehouse]:
-    """Open the warehouse at `url` and migrate its tables; close it at the end of the block.
+def open_warehouse(location: Location, *, writes: bool, clock: Clock) -> AbstractAsyncContextManager[Warehouse]:
+    """Open the warehouse at `location` and migrate its tables; close it at the end of the block.
 
-    The URL decides the driver: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may open
+    A URL decides the driver: `sqlite+aiosqlite:///FILE`, or `postgresql+asyncpg://…`. One process at a time may open
     a warehouse for writing.
     """
-    if url.startswith("postgresql"):
+    if not isinstance(location, str) or location.startswith("postgresql"):
         from headwater.warehouse.drivers.postgresql import open_postgresql_warehouse
 
-        return open_postgresql_warehouse(url, writes=writes, clock=clock)
+        return open_postgresql_warehouse(location, writes=writes, clock=clock)
     from headwater.warehouse.drivers.sqlite import open_sqlite_warehouse
 
-    return open_sqlite_warehouse(Path(str(make_url(url).database)), writes=writes, clock=clock)
+    return open_sqlite_warehouse(Path(str(make_url(location).database)), writes=writes, clock=clock)

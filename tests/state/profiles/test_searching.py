@@ -39,7 +39,7 @@ from headwater.state import StateStore, open_state
 from headwater.state.profiles import ProfileRow, conditions, searching, values
 from headwater.state.profiles.searching import Order, ProfileCursor, Search
 from tests.harness import MovableClock
-from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, profile, write
+from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, link, member, profile, write
 
 LONG: Final = "x" * values.MAX_TEXT
 TEXTS: Final = [
@@ -150,7 +150,7 @@ class Stores:
     """A state store for many examples, each with its own workspace."""
 
     def __init__(self, runner: asyncio.Runner, state: StateStore) -> None:
-        self._runner, self._state = runner, state
+        self._runner, self.state = runner, state
         self._workspaces = count(100)
         self._ids = count(1)
 
@@ -163,11 +163,11 @@ class Stores:
             profile(next(self._ids), CODEC.encode(record).decode(), workspace=workspace, updated_at=7 * number % 5)
             for number, record in enumerate(records)
         ]
-        self.run(write(self._state, changes(workspace, profiles=rows)))
+        self.run(write(self.state, changes(workspace, profiles=rows)))
         return workspace, rows
 
     def list(self, search: Search) -> searching.ProfilePage:
-        page: searching.ProfilePage = self.run(self._state.profiles.page(search))
+        page: searching.ProfilePage = self.run(self.state.profiles.page(search))
         return page
 
 
@@ -270,7 +270,7 @@ def test_the_test_of_attributes_equals_the_filter(person: dict[str, Any], given:
 @pytest.mark.parametrize("attributes", ['{"small":"x","inner":[]}', '{"small":null,"inner":null}', '{"small":{}}'])
 def test_attributes_that_do_not_fit_the_schema_are_missing(stores: Stores, attributes: str) -> None:
     row = profile(1, attributes)
-    stores.run(write(stores._state, changes(profiles=[row])))
+    stores.run(write(stores.state, changes(profiles=[row])))
     for condition, is_met in (
         (Condition("small", "is", ("1",)), False),
         (Condition("small", "exists"), False),
@@ -307,7 +307,12 @@ def test_a_selective_filter_reads_only_the_profiles_that_can_pass(
 
     def noting(filter: Any) -> Any:
         test = compile_test(filter)
-        return lambda attributes: tested.append(attributes) or test(attributes)
+
+        def noted(attributes: str) -> bool:
+            tested.append(attributes)
+            return test(attributes)
+
+        return noted
 
     monkeypatch.setattr(conditions, "compile_test", noting)
     given = Filter("and", (Condition("text", "is", ("a",)), Condition("small", "is one of", ("3", "5"))))
@@ -315,3 +320,49 @@ def test_a_selective_filter_reads_only_the_profiles_that_can_pass(
     page = stores.list(Search(workspace, checked, descending=False))
     assert {row.id for row in page.profiles} == {rows[3].id, rows[5].id}
     assert len(tested) == 2
+
+
+@pytest.mark.parametrize("condition", [Condition("text", "is", ("a",)), Condition("large", "is one of", ("9", "10"))])
+def test_an_identifier_is_found_by_its_links(stores: Stores, condition: Condition) -> None:
+    """The third profile has the value too, and no links: what the links say decides."""
+    row = profile(1, '{"text":"a","large":"9"}')
+    others = [profile(2, '{"text":"b","large":"10"}'), profile(3, row.attributes)]
+    identities = {1: ("a", "9"), 2: ("b", "10"), 4: ("a", "9")}
+    owners = {1: 1, 2: 2, 4: 2}
+    members = [member(identity, owners[identity], *found) for identity, found in identities.items()]
+    links = [
+        link(value, identity, identifier=number)
+        for identity, found in identities.items()
+        for number, value in enumerate(found)
+    ]
+    stores.run(write(stores.state, changes(profiles=[row, *others], members=members, links=links)))
+    checked = check_filter(Filter("and", (condition,)), SCHEMA, role="Destination", target="User")
+
+    def found(*identifiers: str, given: Any = checked) -> list[int]:
+        return sorted(row.id for row in stores.list(search(given, identifiers)).profiles)
+
+    def search(given: Any, identifiers: tuple[str, ...], digest: str = "d") -> Search:
+        return Search(WORKSPACE, given, identifiers=identifiers, digest=digest)
+
+    async def apply() -> None:
+        async with stores.state.transaction() as transaction:
+            await transaction.on_profiles(lambda rows: rows.set_resolution(WORKSPACE, "d", None))
+
+    stores.run(apply())
+
+    expected = {"text": [1], "large": [1, 2]}[condition.property]
+    assert found("text", "large") == expected
+    assert found() == sorted({*expected, 3})
+    assert found("other") == found()
+    others_settings = stores.list(search(checked, ("text", "large"), digest="e"))
+    assert sorted(row.id for row in others_settings.profiles) == found()
+    unlinked = Filter("and", (Condition("text", "is one of", ("a", "z")),))
+    given = check_filter(unlinked, SCHEMA, role="Destination", target="User")
+    assert found("text", given=given) == [1, 3], "a value without links may be blocked"
+
+
+def test_attributes_that_are_not_unicode_can_be_written_and_have_no_values(stores: Stores) -> None:
+    row = profile(1, '{"text":"\\ud800","small":1}')
+    stores.run(write(stores.state, changes(profiles=[row])))
+    assert stores.list(Search(WORKSPACE)).profiles == [row]
+    assert values.read_values(WORKSPACE, row.attributes) in ({}, values.read_values(WORKSPACE, '{"small":1}'))

@@ -65,9 +65,9 @@ class ProfileServiceServicer:
 
     def ListProfiles(self, request, context):
         """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a filter. It fails with 422
-        PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and
-        with 400 when the filter is not valid.
+        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+        filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+        OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +93,8 @@ class ProfileServiceServicer:
     def GetProfileExplanation(self, request, context):
         """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
         links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 3,000 identities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,9 +37,9 @@ class ProfileServiceStub:
     def __new__(cls, channel: aio.Channel) -> ProfileServiceAsyncStub: ...
     ListProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, httpbody_pb2.HttpBody]
     """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a filter. It fails with 422
-    PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and
-    with 400 when the filter is not valid.
+    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+    filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+    OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]
     """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
@@ -53,7 +53,8 @@ class ProfileServiceStub:
     GetProfileExplanation: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2_1.GetProfileExplanationResponse]
     """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
     links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 3,000 identities.
     """
 
 @typing.type_check_only
@@ -63,9 +64,9 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a filter. It fails with 422
-    PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and
-    with 400 when the filter is not valid.
+    "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+    filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+    OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
@@ -79,7 +80,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     GetProfileExplanation: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileExplanationRequest, profiles_pb2_1.GetProfileExplanationResponse]  # type: ignore[assignment]
     """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
     links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+    profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+    when it has more than 3,000 identities.
     """
 
 class ProfileServiceServicer:
@@ -91,9 +93,9 @@ class ProfileServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """ListProfiles returns profiles of the workspace as {"profiles": [...], "schema": {...}, "total": 1,
-        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a filter. It fails with 422
-        PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or OrderTypeNotSortable, and
-        with 400 when the filter is not valid.
+        "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
+        filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
+        OrderTypeNotSortable, and with 400 when the filter is not valid.
         """
 
     def GetProfileAttributes(
@@ -122,7 +124,8 @@ class ProfileServiceServicer:
     ) -> typing.Union[profiles_pb2_1.GetProfileExplanationResponse, abc.Awaitable[profiles_pb2_1.GetProfileExplanationResponse]]:
         """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
         links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
-        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name.
+        profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
+        when it has more than 3,000 identities.
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

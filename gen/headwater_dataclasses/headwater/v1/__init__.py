@@ -4092,17 +4092,17 @@ class IdentityResolutionPreview(betterproto2.Message):
 
     merged: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    merged is how many of the profiles would get identities of other profiles.
+    merged is how many of the profiles would be united with others, as a whole or in part.
     """
 
     split: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
     """
-    split is how many of the profiles would lose identities to other profiles.
+    split is how many of the profiles would be divided.
     """
 
     changed: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
     """
-    changed is how many of the profiles would get or lose identities.
+    changed is how many of the profiles would be united with others or divided.
     """
 
     largest: "list[ProfileSize]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -5116,7 +5116,8 @@ class ListProfilesResponse(betterproto2.Message):
 
     schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    schema is the schema of their attributes, with only the properties that were asked for.
+    schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
+    the workspace has no profile schema.
     """
 
     total: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
@@ -5140,17 +5141,12 @@ class ListRefusalsRequest(betterproto2.Message):
     ListRefusalsRequest selects a page of refused evidence.
     """
 
-    reason: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
-    """
-    reason is the reason of the refusals. Absent means all.
-    """
-
-    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
     """
     limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100.
     """
 
-    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     page_token is the next_page_token of the response before, to the same request. Empty means from the start.
     """
@@ -6165,7 +6161,7 @@ class Refusal(betterproto2.Message):
 
     identities: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
     """
-    identities is how many identities have the value. For "BlockedValue" it is absent.
+    identities is how many identities have the value, counted up to 10000. For "BlockedValue" it is absent.
     """
 
     identity: "IdentityName | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)

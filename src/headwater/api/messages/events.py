@@ -7,7 +7,7 @@ The conversion to JSON runs once for each event. The writers of all fields are t
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -18,11 +18,17 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec import Raw
 
+from headwater.base.errors import BadRequest
 from headwater.events.raw import is_object, join, members
 from headwater.v1 import events_pb2 as pb
 
 JSON_TEXTS: Final = {"properties_json": "properties", "traits_json": "traits", "integrations_json": "integrations"}
 """The fields that hold JSON of users, and the members that they stand for."""
+
+EVENT_PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {
+    "extra"
+}
+"""The names of the members of events that a caller can ask for."""
 
 _SERVER_SIDE: Final = frozenset(("kpid", "connection_id", "received_at"))
 """The fields that a client cannot set."""
@@ -40,6 +46,26 @@ _Writers = dict[int, tuple[str, _Write]]
 
 _encode = msgspec.json.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def check_event_properties(names: Iterable[str]) -> None:
+    """Raise BadRequest for a name of a member that events do not have."""
+    for name in names:
+        if name not in EVENT_PROPERTIES:
+            raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
+
+
+def only_members(document: bytes, names: Collection[str]) -> bytes:
+    """Return a stored event with only the members of these names; all without names."""
+    if not names:
+        return document
+    return _encode({name: value for name, value in _decode_members(document).items() if name in names})
+
+
+def event_messages(documents: Iterable[bytes]) -> Iterator[pb.Event]:
+    """Return stored events as messages."""
+    return (event_message(_decode_members(document)) for document in documents)
 
 
 def wire_event(event: pb.Event, sent_at: str | None = None) -> bytes:

@@ -31,3 +31,10 @@ def set_time(message: Message, field: str, at: int | None) -> None:
     if at:
         target: Any = getattr(message, field)
         target.FromMicroseconds(at)
+
+
+def time_text(at: int) -> str:
+    """Return a time in microseconds since the epoch as in RFC 3339, as messages in JSON have it."""
+    moment = Timestamp()
+    moment.FromMicroseconds(at)
+    return moment.ToJsonString()

@@ -1,17 +1,24 @@
 """EventService: accepts typed events, and lists stored and rejected events."""
 
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from headwater.api.messages.eventquery import Request, count_interval, count_keys, event_query, split_names
-from headwater.api.messages.events import batch_body, event_message, wire_event, wire_time
+from headwater.api.messages.events import (
+    batch_body,
+    check_event_properties,
+    event_messages,
+    only_members,
+    wire_event,
+    wire_time,
+)
 from headwater.api.messages.times import set_time
 from headwater.api.offloop import compute
 from headwater.api.pages import MAX_LIMIT, Page
@@ -35,8 +42,6 @@ from headwater.warehouse import EventCount, EventCursor, EventQuery, Warehouse
 MAX_REJECTED_PAGE: Final = 8 * 1024 * 1024
 """Bytes of rejected bodies in a response. In JSON a byte takes up to 7.4 characters: 6 as text and 1.4 as base64.
 The gateway's limit is 64 MiB."""
-_PROPERTIES: Final = frozenset(field.json_name.removesuffix("Json") for field in pb.Event.DESCRIPTOR.fields) - {"extra"}
-_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _SERVICE: Final = f"/{pb.DESCRIPTOR.services_by_name['EventService'].full_name}"
 _REST_SERVICE: Final = f"/{rest_pb.DESCRIPTOR.services_by_name['EventService'].full_name}"
@@ -95,7 +100,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
         documents, token = await self._reader.list(request, context)
-        return pb.ListEventsResponse(events=_event_messages(documents), next_page_token=token)
+        return pb.ListEventsResponse(events=event_messages(documents), next_page_token=token)
 
     async def CountEvents(self, request: pb.CountEventsRequest, context: Context) -> pb.CountEventsResponse:
         return await self._reader.count(request, context)
@@ -151,7 +156,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         if answered is not None:
             return answered
         sample = await self._observer.read_listener(request.id, context)
-        return pb.GetEventListenerResponse(events=_event_messages(sample.documents), omitted=sample.omitted)
+        return pb.GetEventListenerResponse(events=event_messages(sample.documents), omitted=sample.omitted)
 
     async def DeleteEventListener(
         self, request: pb.DeleteEventListenerRequest, context: Context
@@ -168,7 +173,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         async with aclosing(self._observer.watch(request, context)) as watching:
             async for watched in watching:
                 yield pb.WatchEventsResponse(
-                    events=_event_messages(watched.documents),
+                    events=event_messages(watched.documents),
                     deliveries=map(outcome_message, watched.outcomes),
                     omitted_events=watched.omitted_events,
                     omitted_deliveries=watched.omitted_outcomes,
@@ -221,9 +226,7 @@ class EventReader:
         """Return the documents of a page, with the members that were asked for, and the token of the next page."""
         workspace = await require_workspace(self._catalog, context)
         names = split_names(request.properties)
-        for name in names:
-            if name not in _PROPERTIES:
-                raise BadRequest(f"events have no property {name[:60]!r}", field="properties")
+        check_event_properties(names)
         page = Page(request, EventPlace)
         query = await self._query(request, workspace)
         found = await self._warehouse.events(
@@ -234,8 +237,7 @@ class EventReader:
             limit=page.limit,
         )
         token = "" if found.cursor is None else page.token(EventPlace(found.cursor, found.offset))
-        documents = list(found.documents)
-        return [_only(document, names) for document in documents] if names else documents, token
+        return [only_members(document, names) for document in found.documents], token
 
     async def count(
         self, request: pb.CountEventsRequest | rest_pb.CountEventsRequest, context: Context
@@ -259,20 +261,11 @@ class EventReader:
         return query
 
 
-def _event_messages(documents: Iterable[bytes]) -> Iterator[pb.Event]:
-    return (event_message(_decode_members(document)) for document in documents)
-
-
 def _event_count(row: EventCount) -> pb.EventCount:
     message = pb.EventCount(count=row.count, event=row.event, type=row.type, connection_id=row.connection)
     if row.start is not None:
         message.start_time.FromMicroseconds(row.start)
     return message
-
-
-def _only(document: bytes, names: list[str]) -> bytes:
-    members = _decode_members(document)
-    return _encode({name: value for name, value in members.items() if name in names})
 
 
 def _batch(metadata: dict[str, str], body: bytes) -> IncomingCall:

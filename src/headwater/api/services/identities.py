@@ -1,5 +1,6 @@
 """IdentityService: the identities that a connection has brought."""
 
+from headwater.api.messages.identities import identity_message
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
 from headwater.base.clock import microseconds
@@ -28,20 +29,9 @@ class IdentityServicer(identities_pb2_grpc.IdentityServiceServicer):
         )
         shown, token = page.cut(identities, _cursor)
         return pb.ListConnectionIdentitiesResponse(
-            identities=[_message(identity) for identity in shown], total=total, next_page_token=token
+            identities=[identity_message(identity) for identity in shown], total=total, next_page_token=token
         )
 
 
 def _cursor(identity: Identity) -> IdentityCursor:
     return IdentityCursor(microseconds(identity.updated_at), identity.id)
-
-
-def _message(identity: Identity) -> pb.Identity:
-    message = pb.Identity(
-        user_id=identity.user_id,
-        anonymous_ids=identity.anonymous_ids,
-        connection=identity.connection,
-        pipeline=identity.pipeline,
-    )
-    message.updated_at.FromDatetime(identity.updated_at)
-    return message

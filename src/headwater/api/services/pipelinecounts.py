@@ -7,10 +7,10 @@ from typing import Final, Literal, cast
 
 import msgspec
 from google.api.httpbody_pb2 import HttpBody
-from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec import Struct
 
 from headwater.api.messages.eventquery import split_names
+from headwater.api.messages.times import time_text
 from headwater.api.request import Context, require_caller, require_workspace
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import BadRequest, NotFound
@@ -156,7 +156,7 @@ class PipelineRestServicer(rest_grpc.PipelineServiceServicer):
                 "step": STEPS.index(error.step),
                 "count": error.count,
                 "message": error.message,
-                "lastOccurred": _text(error.last_at),
+                "lastOccurred": time_text(error.last_at),
             }
             for error in await self._reader.errors_of_path(request, context)
         ]
@@ -173,8 +173,8 @@ class PipelineRestServicer(rest_grpc.PipelineServiceServicer):
         )
         metrics = await self._reader.metrics(wanted, context)
         document = {
-            "start": _text(metrics.range.start),
-            "end": _text(metrics.range.end),
+            "start": time_text(metrics.range.start),
+            "end": time_text(metrics.range.end),
             "passed": metrics.passed,
             "failed": metrics.failed,
         }
@@ -251,10 +251,3 @@ def _date(text: str | None, field: str) -> date:
     except ValueError:
         pass
     raise NotFound(f"{field} must be a date such as 2026-01-31", field=field)
-
-
-def _text(at: int) -> str:
-    """Return a time as JSON of messages has it."""
-    moment = Timestamp()
-    moment.FromMicroseconds(at)
-    return moment.ToJsonString()

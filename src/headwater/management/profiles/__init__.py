@@ -8,7 +8,13 @@ from headwater.management.profiles.schema import (
     preview_profile_schema,
     update_profile_schema,
 )
-from headwater.management.profiles.settings import GuardsRequest, SettingsRequest, check_settings, update_settings
+from headwater.management.profiles.settings import (
+    GuardsRequest,
+    SettingsRequest,
+    check_settings,
+    preview_settings,
+    update_settings,
+)
 
 __all__ = [
     "GuardsRequest",
@@ -20,6 +26,7 @@ __all__ = [
     "identifier_schema",
     "latest_update",
     "preview_profile_schema",
+    "preview_settings",
     "update_profile_schema",
     "update_settings",
 ]

@@ -10,7 +10,9 @@ from headwater.catalog import Catalog, Identifier, ProfileSchema, ResolutionSett
 from headwater.catalog.profiles import DEFAULT_MAX_IDENTITIES, MAX_IDENTIFIERS, BlockedPreset
 from headwater.management.profiles.schema import can_identify
 from headwater.management.workspaces import find_workspace
+from headwater.profiles.previewing import Preview, preview
 from headwater.schemas import PropertyNotFound, is_path, property_at
+from headwater.state import StateStore
 from headwater.state.operations import RESOLUTION_KINDS, IdentityResolutionParameters, OperationStore
 
 MAX_BLOCKED_VALUES: Final = 1_000
@@ -89,6 +91,18 @@ async def _resolve(operations: OperationStore, workspace: int) -> None:
     except Unprocessable:
         await check_idle(operations, workspace)  # one was started in the meantime
         raise
+
+
+async def preview_settings(
+    catalog: Catalog, state: StateStore, workspace: int, request: SettingsRequest
+) -> tuple[ResolutionSettings, Preview]:
+    """Return the settings that a request describes, and the difference that they would make. Nothing is changed.
+
+    Raises as `check_settings` does, Unprocessable with TooExpensive, and Unavailable.
+    """
+    present = find_workspace(catalog, workspace)
+    settings = check_settings(request, present.profile_schema)
+    return settings, await preview(state, workspace, settings, present.profile_schema)
 
 
 async def check_idle(operations: OperationStore, workspace: int) -> None:

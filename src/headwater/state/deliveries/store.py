@@ -42,7 +42,7 @@ from headwater.state.deliveries.tables import (
     delivery_lanes,
     delivery_locks,
 )
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions
 
 PAGE_BYTES: Final = 16_384
@@ -407,14 +407,16 @@ def _chunk(row: StoredRow, events: list[QueuedEvent]) -> QueuedChunk:
 
 
 @asynccontextmanager
-async def open_delivery_store(url: str, *, max_bytes: int = space.DEFAULT_MAX_BYTES) -> AsyncIterator[SqlDeliveryStore]:
-    """Open the delivery queue at `url`, migrate its tables, and close it at the end of the block.
+async def open_delivery_store(
+    location: Location, *, max_bytes: int = space.DEFAULT_MAX_BYTES
+) -> AsyncIterator[SqlDeliveryStore]:
+    """Open the delivery queue at `location`, migrate its tables, and close it at the end of the block.
 
     `max_bytes` is the maximum size of all deliveries, dead letters and attempts together.
     """
     async with (
         open_database(
-            url, "headwater.state.deliveries.migrations", cache_mib=CACHE_MIB, page_bytes=PAGE_BYTES
+            location, "headwater.state.deliveries.migrations", cache_mib=CACHE_MIB, page_bytes=PAGE_BYTES
         ) as engine,
         sessions(engine, cache_mib=CACHE_MIB) as opened,
     ):

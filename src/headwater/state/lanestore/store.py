@@ -17,7 +17,7 @@ from headwater.base.steps import ProcessingStep
 from headwater.state.counts import PipelineCounts, PipelineError
 from headwater.state.erasure import remove_errors
 from headwater.state.lanestore.tables import counts, lane_counter, lane_progress, lane_results
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import scrub
 
 _WHAT: Final = "the courier's database"
@@ -232,7 +232,7 @@ _PAGE: Final = 16
 
 
 @asynccontextmanager
-async def open_lane_store(url: str) -> AsyncIterator[LaneStore]:
-    """Open the courier's state at `url`, migrate its tables, and close it at the end of the block."""
-    async with open_database(url, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
+async def open_lane_store(location: Location) -> AsyncIterator[LaneStore]:
+    """Open the courier's state at `location`, migrate its tables, and close it at the end of the block."""
+    async with open_database(location, "headwater.state.lanestore.migrations", cache_mib=4) as engine:
         yield LaneStore(engine)

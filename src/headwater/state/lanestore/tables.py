@@ -36,5 +36,5 @@ lane_counter = Table(
 )
 """One row with the last sequence number of a result."""
 
-counts = CountTables(METADATA)
+counts = CountTables(METADATA, prefix="lane_")
 """The counts and errors of pipelines in the courier."""

@@ -27,7 +27,7 @@ from headwater.state.operations.model import (
     encode_parameters,
 )
 from headwater.state.operations.tables import operations
-from headwater.storage.database import as_unavailable, open_database
+from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import scrub
 
 MAX_UNFINISHED: Final = 20
@@ -298,7 +298,9 @@ def _operation(row: Any) -> Operation:
 
 
 @asynccontextmanager
-async def open_operations(url: str, *, clock: Clock, identifiers: Identifiers) -> AsyncIterator[OperationStore]:
-    """Open the operations at `url`, migrate their table, and close them at the end of the block."""
-    async with open_database(url, "headwater.state.operations.migrations", cache_mib=1) as engine:
+async def open_operations(
+    location: Location, *, clock: Clock, identifiers: Identifiers
+) -> AsyncIterator[OperationStore]:
+    """Open the operations at `location`, migrate their table, and close them at the end of the block."""
+    async with open_database(location, "headwater.state.operations.migrations", cache_mib=1) as engine:
         yield OperationStore(engine, clock, identifiers)

@@ -25,11 +25,13 @@ from headwater.schemas import (
     FloatType,
     IntType,
     InvalidValue,
+    IpType,
     Path,
     StringType,
     Time,
     TimeType,
     Type,
+    UuidType,
     YearType,
 )
 from headwater.schemas.decoding import Decoder, compile_decoder
@@ -99,6 +101,8 @@ def narrow(condition: CheckedCondition, value: Value, *, is_sqlite: bool) -> Col
             return value == values.boolean_value(True)
         case "is false", BooleanType():
             return value == values.boolean_value(False)
+        case "is not empty", StringType() | ArrayType():
+            return value.not_in(_EMPTY)
         case "contains", ArrayType():
             return _has_element(type_.element_type, condition.literals[0], value, is_sqlite=is_sqlite)
         case (("is" | "is one of"), _) if (equal := [_equal(type_, each) for each in condition.literals]) and all(
@@ -114,6 +118,34 @@ def narrow(condition: CheckedCondition, value: Value, *, is_sqlite: bool) -> Col
             return _at_most(type_, condition.literals[0], value)
         case operator, _ if operator in _AT_LEAST:
             return _at_least(type_, condition.literals[0], value)
+    return None
+
+
+def narrow_negated(condition: CheckedCondition, value: Value) -> ColumnElement[bool] | None:
+    """Return a condition on the values of the property that every profile with a value meets that meets the given one.
+    A profile without a value meets the given condition too. None if there is no such condition."""
+    type_ = condition.property.type
+    match condition.operator:
+        case "does not exist" if type_.kind not in ("object", "map", "json"):
+            return literal(False)
+        case "is empty" if isinstance(type_, StringType | ArrayType):
+            return value.in_(_EMPTY)
+        case "is not" | "is not one of" if not isinstance(type_, FloatType | DecimalType):
+            equal = [_equal(type_, each) for each in condition.literals]
+            return value.not_in(equal) if all(equal) else None
+    return None
+
+
+def link_text(condition: CheckedCondition) -> list[str] | None:
+    """Return the values of links that identities have if they meet the condition; None for a condition that links
+    cannot decide."""
+    if condition.operator not in ("is", "is one of"):
+        return None
+    match condition.property.type:
+        case StringType() | UuidType() | IpType():
+            return [str(each) for each in condition.literals]
+        case IntType() | DecimalType(scale=0):
+            return [str(int(each)) for each in condition.literals]  # type: ignore[arg-type]  # numbers
     return None
 
 
@@ -218,11 +250,13 @@ def _shortened(type_: Type, literal_: Any) -> str:
 def _has_text(operator: str, text: str, value: Value, *, is_sqlite: bool) -> ColumnElement[bool]:
     if operator == "starts with":
         return func.substr(value, 1, len(text) + 1) == "T" + text
-    is_short = func.length(value) > values.MAX_TEXT + 1
+    is_long: ColumnElement[bool] = func.length(value) > values.MAX_TEXT + 1
+    if not is_sqlite:  # PostgreSQL counts bytes much faster than characters
+        is_long = and_(func.octet_length(value) > values.MAX_TEXT + 1, is_long)
     if operator == "ends with":
         end = func.substr(value, func.length(value) - len(text) + 1)
-        return or_(is_short, and_(func.length(value) > len(text), end == text))
-    return or_(is_short, _position(func.substr(value, 2), text, is_sqlite=is_sqlite) > 0)
+        return or_(is_long, and_(func.length(value) > len(text), end == text))
+    return or_(is_long, _position(value, text, is_sqlite=is_sqlite) > 0)
 
 
 def _has_element(type_: Type, literal_: Any, value: Value, *, is_sqlite: bool) -> ColumnElement[bool] | None:
@@ -248,4 +282,5 @@ def _position(value: ColumnElement[Any], text: str, *, is_sqlite: bool) -> Colum
 
 
 _DIGITS: Final = re.compile("^T(-?[0-9]{1,20})$")
+_EMPTY: Final = (values.text_value(""), values.array_value([]))
 _MOMENTS: Final = ("datetime", "time")

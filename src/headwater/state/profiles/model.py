@@ -3,6 +3,8 @@
 An identity is a row of the table `identities`; its id grows with its age, so the oldest identity has the smallest. A
 member is an identity as identity resolution saw it last: its profile, and its evidence. Members and links may be behind
 identities while a full resolution runs; `unresolved` has the identities that changed in the meantime.
+
+Rows cannot be parts of cycles, so the garbage collector does not track those of which there are many (`gc=False`).
 """
 
 from typing import Literal
@@ -10,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 
-class IdentityName(Struct, frozen=True, cache_hash=True):
+class IdentityName(Struct, frozen=True, gc=False, cache_hash=True):
     """A person in one connection. All identities with one name, of different pipelines, are the same person."""
 
     connection: int
@@ -18,7 +20,7 @@ class IdentityName(Struct, frozen=True, cache_hash=True):
     is_anonymous: bool
 
 
-class IdentityRow(Struct, frozen=True):
+class IdentityRow(Struct, frozen=True, gc=False):
     """An identity, with what a profile takes from it."""
 
     id: int
@@ -32,7 +34,7 @@ class IdentityRow(Struct, frozen=True):
     """A JSON array of strings."""
 
 
-class ChangedIdentity(Struct, frozen=True):
+class ChangedIdentity(Struct, frozen=True, gc=False):
     """An identity that a batch inserted, changed or deleted."""
 
     id: int
@@ -52,7 +54,7 @@ Evidence = tuple[str | None, ...]
 """The value of each identifier of the workspace, in their order; None where the identity has none, or a blocked one."""
 
 
-class Member(Struct, frozen=True):
+class Member(Struct, frozen=True, gc=False):
     """An identity in its profile."""
 
     identity: int
@@ -61,7 +63,7 @@ class Member(Struct, frozen=True):
     profile: int
 
 
-class LinkValue(Struct, frozen=True, cache_hash=True):
+class LinkValue(Struct, frozen=True, gc=False, cache_hash=True):
     """A value by which identities may be linked."""
 
     identifier: int
@@ -69,7 +71,7 @@ class LinkValue(Struct, frozen=True, cache_hash=True):
     value: str
 
 
-class Link(Struct, frozen=True, cache_hash=True):
+class Link(Struct, frozen=True, gc=False, cache_hash=True):
     """An identity has a value."""
 
     value: LinkValue
@@ -78,7 +80,7 @@ class Link(Struct, frozen=True, cache_hash=True):
     """The stronger identifiers that the identity has too: bit k for identifier k."""
 
 
-class ProfileRow(Struct, frozen=True):
+class ProfileRow(Struct, frozen=True, gc=False):
     """A profile."""
 
     id: int

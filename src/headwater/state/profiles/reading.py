@@ -17,6 +17,9 @@ from headwater.state import bulk
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.profiles import searching, tables
 from headwater.state.profiles.model import (
+    IdentityName,
+    IdentityRow,
+    LinkValue,
     Member,
     ProfileChange,
     ProfileRow,
@@ -95,6 +98,15 @@ class ProfileReader:
 
         return await self._read(read)
 
+    async def members_named(self, names: Collection[IdentityName]) -> list[Member]:
+        """Return the members with these names, of any profile."""
+
+        def read(connection: Connection) -> list[Member]:
+            rows = ProfileRows(connection)
+            return rows.members({id_ for ids in rows.identities_named(names).values() for id_ in ids})
+
+        return await self._read(read)
+
     async def history(
         self, workspace: int, profile: int, *, limit: int, after: int | None = None
     ) -> list[ListedChange]:
@@ -117,6 +129,26 @@ class ProfileReader:
             ]
 
         return await self._read(read)
+
+    async def refused_of(self, workspace: int, members: Collection[Member]) -> list[RefusedEvidence]:
+        """Return the refused evidence of members, and of their values; not that of blocked values, which they lack."""
+        ids = {member.identity for member in members}
+        held = {
+            LinkValue(index, value)
+            for member in members
+            for index, value in enumerate(member.evidence)
+            if value is not None
+        }
+        return await self._read(lambda connection: ProfileRows(connection).refused(workspace, ids, held))
+
+    async def count_holders(self, refused: Collection[RefusedEvidence]) -> dict[RefusedEvidence, int | None]:
+        """Return the number of identities that have each refused value, as `ListedRefusal.identities`."""
+        return await self._read(lambda connection: {each: _count_holders(connection, each) for each in refused})
+
+    async def identities(self, ids: Collection[int]) -> dict[int, IdentityRow]:
+        """Return the identities with these ids that exist."""
+        found = await self._read(lambda connection: ProfileRows(connection).identities(ids))
+        return {identity.id: identity for identity in found}
 
     async def separations(self, workspace: int, *, limit: int, after: int | None = None) -> list[Separation]:
         """Return the separations of a workspace, the newest first. `after` selects those after that id."""

@@ -1,7 +1,7 @@
 """The rows of profiles as resolutions of all identities, splits and the worker's batches need them."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 from sqlalchemy import Connection, func, select, tuple_, update
@@ -10,6 +10,8 @@ from headwater.state import bulk
 from headwater.state.profiles import tables
 from headwater.state.profiles.model import (
     ChangedIdentity,
+    IdentityName,
+    IdentityRow,
     ProfileRow,
     RefusedEvidence,
     RefusedReason,
@@ -19,11 +21,18 @@ from headwater.state.profiles.rows import ProfileRows, read_profile, read_refuse
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.sessions import attempt
 
+MAX_ID: Final = 2**63 - 1
 LinkKey = tuple[int, str, int]
 """The identifier, the value and the identity of a link. Links are sorted by it."""
 
 
-class ScannedIdentity(Struct, frozen=True, array_like=True):
+_MERGED_COLUMNS: Final = [
+    identities.c[name]
+    for name in ("id", "workspace", "connection", "identity_id", "is_anonymous", "updated_at", "attributes")
+]
+
+
+class ScannedIdentity(Struct, frozen=True, gc=False):
     """An identity as a resolution of all identities reads it."""
 
     id: int
@@ -58,17 +67,31 @@ class ResolutionRows(ProfileRows):
             query = query.where(identities.c.id < before)
         return self._sql.execute(query.limit(1)).first() is not None
 
-    def scan(self, workspace: int, *, after: int, limit: int) -> list[ScannedIdentity]:
-        """Return the identities of a workspace with ids above `after`, the oldest first."""
+    def last_identity(self, workspace: int) -> int:
+        """Return the highest id of an identity of a workspace; 0 if it has none."""
+        query = select(func.max(identities.c.id)).where(identities.c.workspace == workspace)
+        return self._sql.scalar(query) or 0
+
+    def scan(self, workspace: int, *, after: int, through: int = MAX_ID, limit: int) -> list[ScannedIdentity]:
+        """Return the identities of a workspace with ids above `after` up to `through`, the oldest first."""
         i, m = identities.c, tables.members.c
         query = (
             select(i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence)
             .select_from(identities.outerjoin(tables.members, m.identity == i.id))
-            .where(i.workspace == workspace, i.id > after)
+            .where(i.workspace == workspace, i.id > after, i.id <= through)
             .order_by(i.id)
             .limit(limit)
         )
         return [ScannedIdentity(*row) for row in self._sql.execute(query)]
+
+    def merged_identities(self, ids: Collection[int]) -> list[IdentityRow]:
+        """Return the identities with these ids that exist, without what profiles do not take from them: their pipeline
+        and their anonymous ids."""
+        rows = bulk.lookup(self._sql, _MERGED_COLUMNS, (identities.c.id,), [(id_,) for id_ in ids])
+        return [
+            IdentityRow(id_, workspace, IdentityName(source, identity_id, bool(is_anonymous)), 0, at, attributes, "[]")
+            for id_, workspace, source, identity_id, is_anonymous, at, attributes in rows
+        ]
 
     def shared_connections(self, workspace: int) -> set[int]:
         """Return the connections with identities of several pipelines, in which several can have one name."""

@@ -46,7 +46,10 @@ class ProfileRows:
     def identities(self, ids: Collection[int]) -> list[IdentityRow]:
         """Return the identities with these ids that exist."""
         rows = bulk.lookup(self._connection, _IDENTITY_COLUMNS, (identity_table.c.id,), _singles(ids))
-        return [IdentityRow(row[0], row[1], _name(row[2:5]), *row[5:]) for row in rows]
+        return [
+            IdentityRow(id_, workspace, IdentityName(source, identity_id, bool(is_anonymous)), *rest)
+            for id_, workspace, source, identity_id, is_anonymous, *rest in rows
+        ]
 
     def identities_named(self, names: Collection[IdentityName]) -> dict[IdentityName, list[int]]:
         """Return the ids of all identities with each of the names, the oldest first; no entry for a name without."""
@@ -221,7 +224,7 @@ class ProfileRows:
         """Delete the oldest changes of profiles if they are from before this time, at most `MAX_REMOVED_CHANGES`.
         Return their number."""
         table = tables.profile_changes.c
-        oldest = select(table.id, table.at).order_by(table.id).limit(MAX_REMOVED_CHANGES)
+        oldest = select(table.id, table.at).where(table.id > 0).order_by(table.id).limit(MAX_REMOVED_CHANGES)
         old = [id_ for id_, at in self._connection.execute(oldest) if at < before]
         return bulk.remove(self._connection, (table.id,), _singles(old))
 
@@ -253,8 +256,13 @@ class ProfileRows:
             bulk.upsert(
                 self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
             )
-        for id_ in new.keys() | stored.keys():
-            workspace, attributes = stored.get(id_, (changes.workspace, "{}"))
+        for id_, attributes in new.items():
+            if id_ not in stored:
+                rows += [
+                    (property, id_, value)
+                    for property, value in values.read_values(changes.workspace, attributes).items()
+                ]
+        for id_, (workspace, attributes) in stored.items():
             if attributes == new.get(id_):
                 continue
             before = values.read_values(workspace, attributes)
@@ -263,7 +271,11 @@ class ProfileRows:
             removed += [(property, id_) for property in before.keys() - after.keys()]
         table_values = tables.profile_values.c
         bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
-        bulk.upsert(self._connection, list(table_values), sorted(rows), key=("property", "profile"))
+        rows.sort()
+        if stored:
+            bulk.upsert(self._connection, list(table_values), rows, key=("property", "profile"))
+        else:
+            bulk.insert(self._connection, list(table_values), rows)
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
@@ -291,7 +303,8 @@ def read_profile(row: Any) -> ProfileRow:
 
 def read_member(row: Any) -> Member:
     """Return the member in a row of its identity, name, evidence and profile."""
-    return Member(row[0], _name(row[1:4]), _decode_evidence(row[4]), row[5])
+    identity, source, identity_id, is_anonymous, evidence, profile = row
+    return Member(identity, IdentityName(source, identity_id, bool(is_anonymous)), _decode_evidence(evidence), profile)
 
 
 def read_refused(row: Any) -> RefusedEvidence:

@@ -1,8 +1,10 @@
 """Finds profiles by conditions on their attributes, in an order.
 
 A filter that few profiles can meet is answered from `profile_values`: these profiles are read, tested and sorted.
-Otherwise the profiles are read in the order of the list and tested, until the page is full. So a page takes a fraction
-of a second with a million profiles, unless only negated conditions exclude nearly all of them.
+Otherwise the profiles are read in the order of the list and tested, until the page is full. A page takes a fraction of
+a second with a million profiles. It takes seconds if a filter that selects nearly none has no condition that values can
+decide, such as that a number with a fraction is not another, or if several conditions select many each, and few
+together.
 """
 
 from collections.abc import Callable
@@ -18,8 +20,8 @@ from headwater.schemas import Path, Type
 from headwater.state import bulk
 from headwater.state.profiles import conditions, tables, values
 from headwater.state.profiles.conditions import Test
-from headwater.state.profiles.model import ProfileRow
-from headwater.state.profiles.rows import read_profile
+from headwater.state.profiles.model import LinkValue, ProfileRow
+from headwater.state.profiles.rows import ProfileRows, read_profile
 
 MAX_CANDIDATES: Final = 5_000
 """Maximum number of profiles that are read to test and sort them. Above it, at least one of two hundred profiles in a
@@ -73,6 +75,11 @@ class Search(Struct, frozen=True):
     """Number of profiles to skip."""
     limit: int = 100
     after: ProfileCursor | None = None
+    identifiers: tuple[str, ...] = ()
+    """The paths of the identifiers, in their order. A condition that an identifier equals a value takes the same time
+    in a workspace of any size."""
+    digest: str = ""
+    """The digest of the settings with these identifiers. They are used only while the links follow these settings."""
 
 
 _Found = tuple[ProfileRow, ProfileCursor]
@@ -93,7 +100,9 @@ def search(connection: Connection, search: Search) -> ProfilePage:
         found = _ordered(connection, search, search.after, search.limit + 1, search.first)
         return _page(search, found, count(connection, search.workspace), is_estimate=False)
     test = conditions.compile_test(search.filter)
-    candidates = _candidates(connection, search.workspace, search.filter)
+    candidates = _linked(connection, search, search.filter)
+    if candidates is None:
+        candidates = _candidates(connection, search.workspace, search.filter)
     if candidates is None:
         return _scan(connection, search, test)
     return _choose(connection, search, test, candidates)
@@ -120,11 +129,33 @@ def _property(workspace: int, path: Path) -> int:
 # --- From candidates ------------------------------------------------------------------------------------------------
 
 
+def _linked(connection: Connection, search: Search, filter: CheckedFilter) -> list[int] | None:
+    """Return the profiles of the identities that have the value of an identifier that the filter requires; None if
+    links cannot decide: a blocked value has none."""
+    if filter.logical == "or" and len(filter.conditions) > 1:
+        return None
+    rows = ProfileRows(connection)
+    if not search.identifiers or rows.applied(search.workspace) != search.digest:
+        return None
+    for condition in filter.conditions:
+        path, texts = ".".join(condition.path), conditions.link_text(condition)
+        if texts is None or path not in search.identifiers:
+            continue
+        wanted = {LinkValue(search.identifiers.index(path), text) for text in texts}
+        holders = rows.holders(search.workspace, wanted, MAX_CANDIDATES)
+        identities = {identity for found in holders.values() for identity, _ in found}
+        if len(holders) == len(wanted) and len(identities) <= MAX_CANDIDATES:
+            return list({member.profile for member in rows.members(identities)})
+    return None
+
+
 def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
     """Return the profiles that can meet the filter; None if they are more than `MAX_CANDIDATES`, or all."""
     is_sqlite = connection.dialect.name == "sqlite"
     narrowed = [(each, conditions.narrow(each, _value, is_sqlite=is_sqlite)) for each in filter.conditions]
     known = [(each, condition) for each, condition in narrowed if condition is not None]
+    if not known and filter.logical == "and":
+        return _without(connection, workspace, filter)
     if not known or (filter.logical == "or" and len(known) < len(narrowed)):
         return None
     if filter.logical == "or":
@@ -138,6 +169,36 @@ def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -
         query = query.limit(MAX_CANDIDATES + 1)
     found = list(connection.scalars(query))
     return found if len(found) <= MAX_CANDIDATES else None
+
+
+def _without(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
+    """Return the profiles that can meet the first negated condition: those with another value, and those without any;
+    None if they are more than `MAX_CANDIDATES`."""
+    most = MAX_CANDIDATES
+    for condition in filter.conditions:
+        narrowed = conditions.narrow_negated(condition, _value)
+        if narrowed is None:
+            continue
+        found = list(connection.scalars(_meeting(workspace, condition, narrowed).limit(most + 1)))
+        if len(found) > most:
+            return None
+        key = _property(workspace, condition.path)
+        present = select(func.count()).select_from(tables.profile_values).where(tables.profile_values.c.property == key)
+        missing = count(connection, workspace) - int(connection.execute(present).scalar_one())
+        if missing > most - len(found):
+            return None
+        if missing:
+            query = select(_profiles.id).where(_profiles.workspace == workspace, _has_no(key))
+            found += connection.scalars(query.limit(most + 1))
+        return found if len(found) <= most else None
+    return None
+
+
+def _has_no(property: int) -> ColumnElement[bool]:
+    """Return the condition that a profile has no value of a property."""
+    table = tables.profile_values.c
+    same = (table.property == property, table.profile == _profiles.id)
+    return ~exists(select(1).select_from(tables.profile_values).where(*same))
 
 
 def _meeting(workspace: int, condition: CheckedCondition, narrowed: ColumnElement[bool]) -> Select[Any]:
@@ -205,10 +266,12 @@ def _scan(connection: Connection, search: Search, test: Test) -> ProfilePage:
     """Return the part of the list by testing all profiles in its order, until it is full."""
     wanted = search.first + search.limit + 1
     found: list[_Found] = []
-    tested, place, step = 0, search.after, max(2 * wanted, _MIN_ROWS_PER_STEP)
+    # Each step in the order of a property reads all its values.
+    most = _ROWS_PER_STEP if search.order is None else 2 * _ROWS_PER_STEP
+    tested, place, step = 0, search.after, most if search.order else max(2 * wanted, _MIN_ROWS_PER_STEP)
     has_more = True
     while has_more and len(found) < wanted:
-        step = min(2 * step, _ROWS_PER_STEP)
+        step = min(2 * step, most)
         rows = _ordered(connection, search, place, step, 0)
         tested += len(rows)
         found += [each for each in rows if test(each[0].attributes)]
@@ -258,9 +321,7 @@ def _by_time(
         query = query.where(_profiles.updated_at <= time if search.descending else _profiles.updated_at >= time)
         query = query.where(earlier if search.descending else later)
     if without is not None:
-        table = tables.profile_values.c
-        same = (table.property == _property(search.workspace, without.path), table.profile == _profiles.id)
-        query = query.where(~exists(select(1).select_from(tables.profile_values).where(*same)))
+        query = query.where(_has_no(_property(search.workspace, without.path)))
     query = query.order_by(*(column.desc() if search.descending else column for column in place))
     return list(map(read_profile, connection.execute(query.limit(limit).offset(offset))))
 

@@ -1,7 +1,7 @@
 """Sorts the links of a workspace on disk, because a million identities have more than fit in memory."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 NumberedLink = tuple[int, str, int, int]
@@ -35,6 +35,15 @@ class LinkSorter:
                 "SELECT identifier, value, number, mask FROM links ORDER BY identifier, value, number"
             )
         return self._sorted.fetchmany(count)
+
+    def take_again(self, identifiers: Collection[int]) -> None:
+        """Let `take` begin again, with the links of these identifiers only."""
+        marks = ", ".join("?" for _ in identifiers)
+        self._sorted = self._connection.execute(
+            f"SELECT identifier, value, number, mask FROM links WHERE identifier IN ({marks})"
+            " ORDER BY identifier, value, number",
+            tuple(identifiers),
+        )
 
     def links_of(self, number: int) -> list[tuple[int, str]]:
         """Return the identifiers and values of one identity. The first call takes a second for a million links."""

@@ -10,6 +10,7 @@ property of a million profiles is read in a tenth of a second. A value is a text
 """
 
 import struct
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -38,11 +39,13 @@ def property_key(workspace: int, path: str) -> int:
 def read_values(workspace: int, attributes: str) -> dict[int, str]:
     """Return the values of the attributes, a JSON object, by the keys of their properties.
 
-    Objects and nulls have none. The schema is not needed: members of maps have values too.
+    Objects and nulls have none. The schema is not needed: members of maps have values too. Attributes with a text that
+    is not Unicode have none.
     """
     found: dict[int, str] = {}
     if attributes != "{}":
-        _collect(workspace, "", _decode(attributes), found)
+        with suppress(msgspec.DecodeError):
+            _collect(workspace, "", _decode(attributes), found)
     return found
 
 
@@ -84,15 +87,21 @@ def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[i
             encoded = boolean_value(value)
         elif kind is int or kind is float:
             encoded = number_value(value)
-        elif kind is dict and is_property_name(name):
+        elif kind is dict and _property(workspace, prefix + name, name) is not None:
             _collect(workspace, f"{prefix}{name}.", value, found)
             continue
         elif kind is list:
             encoded = array_value(value)
         else:
             continue
-        if is_property_name(name):
-            found[property_key(workspace, prefix + name)] = encoded
+        if (property := _property(workspace, prefix + name, name)) is not None:
+            found[property] = encoded
+
+
+@lru_cache(maxsize=10_000)
+def _property(workspace: int, path: str, name: str) -> int | None:
+    """Return the key of a property; None if its name cannot be that of one."""
+    return property_key(workspace, path) if is_property_name(name) else None
 
 
 def _double(number: float) -> float:

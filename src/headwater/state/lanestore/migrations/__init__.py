@@ -1,6 +1,6 @@
 """Alembic revisions of the courier's state. A new revision moves `HEAD`; a released revision is never edited."""
 
-HEAD = "0002"
+HEAD = "0003"
 VERSION_TABLE = "courier_revision"
 SCHEMA = "courier"
 """The schema of the tables on PostgreSQL. On SQLite they have a file of their own."""

@@ -47,6 +47,8 @@ def conversion(source: t.Type, target: t.Type) -> Conversion | None:
     match source, target:
         case t.JsonType(), _:
             return from_json(target)
+        case t.StringType(), t.JsonType():
+            return Json.of
         case _, t.JsonType():
             write = compile_json_text(source)
             return lambda value: Json(write(value))

@@ -52,13 +52,14 @@ def compile_json_text(type: t.Type) -> ToText:
     if not _holds_json(type):
         return write
 
-    def write_bounded(value: Any) -> str:
-        text = write(value)
-        if is_deeper(text, MAX_JSON_DEPTH):
-            raise InvalidValue(f"is nested deeper than {MAX_JSON_DEPTH} levels")
-        return text
+    return lambda value: check_depth(write(value))
 
-    return write_bounded
+
+def check_depth(text: str) -> str:
+    """Return JSON text. Raises InvalidValue if it is nested too deep."""
+    if is_deeper(text, MAX_JSON_DEPTH):
+        raise InvalidValue(f"is nested deeper than {MAX_JSON_DEPTH} levels")
+    return text
 
 
 def quote_json(text: str) -> str:

@@ -1,13 +1,26 @@
 """The functions that build values of several parts: array, map, json_parse."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from headwater.schemas import JSON_NULL, ArrayType, InvalidValue, Json, JsonType, MapType, Type, compile_check
+from headwater.schemas import (
+    JSON_NULL,
+    ArrayType,
+    InvalidValue,
+    Json,
+    JsonType,
+    MapType,
+    ObjectType,
+    Type,
+    compile_check,
+)
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping.conversions.containers import convert_elements
+from headwater.transforms.mapping.conversions.texts import check_depth, compile_json_text, quote_json
 from headwater.transforms.mapping.errors import CannotEvaluate, InvalidExpression
 from headwater.transforms.mapping.evaluation import JSON, Evaluator, Function, Input, Scope, TypedExpression, charge
-from headwater.transforms.mapping.language.tree import STRING, Call, Constant, PathReference
+from headwater.transforms.mapping.language.tree import STRING, Call, Constant, Expression, PathReference
 from headwater.transforms.mapping.sizes import SCALAR_CHARACTERS, compile_size, too_large
 
 _ARRAY_OF_JSON: Final = ArrayType(JSON)
@@ -47,14 +60,17 @@ def _array(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
 def _map(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
     if len(call.arguments) % 2:
         raise InvalidExpression("map takes pairs of keys and values", call.offset)
-    members: dict[str, tuple[Any, bool]] = {}
+    of_json = isinstance(target, JsonType)
+    members: dict[str, _MapMember] = {}
     for key, value in zip(call.arguments[::2], call.arguments[1::2], strict=True):
         if not isinstance(key, Constant) or not isinstance(key.value, str):
             raise InvalidExpression("a key of map must be a string constant", key.offset)
         if key.value in members:
             raise InvalidExpression("the key is given twice", key.offset)
-        members[key.value] = scope.compile_to(value, JSON), isinstance(value, PathReference)
-    evaluators = [(key, evaluate, may_be_missing) for key, (evaluate, may_be_missing) in members.items()]
+        members[key.value] = _text_member(scope, value) if of_json else _json_member(scope, value)
+    if of_json:
+        return TypedExpression(JSON, _json_object(members))
+    evaluators = [(key, each.evaluate, each.may_be_missing) for key, each in members.items()]
 
     def evaluate(given: Input) -> dict[str, Json]:
         result: dict[str, Json] = {}
@@ -71,6 +87,60 @@ def _map(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
         return result
 
     return TypedExpression(_MAP_OF_JSON, evaluate)
+
+
+class _MapMember(NamedTuple):
+    """The value of a member of a map."""
+
+    evaluate: Evaluator
+    may_be_missing: bool
+    """Whether there is no member if the value is null."""
+    write: Callable[[Any], str] = attrgetter("text")
+    """Returns the JSON of a value."""
+    is_flat: bool = False
+    """Whether its JSON has no arrays and objects."""
+
+
+def _json_member(scope: Scope, value: Expression) -> _MapMember:
+    """Return a member whose values are Json."""
+    return _MapMember(scope.compile_to(value, JSON), isinstance(value, PathReference))
+
+
+def _text_member(scope: Scope, value: Expression) -> _MapMember:
+    """Return a member whose values are those of the path, if it is that of a scalar, and Json otherwise."""
+    member = _json_member(scope, value)
+    if isinstance(value, PathReference):
+        typed = scope.compile(value)
+        if typed.type is not None and not isinstance(typed.type, JsonType | ArrayType | MapType | ObjectType):
+            return _MapMember(typed.evaluate, True, compile_json_text(typed.type), is_flat=True)
+    return member
+
+
+def _json_object(members: dict[str, _MapMember]) -> Evaluator:
+    """Return an evaluator of the map as JSON, which is several times as fast as a map and its conversion."""
+    evaluators = [
+        (f"{quote_json(key)}:", SCALAR_CHARACTERS + len(key), each.evaluate, each.write, each.may_be_missing)
+        for key, each in members.items()
+    ]
+    is_flat = all(each.is_flat for each in members.values())
+
+    def evaluate(given: Input) -> Json:
+        texts: list[str] = []
+        size = 0
+        for start, characters, evaluate_value, write, may_be_missing in evaluators:
+            value = evaluate_value(given)
+            if value is not None:
+                text = write(value)
+                size += characters + len(text)
+                if size > MAX_RESULT_CHARACTERS:  # before more values are held
+                    raise too_large("the map")
+                texts.append(start + text)
+            elif not may_be_missing:
+                texts.append(start + JSON_NULL.text)
+        text = f"{{{','.join(texts)}}}"
+        return Json(text if is_flat else check_depth(text))
+
+    return evaluate
 
 
 def _json_parse(scope: Scope, call: Call, target: Type | None) -> TypedExpression:

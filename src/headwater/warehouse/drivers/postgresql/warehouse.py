@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from headwater.base.clock import Clock, microseconds
-from headwater.storage.database import open_database
+from headwater.storage.database import Location, open_database
 from headwater.warehouse.contract import (
     Capabilities,
     CountKey,
@@ -146,12 +146,14 @@ def _give_up() -> None:
 
 
 @asynccontextmanager
-async def open_postgresql_warehouse(url: str, *, writes: bool, clock: Clock) -> AsyncIterator[PostgresqlWarehouse]:
-    """Open the warehouse at `url` and migrate its tables; close it at the end of the block.
+async def open_postgresql_warehouse(
+    location: Location, *, writes: bool, clock: Clock
+) -> AsyncIterator[PostgresqlWarehouse]:
+    """Open the warehouse at `location` and migrate its tables; close it at the end of the block.
 
     Raises UnusableDatabase when the database is unreachable, too old, or not writable.
     """
-    async with open_database(url, MIGRATIONS) as engine:
+    async with open_database(location, MIGRATIONS) as engine:
         database = Database(engine)
         async with database.connect() as driver:
             first_day = await driver.fetchval("SELECT first_day FROM warehouse.event_loading")
