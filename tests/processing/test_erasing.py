@@ -237,12 +237,12 @@ async def test_a_profile_is_erased_with_all_its_identities(harness: Harness) -> 
     await add_pipeline(harness, source, MAPPING)
     await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL), identify("bob", 1))
     await harness.process_log()
-    kpids = await kpids_of(harness)
+    kpids = await read_kpids(harness)
     assert kpids[JANE] == kpids["j"] != kpids["bob"]
     receipt = await erase(harness, profile=kpids["j"])
     assert removed(receipt) == {"events": 2, "identities": 2, "messages": 2, "profiles": 1}
     assert await users_with_events(harness) == ["bob"]
-    assert await kpids_of(harness) == {"bob": kpids["bob"]}
+    assert await read_kpids(harness) == {"bob": kpids["bob"]}
     assert (await erase(harness, profile=kpids["j"])).stores == ()
 
 
@@ -252,12 +252,12 @@ async def test_a_profile_keeps_identities_that_are_not_erased(harness: Harness) 
     await add_pipeline(harness, source, MAPPING)
     await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL))
     await harness.process_log()
-    before = await kpids_of(harness)
+    before = await read_kpids(harness)
     assert removed(await erase(harness, user_id=JANE)) == {"events": 1, "identities": 1, "messages": 1}
-    assert await kpids_of(harness) == {"j": before["j"]}
+    assert await read_kpids(harness) == {"j": before["j"]}
 
 
-async def kpids_of(harness: Harness) -> dict[str, str]:
+async def read_kpids(harness: Harness) -> dict[str, str]:
     """Return the kpid of each user."""
 
     def read(rows: ResolutionRows) -> dict[str, str]:
