@@ -191,7 +191,6 @@ async def test_accepted_events_do_not_bring_the_person_back(
     assert await users_with_events(harness) == ["bob", None, "bob"]
     (state,) = (await harness.state.messages([(source.id, f"{JANE}-None-3")])).values()
     assert [(step.outcome, step.message) for step in state.steps] == [("Filtered", "the person was erased")]
-    assert state.is_processed  # and the trace asks for no pipeline
     await send(harness, source, identify(JANE, 4, email=EMAIL), identify("bob", 4))
     await harness.process_log()
     users = await users_with_events(harness)
@@ -269,12 +268,12 @@ async def test_a_profile_is_erased_with_all_its_identities(harness: Harness) -> 
     await add_pipeline(harness, source, MAPPING)
     await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL), identify("bob", 1))
     await harness.process_log()
-    kpids = await kpids_of(harness)
+    kpids = await read_kpids(harness)
     assert kpids[JANE] == kpids["j"] != kpids["bob"]
     receipt = await erase(harness, profile=kpids["j"])
     assert removed(receipt) == {"events": 2, "identities": 2, "messages": 2, "profiles": 1}
     assert await users_with_events(harness) == ["bob"]
-    assert await kpids_of(harness) == {"bob": kpids["bob"]}
+    assert await read_kpids(harness) == {"bob": kpids["bob"]}
     assert (await erase(harness, profile=kpids["j"])).stores == ()
 
 
@@ -284,9 +283,9 @@ async def test_a_profile_keeps_identities_that_are_not_erased(harness: Harness) 
     await add_pipeline(harness, source, MAPPING)
     await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL))
     await harness.process_log()
-    before = await kpids_of(harness)
+    before = await read_kpids(harness)
     assert removed(await erase(harness, user_id=JANE)) == {"events": 1, "identities": 1, "messages": 1}
-    assert await kpids_of(harness) == {"j": before["j"]}
+    assert await read_kpids(harness) == {"j": before["j"]}
 
 
 async def test_the_history_of_a_profile_is_counted_before_as_at_the_end(harness: Harness) -> None:
@@ -297,14 +296,14 @@ async def test_the_history_of_a_profile_is_counted_before_as_at_the_end(harness:
     for events in ([identify(JANE, 1, email=EMAIL)], [identify("j", 1)], [identify("j", 2, email=EMAIL)]):
         await send(harness, source, *events)
         await harness.process_log()
-    kpid = (await kpids_of(harness))["j"]
+    kpid = (await read_kpids(harness))["j"]
     assert removed(await erase(harness, user_id="j", validate_only=True)) == {"events": 2, "identities": 1}
     counted = removed(await erase(harness, profile=kpid, validate_only=True))
     assert counted == {"events": 3, "identities": 2, "profiles": 1, "profile history": 2}
     assert removed(await erase(harness, profile=kpid)) == {**counted, "messages": 3}
 
 
-async def kpids_of(harness: Harness) -> dict[str, str]:
+async def read_kpids(harness: Harness) -> dict[str, str]:
     """Return the kpid of each user."""
 
     def read(rows: ResolutionRows) -> dict[str, str]:

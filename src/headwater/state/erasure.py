@@ -37,7 +37,7 @@ class Subject(Struct, frozen=True):
 
     workspace: int
     names: tuple[PersonName, ...] = ()
-    """Its ids by connection."""
+    """The ids of the person, by connection."""
     profiles: tuple[int, ...] = ()
     """The profiles whose identities are all erased."""
     identities: tuple[int, ...] = ()

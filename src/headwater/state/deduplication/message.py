@@ -53,12 +53,10 @@ class MessageState(Struct, array_like=True):
     """Time at which the pipelines processed it, in microseconds since the epoch."""
 
     @property
-    def is_processed(self) -> bool:
-        """Return whether any pipeline processed the message, or it was dropped before because its person was erased.
-
-        A step of pipeline 0 is a note about the message itself.
-        """
-        return any(step.pipeline or step.outcome == "Filtered" for step in self.steps)
+    def has_pipeline(self) -> bool:
+        """Return whether any pipeline processed the message. A step of pipeline 0 is a note about the message
+        itself."""
+        return any(step.pipeline for step in self.steps)
 
 
 class Message(Struct, frozen=True):
