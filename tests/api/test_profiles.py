@@ -456,6 +456,20 @@ async def test_a_failed_split_is_unavailable(api: Api, chain: Connection) -> Non
     assert failed.message.endswith("it broke")
 
 
+async def test_a_split_fails_with_the_reason_if_another_one_was_before(api: Api, chain: Connection) -> None:
+    """Between the check of a call and its operation, the profile may change."""
+    kpid = await kpid_of(api.harness, chain, "a")
+    request = pb.SplitProfileRequest(kpid=kpid, identities=[reference(chain, "c")])
+    call = asyncio.create_task(api.call(f"{SERVICE}/SplitProfile", request))
+    while (operation := await api.harness.operations.claim("worker", kinds=PROFILE_KINDS)) is None:
+        await asyncio.sleep(0.01)
+    async with api.harness.state.transaction() as transaction:
+        await transaction.run(lambda database: database.exec_driver_sql("DELETE FROM members WHERE identity_id = 'c'"))
+    await api.harness.operations.finish(operation.id, "worker", "Failed", "the profile has no identity 'c'")
+    failed = await call
+    assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "IdentityNotExist")
+
+
 INVALID_SPLITS: list[tuple[Any, str, str, str]] = [
     ([], "INVALID_ARGUMENT", "BadRequest", "identities"),
     (["a"] * 1001, "INVALID_ARGUMENT", "BadRequest", "identities"),
