@@ -106,7 +106,7 @@ async def execute(harness: Harness, parameters: OperationParameters | None) -> O
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(companion.run(stop))
         while True:
-            for found in await harness.operations.page(limit=1):
+            for found in await harness.operations.page(limit=10):
                 if (created is None or found.id == created.id) and found.ended_at is not None:
                     stop.set()
                     return found
