@@ -13,8 +13,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 # Tests that need no process and no database. Those of other packages run much of the system.
 UNIT := $(filter-out %_dispatcher.py %_operations.py %_outages.py %_session.py,$(wildcard $(addprefix tests/,base catalog \
 	delivery/test_*.py events filters intake log management schemas test_language.py test_tiers.py transforms/mapping)))
-LONG := $(addprefix tests/,delivery/simulation e2e/crash e2e/test_any_body.py e2e/test_memory.py e2e/test_schemathesis.py \
-	log/test_sqlite.py log/jetstream/test_log.py processing/test_stream.py)
+LONG := $(addprefix tests/,delivery/simulation e2e/crash e2e/test_any_body.py e2e/test_headwater_to_headwater.py \
+	e2e/test_memory.py e2e/test_schemathesis.py log/test_sqlite.py log/jetstream/test_log.py processing/test_containment.py \
+	processing/test_lanes.py processing/test_stream.py schemas transforms/mapping)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
@@ -33,10 +34,10 @@ test-unit: $(DEV) ## Run tests that start no process, with fewer generated examp
 
 test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests with more rounds; about an hour
 	@HEADWATER_CRASH_ROUNDS=$${HEADWATER_CRASH_ROUNDS:-20} HEADWATER_BURST_SECONDS=$${HEADWATER_BURST_SECONDS:-30} \
-	HEADWATER_EXAMPLES=$${HEADWATER_EXAMPLES:-1000} \
+	HEADWATER_EXAMPLES=$${HEADWATER_EXAMPLES:-1000} HEADWATER_ACCEPTANCE_EVENTS=$${HEADWATER_ACCEPTANCE_EVENTS:-20000} \
 	HEADWATER_SCHEMATHESIS_EXAMPLES=$${HEADWATER_SCHEMATHESIS_EXAMPLES:-50} \
 	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} \
-	$(PYTEST) --timeout 3600 $(LONG)
+	$(PYTEST) --timeout 3600 --hypothesis-profile thorough $(LONG)
 
 bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run
 	@$(BIN)/python -m bench

@@ -25,6 +25,7 @@ from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
 from bench.mapping import mapping
+from bench.outage import outage
 from bench.preparing import preparing
 from bench.profiles import profiles
 from bench.running import echo, memory, running
@@ -177,6 +178,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "functions": functions,
     "preparing": preparing,
     "deliveries": deliveries,
+    "outage": outage,
     "containment": containment,
     "state": state,
     "profiles": profiles,

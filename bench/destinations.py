@@ -21,8 +21,8 @@ from tests.system import RunningSystem, free_port
 LIVE_RATE = 1_000
 """Events/s of the figure for lateness, and for each of ten destinations."""
 BATCH_EVENTS = 100
-_SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
-_MAPPING = (
+SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
+MAPPING = (
     "map('event', event, 'user', userId, 'page', context.page.url, 'agent', context.userAgent, "
     "'locale', context.locale, 'at', timestamp)"
 )
@@ -57,7 +57,7 @@ def _batches(folder: Path, seconds: float) -> None:
     port = free_port()
     with _running(folder) as (system, source, write_key):
         with receiver(port) as hook:
-            _add(system, source, hook.url, mapping=_MAPPING, batch_size=BATCH_EVENTS)
+            _add(system, source, hook.url, mapping=MAPPING, batch_size=BATCH_EVENTS)
             before, began = seconds_by_process(system.process.pid), time.perf_counter()
             accepted = _send(system, write_key, seconds, 6_000)
             _collect(hook, accepted)
@@ -75,6 +75,7 @@ def _batches(folder: Path, seconds: float) -> None:
         with receiver() as other:  # what the destination gets meanwhile would not be counted
             baseline = asyncio.run(_bare(other, 3))
         with receiver(port) as hook:
+            before = seconds_by_process(system.process.pid)
             began = time.perf_counter()
             first = None
             got = 0
@@ -85,9 +86,11 @@ def _batches(folder: Path, seconds: float) -> None:
                 got += count.events
                 time.sleep(0.02)
             rate = got / (time.perf_counter() - (first or began))
+            spent = seconds_by_process(system.process.pid)["courier"] - before["courier"]
             print(
-                f"  catching up with {accepted:,}: {rate:,.0f} events/s (goal 15,000)   bare client {baseline:,.0f}   "
-                f"ratio {rate / baseline:.2f}   {memory(system)}",
+                f"  catching up with {accepted:,}: {rate:,.0f} events/s (goal 15,000)   processor time an event: "
+                f"courier {1e6 * spent / got:.0f} µs   bare client {baseline:,.0f}   ratio {rate / baseline:.2f}   "
+                f"{memory(system)}",
                 flush=True,
             )
 
@@ -129,7 +132,7 @@ def _add(system: RunningSystem, source: int, url: str, *, mapping: str = "", bat
             "connector": "http-webhook",
             "sendingMode": "Server",
             "linkedConnections": [source],
-            "settings": {"url": url, "secret": _SECRET, "batchSize": batch_size},
+            "settings": {"url": url, "secret": SECRET, "batchSize": batch_size},
         }
         created = client.post("/v1/connections", json=connection).raise_for_status().json()["id"]
         pipeline: dict[str, Any] = {

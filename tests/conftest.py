@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from tests import postgresql
+from tests.examples import DEFAULT, QUICK, THOROUGH
 from tests.memory import roomy_memory
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
@@ -20,7 +21,11 @@ pytest_plugins = ["tests.tiers"]
 
 ROOM_BYTES: Final = 4 << 30
 
-CLOCK_FOLDER: Final = Path(__file__).with_name("clock")
+TESTS: Final = Path(__file__).parent
+CLOCK_FOLDER: Final = TESTS / "clock"
+ABOVE_STORES: Final = {"api", "management"}
+"""Folders of packages without SQL. The statements that they cause are tested on both databases with the stores, and the
+whole API on PostgreSQL in tests/e2e."""
 
 # TEST_CLOCK_DAYS=400 runs the tests, and the Python processes that they start, with a clock that is 400 days ahead.
 if os.environ.get("TEST_CLOCK_DAYS"):
@@ -30,9 +35,10 @@ if os.environ.get("TEST_CLOCK_DAYS"):
     importlib.import_module("sitecustomize")
 
 # The duration of an example depends on the load of the machine.
-hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None, max_examples=DEFAULT)
 hypothesis.settings.load_profile("unhurried")
-hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=20)  # of `make test-unit`
+hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=QUICK)  # of `make test-unit`
+hypothesis.settings.register_profile("thorough", hypothesis.settings(), max_examples=THOROUGH)  # of `make test-long`
 
 # structlog prints the variables of each level of a traceback by default, which takes seconds.
 structlog.configure(
@@ -44,6 +50,14 @@ structlog.configure(
 
 if (memory := roomy_memory(ROOM_BYTES, programs=True)) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # the folders of tests, for pytest
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    folder = metafunc.definition.path.relative_to(TESTS).parts[0]
+    is_both = folder not in ABOVE_STORES or metafunc.definition.get_closest_marker("both_databases") is not None
+    own = {marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")}
+    for name in {"database_url", "empty_database_url"}.intersection(metafunc.fixturenames) - own:
+        metafunc.parametrize(name, ["sqlite", "postgresql"] if is_both else ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -76,11 +90,12 @@ def postgresql_system(
     assert running.stop() == 0, running.errors
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """Return a database for this test: None for SQLite files in a folder, or the URL of one in PostgreSQL.
 
-    `-k sqlite` and `-k postgresql` select.
+    `-k sqlite` and `-k postgresql` select. Tests in `ABOVE_STORES` run on SQLite only, unless they are marked with
+    `both_databases`.
     """
     if request.param == "sqlite":
         yield None
@@ -91,7 +106,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     server.drop(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """Return a database like `database_url`, without tables."""
     if request.param == "sqlite":

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import LaneStore, open_lane_store
 from headwater.state.operations import OperationStore, open_operations
 from headwater.storage.database import sqlite_url
+from headwater.storage.postgresql import open_connections
 from headwater.transforms.functions import Runner
 from headwater.warehouse import EventQuery, Warehouse, open_warehouse
 from tests.sqlite import migrated_url
@@ -146,15 +147,16 @@ async def open_harness(
     """Open the stores in `folder`, or in the database at `database_url` if given. Opening them again is a restart."""
     clock, identifiers = clock or MovableClock(), Identifiers()
     async with (
+        nullcontext() if database_url is None else open_connections(database_url, "harness") as shared,
         open_catalog(
-            database_url or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
+            shared or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
-        open_state(database_url or migrated_url(folder / "state.db"), writes=True, clock=clock) as state,
-        open_warehouse(database_url or sqlite_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
-        open_lane_store(database_url or migrated_url(folder / "courier.db")) as store,
-        open_delivery_store(database_url or migrated_url(folder / "delivery.db")) as deliveries,
+        open_state(shared or migrated_url(folder / "state.db"), writes=True, clock=clock) as state,
+        open_warehouse(shared or sqlite_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
+        open_lane_store(shared or migrated_url(folder / "courier.db")) as store,
+        open_delivery_store(shared or migrated_url(folder / "delivery.db")) as deliveries,
         open_operations(
-            database_url or migrated_url(folder / "operations.db"), clock=clock, identifiers=identifiers
+            shared or migrated_url(folder / "operations.db"), clock=clock, identifiers=identifiers
         ) as operations,
         Runner(javascript=1, python=1) as functions,
     ):

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,8 @@ class RunningSystem:
     process: subprocess.Popen[bytes]
     output: str
     """The text that it printed when it was ready."""
+    variables: Mapping[str, str]
+    """The environment variables with which it was started."""
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -132,7 +134,7 @@ def start(
         process.wait()
         raise
     api_key = variables.get("HEADWATER_API_KEY") or (data_dir / "api-key").read_text().strip()
-    return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:])
+    return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:], variables)
 
 
 def children(parent: int) -> dict[str, int]:

@@ -41,7 +41,7 @@ def mapping(expressions: dict[str, str], schema: dict[str, Any] | None = None) -
 def _run(system: RunningSystem, *arguments: str) -> str:
     """Run a command of `headwater` while the server runs, and return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    environment["HEADWATER_DATA_DIR"] = str(system.data_dir)
+    environment |= {**system.variables, "HEADWATER_DATA_DIR": str(system.data_dir)}
     done = subprocess.run(
         [sys.executable, "-m", "headwater.server.cli", *arguments],
         env=environment,

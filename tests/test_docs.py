@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from headwater.api.services.explanations import MAX_EXPLAINED_IDENTITIES
+from headwater.catalog.profiles import DEFAULT_MAX_IDENTITIES, MAX_IDENTIFIERS
 from headwater.events import DEFAULT_LIMITS, MAX_REJECTED_BYTES
 from headwater.intake.unknownkeys import MAX_STORED_PER_SECOND, PREFIX_LENGTH
+from headwater.management.profiles.planning import MAX_SCHEMA_BYTES
+from headwater.management.profiles.settings import MAX_BLOCKED_CHARACTERS, MAX_BLOCKED_VALUES, MAX_MAX_IDENTITIES
 from headwater.management.transformations import TRIAL_SECONDS
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
+from headwater.schemas import MAX_PROPERTIES
 from headwater.server.cli import main
 from headwater.server.settings import Settings, read, variable
 from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED
@@ -17,6 +22,8 @@ from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 FUNCTIONS = (ROOT / "docs" / "functions.md").read_text()
+PROFILES = (ROOT / "docs" / "profiles.md").read_text()
+PROFILES_PROTO = (ROOT / "protos" / "headwater" / "v1" / "profiles.proto").read_text()
 EVENTS_PROTO = (ROOT / "protos" / "headwater" / "v1" / "events.proto").read_text()
 DEFAULTS: Settings = read({})
 
@@ -74,6 +81,33 @@ def test_the_defaults_of_settings_are_documented(name: str) -> None:
     table = {key.removesuffix(" *"): value for key, value in rows(README).items()}
     stated = table[f"`{variable(name)}`"].strip("`")
     assert getattr(read({variable(name): stated}), name) == getattr(DEFAULTS, name)
+
+
+def test_the_limit_of_explanations_is_documented() -> None:
+    stated = f"more than {MAX_EXPLAINED_IDENTITIES:,} identities"
+    assert stated in PROFILES
+    assert stated in PROFILES_PROTO
+
+
+@pytest.mark.parametrize(
+    ("limit", "stated"),
+    [
+        ("profile schema", f"{MAX_PROPERTIES:,} properties; {MAX_SCHEMA_BYTES:,} bytes of JSON"),
+        (
+            "identifiers of identity resolution",
+            f"{MAX_IDENTIFIERS}; of each, {MAX_BLOCKED_VALUES:,} blocked values of up to {MAX_BLOCKED_CHARACTERS:,} "
+            "characters",
+        ),
+    ],
+)
+def test_the_limits_of_profiles_are_documented(limit: str, stated: str) -> None:
+    assert rows((ROOT / "docs" / "limits.md").read_text())[limit] == stated
+
+
+def test_the_guards_of_identifiers_are_documented() -> None:
+    page = (ROOT / "docs" / "profiles.md").read_text()
+    assert f"up to {MAX_MAX_IDENTITIES:,} | {DEFAULT_MAX_IDENTITIES:,} |" in page
+    assert f"values that count as absent; up to {MAX_BLOCKED_VALUES:,} |" in page
 
 
 def test_the_settings_have_the_limits_of_events() -> None:

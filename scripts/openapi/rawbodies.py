@@ -310,6 +310,11 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             ),
             answer="The events that were kept.",
         ),
+        "ErasureService.ExportProfile": RawBody(
+            response={"type": "string", "description": "A JSON object with kind and record in each line."},
+            answer="The records of the person.",
+            media_type="application/x-ndjson",
+        ),
         "EventService.WatchEvents": RawBody(
             response={"type": "string", "description": "Events as they arrive."},
             answer="Server-sent events, until the connection is closed.",

@@ -53,7 +53,10 @@ def nested(depth: int, of: str) -> str:
 
 def of_size(make: Callable[[int], Any], size: int) -> Any:
     """Return the largest of the requests that is not larger than `size`."""
-    low, high = 1, 1 << 20
+    high = 1
+    while make(high).ByteSize() <= size:
+        high *= 2
+    low = high // 2
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if make(middle).ByteSize() <= size else (low, middle - 1)

@@ -12,6 +12,8 @@ from tests.api.conftest import UNRESTRICTED, Api
 from tests.events.test_client import DEVICE
 from tests.harness import add_source, add_workspace, client_call
 
+pytestmark = pytest.mark.both_databases
+
 LIST = "DeviceService/ListDevices"
 
 

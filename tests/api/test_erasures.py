@@ -4,12 +4,16 @@ import asyncio
 import json
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from headwater.processing.erasing import Eraser
-from headwater.v1 import erasures_pb2, operations_pb2
-from tests.api.conftest import UNRESTRICTED, Api, CallError
+from headwater.rest.v1 import erasures_pb2 as rest_pb
+from headwater.state.operations import ERASURE_KINDS
+from headwater.state.profiles.resolving import ResolutionRows
+from headwater.v1 import erasures_pb2, operations_pb2, workspaces_pb2
+from tests.api.conftest import RESTRICTED, UNRESTRICTED, Api, CallError, headwater_service
 from tests.harness import Harness, add_source, add_workspace
 
 CREATE, LIST, GET = (f"ErasureService/{name}" for name in ("CreateErasure", "ListErasures", "GetErasure"))
@@ -38,9 +42,10 @@ async def execute(harness: Harness) -> None:
         keep=timedelta(hours=1),
         deliveries=harness.deliveries,
         store=harness.store,
+        updater=harness.resolver,
     )
     while True:
-        operation = await harness.operations.claim(eraser._owner, kinds=("Erasure",))
+        operation = await harness.operations.claim(eraser._owner, kinds=ERASURE_KINDS)
         if operation is None:
             return
         await eraser.execute(operation, asyncio.Event())
@@ -56,6 +61,7 @@ async def filled(api: Api) -> None:
 
 async def test_a_person_is_counted_and_erased(api: Api, filled: None) -> None:
     counted = (await create(api, user_id="jane", validate_only=True)).id
+    api.harness.clock.advance(1)
     erased = (await create(api, user_id="jane", suppress=True)).id
     assert (await get(api, counted)).status == "Pending"
     await execute(api.harness)
@@ -99,3 +105,58 @@ async def test_other_workspaces_and_operations_are_not_shown(api: Api, filled: N
     other = await add_workspace(api.harness.catalog, "Other")
     for found in (await get(api, erasure, other.id), await get(api, erasure + 1 if erasure < 2**31 - 1 else 1)):
         assert isinstance(found, CallError) and found.status == "NOT_FOUND"
+
+
+async def test_a_profile_is_exported(api: Api, filled: None) -> None:
+    def read(rows: ResolutionRows) -> dict[str, str]:
+        profiles = rows.profiles(range(1, 100))
+        return {
+            member.name.identity_id: str(UUID(bytes=profile.kpid))
+            for profile in profiles
+            for member in rows.members_of([profile.id])
+        }
+
+    async with api.harness.state.transaction() as transaction:
+        kpid = (await transaction.on_profiles(read))["jane"]
+    exported = await api.call("rest.ErasureService/ExportProfile", rest_pb.ExportProfileRequest(kpid=kpid))
+    assert exported.content_type == "application/x-ndjson"
+    records = [json.loads(line) for line in exported.data.splitlines()]
+    assert [each["kind"] for each in records] == ["profile", "identity", "event", "event"]
+    assert records[0]["record"]["kpid"] == kpid
+    assert {each["record"].get("userId") for each in records[1:]} == {"jane"}
+    service = headwater_service("ErasureService/ExportProfile")
+    stream: Any = api.channel.unary_stream(
+        f"/{service.containing_service.full_name}/{service.name}",
+        request_serializer=erasures_pb2.ExportProfileRequest.SerializeToString,
+        response_deserializer=erasures_pb2.ExportProfileResponse.FromString,
+    )
+    metadata = (("authorization", f"Bearer {RESTRICTED}"),)
+    typed = [
+        record
+        async for page in stream(erasures_pb2.ExportProfileRequest(kpid=kpid), metadata=metadata)
+        for record in page.records
+    ]
+    assert [(each.kind, json.loads(each.record_json)) for each in typed] == [
+        (each["kind"], each["record"]) for each in records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kpid", "status"), [("no uuid", "INVALID_ARGUMENT"), ("5ad0a8ac-0ed2-4e3f-a1ba-6bd0b1a5ddf4", "NOT_FOUND")]
+)
+async def test_an_unknown_profile_is_not_exported(api: Api, kpid: str, status: str) -> None:
+    found = await api.call("rest.ErasureService/ExportProfile", rest_pb.ExportProfileRequest(kpid=kpid))
+    assert isinstance(found, CallError) and found.status == status
+
+
+async def test_the_retention_is_read_and_replaced(api: Api) -> None:
+    get, update = "WorkspaceService/GetRetention", "WorkspaceService/UpdateRetention"
+    assert await api.call(get, workspaces_pb2.GetRetentionRequest()) == workspaces_pb2.Retention()
+    await api.call(update, workspaces_pb2.UpdateRetentionRequest(event_days=30, anonymous_identity_days=7))
+    assert await api.call(get, workspaces_pb2.GetRetentionRequest()) == workspaces_pb2.Retention(
+        event_days=30, anonymous_identity_days=7
+    )
+    refused = await api.call(update, workspaces_pb2.UpdateRetentionRequest(rejected_event_days=0))
+    assert isinstance(refused, CallError) and ("field", "rejectedEventDays") in refused.metadata
+    await api.call(update, workspaces_pb2.UpdateRetentionRequest())
+    assert await api.call(get, workspaces_pb2.GetRetentionRequest()) == workspaces_pb2.Retention()

@@ -10,6 +10,8 @@ from headwater.v1 import identities_pb2 as pb
 from tests.api.conftest import Api
 from tests.harness import add_source, add_workspace
 
+pytestmark = pytest.mark.both_databases
+
 LIST = "IdentityService/ListConnectionIdentities"
 
 

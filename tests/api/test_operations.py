@@ -17,6 +17,8 @@ from tests.api.conftest import UNRESTRICTED, Api, CallError
 from tests.delivery.operations import add_destination, execute, finish, ids, reread, send, track, waiting
 from tests.harness import Harness, add_source, add_workspace
 
+pytestmark = pytest.mark.both_databases
+
 LIST, LIST_JSON = "DeliveryService/ListDeadLetters", "rest.DeliveryService/ListDeadLetters"
 COUNT, QUEUE = "DeliveryService/CountDeadLetters", "DeliveryService/GetDestinationQueue"
 RESEND, REPLAY = "OperationService/ResendDeadLetters", "OperationService/ReplayEvents"

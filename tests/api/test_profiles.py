@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from headwater.api.messages.explanations import SMALL_MEMBERS
 from headwater.api.messages.profiles import kpid_text, read_kpid
+from headwater.api.services import explanations
 from headwater.catalog import Connection, Identifier
 from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.state.operations import PROFILE_KINDS, Operation, SplitIdentity
@@ -23,7 +25,7 @@ from tests.api.people import add_people, kpid_of, set_up
 from tests.harness import add_source, add_workspace
 
 SERVICE = "ProfileService"
-UNKNOWN = str(uuid4())
+UNKNOWN = "7d444840-9dc0-4bd1-b245-5ffdce74fad2"
 PEOPLE: list[tuple[str, dict[str, Any]]] = [
     ("ada", {"email": "ada@x", "name": "Ada", "age": "36", "tags": ["math"]}),
     ("bob", {"email": "bob@x", "name": "Bob", "age": "9007199254740993", "address": {"city": "Rome"}}),
@@ -267,6 +269,28 @@ def links(explanation: pb.GetProfileExplanationResponse) -> list[tuple[str, str,
         (each.from_identity.user_id, each.to_identity.user_id, each.rule, each.identifier, each.value)
         for each in explanation.links
     ]
+
+
+async def test_a_large_profile_is_explained_as_a_small_one(api: Api, source: Connection) -> None:
+    await set_up(api.harness)
+    large: list[tuple[str, dict[str, Any]]] = [(f"u{number}", {"email": "1"}) for number in range(SMALL_MEMBERS + 1)]
+    await add_people(api.harness, source, large)
+    kpid = await kpid_of(api.harness, source, "u0")
+    found: list[Any] = []
+    token = ""
+    for _ in range(3):
+        request = pb.GetProfileExplanationRequest(kpid=kpid, limit=99, page_token=token)
+        page = await api.call(f"{SERVICE}/GetProfileExplanation", request)
+        found += links(page)
+        token = page.next_page_token
+    assert [first for first, *_ in found] == [f"u{number}" for number in range(1, SMALL_MEMBERS + 1)]
+    assert token == ""
+
+
+async def test_a_giant_profile_is_not_explained(api: Api, people: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explanations, "MAX_EXPLAINED_IDENTITIES", 1)
+    failed = await explain(api, await kpid_of(api.harness, people, "ada"))
+    assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "TooExpensive")
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from headwater.warehouse import Capabilities
 from tests.api.conftest import Api, CallError
 from tests.harness import add_source
 
+pytestmark = pytest.mark.both_databases
+
 LIST, LIST_JSON = "EventService/ListEvents", "rest.EventService/ListEvents"
 COUNT, COUNT_JSON = "EventService/CountEvents", "rest.EventService/CountEvents"
 START = 1_700_000_000

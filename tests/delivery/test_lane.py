@@ -34,10 +34,6 @@ def read_state(lane: Lane) -> HealthState:
     return lane.health.state
 
 
-def wants_credentials(lane: Lane) -> bool:
-    return lane.wants_credentials
-
-
 def test_items_are_delivered_in_one_request() -> None:
     lane = make_lane()
     lane.offer([make_item(1, 5), make_item(2, 5), make_item(3, 6)], NOW)
@@ -228,29 +224,26 @@ def test_a_pause_is_bounded_although_the_clock_was_set_back() -> None:
     assert lane.wake_at() == NOW + 3_600
 
 
-def test_rejected_credentials_are_refreshed_once_and_then_pause() -> None:
+def test_rejected_credentials_pause_until_they_are_renewed() -> None:
     lane = make_lane()
     lane.offer([make_item(1)], NOW)
     batch = take_one(lane)
     fail(lane, batch, UNAUTHORIZED, status=401)
-    assert wants_credentials(lane)
+    assert take(lane) == []
     lane.resume(NOW)
-    assert not wants_credentials(lane)
     assert take(lane) == [batch]
     fail(lane, batch, UNAUTHORIZED, status=401)
-    assert not wants_credentials(lane)
     assert take(lane) == []
     assert lane.wake_at() is not None
 
 
-def test_a_result_from_before_the_credentials_were_refreshed_pauses_nothing() -> None:
+def test_a_result_from_before_the_credentials_were_renewed_pauses_nothing() -> None:
     lane = make_lane(make_policy(1, scope="Event"))
     lane.offer([make_item(1), make_item(2)], NOW)
     first, second = take(lane)
     fail(lane, first, UNAUTHORIZED, status=401)
     lane.resume(NOW)
     fail(lane, second, UNAUTHORIZED, status=401)
-    assert not wants_credentials(lane)
     assert take(lane) == [first, second]
 
 

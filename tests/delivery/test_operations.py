@@ -15,7 +15,7 @@ from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Connection, open_catalog
-from headwater.delivery import operations, replaying, resending, stored
+from headwater.delivery import operations, replaying, resending, stepping, stored
 from headwater.delivery.resending import count_dead, dead_selection
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
@@ -225,7 +225,7 @@ async def test_another_workspace_is_not_touched(harness: Harness) -> None:
 async def test_a_replay_waits_while_its_destination_is_behind(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replaying, "MAX_OPEN_ITEMS", 4)
+    monkeypatch.setattr(stepping, "MAX_OPEN_ITEMS", 4)
     source = await add_source(harness.catalog, harness.workspace, users=())
     await send(harness, source, [track(number) for number in range(12)])
     destination = await add_destination(harness, source)
@@ -249,6 +249,39 @@ async def test_a_replay_waits_while_its_destination_is_behind(
         group.create_task(execute(harness))
     assert received == [f"m{number}" for number in range(12)]
     assert (await ended(harness, operation)).enqueued == 12
+
+
+async def test_what_was_dropped_waits_while_its_destination_is_behind(
+    harness: Harness, tiny_queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepping, "MAX_OPEN_ITEMS", 4)
+    monkeypatch.setattr(operations, "RETRY_SECONDS", 0.01)
+    looks = 0
+
+    async def look(deliveries: DeliveryStore, id_: int) -> bool:
+        nonlocal looks
+        looks += 1
+        return await stepping.is_behind(deliveries, id_)
+
+    monkeypatch.setattr(resending, "is_behind", look)
+    destination = await dropped(harness, tiny_queue)
+    [source] = destination.linked_connections
+    found = harness.catalog.connection(harness.workspace, source)
+    assert found is not None
+    await send(harness, found, [track(number) for number in range(10, 13)])
+    before = await waiting(harness.deliveries, destination)
+    assert len(before) > 4
+    await resend(harness, reason="NoSpace")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(execute(harness))
+        while looks < 3:
+            await asyncio.sleep(0.01)
+        assert await waiting(harness.deliveries, destination) == before
+        await finish(harness, destination, lambda _: "")
+    found_again = await waiting(harness.deliveries, destination)
+    assert sorted(before + found_again) == sorted(
+        (pipeline, f"m{number}") for pipeline in ids(destination) for number in range(13)
+    )
 
 
 class Faulty:
@@ -340,12 +373,13 @@ def tiny_queue(harness: Harness, tmp_path: Path) -> Any:
     return lambda: open_delivery_store(harness.database_url or sqlite_url(tmp_path / "delivery.db"), max_bytes=1)
 
 
-async def dropped(harness: Harness, tiny_queue: Any, *, events: bool | None = True) -> Connection:
-    """Return a destination whose deliveries were dropped for space."""
+async def dropped(harness: Harness, tiny_queue: Any, *, events: bool | None = True, seconds: float = 1) -> Connection:
+    """Return a destination whose deliveries were dropped for space. One was appended every `seconds`."""
     source = await add_source(harness.catalog, harness.workspace, users=(), events=events)
     destination = await add_destination(harness, source, pipelines=2)
-    await send(harness, reread(harness, source), [track(number) for number in range(10)])
-    harness.clock.advance(1)
+    for number in range(10):
+        await send(harness, reread(harness, source), [track(number)])
+        harness.clock.advance(seconds)
     async with tiny_queue() as store:
         await store.make_space(now=now(harness))
     harness.clock.advance(1)
@@ -356,11 +390,13 @@ async def no_space(store: DeliveryStore, workspace: int) -> int:
     return sum(each.count for each in await store.dead_counts(workspace) if each.reason == "NoSpace")
 
 
-@pytest.mark.parametrize(("seed", "chance"), [(0, 0.0), (1, 0.1), (2, 0.1), (3, 0.1)])
+@pytest.mark.parametrize(
+    ("seed", "chance", "seconds"), [(0, 0.0, 1), (1, 0.1, 1), (2, 0.1, 1), (3, 0.1, 1), (4, 0.0, 900)]
+)
 async def test_what_was_dropped_for_space_is_read_from_the_warehouse(
-    harness: Harness, tiny_queue: Any, seed: int, chance: float
+    harness: Harness, tiny_queue: Any, seed: int, chance: float, seconds: float
 ) -> None:
-    destination = await dropped(harness, tiny_queue)
+    destination = await dropped(harness, tiny_queue, seconds=seconds)
     dead = await no_space(harness.deliveries, harness.workspace)
     left = len(await waiting(harness.deliveries, destination))
     assert dead >= 10 and dead + left == 20

@@ -109,7 +109,7 @@ async def test_a_killed_process_fails_few_calls(tmp_path: Path) -> None:
         acknowledged: set[str] = set()
         failures: list[int] = []
         stop = asyncio.Event()
-        victims = ("backend", "backend-2", "backend")
+        victims = ("backend", "backend-2")
         async with asyncio.TaskGroup() as senders:
             for number in range(SENDERS):
                 senders.create_task(_send(source, number, acknowledged, failures, stop))

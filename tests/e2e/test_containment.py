@@ -18,6 +18,8 @@ ENDLESS = {
 }
 GOOD = "function transform(e) { return { email: e.userId + '@' + e.traits.n } }"
 DONE_WITHIN_SECONDS = 120.0
+EVENTS = 6
+"""Number of events of the workspace that is not to be delayed. Each may wait for a limit of two seconds."""
 
 
 @pytest.fixture
@@ -67,11 +69,11 @@ def test_endless_functions_do_not_delay_others(system: RunningSystem) -> None:
     before = system.children()
     for number in range(10):
         a.send("track", {"userId": f"u{number}", "event": "E", "messageId": f"a{number}"})
-    for number in range(20):
+    for number in range(EVENTS):
         message = {"userId": f"u{number}", "traits": {"n": number}, "messageId": f"b{number}"}
         assert b.send("identify", message).status_code == 200
         wait_for_outcome(b, f"b{number}", good)
-    assert len(b.events()) == 20
+    assert len(b.events()) == EVENTS
     assert len(a.wait_for(10)) == 10, "A's events are stored, whatever its functions do"
     assert any(outcome(a, "a9", pipeline) == "Pending" for pipeline in endless), "late, and not failed"
     wait_until(lambda: "a pipeline keeps reaching a limit and is paused" in system.errors, DONE_WITHIN_SECONDS)

@@ -20,8 +20,8 @@ from tests.e2e.test_delivery import connect
 from tests.system import RunningSystem, start, wait_until
 from tests.tenants import add_tenant
 
-EVENTS: Final = int(os.environ.get("HEADWATER_ACCEPTANCE_EVENTS", "2000"))
-USERS: Final = 500
+EVENTS: Final = int(os.environ.get("HEADWATER_ACCEPTANCE_EVENTS", "1000"))
+USERS: Final = 250
 CALL_EVENTS: Final = 100
 ARRIVED_WITHIN_SECONDS: Final = 60 + EVENTS / 100
 TYPES: Final = ("track", "identify", "page", "screen", "group", "alias")

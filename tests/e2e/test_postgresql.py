@@ -9,7 +9,7 @@ from tests.system import HTTP, free_port, serve, start, wait_until
 
 MAX_CONNECTIONS = 10
 """The documented maximum of a process."""
-MOST_CONNECTIONS = """
+COUNT_OF_CONNECTIONS = """
 SELECT max(connections) FROM (
     SELECT count(*) AS connections FROM pg_stat_activity
     WHERE application_name LIKE 'headwater %' AND datname = current_database() GROUP BY application_name
@@ -60,7 +60,7 @@ def test_during_an_outage_events_are_accepted_and_management_is_unavailable(
         events = [event["event"] for event in source.wait_for(21)]
         assert events == ["before", *(f"during {number}" for number in range(20))]
         make_source(system)
-        connections = postgresql_server.administer(MOST_CONNECTIONS, url.rpartition("/")[2])
+        connections = postgresql_server.administer(COUNT_OF_CONNECTIONS, url.rpartition("/")[2])
         assert 0 < connections <= MAX_CONNECTIONS
     finally:
         assert system.stop() == 0

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 import pytest
 
@@ -20,7 +19,7 @@ PROPERTIES = [
 ]
 SCHEMA = {"kind": "object", "properties": PROPERTIES}
 MAPPING = {name: f"traits.{name}" for name in ("email", "phone", "name")}
-UNKNOWN = str(uuid4())
+UNKNOWN = "7d444840-9dc0-4bd1-b245-5ffdce74fad2"
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,14 @@ class Shop:
     def resolve(self) -> dict[str, Any]:
         """Resolve all identities, and return the response about the latest resolution."""
         wait_until(lambda: call(self.system, "POST", "/v1/identity-resolution/start").status_code == 200, 60)
-        return self.wait_for_resolution()
+        return wait_for_resolution(self.system)
 
-    def wait_for_resolution(self) -> dict[str, Any]:
-        wait_until(lambda: "endTime" in get(self.system, "/v1/identity-resolution/latest"), SEEN_WITHIN_SECONDS)
-        latest: dict[str, Any] = get(self.system, "/v1/identity-resolution/latest")
-        return latest
+
+def wait_for_resolution(system: RunningSystem) -> dict[str, Any]:
+    """Wait until the latest resolution has ended, and return the response about it."""
+    wait_until(lambda: "endTime" in get(system, "/v1/identity-resolution/latest"), SEEN_WITHIN_SECONDS)
+    latest: dict[str, Any] = get(system, "/v1/identity-resolution/latest")
+    return latest
 
 
 def call(system: RunningSystem, method: str, path: str, body: Any = None) -> Any:
@@ -107,7 +108,10 @@ def open_shop(
     """Create a workspace with a profile schema, identifiers, and sources that identify users."""
     tenant = add_tenant(system, name)
     put(tenant, "/v1/profiles/schema", {"schema": SCHEMA})
-    put(tenant, "/v1/identity-resolution/settings", {"identifiers": list(identifiers)})
+    wait_until(lambda: "endTime" in get(tenant, "/v1/profiles/schema/latest-alter"), SEEN_WITHIN_SECONDS)
+    if identifiers:
+        put(tenant, "/v1/identity-resolution/settings", {"identifiers": list(identifiers)})
+        wait_for_resolution(tenant)
     ids = tuple(_add_source(tenant, MAPPING) for _ in range(sources))
     keys = tuple(get(tenant, f"/v1/connections/{id_}/event-write-keys")["keys"][0] for id_ in ids)
     return Shop(tenant, ids, keys)

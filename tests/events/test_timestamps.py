@@ -182,7 +182,7 @@ def _spoiled(draw: st.DrawFn) -> str:
     return "".join(text)
 
 
-@settings(max_examples=examples(1_000))
+@settings(max_examples=examples(500))
 @given(_spoiled())
 def test_the_grammar_is_not_that_of_the_python_version(text: str) -> None:
     try:

@@ -8,6 +8,8 @@ from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, Workspace
 from headwater.management.bootstrap import bootstrap
 
+pytestmark = pytest.mark.both_databases
+
 GIVEN = "api_0123456789abcdefghijklmnopqrstuvwxyz"
 
 

@@ -17,6 +17,8 @@ from headwater.management.event_write_keys import (
 )
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.mark.parametrize(
     ("connector", "form"),

@@ -21,6 +21,7 @@ from headwater.processing.processor import MAX_ISOLATED, BatchProcessor
 from headwater.schemas import parse_schema
 from headwater.state import MessageStates, StateStore, Transaction
 from headwater.storage.database import open_engine, sqlite_url
+from tests.examples import examples
 from tests.harness import Harness, add_source, add_workspace, open_harness
 from tests.processing.test_lanes import COPY, IDENTIFY, MAPPING, add_pipeline, identify, identities, new_source, steps
 
@@ -358,7 +359,7 @@ nasty: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
 @given(batches=st.lists(st.lists(nasty, min_size=1, max_size=6), min_size=1, max_size=3))
 def test_whatever_events_hold_every_accepted_one_is_stored(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[Any]]

@@ -2,57 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from headwater.catalog import Connection
-from headwater.catalog.profiles import Identifier, ProfileSchema, ResolutionSettings
-from headwater.profiles.incremental import resolve_changes
-from headwater.profiles.settings import ResolutionContext
-from headwater.state import PipelineCounts, tables
-from headwater.state.operations import ErasureParameters, decode_receipt
-from headwater.state.profiles.model import ChangedIdentity
-from headwater.state.profiles.resolving import ResolutionRows, update_profiles
+from headwater.state import PipelineCounts
+from headwater.state.operations import ERASURE_KINDS, ErasureParameters, decode_receipt
 from tests.delivery.operations import add_destination, finish, waiting
 from tests.harness import Harness, add_source, client_call, open_harness
+from tests.processing.people import resolve_by_email
 from tests.processing.test_erasing import eraser
-from tests.processing.test_lanes import COPY, MAPPING, SCHEMA, add_pipeline
+from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
 
 JANE = "jane-doe-4711"
 EMAIL = "jane.doe@example.com"
 ANONYMOUS = "anonymous-of-jane"
 SECRETS = (JANE, EMAIL, ANONYMOUS)
-
-
-class Updater:
-    """Resolves changed identities by their email."""
-
-    def update(self, rows: ResolutionRows, workspace: int, changed: Sequence[ChangedIdentity]) -> None:
-        schema = ProfileSchema(schema=SCHEMA)
-        settings = ResolutionSettings(identifiers=(Identifier(path="email"),))
-        resolve_changes(rows, ResolutionContext.compile(workspace, settings, schema), changed, 1)
-
-    def failed(self, workspace: int, error: Exception) -> None:
-        raise error
-
-
-async def resolve_all(harness: Harness) -> None:
-    """Put all identities into profiles."""
-    async with harness.state.transaction() as transaction:
-
-        def work(connection: Any) -> None:
-            ids = list(connection.scalars(tables.identities.select().with_only_columns(tables.identities.c.id)))
-            found = ResolutionRows(connection).identities(ids)
-            changed = [
-                ChangedIdentity(
-                    each.id, each.workspace, each.name, each.pipeline, each.attributes, each.updated_at, True, True
-                )
-                for each in found
-            ]
-            update_profiles(connection, changed, Updater())
-
-        await transaction.run(work)
 
 
 def event(kind: str, user: str | None, number: int, **members: Any) -> dict[str, Any]:
@@ -61,7 +26,8 @@ def event(kind: str, user: str | None, number: int, **members: Any) -> dict[str,
 
 
 async def fill(harness: Harness) -> Connection:
-    """Put the person, and another one, into every store."""
+    """Put the person, and others, into every store."""
+    await resolve_by_email(harness)
     source = await add_source(harness.catalog, harness.workspace)
     mapped = await add_pipeline(harness, source, MAPPING)
     await add_pipeline(harness, source, COPY)
@@ -77,7 +43,7 @@ async def fill(harness: Harness) -> Connection:
         ]
         await harness.send(source, json.dumps({"batch": events}).encode())
         device = {"id": f"device-{number}", "token": f"token-{number}", "type": "ios"}
-        installed = event("track", JANE, number, event="Application Installed", context={"device": device})
+        installed = event("track", JANE, number, event="Device Created or Updated", context={"device": device})
         await harness.send(source, json.dumps({"batch": [installed | {"messageId": f"d-{number}"}]}).encode())
         body = {"external_id": JANE, "email": EMAIL, "data": {"plan": "pro"}}
         key = source.event_write_keys[0]
@@ -90,7 +56,6 @@ async def fill(harness: Harness) -> Connection:
     async with harness.state.transaction() as transaction:
         await transaction.record_counts(counts, now=1_000_000)
     await harness.store.record(counts, now=1_000_000)
-    await resolve_all(harness)
     return destination
 
 
@@ -118,8 +83,7 @@ async def test_no_byte_of_a_person_is_left_in_any_file(tmp_path: Path) -> None:
         parameters = ErasureParameters(profile=kpid.hex())
         created = await harness.operations.create(harness.workspace, parameters, None)
         working = eraser(harness)
-        working._updater = Updater()
-        operation = await harness.operations.claim(working._owner, kinds=("Erasure",))
+        operation = await harness.operations.claim(working._owner, kinds=ERASURE_KINDS)
         assert operation is not None
         await working.execute(operation, asyncio.Event())
         ended = await harness.operations.find(created.id)

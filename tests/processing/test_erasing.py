@@ -4,15 +4,20 @@ import asyncio
 import json
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
 from headwater.processing.erasing import Eraser
+from headwater.processing.lanes import ResultApplier
 from headwater.state import erasure
-from headwater.state.operations import ErasureParameters, ErasureReceipt, Operation, decode_receipt
-from tests.harness import Harness
+from headwater.state.operations import ERASURE_KINDS, ErasureParameters, ErasureReceipt, Operation, decode_receipt
+from headwater.state.profiles.resolving import ResolutionRows
+from tests.harness import Harness, add_source
+from tests.processing.people import resolve_by_email
+from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
 
 JANE = "jane-4711"
 EMAIL = "jane.doe@example.com"
@@ -30,6 +35,7 @@ def eraser(harness: Harness) -> Eraser:
         keep=KEEP,
         deliveries=harness.deliveries,
         store=harness.store,
+        updater=harness.resolver,
     )
 
 
@@ -97,7 +103,7 @@ async def test_a_user_is_erased_with_its_anonymous_ids_and_no_other(harness: Har
     counted = await erase(harness, user_id=JANE, validate_only=True)
     assert await users_with_events(harness) == [None, JANE, JANE, "bob", None]
     receipt = await erase(harness, user_id=JANE)
-    assert removed(receipt) == {"events": 3, "identities": 1, "messages": 3, "rejected events": 2}
+    assert removed(receipt) == {"events": 3, "identities": 1, "messages": 3, "profiles": 1, "rejected events": 2}
     assert {**removed(counted), "messages": 3} == removed(receipt)
     assert receipt.log_until == int((harness.clock.now() + KEEP).timestamp() * 1e6)
     assert await users_with_events(harness) == ["bob", None]
@@ -138,7 +144,7 @@ async def test_an_unknown_person_gives_an_empty_receipt(
 async def test_an_anonymous_person_is_erased(harness: Harness, source: Connection) -> None:
     await filled(harness, source)
     receipt = await erase(harness, anonymous_id="anonymous-2", connection=source.id)
-    assert removed(receipt) == {"events": 1, "identities": 1, "messages": 1}
+    assert removed(receipt) == {"events": 1, "identities": 1, "messages": 1, "profiles": 1}
 
 
 @pytest.mark.parametrize("is_suppressed", [False, True])
@@ -190,7 +196,7 @@ async def test_it_continues_after_an_interruption_at_any_transaction(
     monkeypatch.setattr(erasure, "write_note", failing)
     for number in range(1, 40):
         left = number
-        operation = await harness.operations.claim("test", kinds=("Erasure",))
+        operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
         assert operation is not None
         working = eraser(harness)
         working._owner = "test"
@@ -204,14 +210,14 @@ async def test_it_continues_after_an_interruption_at_any_transaction(
     assert operation is not None and operation.status == "Completed"
     totals = removed(decode_receipt(operation.result))
     totals.pop("messages", None)  # on SQLite they are deleted before the transaction that counts them
-    assert totals == {"events": 3, "identities": 1, "rejected events": 2}
+    assert totals == {"events": 3, "identities": 1, "profiles": 1, "rejected events": 2}
     assert await users_with_events(harness) == ["bob", None]
 
 
 async def test_a_cancelled_erasure_ends_and_can_be_repeated(harness: Harness, source: Connection) -> None:
     await filled(harness, source)
     created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
-    operation = await harness.operations.claim("test", kinds=("Erasure",))
+    operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
     assert operation is not None
     await harness.operations.cancel(created.id)
     working = eraser(harness)
@@ -223,3 +229,71 @@ async def test_a_cancelled_erasure_ends_and_can_be_repeated(harness: Harness, so
     await harness.process_log()
     assert JANE in await users_with_events(harness)
     assert removed(await erase(harness, user_id=JANE))["events"] == 4
+
+
+async def test_a_profile_is_erased_with_all_its_identities(harness: Harness) -> None:
+    await resolve_by_email(harness)
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, MAPPING)
+    await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL), identify("bob", 1))
+    await harness.process_log()
+    kpids = await kpids_of(harness)
+    assert kpids[JANE] == kpids["j"] != kpids["bob"]
+    receipt = await erase(harness, profile=kpids["j"])
+    assert removed(receipt) == {"events": 2, "identities": 2, "messages": 2, "profiles": 1}
+    assert await users_with_events(harness) == ["bob"]
+    assert await kpids_of(harness) == {"bob": kpids["bob"]}
+    assert (await erase(harness, profile=kpids["j"])).stores == ()
+
+
+async def test_a_profile_keeps_identities_that_are_not_erased(harness: Harness) -> None:
+    await resolve_by_email(harness)
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, MAPPING)
+    await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL))
+    await harness.process_log()
+    before = await kpids_of(harness)
+    assert removed(await erase(harness, user_id=JANE)) == {"events": 1, "identities": 1, "messages": 1}
+    assert await kpids_of(harness) == {"j": before["j"]}
+
+
+async def kpids_of(harness: Harness) -> dict[str, str]:
+    """Return the kpid of each user."""
+
+    def read(rows: ResolutionRows) -> dict[str, str]:
+        profiles = rows.profiles(range(1, 100))
+        return {
+            member.name.identity_id: UUID(bytes=profile.kpid).hex
+            for profile in profiles
+            for member in rows.members_of([profile.id])
+        }
+
+    async with harness.state.transaction() as transaction:
+        return await transaction.on_profiles(read)
+
+
+async def test_results_of_functions_that_wait_do_not_bring_the_person_back(harness: Harness) -> None:
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, COPY)
+    await send(harness, source, identify(JANE, 1, email=EMAIL), identify("bob", 1, email="bob@example.com"))
+    await harness.process_log()
+    stop = asyncio.Event()
+    working = asyncio.create_task(harness.courier.run(stop))
+    async with asyncio.timeout(30):
+        while await harness.store.unapplied_bytes(0) == 0:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await working
+    created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+    erasing = asyncio.create_task(finished(harness, created))
+    applier = ResultApplier(harness.catalog, harness.state, harness.store, harness.clock, profiles=harness.resolver)
+    async with asyncio.timeout(30):
+        while not erasing.done():
+            if await harness.state.checkpoint(f"erasure {created.id}") is not None:
+                await applier.apply()
+            await asyncio.sleep(0.01)
+    assert removed(await erasing)["events"] == 1
+    identities, _ = await harness.state.identities(source.id, first=0, limit=10)
+    assert {each.user_id for each in identities} == {"bob"}
+    if harness.database_url is None:
+        assert EMAIL.encode() not in (harness.folder / "courier.db").read_bytes()

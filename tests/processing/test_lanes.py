@@ -29,6 +29,7 @@ from headwater.processing.processor import BatchProcessor
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
 from headwater.schemas import Record, parse_schema
 from headwater.state import Step
+from tests.examples import examples
 from tests.harness import Harness, add_source, add_workspace, open_harness
 
 SCHEMA = parse_schema(
@@ -340,7 +341,7 @@ def wire(person: dict[str, Any], number: int) -> dict[str, Any] | None:
     return event if person["userId"] or person["anonymousId"] else None
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(st.tuples(st.lists(people, min_size=1, max_size=5), st.booleans()), min_size=1, max_size=4),
     plain_filter=st.sampled_from([None, IDENTIFY]),

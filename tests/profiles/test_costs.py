@@ -117,7 +117,7 @@ SHAPES: dict[str, Callable[[int], Region]] = {
         ),
     ),
     "no links": lambda count: region(count, lambda id: (f"e{id}", "5", None)),
-    "too many values": lambda count: region(count, lambda id: (None, f"p{id // 100}", f"r{id}"), max_values=1),
+    "too many values": lambda count: region(count, lambda id: (None, "5", f"r{id}"), max_values=1),
 }
 
 

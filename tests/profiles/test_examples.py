@@ -213,6 +213,19 @@ def test_a_change_and_a_join_in_one_batch_take_effect_together() -> None:
     assert people.attributes(first) == {"email": "a@x", "name": "B"}
 
 
+def test_a_moved_time_counts_in_a_profile_that_is_resolved_without_a_change() -> None:
+    people = People("phone", Identifier(path="email", max_values=1))
+    first = people.see("1", at=1, phone="5", email="a@x", name="A")
+    people.see("2", at=2, phone="5", email="a@x", name="B")
+    changes = [
+        people.rows.put(IdentityName(1, "1", False), 1, people.rows.identity_rows[first].attributes, 10),
+        people.rows.put(IdentityName(1, "3", False), 1, '{"phone":"5","email":"b@x"}', 3),
+    ]
+    assert resolve_changes(people.rows, people.context, changes, 11) == []
+    assert people.profiles() == [[1, 2], [3]]
+    assert people.attributes(first)["name"] == "A"
+
+
 # --- Ids ----------------------------------------------------------------------------------------------------------
 
 

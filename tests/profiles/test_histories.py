@@ -13,7 +13,7 @@ from headwater.state.profiles.model import IdentityName
 from tests.examples import examples
 from tests.profiles.history import History, Operation
 
-EXAMPLES: Final = int(os.environ.get("HEADWATER_EXAMPLES", "25"))
+EXAMPLES: Final = int(os.environ.get("HEADWATER_EXAMPLES", "40"))
 
 names = st.builds(
     IdentityName,

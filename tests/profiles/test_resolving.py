@@ -214,6 +214,25 @@ def test_refused_evidence_concerns_the_members_that_have_it() -> None:
     assert concerning(CHAIN, [refused, other, shared, elsewhere, separated]) == [separated, shared, refused]
 
 
+def test_of_two_refused_profiles_the_oldest_member_decides() -> None:
+    settings = ResolutionSettings(identifiers=(Identifier(path="email"), Identifier(path="phone")))
+    members = [member(1, "a", "5"), member(2, None, "5"), member(3, "b", "5"), member(4, None, "5")]
+    named = [each.name for each in members]
+    separations = [
+        Separation(1, 1, 0, ((named[0],), (named[1], named[3]))),
+        Separation(2, 1, 0, ((named[1],), (named[2],))),
+    ]
+    resolution = resolve(
+        Region(workspace=1, settings=settings, members=members, over_limit=set(), separations=separations)
+    )
+    assert [[each.identity for each in part.members] for part in resolution.parts] == [[1], [2, 4], [3]]
+    phone = LinkValue(PHONE, "5")
+    assert set(resolution.refused) == {
+        RefusedEvidence(1, "Separated", phone, 2, 1),
+        RefusedEvidence(1, "Separated", phone, 3, 2),
+    }
+
+
 def test_a_refused_name_is_listed_as_such() -> None:
     settings = ResolutionSettings(identifiers=(Identifier(path="email", max_values=1),))
     members = [member(1, "a", name="u"), member(2, "b", name="u")]

@@ -41,7 +41,7 @@ def test_the_documented_example() -> None:
     assert msgspec.json.encode(codec.document(record)).decode() == text
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(schemas_and_records())
 def test_written_text_is_read_again(case: tuple[t.Schema, Record]) -> None:
     schema, record = case

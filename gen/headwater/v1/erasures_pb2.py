@@ -27,13 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/erasures.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\"\xfc\x03\n\x07\x45rasure\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12L\n\x06status\x18\x02 \x01(\tB4\xca\xda\x18\x30\"\x07Pending\"\x07Running\"\tCompleted\"\x06\x46\x61iled\"\tCancelledR\x06status\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\x12\x1a\n\x08suppress\x18\x04 \x01(\x08R\x08suppress\x12\x18\n\x07profile\x18\x05 \x01(\tR\x07profile\x12\x14\n\x05\x65rror\x18\x06 \x01(\tR\x05\x65rror\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x31\n\x06stores\x18\n \x03(\x0b\x32\x19.headwater.v1.ErasedStoreR\x06stores\x12@\n\x0e\x65vent_log_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x65ventLogTime\"\xed\x01\n\x0b\x45rasedStore\x12\xc3\x01\n\x05store\x18\x01 \x01(\tB\xac\x01\xca\xda\x18\xa7\x01\"\x06\x65vents\"\nidentities\"\x08profiles\"\x0fprofile history\"\x07\x64\x65vices\"\x06traits\"\x0frejected events\"\x0clane entries\"\ndeliveries\"\x0c\x64\x65\x61\x64 letters\"\x11\x64\x65livery messages\"\x0fpipeline errors\"\x08messagesR\x05store\x12\x18\n\x07removed\x18\x02 \x01(\x03R\x07removed\"\xb9\x02\n\x14\x43reateErasureRequest\x12)\n\x07profile\x18\x01 \x01(\tB\n\xca\xda\x18\x06*\x04uuidH\x00R\x07profile\x88\x01\x01\x12&\n\x07user_id\x18\x02 \x01(\tB\x08\xca\xda\x18\x04\x10\xff\xff\x03H\x01R\x06userId\x88\x01\x01\x12\x30\n\x0c\x61nonymous_id\x18\x03 \x01(\tB\x08\xca\xda\x18\x04\x10\xff\xff\x03H\x02R\x0b\x61nonymousId\x88\x01\x01\x12#\n\nconnection\x18\x04 \x01(\x05H\x03R\nconnection\x88\x01\x01\x12\x1a\n\x08suppress\x18\x05 \x01(\x08R\x08suppress\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnlyB\n\n\x08_profileB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\r\n\x0b_connection\"\'\n\x15\x43reateErasureResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"d\n\x13ListErasuresRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"q\n\x14ListErasuresResponse\x12\x31\n\x08\x65rasures\x18\x01 \x03(\x0b\x32\x15.headwater.v1.ErasureR\x08\x65rasures\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"#\n\x11GetErasureRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id2\xf1\x02\n\x0e\x45rasureService\x12\x90\x01\n\rCreateErasure\x12\".headwater.v1.CreateErasureRequest\x1a#.headwater.v1.CreateErasureResponse\"6\xca\xda\x18\x1b\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/erasures:\x01*\x12k\n\x0cListErasures\x12!.headwater.v1.ListErasuresRequest\x1a\".headwater.v1.ListErasuresResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/erasures\x12_\n\nGetErasure\x12\x1f.headwater.v1.GetErasureRequest\x1a\x15.headwater.v1.Erasure\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/erasures/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadwater/v1/erasures.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"headwater/options/v1/options.proto\"*\n\x14\x45xportProfileRequest\x12\x12\n\x04kpid\x18\x01 \x01(\tR\x04kpid\"O\n\x15\x45xportProfileResponse\x12\x36\n\x07records\x18\x01 \x03(\x0b\x32\x1c.headwater.v1.ExportedRecordR\x07records\"\x85\x01\n\x0e\x45xportedRecord\x12R\n\x04kind\x18\x01 \x01(\tB>\xca\xda\x18:\"\x07profile\"\x08identity\"\x06\x64\x65vice\"\x06traits\"\x0erejected event\"\x05\x65ventR\x04kind\x12\x1f\n\x0brecord_json\x18\x02 \x01(\tR\nrecordJson\"\xfc\x03\n\x07\x45rasure\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12L\n\x06status\x18\x02 \x01(\tB4\xca\xda\x18\x30\"\x07Pending\"\x07Running\"\tCompleted\"\x06\x46\x61iled\"\tCancelledR\x06status\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\x12\x1a\n\x08suppress\x18\x04 \x01(\x08R\x08suppress\x12\x18\n\x07profile\x18\x05 \x01(\tR\x07profile\x12\x14\n\x05\x65rror\x18\x06 \x01(\tR\x05\x65rror\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x31\n\x06stores\x18\n \x03(\x0b\x32\x19.headwater.v1.ErasedStoreR\x06stores\x12@\n\x0e\x65vent_log_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x65ventLogTime\"\xed\x01\n\x0b\x45rasedStore\x12\xc3\x01\n\x05store\x18\x01 \x01(\tB\xac\x01\xca\xda\x18\xa7\x01\"\x06\x65vents\"\nidentities\"\x08profiles\"\x0fprofile history\"\x07\x64\x65vices\"\x06traits\"\x0frejected events\"\x0clane entries\"\ndeliveries\"\x0c\x64\x65\x61\x64 letters\"\x11\x64\x65livery messages\"\x0fpipeline errors\"\x08messagesR\x05store\x12\x18\n\x07removed\x18\x02 \x01(\x03R\x07removed\"\xb9\x02\n\x14\x43reateErasureRequest\x12)\n\x07profile\x18\x01 \x01(\tB\n\xca\xda\x18\x06*\x04uuidH\x00R\x07profile\x88\x01\x01\x12&\n\x07user_id\x18\x02 \x01(\tB\x08\xca\xda\x18\x04\x10\xff\xff\x03H\x01R\x06userId\x88\x01\x01\x12\x30\n\x0c\x61nonymous_id\x18\x03 \x01(\tB\x08\xca\xda\x18\x04\x10\xff\xff\x03H\x02R\x0b\x61nonymousId\x88\x01\x01\x12#\n\nconnection\x18\x04 \x01(\x05H\x03R\nconnection\x88\x01\x01\x12\x1a\n\x08suppress\x18\x05 \x01(\x08R\x08suppress\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnlyB\n\n\x08_profileB\n\n\x08_user_idB\x0f\n\r_anonymous_idB\r\n\x0b_connection\"\'\n\x15\x43reateErasureResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"d\n\x13ListErasuresRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"q\n\x14ListErasuresResponse\x12\x31\n\x08\x65rasures\x18\x01 \x03(\x0b\x32\x15.headwater.v1.ErasureR\x08\x65rasures\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"#\n\x11GetErasureRequest\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id2\xcd\x03\n\x0e\x45rasureService\x12\x90\x01\n\rCreateErasure\x12\".headwater.v1.CreateErasureRequest\x1a#.headwater.v1.CreateErasureResponse\"6\xca\xda\x18\x1b\n\x19OperationAlreadyExecuting\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/erasures:\x01*\x12k\n\x0cListErasures\x12!.headwater.v1.ListErasuresRequest\x1a\".headwater.v1.ListErasuresResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/erasures\x12_\n\nGetErasure\x12\x1f.headwater.v1.GetErasureRequest\x1a\x15.headwater.v1.Erasure\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/erasures/{id}\x12Z\n\rExportProfile\x12\".headwater.v1.ExportProfileRequest\x1a#.headwater.v1.ExportProfileResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.erasures_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EXPORTEDRECORD'].fields_by_name['kind']._loaded_options = None
+  _globals['_EXPORTEDRECORD'].fields_by_name['kind']._serialized_options = b'\312\332\030:\"\007profile\"\010identity\"\006device\"\006traits\"\016rejected event\"\005event'
   _globals['_ERASURE'].fields_by_name['status']._loaded_options = None
   _globals['_ERASURE'].fields_by_name['status']._serialized_options = b'\312\332\0300\"\007Pending\"\007Running\"\tCompleted\"\006Failed\"\tCancelled'
   _globals['_ERASEDSTORE'].fields_by_name['store']._loaded_options = None
@@ -52,20 +54,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASURESERVICE'].methods_by_name['ListErasures']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/erasures'
   _globals['_ERASURESERVICE'].methods_by_name['GetErasure']._loaded_options = None
   _globals['_ERASURESERVICE'].methods_by_name['GetErasure']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/erasures/{id}'
-  _globals['_ERASURE']._serialized_start=145
-  _globals['_ERASURE']._serialized_end=653
-  _globals['_ERASEDSTORE']._serialized_start=656
-  _globals['_ERASEDSTORE']._serialized_end=893
-  _globals['_CREATEERASUREREQUEST']._serialized_start=896
-  _globals['_CREATEERASUREREQUEST']._serialized_end=1209
-  _globals['_CREATEERASURERESPONSE']._serialized_start=1211
-  _globals['_CREATEERASURERESPONSE']._serialized_end=1250
-  _globals['_LISTERASURESREQUEST']._serialized_start=1252
-  _globals['_LISTERASURESREQUEST']._serialized_end=1352
-  _globals['_LISTERASURESRESPONSE']._serialized_start=1354
-  _globals['_LISTERASURESRESPONSE']._serialized_end=1467
-  _globals['_GETERASUREREQUEST']._serialized_start=1469
-  _globals['_GETERASUREREQUEST']._serialized_end=1504
-  _globals['_ERASURESERVICE']._serialized_start=1507
-  _globals['_ERASURESERVICE']._serialized_end=1876
+  _globals['_EXPORTPROFILEREQUEST']._serialized_start=144
+  _globals['_EXPORTPROFILEREQUEST']._serialized_end=186
+  _globals['_EXPORTPROFILERESPONSE']._serialized_start=188
+  _globals['_EXPORTPROFILERESPONSE']._serialized_end=267
+  _globals['_EXPORTEDRECORD']._serialized_start=270
+  _globals['_EXPORTEDRECORD']._serialized_end=403
+  _globals['_ERASURE']._serialized_start=406
+  _globals['_ERASURE']._serialized_end=914
+  _globals['_ERASEDSTORE']._serialized_start=917
+  _globals['_ERASEDSTORE']._serialized_end=1154
+  _globals['_CREATEERASUREREQUEST']._serialized_start=1157
+  _globals['_CREATEERASUREREQUEST']._serialized_end=1470
+  _globals['_CREATEERASURERESPONSE']._serialized_start=1472
+  _globals['_CREATEERASURERESPONSE']._serialized_end=1511
+  _globals['_LISTERASURESREQUEST']._serialized_start=1513
+  _globals['_LISTERASURESREQUEST']._serialized_end=1613
+  _globals['_LISTERASURESRESPONSE']._serialized_start=1615
+  _globals['_LISTERASURESRESPONSE']._serialized_end=1728
+  _globals['_GETERASUREREQUEST']._serialized_start=1730
+  _globals['_GETERASUREREQUEST']._serialized_end=1765
+  _globals['_ERASURESERVICE']._serialized_start=1768
+  _globals['_ERASURESERVICE']._serialized_end=2229
 # @@protoc_insertion_point(module_scope)

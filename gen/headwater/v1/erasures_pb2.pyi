@@ -20,6 +20,72 @@ else:
 DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
+class ExportProfileRequest(message.Message):
+    """ExportProfileRequest names one profile."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KPID_FIELD_NUMBER: builtins.int
+    kpid: builtins.str
+    """kpid is the id of the profile, a UUID."""
+    def __init__(
+        self,
+        *,
+        kpid: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["kpid", b"kpid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ExportProfileResponse(message.Message):
+    """ExportProfileResponse holds some records of a person."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def records(self) -> containers.RepeatedCompositeFieldContainer[ExportedRecord]:
+        """records are the records, in their order."""
+
+    def __init__(
+        self,
+        *,
+        records: abc.Iterable[ExportedRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ExportedRecord(message.Message):
+    """ExportedRecord is one record of a person."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    RECORD_JSON_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """kind says what the record is."""
+    record_json: builtins.str
+    """record_json is the record, a JSON object as text."""
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        record_json: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["kind", b"kind", "record_json", b"record_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class Erasure(message.Message):
     """Erasure is the erasure of one person. It does not name the person, but for the id of its profile."""
 

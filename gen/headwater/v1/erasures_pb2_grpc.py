@@ -51,6 +51,11 @@ class ErasureServiceStub:
                 request_serializer=headwater_dot_v1_dot_erasures__pb2.GetErasureRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_erasures__pb2.Erasure.FromString,
                 _registered_method=True)
+        self.ExportProfile = channel.unary_stream(
+                '/headwater.v1.ErasureService/ExportProfile',
+                request_serializer=headwater_dot_v1_dot_erasures__pb2.ExportProfileRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_erasures__pb2.ExportProfileResponse.FromString,
+                _registered_method=True)
 
 
 class ErasureServiceServicer:
@@ -84,6 +89,15 @@ class ErasureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportProfile(self, request, context):
+        """ExportProfile returns everything that is known of one profile: first the profile and its identities, then devices,
+        traits, rejected events and events, the newest first. The id of a profile that was merged into another returns that
+        one. It fails with 404 when the profile does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ErasureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +115,11 @@ def add_ErasureServiceServicer_to_server(servicer, server):
                     servicer.GetErasure,
                     request_deserializer=headwater_dot_v1_dot_erasures__pb2.GetErasureRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_erasures__pb2.Erasure.SerializeToString,
+            ),
+            'ExportProfile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportProfile,
+                    request_deserializer=headwater_dot_v1_dot_erasures__pb2.ExportProfileRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_erasures__pb2.ExportProfileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -186,6 +205,33 @@ class ErasureService:
             '/headwater.v1.ErasureService/GetErasure',
             headwater_dot_v1_dot_erasures__pb2.GetErasureRequest.SerializeToString,
             headwater_dot_v1_dot_erasures__pb2.Erasure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headwater.v1.ErasureService/ExportProfile',
+            headwater_dot_v1_dot_erasures__pb2.ExportProfileRequest.SerializeToString,
+            headwater_dot_v1_dot_erasures__pb2.ExportProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,11 @@ class ErasureServiceStub:
     """ListErasures returns the erasures of the workspace, the newest first."""
     GetErasure: grpc.UnaryUnaryMultiCallable[erasures_pb2.GetErasureRequest, erasures_pb2.Erasure]
     """GetErasure returns one erasure with its receipt."""
+    ExportProfile: grpc.UnaryStreamMultiCallable[erasures_pb2.ExportProfileRequest, erasures_pb2.ExportProfileResponse]
+    """ExportProfile returns everything that is known of one profile: first the profile and its identities, then devices,
+    traits, rejected events and events, the newest first. The id of a profile that was merged into another returns that
+    one. It fails with 404 when the profile does not exist.
+    """
 
 @typing.type_check_only
 class ErasureServiceAsyncStub(ErasureServiceStub):
@@ -67,6 +72,11 @@ class ErasureServiceAsyncStub(ErasureServiceStub):
     """ListErasures returns the erasures of the workspace, the newest first."""
     GetErasure: aio.UnaryUnaryMultiCallable[erasures_pb2.GetErasureRequest, erasures_pb2.Erasure]  # type: ignore[assignment]
     """GetErasure returns one erasure with its receipt."""
+    ExportProfile: aio.UnaryStreamMultiCallable[erasures_pb2.ExportProfileRequest, erasures_pb2.ExportProfileResponse]  # type: ignore[assignment]
+    """ExportProfile returns everything that is known of one profile: first the profile and its identities, then devices,
+    traits, rejected events and events, the newest first. The id of a profile that was merged into another returns that
+    one. It fails with 404 when the profile does not exist.
+    """
 
 class ErasureServiceServicer:
     """ErasureService erases persons from all stores of the installation. An erasure is an operation of the kind Erasure: it
@@ -99,5 +109,15 @@ class ErasureServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[erasures_pb2.Erasure, abc.Awaitable[erasures_pb2.Erasure]]:
         """GetErasure returns one erasure with its receipt."""
+
+    def ExportProfile(
+        self,
+        request: erasures_pb2.ExportProfileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[erasures_pb2.ExportProfileResponse], abc.AsyncIterator[erasures_pb2.ExportProfileResponse]]:
+        """ExportProfile returns everything that is known of one profile: first the profile and its identities, then devices,
+        traits, rejected events and events, the newest first. The id of a profile that was merged into another returns that
+        one. It fails with 404 when the profile does not exist.
+        """
 
 def add_ErasureServiceServicer_to_server(servicer: ErasureServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -60,7 +60,7 @@ class ProfileServiceStub:
     """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
     links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
     profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
-    when it has more than 10,000 identities.
+    when it has more than 3,000 identities.
     """
     SplitProfile: grpc.UnaryUnaryMultiCallable[profiles_pb2.SplitProfileRequest, profiles_pb2.SplitProfileResponse]
     """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
@@ -129,7 +129,7 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
     links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
     profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
-    when it has more than 10,000 identities.
+    when it has more than 3,000 identities.
     """
     SplitProfile: aio.UnaryUnaryMultiCallable[profiles_pb2.SplitProfileRequest, profiles_pb2.SplitProfileResponse]  # type: ignore[assignment]
     """SplitProfile takes identities out of a profile. They stay apart from the others through every later event and
@@ -225,7 +225,7 @@ class ProfileServiceServicer:
         """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
         links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
         profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
-        when it has more than 10,000 identities.
+        when it has more than 3,000 identities.
         """
 
     def SplitProfile(

@@ -344,3 +344,119 @@ class DeleteCurrentWorkspaceResponse(message.Message):
     _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Retention(message.Message):
+    """Retention is how long a workspace keeps its data, in whole days in UTC. Data is kept for at least so many days."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENT_DAYS_FIELD_NUMBER: builtins.int
+    REJECTED_EVENT_DAYS_FIELD_NUMBER: builtins.int
+    ANONYMOUS_IDENTITY_DAYS_FIELD_NUMBER: builtins.int
+    event_days: builtins.int
+    """event_days is the age at which events are deleted, since they arrived. Absent means never."""
+    rejected_event_days: builtins.int
+    """rejected_event_days is the age at which rejected events are deleted, since they arrived. Absent means when there are
+    too many.
+    """
+    anonymous_identity_days: builtins.int
+    """anonymous_identity_days is the age at which anonymous identities are deleted, since their last change. Absent means
+    never.
+    """
+    def __init__(
+        self,
+        *,
+        event_days: builtins.int | None = ...,
+        rejected_event_days: builtins.int | None = ...,
+        anonymous_identity_days: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_identity_days", b"_anonymous_identity_days", "_event_days", b"_event_days", "_rejected_event_days", b"_rejected_event_days", "anonymous_identity_days", b"anonymous_identity_days", "event_days", b"event_days", "rejected_event_days", b"rejected_event_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_identity_days", b"_anonymous_identity_days", "_event_days", b"_event_days", "_rejected_event_days", b"_rejected_event_days", "anonymous_identity_days", b"anonymous_identity_days", "event_days", b"event_days", "rejected_event_days", b"rejected_event_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_identity_days: _TypeAlias = typing.Literal["anonymous_identity_days"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_identity_days: _TypeAlias = typing.Literal["_anonymous_identity_days", b"_anonymous_identity_days"]  # noqa: Y015
+    _WhichOneofReturnType__event_days: _TypeAlias = typing.Literal["event_days"]  # noqa: Y015
+    _WhichOneofArgType__event_days: _TypeAlias = typing.Literal["_event_days", b"_event_days"]  # noqa: Y015
+    _WhichOneofReturnType__rejected_event_days: _TypeAlias = typing.Literal["rejected_event_days"]  # noqa: Y015
+    _WhichOneofArgType__rejected_event_days: _TypeAlias = typing.Literal["_rejected_event_days", b"_rejected_event_days"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_identity_days) -> _WhichOneofReturnType__anonymous_identity_days | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_days) -> _WhichOneofReturnType__event_days | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejected_event_days) -> _WhichOneofReturnType__rejected_event_days | None: ...
+
+@typing.final
+class GetRetentionRequest(message.Message):
+    """GetRetentionRequest has no members."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UpdateRetentionRequest(message.Message):
+    """UpdateRetentionRequest holds the new retention."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EVENT_DAYS_FIELD_NUMBER: builtins.int
+    REJECTED_EVENT_DAYS_FIELD_NUMBER: builtins.int
+    ANONYMOUS_IDENTITY_DAYS_FIELD_NUMBER: builtins.int
+    event_days: builtins.int
+    """event_days is the age at which events are deleted, since they arrived. Absent means never."""
+    rejected_event_days: builtins.int
+    """rejected_event_days is the age at which rejected events are deleted, since they arrived. Absent means when there are
+    too many.
+    """
+    anonymous_identity_days: builtins.int
+    """anonymous_identity_days is the age at which anonymous identities are deleted, since their last change. Absent means
+    never.
+    """
+    def __init__(
+        self,
+        *,
+        event_days: builtins.int | None = ...,
+        rejected_event_days: builtins.int | None = ...,
+        anonymous_identity_days: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_identity_days", b"_anonymous_identity_days", "_event_days", b"_event_days", "_rejected_event_days", b"_rejected_event_days", "anonymous_identity_days", b"anonymous_identity_days", "event_days", b"event_days", "rejected_event_days", b"rejected_event_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_identity_days", b"_anonymous_identity_days", "_event_days", b"_event_days", "_rejected_event_days", b"_rejected_event_days", "anonymous_identity_days", b"anonymous_identity_days", "event_days", b"event_days", "rejected_event_days", b"rejected_event_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_identity_days: _TypeAlias = typing.Literal["anonymous_identity_days"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_identity_days: _TypeAlias = typing.Literal["_anonymous_identity_days", b"_anonymous_identity_days"]  # noqa: Y015
+    _WhichOneofReturnType__event_days: _TypeAlias = typing.Literal["event_days"]  # noqa: Y015
+    _WhichOneofArgType__event_days: _TypeAlias = typing.Literal["_event_days", b"_event_days"]  # noqa: Y015
+    _WhichOneofReturnType__rejected_event_days: _TypeAlias = typing.Literal["rejected_event_days"]  # noqa: Y015
+    _WhichOneofArgType__rejected_event_days: _TypeAlias = typing.Literal["_rejected_event_days", b"_rejected_event_days"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_identity_days) -> _WhichOneofReturnType__anonymous_identity_days | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_days) -> _WhichOneofReturnType__event_days | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejected_event_days) -> _WhichOneofReturnType__rejected_event_days | None: ...
+
+@typing.final
+class UpdateRetentionResponse(message.Message):
+    """UpdateRetentionResponse has no members."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

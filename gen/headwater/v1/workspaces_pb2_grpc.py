@@ -57,6 +57,16 @@ class WorkspaceServiceStub:
                 request_serializer=headwater_dot_v1_dot_workspaces__pb2.UpdateCurrentWorkspaceRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_workspaces__pb2.UpdateCurrentWorkspaceResponse.FromString,
                 _registered_method=True)
+        self.GetRetention = channel.unary_unary(
+                '/headwater.v1.WorkspaceService/GetRetention',
+                request_serializer=headwater_dot_v1_dot_workspaces__pb2.GetRetentionRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_workspaces__pb2.Retention.FromString,
+                _registered_method=True)
+        self.UpdateRetention = channel.unary_unary(
+                '/headwater.v1.WorkspaceService/UpdateRetention',
+                request_serializer=headwater_dot_v1_dot_workspaces__pb2.UpdateRetentionRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_workspaces__pb2.UpdateRetentionResponse.FromString,
+                _registered_method=True)
         self.DeleteCurrentWorkspace = channel.unary_unary(
                 '/headwater.v1.WorkspaceService/DeleteCurrentWorkspace',
                 request_serializer=headwater_dot_v1_dot_workspaces__pb2.DeleteCurrentWorkspaceRequest.SerializeToString,
@@ -99,6 +109,21 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRetention(self, request, context):
+        """GetRetention returns how long the workspace keeps its data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRetention(self, request, context):
+        """UpdateRetention replaces how long the workspace keeps its data. Older data is deleted in the background, from the
+        next minutes on, and cannot be restored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteCurrentWorkspace(self, request, context):
         """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
         Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
@@ -129,6 +154,16 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.UpdateCurrentWorkspace,
                     request_deserializer=headwater_dot_v1_dot_workspaces__pb2.UpdateCurrentWorkspaceRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_workspaces__pb2.UpdateCurrentWorkspaceResponse.SerializeToString,
+            ),
+            'GetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRetention,
+                    request_deserializer=headwater_dot_v1_dot_workspaces__pb2.GetRetentionRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_workspaces__pb2.Retention.SerializeToString,
+            ),
+            'UpdateRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRetention,
+                    request_deserializer=headwater_dot_v1_dot_workspaces__pb2.UpdateRetentionRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_workspaces__pb2.UpdateRetentionResponse.SerializeToString,
             ),
             'DeleteCurrentWorkspace': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteCurrentWorkspace,
@@ -247,6 +282,60 @@ class WorkspaceService:
             '/headwater.v1.WorkspaceService/UpdateCurrentWorkspace',
             headwater_dot_v1_dot_workspaces__pb2.UpdateCurrentWorkspaceRequest.SerializeToString,
             headwater_dot_v1_dot_workspaces__pb2.UpdateCurrentWorkspaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.WorkspaceService/GetRetention',
+            headwater_dot_v1_dot_workspaces__pb2.GetRetentionRequest.SerializeToString,
+            headwater_dot_v1_dot_workspaces__pb2.Retention.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.WorkspaceService/UpdateRetention',
+            headwater_dot_v1_dot_workspaces__pb2.UpdateRetentionRequest.SerializeToString,
+            headwater_dot_v1_dot_workspaces__pb2.UpdateRetentionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,12 @@ class WorkspaceServiceStub:
     """GetCurrentWorkspace returns the workspace that the call works on."""
     UpdateCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
+    GetRetention: grpc.UnaryUnaryMultiCallable[workspaces_pb2.GetRetentionRequest, workspaces_pb2.Retention]
+    """GetRetention returns how long the workspace keeps its data."""
+    UpdateRetention: grpc.UnaryUnaryMultiCallable[workspaces_pb2.UpdateRetentionRequest, workspaces_pb2.UpdateRetentionResponse]
+    """UpdateRetention replaces how long the workspace keeps its data. Older data is deleted in the background, from the
+    next minutes on, and cannot be restored.
+    """
     DeleteCurrentWorkspace: grpc.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]
     """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
     Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
@@ -69,6 +75,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """GetCurrentWorkspace returns the workspace that the call works on."""
     UpdateCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.UpdateCurrentWorkspaceRequest, workspaces_pb2.UpdateCurrentWorkspaceResponse]  # type: ignore[assignment]
     """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
+    GetRetention: aio.UnaryUnaryMultiCallable[workspaces_pb2.GetRetentionRequest, workspaces_pb2.Retention]  # type: ignore[assignment]
+    """GetRetention returns how long the workspace keeps its data."""
+    UpdateRetention: aio.UnaryUnaryMultiCallable[workspaces_pb2.UpdateRetentionRequest, workspaces_pb2.UpdateRetentionResponse]  # type: ignore[assignment]
+    """UpdateRetention replaces how long the workspace keeps its data. Older data is deleted in the background, from the
+    next minutes on, and cannot be restored.
+    """
     DeleteCurrentWorkspace: aio.UnaryUnaryMultiCallable[workspaces_pb2.DeleteCurrentWorkspaceRequest, workspaces_pb2.DeleteCurrentWorkspaceResponse]  # type: ignore[assignment]
     """DeleteCurrentWorkspace removes the workspace that the call works on, with its connections, pipelines and keys.
     Data in the warehouse stays there. It fails with 403 for a key that is restricted to the workspace.
@@ -109,6 +121,22 @@ class WorkspaceServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[workspaces_pb2.UpdateCurrentWorkspaceResponse, abc.Awaitable[workspaces_pb2.UpdateCurrentWorkspaceResponse]]:
         """UpdateCurrentWorkspace replaces the name and the preferences of the workspace that the call works on."""
+
+    def GetRetention(
+        self,
+        request: workspaces_pb2.GetRetentionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[workspaces_pb2.Retention, abc.Awaitable[workspaces_pb2.Retention]]:
+        """GetRetention returns how long the workspace keeps its data."""
+
+    def UpdateRetention(
+        self,
+        request: workspaces_pb2.UpdateRetentionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[workspaces_pb2.UpdateRetentionResponse, abc.Awaitable[workspaces_pb2.UpdateRetentionResponse]]:
+        """UpdateRetention replaces how long the workspace keeps its data. Older data is deleted in the background, from the
+        next minutes on, and cannot be restored.
+        """
 
     def DeleteCurrentWorkspace(
         self,

@@ -18,9 +18,10 @@ from headwater.api.services.connections import ConnectionRestServicer, Connectio
 from headwater.api.services.connectors import ConnectorServicer
 from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
-from headwater.api.services.erasures import ErasureServicer
+from headwater.api.services.erasures import ErasureRestServicer, ErasureServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.explanations import Explainer
+from headwater.api.services.exports import PersonExporter
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
 from headwater.api.services.identity_resolution import IdentityResolutionServicer
@@ -59,6 +60,8 @@ from headwater.rest.v1 import connections_pb2 as rest_connections
 from headwater.rest.v1 import connections_pb2_grpc as rest_connections_grpc
 from headwater.rest.v1 import deliveries_pb2 as rest_deliveries
 from headwater.rest.v1 import deliveries_pb2_grpc as rest_deliveries_grpc
+from headwater.rest.v1 import erasures_pb2 as rest_erasures
+from headwater.rest.v1 import erasures_pb2_grpc as rest_erasures_grpc
 from headwater.rest.v1 import events_pb2 as rest_events
 from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
 from headwater.rest.v1 import filters_pb2 as rest_filters
@@ -255,7 +258,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             erasures_pb2.DESCRIPTOR,
-            ErasureServicer(parts.catalog, parts.operations),
+            ErasureServicer(parts.catalog, parts.operations, _exporter(parts)),
             erasures_pb2_grpc.add_ErasureServiceServicer_to_server,
         ),
         (
@@ -352,6 +355,10 @@ def _explainer(parts: Services) -> Explainer:
     return Explainer(parts.catalog, parts.state.profiles, parts.computing)
 
 
+def _exporter(parts: Services) -> PersonExporter:
+    return PersonExporter(parts.catalog, parts.state, parts.warehouse)
+
+
 def _counts(parts: Services) -> PipelineCountReader:
     return PipelineCountReader(parts.catalog, parts.state, parts.lanes, parts.clock)
 
@@ -378,6 +385,11 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
             rest_deliveries.DESCRIPTOR,
             DeliveryRestServicer(parts.catalog, parts.deliveries),
             rest_deliveries_grpc.add_DeliveryServiceServicer_to_server,
+        ),
+        (
+            rest_erasures.DESCRIPTOR,
+            ErasureRestServicer(_exporter(parts)),
+            rest_erasures_grpc.add_ErasureServiceServicer_to_server,
         ),
         (
             rest_events.DESCRIPTOR,

@@ -25,8 +25,10 @@ from headwater.catalog.model import (
     api_key_digest,
 )
 from headwater.catalog.profiles import Identifier, ProfileSchema, Rename, Renaming, ResolutionSettings
+from headwater.catalog.retention import MAX_RETENTION_DAYS, RetentionSettings
 
 __all__ = [
+    "MAX_RETENTION_DAYS",
     "Access",
     "ApiKey",
     "Caller",
@@ -43,6 +45,7 @@ __all__ = [
     "Rename",
     "Renaming",
     "ResolutionSettings",
+    "RetentionSettings",
     "TransformationDefinition",
     "UiPreferences",
     "Workspace",

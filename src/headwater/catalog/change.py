@@ -58,6 +58,7 @@ class Change:
             "ui_preferences": workspace.ui_preferences,
             "resolution": workspace.resolution,
             "profile_schema": workspace.profile_schema,
+            "retention": workspace.retention,
         }
         self._write(update(rows).where(rows.c.id == workspace.id).values(values))
         self.delta.workspaces[workspace.id] = workspace

@@ -8,6 +8,7 @@ import msgspec
 
 from headwater.catalog.definition import Definition
 from headwater.catalog.profiles import ProfileSchema, ResolutionSettings
+from headwater.catalog.retention import RetentionSettings
 from headwater.connectors.connector import Role, SendingMode, Strategy, Target
 
 
@@ -33,6 +34,7 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     resolution: ResolutionSettings = ResolutionSettings()
     profile_schema: ProfileSchema | None = None
     """None while profiles have no properties."""
+    retention: RetentionSettings = RetentionSettings()
 
 
 Access = Literal["Full", "Read"]

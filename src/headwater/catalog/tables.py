@@ -32,6 +32,7 @@ from sqlalchemy import (
 from headwater.catalog.definition import Definition, decode_definition, encode_definition
 from headwater.catalog.model import UiPreferences
 from headwater.catalog.profiles import ProfileSchema, ResolutionSettings, decode_profile_schema, encode_profile_schema
+from headwater.catalog.retention import RetentionSettings
 
 
 class DefinitionDocument(TypeDecorator[Definition]):
@@ -112,6 +113,7 @@ workspaces = Table(
     Column("ui_preferences", AsJson(UiPreferences), nullable=True),
     Column("resolution", AsJson(ResolutionSettings), nullable=True),
     Column("profile_schema", ProfileSchemaDocument, nullable=True),
+    Column("retention", AsJson(RetentionSettings), nullable=True),
 )
 
 api_keys = Table(

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-from msgspec import Raw
-
-from headwater.events.record import document_record
+from headwater.events.event import decode_event
+from headwater.events.record import event_record
 from headwater.processing.lanes import LaneResult, LaneResults, encode_results
 from headwater.processing.transformer import AttributesJson, Failed, failure
 from headwater.schemas import Record
@@ -18,8 +16,6 @@ MAX_RUN_ENTRIES: Final = 2_000
 """Maximum entries of one run, including those without a document."""
 MAX_RESULT_BYTES: Final = 128 << 10
 """Approximate maximum size of one stored result. The worker applies some of them in one transaction."""
-
-_decode_document: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def take(chunk: Chunk, after: int, records: int) -> list[LaneEntry]:
@@ -43,7 +39,7 @@ def take(chunk: Chunk, after: int, records: int) -> list[LaneEntry]:
 def read_record(chunk: Chunk, entry: LaneEntry) -> Record | Failed:
     """Return the record of an entry that has a document."""
     try:
-        return document_record(_decode_document(chunk.documents[entry.document]))
+        return event_record(decode_event(chunk.documents[entry.document]))
     except Exception as error:
         return failure(error)
 

@@ -37,9 +37,6 @@ class Breaker:
             health = msgspec.structs.replace(health, state=HealthState.OPEN)
         self.health = health
         self.era = 0
-        self.wants_credentials = False
-        self._has_refreshed = False
-        """Whether the present credentials are fresh, so that another failure of these pauses only."""
         self._resumed_era = 0
         self._delay = backoff.delay_after(health.failures)
         self._recent = _Recent()
@@ -75,7 +72,6 @@ class Breaker:
             return False
         if era == self.era:
             self._delay = 0.0
-            self.wants_credentials = self._has_refreshed = False
         if is_probe:
             self._recent = _Recent()
         until = self.health.paused_until
@@ -102,8 +98,6 @@ class Breaker:
         """End the pause. Results of requests that were sent before count no more."""
         self.era += 1
         self._resumed_era = self.era
-        self._has_refreshed = self.wants_credentials
-        self.wants_credentials = False
         if not self.is_closed:
             self._change(state=HealthState.OPEN, paused_until=now)
         elif self.health.paused_until is not None:
@@ -116,9 +110,6 @@ class Breaker:
         if failure.scope is FailureScope.CLOSED:
             until = now + REFUSING_SECONDS
         self._count(failure, status, max(until, now + self._delay), now)
-        is_rejected = failure.scope is FailureScope.CREDENTIALS
-        self.wants_credentials = is_rejected and not self._has_refreshed
-        self._has_refreshed = False
 
     def _count(self, failure: Failure, status: int | None, until: float, now: float) -> None:
         failures = self.health.failures + 1

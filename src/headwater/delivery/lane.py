@@ -12,7 +12,6 @@ It has no clock, no asyncio and no I/O. The caller passes the time to each call,
         wait until lane.wake_at(), a response, or new items  # None: only a response or new items change something
         completion = lane.complete(batch, result, now)       # for each response; exactly once for each batch
         store completion.delivered and completion.dead       # in one transaction with lane.health, if that changed
-        if lane.wants_credentials: refresh them, then lane.resume(now)
 
 Items are at the caller's until they are offered, and again when they are delivered, dead or removed. A crash loses only
 the memory of the lane: the caller offers all unfinished items again.
@@ -94,11 +93,6 @@ class Lane:
     def health(self) -> Health:
         """The health of the destination. The caller stores it when it is another object than before."""
         return self._breaker.health
-
-    @property
-    def wants_credentials(self) -> bool:
-        """Whether the destination rejected the credentials since the last `resume`, and requests pause for that."""
-        return self._breaker.wants_credentials
 
     @property
     def figures(self) -> LaneFigures:

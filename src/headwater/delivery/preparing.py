@@ -29,7 +29,7 @@ from headwater.connectors.contract import (
     OutgoingEvent,
     SinkPolicy,
 )
-from headwater.events.event import Event
+from headwater.events.event import Event, decode_event
 from headwater.events.record import COMPLETE, RecordReader
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import EVENT_SCHEMA, InvalidValue, Record, Schema, misalignment, parse_schema
@@ -53,7 +53,6 @@ _SLICE_SECONDS: Final = 0.01
 
 _log = structlog.get_logger(__name__)
 _throttle: Final = Throttle()
-_decode_event: Final = msgspec.json.Decoder(Event).decode
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -98,7 +97,7 @@ class SourceEvent:
     def event(self) -> Event:
         """The fields of the event. Raises msgspec.DecodeError if the document is not one that was stored."""
         if self._event is None:
-            self._event = _decode_event(self.document)
+            self._event = decode_event(self.document)
         return self._event
 
     @property

@@ -12,18 +12,13 @@ from msgspec import Struct
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import NotFound
 from headwater.catalog import Catalog
-from headwater.delivery.stepping import StepResult
+from headwater.delivery.stepping import StepResult, is_behind
 from headwater.delivery.stored import PAGE_EVENTS, StoredEvents
 from headwater.filters import CheckedFilter, check_filter, parse_json
 from headwater.schemas import EVENT_SCHEMA
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.operations import Operation, ReplayParameters
 from headwater.warehouse import EventCursor, EventQuery
-
-MAX_OPEN_ITEMS: Final = 20_000
-MAX_OPEN_BYTES: Final = 16 << 20
-"""Deliveries that may wait for a destination before its replays pause, and the compressed size of their events. Without
-these limits, a large replay would fill the queue, and what came before it would be dropped."""
 
 
 class _Place(Struct, frozen=True, array_like=True):
@@ -83,7 +78,7 @@ class Replay:
         sources = self._stored.sources(workspace, parameters.destination)
         if progress.is_complete or not sources:
             return self._result(place, progress.items, is_complete=True)
-        if await self._is_behind():
+        if await is_behind(self._deliveries, parameters.destination):
             return StepResult(place.done, progress.items, self._operation.total, must_wait=True)
         query = replay_query(workspace, sources, parameters, self._filter)
         page = await self._stored.page(query, place.cursor, PAGE_EVENTS)
@@ -107,10 +102,3 @@ class Replay:
 
     def _result(self, place: _Place, items: int, *, is_complete: bool) -> StepResult:
         return StepResult(place.done, items, self._operation.total, is_complete=is_complete)
-
-    async def _is_behind(self) -> bool:
-        """Return whether so much waits for the destination that the replay must pause."""
-        for summary in await self._deliveries.summaries():
-            if summary.destination == self._parameters.destination:
-                return summary.open_items > MAX_OPEN_ITEMS or summary.open_bytes > MAX_OPEN_BYTES
-        return False

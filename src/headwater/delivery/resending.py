@@ -2,8 +2,9 @@
 
 First those whose events are in the delivery queue: the queue moves them in one transaction with its progress. Then the
 deliveries whose events were dropped for space, destination by destination. Their events are read from the warehouse by
-position, in groups, and filtered as new ones are. A group whose events have been appended is removed from the queue.
-The place is stored with each step, so a step that is repeated after a crash loses and doubles nothing.
+position, in groups, and filtered as new ones are; this waits while the destination is behind. A group whose events have
+been appended is removed from the queue. The place is stored with each step, so a step that is repeated after a crash
+loses and doubles nothing.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from headwater.base.clock import Clock, microseconds
 from headwater.catalog import Catalog
 from headwater.delivery.preparing import SourceEvent
-from headwater.delivery.stepping import StepResult
+from headwater.delivery.stepping import StepResult, is_behind
 from headwater.delivery.stored import CLOCK_SLACK, StoredEvents
 from headwater.state.deliveries import NO_SPACE, DeadRange, DeadSelection, DeliveryStore
 from headwater.state.operations import Operation, ResendParameters
@@ -125,10 +126,19 @@ class Resend:
             return StepResult(progress.items, progress.items, self._operation.total)
         progress = await self._deliveries.operation_progress(self._ranges_key)
         place = _decode(progress.cursor) if progress.cursor else _Place()
-        items, is_complete = progress.items, progress.is_complete
+        items, is_complete, must_wait = progress.items, progress.is_complete, False
         if not is_complete:
+            is_appending = place.through > 0 and not place.is_read
+            must_wait = is_appending and await is_behind(self._deliveries, place.destination)
+        if not is_complete and not must_wait:
             place, items, is_complete = await self._range_step(place, progress.cursor)
-        return StepResult(self._moved + place.done, self._moved + items, self._operation.total, is_complete=is_complete)
+        return StepResult(
+            self._moved + place.done,
+            self._moved + items,
+            self._operation.total,
+            is_complete=is_complete,
+            must_wait=must_wait,
+        )
 
     async def forget(self) -> None:
         """Delete the places of a re-send that has ended."""

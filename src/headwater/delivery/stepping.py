@@ -1,8 +1,16 @@
 """The steps of operations."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
+
+from headwater.state.deliveries import DeliveryStore
+
+MAX_OPEN_ITEMS: Final = 20_000
+MAX_OPEN_BYTES: Final = 16 << 20
+"""Deliveries that may wait for a destination before operations that append more of them pause, and the compressed size
+of their events. Without these limits, a large operation would fill the queue, and what came before it would be
+dropped."""
 
 
 class StepResult(Struct, frozen=True):
@@ -35,3 +43,11 @@ class Steps(Protocol):
     async def forget(self) -> None:
         """Delete the place of an operation that has ended."""
         ...
+
+
+async def is_behind(deliveries: DeliveryStore, destination: int) -> bool:
+    """Return whether so much waits for a destination that an operation must pause."""
+    for summary in await deliveries.summaries():
+        if summary.destination == destination:
+            return summary.open_items > MAX_OPEN_ITEMS or summary.open_bytes > MAX_OPEN_BYTES
+    return False

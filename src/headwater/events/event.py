@@ -53,6 +53,8 @@ class Event(Struct, rename="camel", omit_defaults=True, kw_only=True):
 _encoder = msgspec.json.Encoder()
 
 encode_event = _encoder.encode
+decode_event: Final = msgspec.json.Decoder(Event).decode
+"""Returns the event of a stored document. Raises msgspec.DecodeError."""
 
 
 def encode_document(event: Event, extra: dict[str, Raw]) -> bytes:

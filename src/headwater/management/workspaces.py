@@ -6,7 +6,15 @@
 import msgspec
 
 from headwater.base.errors import BadRequest, Forbidden, NotFound
-from headwater.catalog import ApiKey, Catalog, ProfileSchema, UiPreferences, Workspace
+from headwater.catalog import (
+    MAX_RETENTION_DAYS,
+    ApiKey,
+    Catalog,
+    ProfileSchema,
+    RetentionSettings,
+    UiPreferences,
+    Workspace,
+)
 from headwater.management.names import MAX_TITLE_CHARACTERS, check_identifier, check_name
 from headwater.schemas import Schema, is_path
 
@@ -70,6 +78,22 @@ async def update_workspace(
         if new != old:
             change.update_workspace(new)
     return new
+
+
+async def update_retention(catalog: Catalog, id_: int, retention: RetentionSettings) -> None:
+    """Replace how long a workspace keeps its data. Raises BadRequest, NotFound."""
+    for field, days in (
+        ("eventDays", retention.event_days),
+        ("rejectedEventDays", retention.rejected_event_days),
+        ("anonymousIdentityDays", retention.anonymous_identity_days),
+    ):
+        if days is not None and not 1 <= days <= MAX_RETENTION_DAYS:
+            raise BadRequest(f"{field} must be from 1 to {MAX_RETENTION_DAYS}", field=field)
+    async with catalog.change() as change:
+        old = find_workspace(catalog, id_)
+        new = msgspec.structs.replace(old, retention=retention)
+        if new != old:
+            change.update_workspace(new)
 
 
 async def delete_workspace(catalog: Catalog, id_: int, caller: ApiKey | None = None) -> None:

@@ -24,6 +24,7 @@ from headwater.base.mentions import Mentions
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog
 from headwater.log import EventLog
+from headwater.processing.lanes import CONSUMER as LANES
 from headwater.state import MessageKey, StateStore, Transaction, erasure, tables
 from headwater.state.deliveries import DeliveryErasure, DeliveryStore
 from headwater.state.erasure import Subject
@@ -104,9 +105,10 @@ class Eraser:
         keep: timedelta,
         deliveries: DeliveryStore | None = None,
         store: LaneStore | None = None,
-        updater: ProfileUpdater | None = None,
+        updater: ProfileUpdater,
     ) -> None:
-        """`keep` is how long entries stay in the log after every consumer has finished them."""
+        """`keep` is how long entries stay in the log after every consumer has finished them. `updater` takes erased
+        identities out of their profiles."""
         self._event_log = log
         self._catalog = catalog
         self._state = state
@@ -198,6 +200,7 @@ class _Erasure:
             "people": self._erase_devices_and_traits,
             "rejected": self._erase_rejected,
             "lanes": self._erase_lanes,
+            "lane results": self._wait_for_lane_results,
             "count deliveries": self._count_deliveries,
             "deliveries": self._erase_deliveries,
             "errors": self._erase_errors,
@@ -418,6 +421,20 @@ class _Erasure:
             note.after = part.after or 0
             self._write(transaction, note)
         return part.after is None
+
+    async def _wait_for_lane_results(self, note: _Note, subject: Subject) -> bool:
+        """Wait until the results that functions have returned so far are applied, and delete them."""
+        store = self._eraser._store
+        if store is None or self._dry:
+            return True
+        if note.after == 0:
+            note.after = await store.last_sequence() + 1
+        applied = await self._state.position(LANES)
+        if applied + 1 < note.after:
+            await asyncio.sleep(WAIT_SECONDS)
+            return False
+        await store.trim(applied)
+        return True
 
     async def _count_deliveries(self, note: _Note, subject: Subject) -> bool:
         if self._eraser._deliveries is None:

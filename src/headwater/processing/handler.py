@@ -16,6 +16,7 @@ from headwater.processing.evaluate import DEFAULT_LANE_BYTES
 from headwater.processing.janitor import Janitor
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
+from headwater.processing.retention import Retention
 from headwater.profiles.operations import ProfileCompanion
 from headwater.profiles.updating import ProfileResolver
 from headwater.state import StateStore
@@ -70,7 +71,17 @@ def make_consumer(
         profiles=resolver,
     )
     # They write what batches write, so only the holder of the lease runs them.
-    janitor = Janitor(log, catalog, state, warehouse, clock, keep=keep, metrics=metrics, deliveries=deliveries)
+    janitor = Janitor(
+        log,
+        catalog,
+        state,
+        warehouse,
+        clock,
+        keep=keep,
+        metrics=metrics,
+        deliveries=deliveries,
+        retention=Retention(catalog, state, warehouse, clock, resolver),
+    )
     companions: list[Companion] = [janitor.run]
     if store is not None:
         companions.append(ResultApplier(catalog, state, store, clock, metrics, profiles=resolver).run)

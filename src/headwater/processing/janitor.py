@@ -15,6 +15,7 @@ from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog
 from headwater.log import EventLog
+from headwater.processing.retention import Retention
 from headwater.state import StateStore, Transaction
 from headwater.state.deliveries import DeliveryStore
 from headwater.warehouse import Warehouse
@@ -45,9 +46,10 @@ class Janitor:
         keep: timedelta,
         metrics: Metrics = NO_METRICS,
         deliveries: DeliveryStore | None = None,
+        retention: Retention | None = None,
     ) -> None:
         """`keep` is how long entries stay in the log after every consumer has finished them. The age of dead letters in
-        `deliveries` is judged by `clock`."""
+        `deliveries` is judged by `clock`. Without `retention` workspaces keep their data."""
         self._event_log = log
         self._catalog = catalog
         self._state = state
@@ -56,6 +58,7 @@ class Janitor:
         self._keep = keep
         self._metrics = metrics
         self._deliveries = deliveries
+        self._retention = retention
         self._swept: _Present | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -100,6 +103,8 @@ class Janitor:
                 await self._deliveries.remove_except(present.connections, present.pipelines)
         if self._deliveries is not None:
             await self._trim_deliveries(self._deliveries)
+        if self._retention is not None:
+            await self._retention.apply()
         before = present
         if before == self._swept:  # scanning all identities is slow, so it runs once per change
             return

@@ -194,7 +194,7 @@ class ResultApplier:
             for pipeline, results in batches
             if self._is_present(pipeline, results)
             for result in results.results
-            if not (suppressions and _is_refused(results, result.entry, suppressions))
+            if not (suppressions and _is_suppressed(results, result.entry, suppressions))
         ]
         await transaction.change_identities(await transaction.merge_identities(observations), profiles)
         await self._write_steps(transaction, batches)
@@ -221,7 +221,7 @@ class ResultApplier:
         await transaction.save(changed)
 
 
-def _is_refused(results: LaneResults, entry: LaneEntry, suppressions: Suppressions) -> bool:
+def _is_suppressed(results: LaneResults, entry: LaneEntry, suppressions: Suppressions) -> bool:
     """Return whether the entry belongs to an erased person."""
     id_, is_anonymous = (entry.user_id, False) if entry.user_id is not None else (entry.anonymous_id, True)
     return suppressions.has(results.workspace, results.connection, entry.position, id_, is_anonymous=is_anonymous)

@@ -25,7 +25,7 @@ from headwater.processing.batch import AcceptedEvent, Batch
 from headwater.processing.canary import check_writes
 from headwater.processing.evaluate import DEFAULT_LANE_BYTES, BatchEvaluation
 from headwater.processing.plans import PlanCache
-from headwater.processing.suppressing import refused_positions, refused_step
+from headwater.processing.suppressing import find_suppressed, suppressed_step
 from headwater.state import IdentityChanges, MessageStates, NewChunk, StateStore, Step, Transaction, deduplicate
 from headwater.state.deduplication.message import encode_message
 from headwater.state.deliveries import DeliveryStore, NewDeliveries, pack
@@ -158,9 +158,9 @@ class BatchProcessor:
         messages = [each.message for each in accepted]
         known, lanes = await transaction.lookup(messages), await transaction.lanes()
         fresh, entries = deduplicate(messages, known, now=microseconds(self._clock.now()))
-        refused = await refused_positions(accepted, self._state.suppressions, transaction)
+        suppressed = await find_suppressed(accepted, self._state.suppressions, transaction)
         evaluation = BatchEvaluation(
-            [each for each in accepted if each.position in fresh and each.position not in refused],
+            [each for each in accepted if each.position in fresh and each.position not in suppressed],
             lanes=lanes,
             lane_bytes=self._lane_bytes,
             store_only=store_only,
@@ -175,9 +175,9 @@ class BatchProcessor:
                 source = each.event.connection_id
                 steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
             entries[each.message.key].steps = tuple(steps)
-        for each in accepted if refused else ():
-            if each.position in refused and each.position in fresh:
-                entries[each.message.key].steps = (refused_step(each),)
+        for each in accepted if suppressed else ():
+            if each.position in suppressed and each.position in fresh:
+                entries[each.message.key].steps = (suppressed_step(each),)
         observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
         identities = await transaction.merge_identities(observations)
         deliveries = evaluation.deliveries()

@@ -1,4 +1,4 @@
-"""Refuses the events of erased persons."""
+"""Drops the events of erased persons."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,12 +11,12 @@ ERASED: Final = "the person was erased"
 """The reason in traces."""
 
 
-def refused_step(accepted: AcceptedEvent) -> Step:
-    """Return the step of a refused event in its trace."""
+def suppressed_step(accepted: AcceptedEvent) -> Step:
+    """Return the step of a suppressed event in its trace."""
     return Step(0, accepted.event.connection_id, "Receive", "Filtered", ERASED)
 
 
-async def refused_positions(
+async def find_suppressed(
     accepted: Sequence[AcceptedEvent], suppressions: Suppressions, transaction: Transaction
 ) -> set[int]:
     """Return the positions of events of erased persons, and count them. Without suppressions it costs nothing."""
@@ -24,12 +24,12 @@ async def refused_positions(
         await transaction.run(suppressions.read)
     if not suppressions:
         return set()
-    refused: set[int] = set()
+    suppressed: set[int] = set()
     by_workspace: dict[int, list[PersonName]] = {}
-    for each in accepted:
+    for each in _select(accepted, suppressions):
         name = _find_name(each, suppressions)
         if name is not None:
-            refused.add(each.position)
+            suppressed.add(each.position)
             by_workspace.setdefault(each.workspace, []).append(name)
     for workspace, names in by_workspace.items():
         transaction.write_later(
@@ -37,11 +37,29 @@ async def refused_positions(
                 connection, workspace, names
             )
         )
-    return refused
+    return suppressed
+
+
+def _select(accepted: Sequence[AcceptedEvent], suppressions: Suppressions) -> list[AcceptedEvent]:
+    """Return the events that may be of suppressed persons, in 0.5 µs for each event or less.
+
+    An alias has another id, and an event without ids may have an email address.
+    """
+    ids = {each.event.user_id for each in accepted}
+    ids.update([each.event.anonymous_id for each in accepted])
+    found = suppressions.select(ids)
+    return [
+        each
+        for each in accepted
+        if (event := each.event).user_id in found
+        or event.anonymous_id in found
+        or event.type == "alias"
+        or (event.user_id is None and event.anonymous_id is None)
+    ]
 
 
 def _find_name(accepted: AcceptedEvent, suppressions: Suppressions) -> PersonName | None:
-    """Return the id for which an event is refused; None if it is not.
+    """Return the id that suppresses an event; None if it is not suppressed.
 
     An event with a user id belongs to that user, so its anonymous id does not count. An alias belongs to both users.
     """

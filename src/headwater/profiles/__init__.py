@@ -9,5 +9,6 @@ the same value. Links are taken in the order of rank, age of the younger identit
 would break a separation or a maximum of values is refused. The sets of identities that the other links unite are the
 profiles. No function compares identities in pairs: `components` explains how.
 
-Every module but `incremental` is pure: it knows neither rows nor the time.
+The modules of the rule are pure: `components`, `constraints`, `evidence`, `explaining`, `merging`, `naming`,
+`resolving` and `settings` know neither the state store nor the time.
 """

@@ -424,7 +424,7 @@ class _Batch:
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__ if field != "workspace"):
+        if any(getattr(changes, field) for field in changes.__struct_fields__[1:]):
             self._rows.write(changes)
 
     def _read_refused(

@@ -208,7 +208,8 @@ class ProfileCompanion:
     async def _do(self, operation: Operation, progress: "_Progress") -> str:
         """Execute an operation, and return its result."""
         await progress.report(0, operation.total, is_first=True)
-        await self._catalog.refresh()
+        async with self._catalog.change():  # the change in which it was created may not have ended
+            pass
         match operation.parameters:
             case SplitParameters() as parameters:
                 return await self._split(operation, parameters, progress)

@@ -17,17 +17,19 @@ from headwater.base.mentions import Mentions
 from headwater.state import bulk, tables
 from headwater.state.lanes import NO_DOCUMENT, LaneEntry
 from headwater.state.profiles import tables as profile_tables
-from headwater.state.profiles.model import ChangedIdentity, IdentityName, LinkValue
+from headwater.state.profiles.model import ChangedIdentity, IdentityName, IdentityRow, LinkValue, ProfileRow
 from headwater.state.profiles.resolving import ProfileUpdater, ResolutionRows, update_profiles
 from headwater.state.suppressions import ANY_CONNECTION, PersonName
 
 MAX_STEP_IDENTITIES: Final = 500
 """Maximum number of identities that one call removes."""
+MAX_EXAMINED_IDENTITIES: Final = 2_000
+"""Maximum number of identities whose age one call examines."""
 MAX_STEP_ROWS: Final = 200
 """Maximum number of rejected events, or of chunks of a lane, that one call examines."""
 
 IsPerson = Callable[[int, str | None, str | None], bool]
-"""Whether an event of a connection with this user id and anonymous id belongs to the person."""
+"""A test of whether an event of a connection with these ids belongs to the person."""
 
 
 class Subject(Struct, frozen=True):
@@ -37,7 +39,7 @@ class Subject(Struct, frozen=True):
     names: tuple[PersonName, ...] = ()
     """Its ids by connection."""
     profiles: tuple[int, ...] = ()
-    """The profile of which all identities are erased."""
+    """The profiles whose identities are all erased."""
     identities: tuple[int, ...] = ()
     values: tuple[str, ...] = ()
     """Values of identifiers, such as an email address, that only rejected events and messages are searched for."""
@@ -104,24 +106,42 @@ def _with_identities(
 # --- Identities and profiles --------------------------------------------------------------------------------------
 
 
-def remove_identities(
-    connection: Connection, subject: Subject, updater: ProfileUpdater | None, *, dry: bool = False
-) -> Part:
-    """Delete identities, and let `updater` take them out of their profiles; without it a resolution does that."""
+def remove_identities(connection: Connection, subject: Subject, updater: ProfileUpdater, *, dry: bool = False) -> Part:
+    """Delete identities, and let `updater` take them out of their profiles, or leave that to a resolution."""
     named = [id_ for ids in ResolutionRows(connection).identities_named(_names(subject)).values() for id_ in ids]
     rows = ResolutionRows(connection).identities(sorted(named)[: None if dry else MAX_STEP_IDENTITIES])
     own = [row for row in rows if row.workspace == subject.workspace]
     if dry or not own:
         return Part(len(own))
-    bulk.remove(connection, (tables.identities.c.id,), [(row.id,) for row in own])
-    changed = [
-        ChangedIdentity(row.id, row.workspace, row.name, row.pipeline, None, row.updated_at, False, True) for row in own
-    ]
-    if updater is None:
-        ResolutionRows(connection).add_unresolved(subject.workspace, [row.id for row in own])
-    else:
-        update_profiles(connection, changed, updater)
+    _remove(connection, own, updater)
     return Part(len(own), 0)
+
+
+def remove_anonymous_before(
+    connection: Connection, workspace: int, updated_at: int, updater: ProfileUpdater, *, after: int
+) -> int | None:
+    """Delete anonymous identities that were last updated before a time, among the next ones with ids above `after`.
+
+    Return the last examined id; None if there is none.
+    """
+    table = tables.identities.c
+    query = select(table.id, table.is_anonymous, table.updated_at).where(table.workspace == workspace, table.id > after)
+    rows = connection.execute(query.order_by(table.id).limit(MAX_EXAMINED_IDENTITIES)).all()
+    old = [row.id for row in rows if row.is_anonymous and row.updated_at < updated_at]
+    _remove(connection, ResolutionRows(connection).identities(old), updater)
+    return rows[-1].id if rows else None
+
+
+def _remove(connection: Connection, rows: Sequence[IdentityRow], updater: ProfileUpdater) -> None:
+    """Delete identities, and take them out of their profiles."""
+    if not rows:
+        return
+    bulk.remove(connection, (tables.identities.c.id,), [(row.id,) for row in rows])
+    changed = [
+        ChangedIdentity(row.id, row.workspace, row.name, row.pipeline, None, row.updated_at, False, True)
+        for row in rows
+    ]
+    update_profiles(connection, changed, updater)
 
 
 def has_members(connection: Connection, subject: Subject) -> bool:
@@ -159,7 +179,7 @@ def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: 
 
 
 def _remove_values(connection: Connection, subject: Subject, *, dry: bool) -> int:
-    """Delete refusals of values that nobody else has."""
+    """Delete stored values that no other identity has."""
     table = profile_tables.resolution_refusals
     mine = (table.c.workspace == subject.workspace, table.c.value.in_(subject.values), table.c.identity == 0)
     found = connection.execute(select(table.c.id, table.c.identifier, table.c.value).where(*mine)).all()
@@ -189,16 +209,20 @@ def _remove_names(connection: Connection, subject: Subject, separation: int) -> 
 
 def remove_devices(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
     """Delete the devices of the person; return their number."""
+    found = _find_devices(connection, subject)
+    return len(found) if dry else bulk.remove(connection, (tables.devices.c.id,), [(id_,) for id_ in found])
+
+
+def _find_devices(connection: Connection, subject: Subject) -> list[int]:
     table = tables.devices.c
-    removed = 0
+    found: set[int] = set()
     for is_anonymous, column in ((False, table.user_id), (True, table.anonymous_id)):
         keys = [(name.connection, name.id) for name in subject.names if name.is_anonymous is is_anonymous]
-        found = bulk.lookup(
+        rows = bulk.lookup(
             connection, (table.id, table.user_id), (table.connection, column), _storable(connection, keys)
         )
-        ids = [(id_,) for id_, user_id in found if not is_anonymous or user_id is None]
-        removed += len(ids) if dry else bulk.remove(connection, (table.id,), ids)
-    return removed
+        found |= {id_ for id_, user_id in rows if not is_anonymous or user_id is None}
+    return sorted(found)
 
 
 def remove_traits(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
@@ -217,19 +241,23 @@ def remove_rejected(
     connection: Connection, subject: Subject, mentions: Mentions, after: int, *, dry: bool = False
 ) -> tuple[Part, list[tuple[int, str]]]:
     """Delete rejected events that mention the person. Also return the messages of deleted ones."""
-    table = tables.rejected_events.c
-    query = select(table.position, table.connection, table.message_id, table.message, table.body)
-    mine = (table.workspace == subject.workspace, table.position > after)
-    rows = connection.execute(query.where(*mine).order_by(table.position).limit(MAX_STEP_ROWS)).all()
-    found = [
-        row
-        for row in rows
-        if subject.is_in(row.connection) and (mentions.are_in(row.body) or mentions.are_in_text(row.message))
-    ]
+    rows, last = _page_rejected(connection, subject, after)
+    found = [row for row in rows if _mentions(subject, mentions, row)]
     if not dry:
-        bulk.remove(connection, (table.position,), [(row.position,) for row in found])
+        bulk.remove(connection, (tables.rejected_events.c.position,), [(row.position,) for row in found])
     messages = [(row.connection, row.message_id) for row in found if row.message_id is not None]
-    return Part(len(found), rows[-1].position if len(rows) == MAX_STEP_ROWS else None), messages
+    return Part(len(found), last), messages
+
+
+def _page_rejected(connection: Connection, subject: Subject, after: int) -> tuple[Sequence[Any], int | None]:
+    table = tables.rejected_events
+    mine = (table.c.workspace == subject.workspace, table.c.position > after)
+    rows = connection.execute(select(table).where(*mine).order_by(table.c.position).limit(MAX_STEP_ROWS)).all()
+    return rows, rows[-1].position if len(rows) == MAX_STEP_ROWS else None
+
+
+def _mentions(subject: Subject, mentions: Mentions, row: Any) -> bool:
+    return subject.is_in(row.connection) and (mentions.are_in(row.body) or mentions.are_in_text(row.message))
 
 
 def remove_errors(
@@ -244,6 +272,55 @@ def remove_errors(
         found = [tuple(row[:4]) for row in rows if mentions.are_in_text(row.message)]
         removed += len(found) if dry else bulk.remove(connection, key, found)
     return removed
+
+
+def remove_rejected_before(connection: Connection, workspace: int, received_at: int) -> int:
+    """Delete the oldest rejected events of a workspace if they arrived before a time, a limited number. Return it."""
+    table = tables.rejected_events.c
+    query = select(table.position, table.received_at).where(table.workspace == workspace)
+    rows = connection.execute(query.order_by(table.position).limit(MAX_STEP_ROWS)).all()
+    return bulk.remove(
+        connection, (table.position,), [(row.position,) for row in rows if row.received_at < received_at]
+    )
+
+
+# --- Exports ------------------------------------------------------------------------------------------------------
+
+
+def read_profile(connection: Connection, subject: Subject) -> ProfileRow | None:
+    """Return the profile of the person, if it was named by one."""
+    found = ResolutionRows(connection).profiles(subject.profiles)
+    return found[0] if found else None
+
+
+def read_identities(connection: Connection, subject: Subject) -> list[IdentityRow]:
+    """Return the identities of the person, the oldest first."""
+    return sorted(ResolutionRows(connection).identities(subject.identities), key=lambda row: row.id)
+
+
+def read_devices(connection: Connection, subject: Subject) -> list[dict[str, Any]]:
+    """Return the devices of the person by column."""
+    ids = [(id_,) for id_ in _find_devices(connection, subject)]
+    columns = [column for column in tables.devices.c if column.name not in ("id", "workspace")]
+    names = [column.name for column in columns]
+    return [dict(zip(names, row, strict=True)) for row in bulk.lookup(connection, columns, (tables.devices.c.id,), ids)]
+
+
+def read_traits(connection: Connection, subject: Subject) -> list[tuple[int, str, bool, str]]:
+    """Return the stored traits of the person: connection, id, whether it is anonymous, and a JSON object."""
+    table = tables.traits.c
+    key = (table.connection, table.identity_id, table.is_anonymous)
+    keys = _storable(connection, [(name.connection, name.id, name.is_anonymous) for name in subject.names])
+    found = bulk.lookup(connection, (*key, table.traits), key, keys)
+    return [(source, id_, bool(is_anonymous), traits) for source, id_, is_anonymous, traits in found]
+
+
+def read_rejected(
+    connection: Connection, subject: Subject, mentions: Mentions, after: int
+) -> tuple[list[Any], int | None]:
+    """Return rejected events that mention the person, and the cursor of the next call; None after the last one."""
+    rows, last = _page_rejected(connection, subject, after)
+    return [row for row in rows if _mentions(subject, mentions, row)], last
 
 
 # --- Lanes --------------------------------------------------------------------------------------------------------

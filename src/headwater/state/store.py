@@ -112,6 +112,11 @@ class StateStore:
         await self._messages.overwrite_removed()
         return await self._sessions.scrub()
 
+    async def read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Run reading `work` on a connection."""
+        async with self._connect() as connection:
+            return await connection.run_sync(work)
+
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""
         return decode_position(await self.checkpoint(consumer))

@@ -126,12 +126,12 @@ suppressions = Table(
     Column("until_position", BigInteger, nullable=False),
     Column("erasure", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("refused", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
     Index("suppressions_by_erasure", "erasure"),
     Index("suppressions_by_time", "created_at"),
 )
-"""Erased persons as keyed digests of their ids. Their events up to the position are refused; `hash` is a short hash of
-the id, and `refused` the number of refused events."""
+"""Erased persons as keyed digests of their ids. Their events up to the position are dropped; `hash` is a short hash of
+the id, and `dropped` the number of dropped events."""
 
 lanes = Table(
     "lanes",

@@ -17,7 +17,7 @@ SECURE_DELETE: Final = "PRAGMA secure_delete=FAST"
 """Set it on each connection that deletes. It overwrites deleted rows in pages that are written anyway."""
 STEP_SECONDS: Final = 0.1
 """Time after which a step does not begin another part."""
-CHECKPOINT_TIMEOUT_MS: Final = 100
+CHECKPOINT_TIMEOUT_SECONDS: Final = 0.1
 """Time limit for waiting until readers leave the WAL. They may read for longer: a later call tries again."""
 BUSY_SECONDS: Final = 5.0
 """Time limit for waiting for other writers."""
@@ -46,7 +46,7 @@ class Scrubber:
         """Work for about `STEP_SECONDS`. Return whether everything is done.
 
         The connection writes, is outside of a transaction, and commits each statement (`isolation_level=None`). Call it
-        again until it returns True: readers may use the WAL for longer than `CHECKPOINT_TIMEOUT_MS`.
+        again until it returns True: readers may use the WAL for longer than `CHECKPOINT_TIMEOUT_SECONDS`.
         """
         end = time.monotonic() + STEP_SECONDS
         while time.monotonic() < end:
@@ -126,7 +126,7 @@ def _free_some(connection: sqlite3.Connection) -> bool:
 
 def _empty_wal(connection: sqlite3.Connection) -> bool:
     timeout = _number(connection, "busy_timeout")
-    connection.execute(f"PRAGMA busy_timeout={CHECKPOINT_TIMEOUT_MS}")
+    connection.execute(f"PRAGMA busy_timeout={int(1_000 * CHECKPOINT_TIMEOUT_SECONDS)}")
     try:
         (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:

@@ -108,7 +108,7 @@ class ErasureStep(Struct, frozen=True):
     removed: int
     """Number of removed events."""
     cursor: ErasureCursor | None
-    """Where the next step begins; None after the last one."""
+    """The place of the next step; None after the last one."""
 
 
 class EventCount(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from headwater.connectors.contract import BatchLimits, EncodedEvent, RateLimit, SendResult, SinkPolicy
+from headwater.connectors.contract import BatchLimits, EncodedEvent, FailureScope, RateLimit, SendResult, SinkPolicy
 from headwater.delivery.backoff import MAX_REQUESTED_SECONDS
 from headwater.delivery.items import Dead, LaneItem, LaneLimits
 from headwater.delivery.lane import Batch, Lane
@@ -91,6 +91,8 @@ class Destination:
         """The time before which the destination asked for no request, on the courier's clock."""
         self.failures = 0
         self.resumed_at = 0.0
+        self.is_renewing = False
+        """Whether a user is about to renew rejected credentials."""
         self.under_way: dict[Batch, tuple[int, float]] = {}
         """Requests in flight, with the failures in a row before each was sent, and the time of that."""
 
@@ -186,8 +188,10 @@ class Courier(Process):
             self._bury(number, dead)
         if completion.delivered:
             self._flush_soon()
-        if destination.lane.wants_credentials:
-            self._later(0.3, lambda: self._refresh(number))
+        is_rejected = result.failure is not None and result.failure.scope is FailureScope.CREDENTIALS
+        if is_rejected and not destination.is_renewing:
+            destination.is_renewing = True
+            self._later(0.3, lambda: self._renew_credentials(number))
         self.pump(number)
 
     def disable(self, number: int, pipeline: int) -> None:
@@ -201,15 +205,16 @@ class Courier(Process):
         self.destinations[number].chunk = self.destinations[number].index = 0
         self.pump(number)
 
-    def _refresh(self, number: int) -> None:
+    def _renew_credentials(self, number: int) -> None:
+        """Resume after a user has renewed the credentials."""
         destination = self.destinations[number]
-        if destination.lane.wants_credentials:
-            self._around.authorize(number)
-            destination.not_before = 0.0
-            destination.failures = 0
-            destination.resumed_at = self.world.now
-            destination.lane.resume(self.clock())
-            self.pump(number)
+        destination.is_renewing = False
+        self._around.authorize(number)
+        destination.not_before = 0.0
+        destination.failures = 0
+        destination.resumed_at = self.world.now
+        destination.lane.resume(self.clock())
+        self.pump(number)
 
     # Reading
 

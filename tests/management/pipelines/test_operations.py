@@ -33,6 +33,8 @@ from tests.management.pipelines.examples import (
 )
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
+pytestmark = pytest.mark.both_databases
+
 PERIODS = ("5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h", "24h")
 BATCH = ("SA", "SD", "SF", "DA", "DD", "DF")
 FILTERED = {"filter": where("type", "is", "identify")}

@@ -248,7 +248,7 @@ def mappings(draw: st.DrawFn) -> tuple[CompiledMapping, Record, t.ObjectType]:
     return CompiledMapping(outputs, schema, out), record, out
 
 
-@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
 @given(mappings(), st.sampled_from(["Import", "Create", "Update"]))
 def test_results_conform_or_are_errors(drawn: tuple[CompiledMapping, Record, t.ObjectType], purpose: Purpose) -> None:
     mapping, record, out = drawn

@@ -259,7 +259,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     expressions=st.dictionaries(
         st.sampled_from([property.name for property in OUT]), EXPRESSIONS, min_size=1, max_size=4

@@ -94,7 +94,7 @@ class ProfileServiceServicer:
         """GetProfileExplanation returns the links that hold one profile together, or with from and to the shortest chain of
         links between two of its identities; and the evidence of its identities that was refused. It fails with 404 when the
         profile does not exist, and with 422 IdentityNotExist when the profile has no identity of a name, or TooExpensive
-        when it has more than 10,000 identities.
+        when it has more than 3,000 identities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

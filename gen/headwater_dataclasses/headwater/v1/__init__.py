@@ -78,6 +78,9 @@ __all__ = (
     "EventType",
     "ExplainFilterRequest",
     "ExplainFilterResponse",
+    "ExportProfileRequest",
+    "ExportProfileResponse",
+    "ExportedRecord",
     "Filter",
     "FilterCondition",
     "FilterConditionExplanation",
@@ -114,6 +117,7 @@ __all__ = (
     "GetProfileExplanationRequest",
     "GetProfileExplanationResponse",
     "GetProfileSchemaRequest",
+    "GetRetentionRequest",
     "GetUserSchemasRequest",
     "GetUserSchemasResponse",
     "IdentifierGuards",
@@ -196,6 +200,7 @@ __all__ = (
     "ReplayEventsResponse",
     "ResendDeadLettersRequest",
     "ResendDeadLettersResponse",
+    "Retention",
     "RunPipelineRequest",
     "RunPipelineResponse",
     "SendEventsRequest",
@@ -242,6 +247,8 @@ __all__ = (
     "UpdatePipelineResponse",
     "UpdateProfileSchemaRequest",
     "UpdateProfileSchemaResponse",
+    "UpdateRetentionRequest",
+    "UpdateRetentionResponse",
     "UserSchemas",
     "ValidateExpressionRequest",
     "ValidateExpressionResponse",
@@ -3146,6 +3153,56 @@ default_message_pool.register_message("headwater.v1", "ExplainFilterResponse", E
 
 
 @dataclass(eq=False, repr=False)
+class ExportedRecord(betterproto2.Message):
+    """
+    ExportedRecord is one record of a person.
+    """
+
+    kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kind says what the record is.
+    """
+
+    record_json: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    record_json is the record, a JSON object as text.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ExportedRecord", ExportedRecord)
+
+
+@dataclass(eq=False, repr=False)
+class ExportProfileRequest(betterproto2.Message):
+    """
+    ExportProfileRequest names one profile.
+    """
+
+    kpid: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kpid is the id of the profile, a UUID.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ExportProfileRequest", ExportProfileRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ExportProfileResponse(betterproto2.Message):
+    """
+    ExportProfileResponse holds some records of a person.
+    """
+
+    records: "list[ExportedRecord]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    records are the records, in their order.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ExportProfileResponse", ExportProfileResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Filter(betterproto2.Message):
     """
     Filter decides which users, profiles or events a pipeline takes. It is one flat list of conditions under one
@@ -3859,6 +3916,18 @@ class GetProfileSchemaRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "GetProfileSchemaRequest", GetProfileSchemaRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetRetentionRequest(betterproto2.Message):
+    """
+    GetRetentionRequest has no members.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "GetRetentionRequest", GetRetentionRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -6352,6 +6421,33 @@ default_message_pool.register_message("headwater.v1", "ResendDeadLettersResponse
 
 
 @dataclass(eq=False, repr=False)
+class Retention(betterproto2.Message):
+    """
+    Retention is how long a workspace keeps its data, in whole days in UTC. Data is kept for at least so many days.
+    """
+
+    event_days: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    event_days is the age at which events are deleted, since they arrived. Absent means never.
+    """
+
+    rejected_event_days: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    rejected_event_days is the age at which rejected events are deleted, since they arrived. Absent means when there are
+    too many.
+    """
+
+    anonymous_identity_days: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    anonymous_identity_days is the age at which anonymous identities are deleted, since their last change. Absent means
+    never.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "Retention", Retention)
+
+
+@dataclass(eq=False, repr=False)
 class RunPipelineRequest(betterproto2.Message):
     """
     RunPipelineRequest names the pipeline to run.
@@ -7647,6 +7743,45 @@ class UpdateProfileSchemaResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "UpdateProfileSchemaResponse", UpdateProfileSchemaResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateRetentionRequest(betterproto2.Message):
+    """
+    UpdateRetentionRequest holds the new retention.
+    """
+
+    event_days: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
+    """
+    event_days is the age at which events are deleted, since they arrived. Absent means never.
+    """
+
+    rejected_event_days: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    rejected_event_days is the age at which rejected events are deleted, since they arrived. Absent means when there are
+    too many.
+    """
+
+    anonymous_identity_days: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    anonymous_identity_days is the age at which anonymous identities are deleted, since their last change. Absent means
+    never.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "UpdateRetentionRequest", UpdateRetentionRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateRetentionResponse(betterproto2.Message):
+    """
+    UpdateRetentionResponse has no members.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.v1", "UpdateRetentionResponse", UpdateRetentionResponse)
 
 
 @dataclass(eq=False, repr=False)

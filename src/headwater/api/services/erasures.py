@@ -1,13 +1,20 @@
 """ErasureService: requests erasures of persons, and returns their receipts. The worker executes them."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from uuid import UUID
+
+from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.messages.times import set_time
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
+from headwater.api.services.exports import PersonExporter
 from headwater.base.errors import BadRequest, NotFound
 from headwater.catalog import Catalog
 from headwater.management.names import check_identifier
+from headwater.rest.v1 import erasures_pb2 as rest_pb
+from headwater.rest.v1 import erasures_pb2_grpc as rest_grpc
 from headwater.state.operations import (
     ERASURE_KINDS,
     ErasureParameters,
@@ -21,11 +28,21 @@ from headwater.v1 import erasures_pb2_grpc
 
 
 class ErasureServicer(erasures_pb2_grpc.ErasureServiceServicer):
-    """Creates operations of the kind Erasure, and shows them without the ids of persons."""
+    """Creates operations of the kind Erasure, shows them without the ids of persons, and exports persons."""
 
-    def __init__(self, catalog: Catalog, operations: OperationStore) -> None:
+    def __init__(self, catalog: Catalog, operations: OperationStore, exporter: PersonExporter) -> None:
         self._catalog = catalog
         self._operations = operations
+        self._exporter = exporter
+
+    async def ExportProfile(
+        self, request: pb.ExportProfileRequest, context: Context
+    ) -> AsyncIterator[pb.ExportProfileResponse]:
+        async with aclosing(self._exporter.export(request.kpid, context)) as exporting:
+            async for records in exporting:
+                yield pb.ExportProfileResponse(
+                    records=[pb.ExportedRecord(kind=kind, record_json=record) for kind, record in records]
+                )
 
     async def CreateErasure(self, request: pb.CreateErasureRequest, context: Context) -> pb.CreateErasureResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -46,6 +63,19 @@ class ErasureServicer(erasures_pb2_grpc.ErasureServiceServicer):
         if found is None or not isinstance(found.parameters, ErasureParameters):
             raise NotFound(f"erasure {request.id} does not exist", field="id")
         return erasure_message(found)
+
+
+class ErasureRestServicer(rest_grpc.ErasureServiceServicer):
+    """Exports persons for REST callers."""
+
+    def __init__(self, exporter: PersonExporter) -> None:
+        self._exporter = exporter
+
+    async def ExportProfile(self, request: rest_pb.ExportProfileRequest, context: Context) -> AsyncIterator[HttpBody]:
+        async with aclosing(self._exporter.export(request.kpid, context)) as exporting:
+            async for records in exporting:
+                lines = "".join(f'{{"kind":"{kind}","record":{record}}}\n' for kind, record in records)
+                yield HttpBody(content_type="application/x-ndjson", data=lines.encode())
 
 
 def _parameters(request: pb.CreateErasureRequest) -> ErasureParameters:

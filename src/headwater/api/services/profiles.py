@@ -241,15 +241,7 @@ class ProfileServicer(ProfileSchemaCalls):
         workspace = await require_workspace(self._catalog, context)
         names = _split_names(request)
         profile = await find_profile(self._profiles, workspace, request.kpid)
-        present = {member.name for member in await self._profiles.members_of(profile.id)}
-        for index, name in enumerate(names):
-            if name not in present:
-                message = f"the profile has no identity with {name_text(name)}"
-                raise Unprocessable("IdentityNotExist", message, field=f"identities[{index}]")
-        if len(names) == len(present):
-            raise Unprocessable(
-                "NoIdentityRemains", "a split must leave an identity in the profile", field="identities"
-            )
+        await self._check_split(profile, names)
         identities = tuple(
             SplitIdentity(connection=name.connection, identity_id=name.identity_id, is_anonymous=name.is_anonymous)
             for name in names
@@ -257,6 +249,19 @@ class ProfileServicer(ProfileSchemaCalls):
         parameters = SplitParameters(profile=kpid_text(profile.kpid), identities=identities)
         done = await execute(self._operations, workspace, parameters)
         return pb.SplitProfileResponse(kpids=_decode_split(done.result).kpids)
+
+    async def _check_split(self, profile: ProfileRow, names: list[IdentityName]) -> None:
+        """Raise Unprocessable unless the profile has all of the names, and an identity with another one."""
+        named = [each for each in await self._profiles.members_named(names) if each.profile == profile.id]
+        present = {member.name for member in named}
+        for index, name in enumerate(names):
+            if name not in present:
+                message = f"the profile has no identity with {name_text(name)}"
+                raise Unprocessable("IdentityNotExist", message, field=f"identities[{index}]")
+        if len(await self._profiles.members_of(profile.id, len(named) + 1)) <= len(named):
+            raise Unprocessable(
+                "NoIdentityRemains", "a split must leave an identity in the profile", field="identities"
+            )
 
     async def ListSeparations(self, request: pb.ListSeparationsRequest, context: Context) -> pb.ListSeparationsResponse:
         workspace = await require_workspace(self._catalog, context)

@@ -6,7 +6,7 @@ from headwater.api.pages import NO_LIMIT, Page
 from headwater.api.request import Context, require_caller, require_workspace
 from headwater.api.schemacache import SchemaMessages
 from headwater.base.computing import Computing
-from headwater.catalog import Catalog, UiPreferences, Workspace
+from headwater.catalog import Catalog, RetentionSettings, UiPreferences, Workspace
 from headwater.management import workspaces
 from headwater.management.profiles import check_schema
 from headwater.schemas import Schema
@@ -48,6 +48,29 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         await workspaces.update_workspace(self._catalog, workspace, request.name, _preferences(request.ui_preferences))
         return pb.UpdateCurrentWorkspaceResponse()
+
+    async def GetRetention(self, request: pb.GetRetentionRequest, context: Context) -> pb.Retention:
+        workspace = await require_workspace(self._catalog, context)
+        settings = workspaces.find_workspace(self._catalog, workspace).retention
+        return pb.Retention(
+            event_days=settings.event_days,
+            rejected_event_days=settings.rejected_event_days,
+            anonymous_identity_days=settings.anonymous_identity_days,
+        )
+
+    async def UpdateRetention(self, request: pb.UpdateRetentionRequest, context: Context) -> pb.UpdateRetentionResponse:
+        workspace = await require_workspace(self._catalog, context)
+
+        def read(name: str) -> int | None:
+            return getattr(request, name) if request.HasField(name) else None  # type: ignore[arg-type]
+
+        settings = RetentionSettings(
+            event_days=read("event_days"),
+            rejected_event_days=read("rejected_event_days"),
+            anonymous_identity_days=read("anonymous_identity_days"),
+        )
+        await workspaces.update_retention(self._catalog, workspace, settings)
+        return pb.UpdateRetentionResponse()
 
     async def DeleteCurrentWorkspace(
         self, request: pb.DeleteCurrentWorkspaceRequest, context: Context

@@ -100,7 +100,7 @@ class RocksMessageStore:
         await self._off_loop(delete)
 
     async def overwrite_removed(self) -> None:
-        """Write the files anew that may contain removed keys: those of the range from the first to the last."""
+        """Write the files again that may contain removed keys: those of the range from the first to the last."""
 
         database = await self._off_loop(self._open_database)
         if database is None:

@@ -291,7 +291,9 @@ class DeadRange(Struct, frozen=True):
     pipelines: Mapping[int, int]
     """Number of deliveries by pipeline."""
     enqueued_at: int
+    """Time at which the last of them were appended."""
     died_at: int
+    """Time at which the first of them were dropped."""
 
 
 class OperationProgress(Struct, frozen=True):

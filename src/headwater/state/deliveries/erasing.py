@@ -111,7 +111,7 @@ def _finish_items(
     """
     removed = 0
     finished = []
-    for row, bits, items in _bits_of(connection, delivery_chunks, body, events, own):
+    for row, bits, items in _find_bits(connection, delivery_chunks, body, events, own):
         removed += items
         if dry or not items:
             continue
@@ -133,7 +133,7 @@ def _finish_dead_items(
 ) -> int:
     removed = 0
     emptied = []
-    for row, bits, items in _bits_of(connection, dead_chunks, body, events, own):
+    for row, bits, items in _find_bits(connection, dead_chunks, body, events, own):
         removed += items
         if items and not dry and set_dead_done(connection, row, join_done(row.done, bits), changes):
             emptied.append(row.body)
@@ -142,7 +142,7 @@ def _finish_dead_items(
     return removed
 
 
-def _bits_of(
+def _find_bits(
     connection: Connection, table: Table, body: int, events: int, own: Collection[int]
 ) -> list[tuple[StoredRow, bytes, int]]:
     """Return each chunk of a body with the bits of the person's items, and the number of unfinished ones."""

@@ -175,7 +175,11 @@ def _add_range(connection: Connection, changes: Changes, row: StoredRow, pipelin
     total = _decode_counts(last.pipelines)
     for pipeline, count in pipelines.items():
         total[pipeline] = total.get(pipeline, 0) + count
-    extended = {"last_position": row.last_position, "pipelines": _encode(total)}
+    extended = {
+        "last_position": row.last_position,
+        "pipelines": _encode(total),
+        "enqueued_at": max(last.enqueued_at, row.enqueued_at),
+    }
     connection.execute(update(dead_ranges).where(table.id == last.id).values(**extended))
 
 

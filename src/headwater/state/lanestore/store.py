@@ -130,6 +130,11 @@ class LaneStore:
                     break
         return found
 
+    async def last_sequence(self) -> int:
+        """Return the sequence number of the newest result; 0 before the first."""
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            return int((await connection.execute(select(lane_counter.c.last))).scalar_one())
+
     async def unapplied_bytes(self, after: int) -> int:
         """Return the size of the results after a sequence number."""
         query = select(func.coalesce(func.sum(func.length(lane_results.c.payload)), 0))

@@ -17,6 +17,7 @@ from headwater.state import bulk
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.profiles import searching, tables
 from headwater.state.profiles.model import (
+    IdentityName,
     IdentityRow,
     LinkValue,
     Member,
@@ -94,6 +95,15 @@ class ProfileReader:
         def read(connection: Connection) -> list[Member]:
             found = ProfileRows(connection).members_of([profile], None if limit is None else limit - 1)
             return sorted(found, key=lambda member: member.identity)
+
+        return await self._read(read)
+
+    async def members_named(self, names: Collection[IdentityName]) -> list[Member]:
+        """Return the members with these names, of any profile."""
+
+        def read(connection: Connection) -> list[Member]:
+            rows = ProfileRows(connection)
+            return rows.members({id_ for ids in rows.identities_named(names).values() for id_ in ids})
 
         return await self._read(read)
 

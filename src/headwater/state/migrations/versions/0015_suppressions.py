@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("until_position", sa.BigInteger, nullable=False),
         sa.Column("erasure", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
-        sa.Column("refused", sa.BigInteger, nullable=False),
+        sa.Column("dropped", sa.BigInteger, nullable=False),
     )
     op.create_index("suppressions_by_erasure", "suppressions", ["erasure"])
     op.create_index("suppressions_by_time", "suppressions", ["created_at"])

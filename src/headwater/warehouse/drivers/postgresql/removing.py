@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from headwater.storage.postgresql import milliseconds
 from headwater.warehouse.contract import ErasureCursor, ErasureStep
 from headwater.warehouse.drivers.postgresql import oldevents
 from headwater.warehouse.drivers.postgresql.database import Driver, Parameters
@@ -22,7 +23,7 @@ MAX_STEP_ROWS: Final = 2_000
 """Maximum number of events that a step removes or, of an earlier version, examines."""
 STEP_SECONDS: Final = 0.1
 """Time after which a step examines no further partition."""
-DROP_TIMEOUT_MS: Final = 200
+DROP_TIMEOUT_SECONDS: Final = 0.2
 """Time limit for waiting until no reader uses the events. Other readers wait meanwhile."""
 
 # Old events move to partitions, so this order misses none.
@@ -113,7 +114,7 @@ async def _drop(driver: Driver, workspace: int, name: str) -> bool:
         return False
     try:
         async with driver.transaction():
-            await driver.execute(f"SET LOCAL lock_timeout = {DROP_TIMEOUT_MS}")
+            await driver.execute(f"SET LOCAL lock_timeout = {milliseconds(DROP_TIMEOUT_SECONDS)}")
             await driver.fetchval(_LOCK)
             if await driver.fetchval(_IS_SHARED, name, workspace):
                 return False

@@ -72,7 +72,7 @@ def _erase_old_rows(connection: sqlite3.Connection, workspace: int, persons: Per
     with transaction(connection):
         rows = connection.execute(_OLD_ROWS, (after, MAX_STEP_ROWS)).fetchall()
         events = [read_old_row(row) for row in rows if row[1] == workspace]
-        removed = [event.position for event in events if _is_of(persons, event)]
+        removed = [event.position for event in events if _is_by_person(persons, event)]
         _remove_rows(connection, "events", removed)
     if len(rows) < MAX_STEP_ROWS:
         return ErasureStep(len(removed), ErasureCursor(_ROWS_STAGE))
@@ -203,5 +203,5 @@ def _subtract(connection: sqlite3.Connection, workspace: int, count: int) -> Non
         connection.execute("DELETE FROM row_counts WHERE workspace = ? AND events <= 0", (workspace,))
 
 
-def _is_of(persons: PersonSet, event: StoredEvent) -> bool:
+def _is_by_person(persons: PersonSet, event: StoredEvent) -> bool:
     return persons.has(event.connection, event.user_id, event.anonymous_id)

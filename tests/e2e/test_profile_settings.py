@@ -1,0 +1,100 @@
+"""The profile schema and the settings of identity resolution over REST, through the gateway and with a real worker."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.source import get
+from tests.e2e.test_management import read_error, send
+from tests.system import RunningSystem, wait_until
+from tests.tenants import add_tenant
+
+SCHEMA, PREVIEW = "/v1/profiles/schema", "/v1/profiles/schema/preview"
+LATEST, SUITABLE = "/v1/profiles/schema/latest-alter", "/v1/profiles/schema/suitable-as-identifiers"
+SETTINGS = "/v1/identity-resolution/settings"
+EMAIL = {"name": "email", "type": {"kind": "string"}, "readOptional": True}
+AGE = {"name": "age", "type": {"kind": "int", "bitSize": 32}, "readOptional": True}
+
+
+def schema(*properties: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "object", "properties": list(properties)}
+
+
+def names(found: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in found["properties"]]
+
+
+def put(system: RunningSystem, path: str, body: Any) -> Any:
+    """Send a request that must succeed; return the body, or None for an empty one."""
+    response = send(system, "PUT", path, body)
+    assert response.status_code == 200, response.text
+    return response.json() if response.content else None
+
+
+@pytest.fixture(scope="module")
+def tenant(system: RunningSystem) -> RunningSystem:
+    """A workspace of its own."""
+    return add_tenant(system, "Profiles")
+
+
+@pytest.fixture(scope="module")
+def empty(system: RunningSystem) -> RunningSystem:
+    """A workspace without a schema."""
+    return add_tenant(system, "Empty")
+
+
+def test_the_schema_and_the_settings_from_first_to_last(tenant: RunningSystem) -> None:
+    def wait_for_the_end() -> None:
+        wait_until(lambda: bool(get(tenant, LATEST).get("endTime")), timeout_seconds=30)
+        assert not get(tenant, LATEST).get("error")
+
+    assert get(tenant, SCHEMA)["kind"] == "object"
+    put(tenant, SCHEMA, {"schema": schema(EMAIL, AGE)})
+    wait_for_the_end()
+    assert names(get(tenant, SCHEMA)) == names(get(tenant, SUITABLE)) == ["email", "age"]
+    put(tenant, SETTINGS, {"runOnBatchImport": True, "identifiers": ["email"]})
+    settings = get(tenant, SETTINGS)
+    assert (settings["runOnBatchImport"], settings["identifiers"]) == (True, ["email"])
+    workspace = get(tenant, "/v1/workspaces/current")
+    assert (names(workspace["profileSchema"]), workspace["identifiers"]) == (["email", "age"], ["email"])
+    wait_until(lambda: bool(get(tenant, "/v1/identity-resolution/latest").get("endTime")), timeout_seconds=30)
+    renamed = {"schema": schema({**EMAIL, "name": "mail"}, AGE), "rePaths": {"mail": "email"}}
+    preview = put(tenant, PREVIEW, renamed)
+    assert preview == {"queries": ["RENAME email TO mail", "RENAME IDENTIFIER email TO mail", "RESOLVE IDENTITIES"]}
+    put(tenant, SCHEMA, renamed)
+    wait_for_the_end()
+    assert get(tenant, SETTINGS)["identifiers"] == ["mail"]
+    guards = [{"identifier": "mail", "blockedPresets": ["EmptyWords"], "maxIdentities": 3}]
+    found = put(tenant, SETTINGS, {"identifiers": ["mail"], "guards": guards, "validateOnly": True})
+    assert found["preview"]["profilesAfter"] == found["preview"]["profilesBefore"] == 0
+    assert get(tenant, SETTINGS).get("guards", []) == []
+    replaced = {"schema": schema({**AGE, "name": "mail"}, AGE), "rePaths": {"mail": None}}
+    assert read_error(send(tenant, "PUT", SCHEMA, replaced)) == (422, "InvalidAlterSchema")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        (SCHEMA, {}, 400, "BadRequest"),
+        (SCHEMA, {"schema": None}, 400, "BadRequest"),
+        (SCHEMA, {"schema": []}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema()}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL, {**AGE, "name": "Email"})}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL), "rePaths": []}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL), "rePaths": {"email": "email"}}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL), "rePaths": {"email": {}}}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL), "primarySources": {"email": "x"}}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL), "primarySources": {"email": 2**31}}, 400, "BadRequest"),
+        (SCHEMA, {"schema": schema(EMAIL), "primarySources": {"email": 7}}, 422, "ConnectionNotExist"),
+        (SCHEMA, {"schema": schema({**AGE, "name": "x"}), "rePaths": {"x": "y"}}, 422, "InvalidAlterSchema"),
+        (PREVIEW, {}, 400, "BadRequest"),
+        (SETTINGS, {"identifiers": ["email", "email"]}, 400, "BadRequest"),
+        (SETTINGS, {"identifiers": [], "guards": [{"identifier": "x"}]}, 400, "BadRequest"),
+        (SETTINGS, {"identifiers": ["nosuch"]}, 422, "PropertyNotExist"),
+        (SETTINGS, {"identifiers": ["nosuch"], "validateOnly": True}, 422, "PropertyNotExist"),
+    ],
+)
+def test_invalid_bodies(empty: RunningSystem, path: str, body: Any, status: int, code: str) -> None:
+    """They are refused in a workspace without a schema, which stays so."""
+    assert read_error(send(empty, "PUT", path, body)) == (status, code)
+    assert get(empty, SCHEMA).get("properties", []) == []
