@@ -224,7 +224,7 @@ class FullResolution:
             await self._change(_links_changed(self._workspace, written, removed))
             await self._report(links.identities // 2, links.identities)
 
-    # Refusals of values
+    # Refused values
 
     async def _update_refusals(self, scan: "_Scan") -> None:
         """Update the refused values: those over their limit, and blocked ones."""
@@ -382,10 +382,10 @@ class _Scan:
         index = bisect_left(self.ids, identity)
         return index < len(self.ids) and self.ids[index] == identity
 
-    def evidence_of(self, number: int) -> Evidence:
+    def read_evidence(self, number: int) -> Evidence:
         """Return the evidence that an identity had at the scan."""
         evidence: list[str | None] = [None] * len(self.settings.identifiers)
-        for identifier, value in self.sorter.links_of(number):
+        for identifier, value in self.sorter.find_links(number):
             if identifier != SAME_NAME:
                 evidence[identifier] = value
         return tuple(evidence)
@@ -652,7 +652,7 @@ class _SliceResolver:
         """Return the evidence of the scan, which the links of an identity have."""
         if hash(row.attributes) == self._scan.digests[number]:
             return self._context.reader.read(row.attributes)
-        return self._scan.evidence_of(number)
+        return self._scan.read_evidence(number)
 
     def _member(self, slice_: _Slice, number: int) -> Member:
         """Return an identity with the evidence of the scan, which its links have."""
@@ -661,7 +661,7 @@ class _SliceResolver:
         row = slice_.identities.get(id_)
         if row is not None:
             return Member(id_, row.name, self._evidence(number, row), profile)
-        evidence = scan.evidence_of(number)
+        evidence = scan.read_evidence(number)
         if (member := slice_.gone.get(id_)) is not None:
             return replace(member, evidence=evidence, profile=profile)
         # Its name is not known. It is unresolved, so that it leaves its profile as any other.
