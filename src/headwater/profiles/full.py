@@ -126,9 +126,7 @@ class FullResolution:
         schema = self._schema
         if schema is None:
             return
-        owner = f"profile schema {self._workspace}"
-        noted = await self._read(lambda rows: rows.note(owner))
-        if noted is not None and int.from_bytes(noted) >= schema.version:
+        if await self._read(lambda rows: rows.schema_version(self._workspace)) >= schema.version:
             return
         renamer = AttributeRenamer(schema.renames)
         stored = await self._read(lambda rows: rows.checkpoint(self._workspace))
@@ -140,7 +138,7 @@ class FullResolution:
             last = await self._rename_slice(schema.version, renamer, last)
 
         def complete(rows: ResolutionRows) -> None:
-            rows.set_note(owner, schema.version.to_bytes(8))
+            rows.set_schema_version(self._workspace, schema.version)
             rows.set_resolution(self._workspace, rows.applied(self._workspace), None)
 
         await self._write(complete)
