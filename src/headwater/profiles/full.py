@@ -253,14 +253,14 @@ class FullResolution:
     # Profiles
 
     async def _update_profiles(self, scan: "_Scan") -> None:
-        separations, refused = await self._read(
+        separations, has_refused = await self._read(
             lambda rows: (
                 rows.all_separations(self._workspace),
-                rows.refused_for(self._workspace, ("TooManyValues", "Separated")),
+                rows.has_refused(self._workspace, ("TooManyValues", "Separated")),
             )
         )
         constraints = Constraints(self._context.settings, separations)
-        resolver = _SliceResolver(self._context, scan, constraints, has_refused=bool(refused), new_kpid=self._new_kpid)
+        resolver = _SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=self._new_kpid)
         done, total = 0, len(scan.ids)
         for numbers in await asyncio.to_thread(scan.slices):
             slice_ = await self._read(lambda rows: resolver.read(rows, numbers))  # noqa: B023
@@ -397,17 +397,23 @@ class _Scan:
                 regions.unite(other, number)
         first.clear()
         roots = array("q", map(regions.find, range(size)))
-        ordered = sorted(range(size), key=roots.__getitem__)
+        # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
+        following, last = array("q", bytes(8 * size)), array("q", range(size))
+        for number, root in enumerate(roots):
+            if root != number:
+                following[last[root]] = number
+                last[root] = number
         slices: list[list[int]] = []
         slice_: list[int] = []
-        last = -1
-        for number in ordered:
-            if roots[number] != last:
-                last = roots[number]
-                if len(slice_) >= SLICE_IDENTITIES:
-                    slices.append(slice_)
-                    slice_ = []
+        for number, root in enumerate(roots):
+            if root != number:
+                continue
+            if len(slice_) >= SLICE_IDENTITIES:
+                slices.append(slice_)
+                slice_ = []
             slice_.append(number)
+            while number := following[number]:
+                slice_.append(number)
         return [*slices, slice_] if slice_ else slices
 
 

@@ -126,6 +126,12 @@ class ResolutionRows(ProfileRows):
         query = select(table).where(table.c.workspace == workspace, table.c.reason.in_(reasons))
         return [read_refused(row) for row in self._sql.execute(query)]
 
+    def has_refused(self, workspace: int, reasons: Collection[RefusedReason]) -> bool:
+        """Return whether the workspace has refused evidence for one of these reasons."""
+        table = tables.resolution_refusals.c
+        query = select(table.id).where(table.workspace == workspace, table.reason.in_(reasons)).limit(1)
+        return self._sql.execute(query).first() is not None
+
     def find(self, workspace: int, kpid: bytes) -> ProfileRow | None:
         """Return the profile with this kpid, or into which the one with it was merged."""
         table, aliases = tables.profiles, tables.profile_aliases.c
