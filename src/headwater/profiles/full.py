@@ -126,9 +126,7 @@ class FullResolution:
         schema = self._schema
         if schema is None:
             return
-        owner = f"profile schema {self._workspace}"
-        noted = await self._read(lambda rows: rows.note(owner))
-        if noted is not None and int.from_bytes(noted) >= schema.version:
+        if await self._read(lambda rows: rows.schema_version(self._workspace)) >= schema.version:
             return
         renamer = AttributeRenamer(schema.renames)
         stored = await self._read(lambda rows: rows.checkpoint(self._workspace))
@@ -140,7 +138,7 @@ class FullResolution:
             last = await self._rename_slice(schema.version, renamer, last)
 
         def complete(rows: ResolutionRows) -> None:
-            rows.set_note(owner, schema.version.to_bytes(8))
+            rows.set_schema_version(self._workspace, schema.version)
             rows.set_resolution(self._workspace, rows.applied(self._workspace), None)
 
         await self._write(complete)
@@ -255,14 +253,14 @@ class FullResolution:
     # Profiles
 
     async def _update_profiles(self, scan: "_Scan") -> None:
-        separations, refused = await self._read(
+        separations, has_refused = await self._read(
             lambda rows: (
                 rows.all_separations(self._workspace),
-                rows.refused_for(self._workspace, ("TooManyValues", "Separated")),
+                rows.has_refused(self._workspace, ("TooManyValues", "Separated")),
             )
         )
         constraints = Constraints(self._context.settings, separations)
-        resolver = _SliceResolver(self._context, scan, constraints, has_refused=bool(refused), new_kpid=self._new_kpid)
+        resolver = _SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=self._new_kpid)
         done, total = 0, len(scan.ids)
         await asyncio.to_thread(scan.group)
         for numbers in scan.slices():
@@ -348,10 +346,10 @@ class _Scan:
         self.sets = Sets(0)
         self.over: set[LinkValue] = set()
         self.blocked: dict[LinkValue, None] = {}
-        self._regions = array("q")
-        """The region of each."""
-        self._ordered = array("q")
-        """The numbers by region."""
+        self._roots = array("q")
+        """The first identity of the region of each."""
+        self._following = array("q")
+        """The next identity of the region of each; 0 for the last."""
         self._reader = context.reader
         self._has_blocks = any(each.blocked_values or each.blocked_presets for each in context.settings.identifiers)
 
@@ -398,25 +396,32 @@ class _Scan:
             root = self.sets.find(number)
             if root != number:
                 regions.unite(root, number)
-        last = 0
-        for number in sorted(filter(profiles.__getitem__, range(size)), key=profiles.__getitem__):
-            if profiles[number] == profiles[last]:
-                regions.unite(last, number)
-            last = number
-        self._regions = array("q", map(regions.find, range(size)))
-        self._ordered = array("q", sorted(range(size), key=self._regions.__getitem__))
+        first: dict[int, int] = {}
+        for number, profile in enumerate(profiles):
+            if profile and (other := first.setdefault(profile, number)) != number:
+                regions.unite(other, number)
+        first.clear()
+        self._roots = array("q", map(regions.find, range(size)))
+        # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
+        self._following = array("q", bytes(8 * size))
+        last = array("q", range(size))
+        for number, root in enumerate(self._roots):
+            if root != number:
+                self._following[last[root]] = number
+                last[root] = number
 
     def slices(self) -> Iterator[list[int]]:
         """Yield the numbers of all identities in slices of complete regions."""
         slice_: list[int] = []
-        last = -1
-        for number in self._ordered:
-            if (region := self._regions[number]) != last:
-                last = region
-                if len(slice_) >= SLICE_IDENTITIES:
-                    yield slice_
-                    slice_ = []
+        for number, root in enumerate(self._roots):
+            if root != number:
+                continue
+            if len(slice_) >= SLICE_IDENTITIES:
+                yield slice_
+                slice_ = []
             slice_.append(number)
+            while number := self._following[number]:
+                slice_.append(number)
         if slice_:
             yield slice_
 

@@ -124,6 +124,14 @@ async def scrub(engine: Engine | AsyncEngine) -> bool:
         raise Unavailable(f"a database does not respond: {error}") from error
 
 
+def _roll_back(connection: Connection) -> None:
+    """Roll back a transaction of SQLite, also one whose commit failed, which SQLAlchemy leaves open in the driver."""
+    connection.rollback()
+    driver = connection.connection.driver_connection
+    if driver is not None and driver.in_transaction:
+        driver.rollback()
+
+
 class ConnectionSession:
     """A session on the connection of an async driver."""
 
@@ -167,7 +175,7 @@ class _ThreadSession:
     async def settle(self) -> None:
         """Roll back uncommitted work."""
         if not self._is_settled:
-            await self.run(Connection.rollback)
+            await self.run(_roll_back)
 
     def close(self) -> None:
         """Close without waiting. An open transaction is rolled back when its work has ended."""
