@@ -149,9 +149,7 @@ async def test_an_anonymous_person_is_erased(harness: Harness, source: Connectio
 
 
 @pytest.mark.parametrize("dry", [False, True])
-async def test_a_connection_of_another_workspace_has_no_person(
-    harness: Harness, source: Connection, dry: bool
-) -> None:
+async def test_a_connection_of_another_workspace_has_no_person(harness: Harness, source: Connection, dry: bool) -> None:
     """Nothing of the other workspace is counted, removed, searched for in rejected events, or waited for."""
     await filled(harness, source)
     other = await add_source(harness.catalog, (await add_workspace(harness.catalog, "Other")).id)
