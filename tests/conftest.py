@@ -55,7 +55,8 @@ if (memory := roomy_memory(ROOM_BYTES, programs=True)) is not None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folder = metafunc.definition.path.relative_to(TESTS).parts[0]
     is_both = folder not in ABOVE_STORES or metafunc.definition.get_closest_marker("both_databases") is not None
-    for name in {"database_url", "empty_database_url"}.intersection(metafunc.fixturenames):
+    own = {marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")}
+    for name in {"database_url", "empty_database_url"}.intersection(metafunc.fixturenames) - own:
         metafunc.parametrize(name, ["sqlite", "postgresql"] if is_both else ["sqlite"], indirect=True)
 
 

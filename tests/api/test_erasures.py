@@ -82,6 +82,32 @@ async def test_a_person_is_counted_and_erased(api: Api, filled: None) -> None:
     assert (operation.kind, operation.status) == ("Erasure", "Completed")
 
 
+async def test_dropped_events_are_counted_until_the_person_is_erased_again(api: Api, filled: None) -> None:
+    """A later erasure without `suppress` accepts the person's events again."""
+    source = await add_source(api.harness.catalog, api.harness.workspace)
+
+    async def send(number: int, user: str = "jane") -> None:
+        events = [{"type": "identify", "userId": user, "anonymousId": "a"}] * number
+        await api.harness.send(source, json.dumps({"batch": events}).encode())
+        await api.harness.process_log()
+
+    ids = []
+    for suppress in (True, False):
+        ids.append((await create(api, user_id="jane", suppress=suppress)).id)
+        api.harness.clock.advance(1)
+        await execute(api.harness)
+        assert (await get(api, ids[-1])).dropped_events == 0
+        await send(3)
+        await send(2, "bob")
+        assert (await get(api, ids[-1])).dropped_events == (3 if suppress else 0)
+        if suppress:
+            listed = await api.call(LIST, erasures_pb2.ListErasuresRequest())
+            assert [each.dropped_events for each in listed.erasures] == [3]
+    assert (await get(api, ids[0])).dropped_events == 0
+    identities, _ = await api.harness.state.identities(source.id, first=0, limit=10)
+    assert {each.user_id for each in identities} == {"jane", "bob"}
+
+
 @pytest.mark.parametrize(
     ("members", "field"),
     [
@@ -89,6 +115,11 @@ async def test_a_person_is_counted_and_erased(api: Api, filled: None) -> None:
         ({"user_id": "a", "anonymous_id": "b"}, None),
         ({"profile": "5ad0a8ac-0ed2-4e3f-a1ba-6bd0b1a5ddf4", "user_id": "b"}, None),
         ({"profile": "no uuid"}, "profile"),
+        ({"profile": "5ad0a8ac0ed24e3fa1ba6bd0b1a5ddf4"}, "profile"),
+        ({"user_id": ""}, "userId"),
+        ({"user_id": "a\0"}, "userId"),
+        ({"user_id": "é" * 2_049}, "userId"),
+        ({"anonymous_id": ""}, "anonymousId"),
         ({"profile": "5ad0a8ac-0ed2-4e3f-a1ba-6bd0b1a5ddf4", "connection": 5}, "connection"),
         ({"user_id": "a", "connection": 0}, "connection"),
     ],

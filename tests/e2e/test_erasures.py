@@ -74,7 +74,7 @@ def files_with(folder: Path, secret: str) -> list[str]:
     ]
 
 
-def kpid_of(system: RunningSystem, user: str) -> str:
+def find_kpid(system: RunningSystem, user: str) -> str:
     """Return the kpid of the oldest profile of a user."""
     with closing(sqlite3.connect(system.data_dir / "state.db")) as connection:
         query = "SELECT kpid FROM profiles JOIN members ON profile = profiles.id WHERE identity_id = ? ORDER BY id"
@@ -120,7 +120,7 @@ def test_no_file_of_a_running_system_has_a_byte_of_an_erased_person(system: Runn
         wait_until(lambda: dead_letters() == 4 * NUMBER, DELIVERED_WITHIN_SECONDS)
         wait_until(lambda: len(failing.requests) > 0, DELIVERED_WITHIN_SECONDS)
         assert all(files_with(system.data_dir, secret) for secret in (JANE, EMAIL))
-        lines = export(system, kpid_of(system, JANE))
+        lines = export(system, find_kpid(system, JANE))
         kinds = Counter(line["kind"] for line in lines)
         assert kinds["event"] >= 3 * NUMBER and kinds["rejected event"] == NUMBER
         assert kinds.keys() == {"profile", "identity", "event", "rejected event"}

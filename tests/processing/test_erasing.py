@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy
 
 from headwater.base.errors import Unavailable
 from headwater.catalog import Connection
@@ -25,7 +26,7 @@ from headwater.state.operations import (
     decode_receipt,
 )
 from headwater.state.profiles.resolving import ResolutionRows
-from tests.harness import Harness, add_source
+from tests.harness import Harness, add_source, add_workspace, client_call
 from tests.processing.people import resolve_by_email
 from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
 
@@ -155,6 +156,34 @@ async def test_an_anonymous_person_is_erased(harness: Harness, source: Connectio
     await filled(harness, source)
     receipt = await erase(harness, anonymous_id="anonymous-2", connection=source.id)
     assert removed(receipt) == {"events": 1, "identities": 1, "messages": 1, "profiles": 1}
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_a_connection_of_another_workspace_has_no_person(harness: Harness, source: Connection, dry: bool) -> None:
+    """Nothing of the other workspace is counted, removed, searched for in rejected events, or waited for."""
+    await filled(harness, source)
+    other = await add_source(harness.catalog, (await add_workspace(harness.catalog, "Other")).id)
+    device = {"id": "d", "token": "t", "type": "ios"}
+    installed = {"type": "track", "userId": JANE, "event": "Device Created or Updated", "context": {"device": device}}
+    await send(harness, other, identify(JANE, 1, email=EMAIL), installed)
+    person = json.dumps({"external_id": JANE, "email": EMAIL, "data": {"plan": "pro"}}).encode()
+    await harness.intake.accept(client_call(call="identify", body=person, key=other.event_write_keys[0]))
+    await harness.process_log()
+    before = await rows_of(harness)
+    assert {"devices", "traits", "identities"} <= {table for table, number in before.items() if number}
+    assert (await erase(harness, user_id=JANE, connection=other.id, validate_only=dry)).stores == ()
+    assert await rows_of(harness) == before
+
+
+async def rows_of(harness: Harness) -> dict[str, int]:
+    """Return the numbers of rows of tables about persons."""
+
+    def read(connection: sqlalchemy.Connection) -> dict[str, int]:
+        names = ("identities", "members", "profiles", "devices", "traits", "rejected_events")
+        return {name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names}
+
+    async with harness.state.transaction() as transaction:
+        return await transaction.run(read)
 
 
 @pytest.mark.parametrize("is_suppressed", [False, True])
@@ -349,12 +378,12 @@ async def test_a_profile_is_erased_with_all_its_identities(harness: Harness) -> 
     await add_pipeline(harness, source, MAPPING)
     await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL), identify("bob", 1))
     await harness.process_log()
-    kpids = await kpids_of(harness)
+    kpids = await read_kpids(harness)
     assert kpids[JANE] == kpids["j"] != kpids["bob"]
     receipt = await erase(harness, profile=kpids["j"])
     assert removed(receipt) == {"events": 2, "identities": 2, "messages": 2, "profiles": 1}
     assert await users_with_events(harness) == ["bob"]
-    assert await kpids_of(harness) == {"bob": kpids["bob"]}
+    assert await read_kpids(harness) == {"bob": kpids["bob"]}
     assert (await erase(harness, profile=kpids["j"])).stores == ()
 
 
@@ -364,12 +393,27 @@ async def test_a_profile_keeps_identities_that_are_not_erased(harness: Harness) 
     await add_pipeline(harness, source, MAPPING)
     await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL))
     await harness.process_log()
-    before = await kpids_of(harness)
+    before = await read_kpids(harness)
     assert removed(await erase(harness, user_id=JANE)) == {"events": 1, "identities": 1, "messages": 1}
-    assert await kpids_of(harness) == {"j": before["j"]}
+    assert await read_kpids(harness) == {"j": before["j"]}
 
 
-async def kpids_of(harness: Harness) -> dict[str, str]:
+async def test_the_history_of_a_profile_is_counted_before_as_at_the_end(harness: Harness) -> None:
+    """Aliases, merges and splits count if the profile goes with the person, and only then."""
+    await resolve_by_email(harness)
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, MAPPING)
+    for events in ([identify(JANE, 1, email=EMAIL)], [identify("j", 1)], [identify("j", 2, email=EMAIL)]):
+        await send(harness, source, *events)
+        await harness.process_log()
+    kpid = (await read_kpids(harness))["j"]
+    assert removed(await erase(harness, user_id="j", validate_only=True)) == {"events": 2, "identities": 1}
+    counted = removed(await erase(harness, profile=kpid, validate_only=True))
+    assert counted == {"events": 3, "identities": 2, "profiles": 1, "profile history": 2}
+    assert removed(await erase(harness, profile=kpid)) == {**counted, "messages": 3}
+
+
+async def read_kpids(harness: Harness) -> dict[str, str]:
     """Return the kpid of each user."""
 
     def read(rows: ResolutionRows) -> dict[str, str]:

@@ -100,8 +100,7 @@ def test_an_identity_that_unites_many_profiles_is_postponed() -> None:
     """A value links no two of its holders, which have different stronger ones, but each to the new identity."""
     people = People("email", "phone", limit=50)
     for number in range(400):
-        phone = {"phone": "5"} if number < 40 else {}
-        people.see(str(number), email=f"{number % 40}@x", **phone)
+        people.see(str(number), email=f"{number % 40}@x", phone="5" if number < 40 else None)
     assert len(people.profiles()) == 40
     before = people.rows.copy()
     assert rows_read(people, lambda: people.see("new", phone="5")) <= 1_000

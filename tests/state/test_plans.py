@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.events.devices import DeviceChange
@@ -25,11 +25,12 @@ from headwater.state import (
     StateStore,
     TraitsUpdate,
 )
+from headwater.state.suppressions import PersonName, dropped_events
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GROWING = (
     "identities|devices|traits|messages|rejected_events|rejection_counts|lane_chunks|lane_bodies|pipeline_counts|"
-    "pipeline_errors|t"
+    "pipeline_errors|suppressions|t"
 )
 """Tables that grow with people, messages or calls; `t` is their alias in joins."""
 PEOPLE = 3_000
@@ -67,6 +68,14 @@ async def fill(state: StateStore) -> None:
         await transaction.save({(1, f"m{n}"): MessageState(n + 1, 0) for n in people})
         for hour in range(60):
             await transaction.record_counts(failures(range(1 + hour, PEOPLE, 20), "error"), now=hour * HOUR)
+        for n in range(0, PEOPLE, 10):
+            await transaction.run(lambda connection, n=n: suppress(state, connection, n))  # type: ignore[misc]
+
+
+def suppress(state: StateStore, connection: Connection, number: int) -> None:
+    """Suppress ten persons by one erasure."""
+    names = [PersonName(1, f"u{n}", False) for n in range(number, number + 10)]
+    state.suppressions.add(connection, 7, names, erasure=number, now=number)
 
 
 def failures(pipelines: Iterable[int], message: str) -> PipelineCounts:
@@ -124,6 +133,7 @@ async def read(state: StateStore) -> None:
         await state.rejection_counts(7, connection_id=connection_id)
     await state.rejected_messages(7, "m3")
     await state.messages([(1, "m3")])
+    await state.read(lambda connection: dropped_events(connection, [10, 20]))
     await state.lanes()
     await state.next_chunk(12, after=3)
     await state.oldest_in_lane(12)

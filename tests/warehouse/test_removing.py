@@ -52,7 +52,7 @@ def of_persons(events: Sequence[StoredEvent], persons: Sequence[Person]) -> list
     return sorted(found, key=lambda each: (each.timestamp, each.position), reverse=True)
 
 
-async def list_events_of(warehouse: Warehouse, persons: Sequence[Person], *, limit: int = 1_000) -> list[bytes]:
+async def list_person_events(warehouse: Warehouse, persons: Sequence[Person], *, limit: int = 1_000) -> list[bytes]:
     documents: list[bytes] = []
     before: EventCursor | None = None
     while True:
@@ -111,10 +111,10 @@ async def test_events_of_persons_come_newest_first(warehouse: Warehouse, persons
     events = await filled(warehouse, "reading")
     expected = [each.document for each in of_persons(events, persons)]
     for limit in (1_000, 7):
-        assert await list_events_of(warehouse, persons, limit=limit) == expected
-    while_maintained = await list_events_of(warehouse, persons)
+        assert await list_person_events(warehouse, persons, limit=limit) == expected
+    while_maintained = await list_person_events(warehouse, persons)
     await warehouse.maintain()
-    assert await list_events_of(warehouse, persons) == while_maintained
+    assert await list_person_events(warehouse, persons) == while_maintained
 
 
 @pytest.mark.parametrize("persons", PERSONS, ids=range(len(PERSONS)))
@@ -127,7 +127,7 @@ async def test_erasing_removes_the_events_of_persons_and_no_other(warehouse: War
     gone = {each.position for each in expected}
     rest = [each for each in events if each.position not in gone]
     await assert_has(warehouse, rest)
-    assert await list_events_of(warehouse, persons) == []
+    assert await list_person_events(warehouse, persons) == []
     assert await erase_all(warehouse, persons) == 0
     assert await warehouse.loaded() == loaded
     assert page.cursor is not None
@@ -145,7 +145,7 @@ async def test_erased_events_do_not_come_back_by_loading_again(warehouse: Wareho
     removed = await erase_all(warehouse, persons)
     await warehouse.load(events, through=events[-1].position)
     assert removed > 0
-    assert await list_events_of(warehouse, persons) == []
+    assert await list_person_events(warehouse, persons) == []
 
 
 async def test_other_workspaces_keep_their_events(warehouse: Warehouse) -> None:
@@ -180,7 +180,7 @@ async def test_erasing_continues_after_a_restart_at_any_step(
     assert removed == len(expected)
     assert steps > 1
     async with opens() as warehouse:
-        assert await list_events_of(warehouse, persons) == []
+        assert await list_person_events(warehouse, persons) == []
         gone = {each.position for each in expected}
         await assert_has(warehouse, [each for each in events if each.position not in gone])
 

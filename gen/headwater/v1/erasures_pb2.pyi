@@ -102,6 +102,7 @@ class Erasure(message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     STORES_FIELD_NUMBER: builtins.int
     EVENT_LOG_TIME_FIELD_NUMBER: builtins.int
+    DROPPED_EVENTS_FIELD_NUMBER: builtins.int
     id: builtins.int
     """id is the id of the operation."""
     status: builtins.str
@@ -114,6 +115,10 @@ class Erasure(message.Message):
     """profile is the id of the profile, if the request named one. Empty otherwise."""
     error: builtins.str
     """error says why the erasure failed, for people. Empty otherwise."""
+    dropped_events: builtins.int
+    """dropped_events is how many events of the person were dropped since the erasure started, until a later erasure of the
+    person started. Without suppress it is kept for 8 days. In JSON it is a string.
+    """
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """create_time is when the erasure was requested."""
@@ -150,10 +155,11 @@ class Erasure(message.Message):
         end_time: timestamp_pb2.Timestamp | None = ...,
         stores: abc.Iterable[ErasedStore] | None = ...,
         event_log_time: timestamp_pb2.Timestamp | None = ...,
+        dropped_events: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "event_log_time", b"event_log_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "event_log_time", b"event_log_time", "id", b"id", "profile", b"profile", "start_time", b"start_time", "status", b"status", "stores", b"stores", "suppress", b"suppress", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "dropped_events", b"dropped_events", "end_time", b"end_time", "error", b"error", "event_log_time", b"event_log_time", "id", b"id", "profile", b"profile", "start_time", b"start_time", "status", b"status", "stores", b"stores", "suppress", b"suppress", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

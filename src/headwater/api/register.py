@@ -258,7 +258,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             erasures_pb2.DESCRIPTOR,
-            ErasureServicer(parts.catalog, parts.operations, _exporter(parts)),
+            ErasureServicer(parts.catalog, parts.operations, parts.state, _exporter(parts)),
             erasures_pb2_grpc.add_ErasureServiceServicer_to_server,
         ),
         (

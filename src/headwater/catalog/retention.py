@@ -1,4 +1,4 @@
-"""How long a workspace keeps its data."""
+"""The ages at which data of a workspace is deleted."""
 
 import msgspec
 

@@ -92,7 +92,7 @@ class Tracer:
                 entry.position,
                 entry.received_at,
                 "Processed" if entry.has_pipeline else "NoPipeline",
-                "" if entry.has_pipeline else NO_PIPELINE_MESSAGE,
+                _explain(entry),
                 await self._steps(workspace, source, entry, catalog),
                 entry.repeated,
             )
@@ -238,3 +238,11 @@ async def _wait_for(position: int, state: StateStore) -> int:
     while (finished := await state.position(CONSUMER)) < position and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
     return finished
+
+
+def _explain(entry: MessageState) -> str:
+    """Return why no pipeline processed a message; an empty text if one did."""
+    if entry.has_pipeline:
+        return ""
+    dropped = (step.message for step in entry.steps if step.outcome == "Filtered")
+    return next(dropped, NO_PIPELINE_MESSAGE)

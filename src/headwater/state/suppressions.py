@@ -5,13 +5,13 @@ While an erasure runs, and for events that were accepted before its end, no even
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import Final
 from zlib import crc32
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from headwater.state import bulk, tables
 
@@ -31,6 +31,13 @@ class PersonName(Struct, frozen=True, array_like=True):
     """`ANY_CONNECTION` for all of the workspace."""
     id: str
     is_anonymous: bool
+
+
+def dropped_events(connection: Connection, erasures: Collection[int]) -> dict[int, int]:
+    """Return how many events each erasure has dropped. Erasures without suppressions are left out."""
+    table = tables.suppressions.c
+    query = select(table.erasure, func.sum(table.dropped)).where(table.erasure.in_(erasures)).group_by(table.erasure)
+    return {erasure: int(dropped) for erasure, dropped in connection.execute(query)}
 
 
 class Suppressions:
@@ -75,7 +82,10 @@ class Suppressions:
     def add(
         self, connection: Connection, workspace: int, names: Iterable[PersonName], *, erasure: int, now: int
     ) -> None:
-        """Drop all events of persons until `end`, or for good without it."""
+        """Drop all events of persons until `end`, or for good without it.
+
+        It replaces what earlier erasures of the persons said, and counts from 0.
+        """
         self.read(connection)
         if not self._key:
             self._key = secrets.token_bytes(_KEY_BYTES)
@@ -86,10 +96,7 @@ class Suppressions:
             rows[digest] = (
                 workspace, digest, crc32(name.id.encode()), FOREVER, erasure, now, 0
             )  # fmt: skip
-        bulk.upsert(
-            connection, list(tables.suppressions.c), list(rows.values()), key=("workspace", "digest"),
-            keeping=("dropped", "created_at"),
-        )  # fmt: skip
+        bulk.upsert(connection, list(tables.suppressions.c), list(rows.values()), key=("workspace", "digest"))
         self._reread(connection)
 
     def count(self, connection: Connection, workspace: int, names: Iterable[PersonName]) -> None:

@@ -17,7 +17,7 @@ from headwater.warehouse.drivers.sqlite.database import connect
 from headwater.warehouse.drivers.sqlite.maintenance import step
 from tests.warehouse.oracle import DAY, HOUR, START, event
 from tests.warehouse.sqlite.test_old_files import make_old_file
-from tests.warehouse.test_removing import erase_all, list_events_of
+from tests.warehouse.test_removing import erase_all, list_person_events
 
 SECRET = "jane.doe-4711@example.com"
 PERSONS = PersonSet([Person(user_id=SECRET)])
@@ -168,7 +168,7 @@ async def test_a_backend_that_caches_blocks_shows_no_erased_event(path: Path) ->
         open_warehouse(sqlite_url(path), writes=False, clock=SystemClock()) as backend,
         open_warehouse(sqlite_url(path), writes=True, clock=SystemClock()) as worker,
     ):
-        assert len(await list_events_of(backend, persons)) == 300
+        assert len(await list_person_events(backend, persons)) == 300
         assert await erase_all(worker, persons) == 300
-        assert await list_events_of(backend, persons) == []
+        assert await list_person_events(backend, persons) == []
     connection.close()

@@ -2251,6 +2251,12 @@ class Erasure(betterproto2.Message):
     effect. Absent when nothing was erased.
     """
 
+    dropped_events: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
+    """
+    dropped_events is how many events of the person were dropped since the erasure started, until a later erasure of the
+    person started. Without suppress it is kept for 8 days. In JSON it is a string.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "Erasure", Erasure)
 

@@ -1,11 +1,11 @@
 """ErasureService: requests erasures of persons, and returns their receipts. The worker executes them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from uuid import UUID
 
 from google.api.httpbody_pb2 import HttpBody
 
+from headwater.api.messages.profiles import MAX_ID_BYTES, is_id, kpid_text, read_kpid
 from headwater.api.messages.times import set_time
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
@@ -15,6 +15,7 @@ from headwater.catalog import Catalog
 from headwater.management.names import check_identifier
 from headwater.rest.v1 import erasures_pb2 as rest_pb
 from headwater.rest.v1 import erasures_pb2_grpc as rest_grpc
+from headwater.state import StateStore
 from headwater.state.operations import (
     ERASURE_KINDS,
     ErasureParameters,
@@ -23,6 +24,7 @@ from headwater.state.operations import (
     OperationStore,
     decode_receipt,
 )
+from headwater.state.suppressions import dropped_events
 from headwater.v1 import erasures_pb2 as pb
 from headwater.v1 import erasures_pb2_grpc
 
@@ -30,8 +32,11 @@ from headwater.v1 import erasures_pb2_grpc
 class ErasureServicer(erasures_pb2_grpc.ErasureServiceServicer):
     """Creates operations of the kind Erasure, shows them without the ids of persons, and exports persons."""
 
-    def __init__(self, catalog: Catalog, operations: OperationStore, exporter: PersonExporter) -> None:
+    def __init__(
+        self, catalog: Catalog, operations: OperationStore, state: StateStore, exporter: PersonExporter
+    ) -> None:
         self._catalog = catalog
+        self._state = state
         self._operations = operations
         self._exporter = exporter
 
@@ -54,7 +59,7 @@ class ErasureServicer(erasures_pb2_grpc.ErasureServiceServicer):
         page = Page(request, OperationCursor)
         found = await self._operations.page(workspace, kinds=ERASURE_KINDS, after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda each: OperationCursor(each.created_at, each.id))
-        return pb.ListErasuresResponse(erasures=[erasure_message(each) for each in shown], next_page_token=token)
+        return pb.ListErasuresResponse(erasures=await self._messages(shown), next_page_token=token)
 
     async def GetErasure(self, request: pb.GetErasureRequest, context: Context) -> pb.Erasure:
         workspace = await require_workspace(self._catalog, context)
@@ -62,7 +67,13 @@ class ErasureServicer(erasures_pb2_grpc.ErasureServiceServicer):
         found = await self._operations.find(request.id, workspace)
         if found is None or not isinstance(found.parameters, ErasureParameters):
             raise NotFound(f"erasure {request.id} does not exist", field="id")
-        return erasure_message(found)
+        (message,) = await self._messages([found])
+        return message
+
+    async def _messages(self, operations: Sequence[Operation]) -> list[pb.Erasure]:
+        ids = [each.id for each in operations]
+        dropped = await self._state.read(lambda connection: dropped_events(connection, ids))
+        return [erasure_message(each, dropped.get(each.id, 0)) for each in operations]
 
 
 class ErasureRestServicer(rest_grpc.ErasureServiceServicer):
@@ -85,12 +96,12 @@ def _parameters(request: pb.CreateErasureRequest) -> ErasureParameters:
         raise BadRequest("name the person by exactly one of profile, userId and anonymousId")
     profile = None
     if names == ["profile"]:
-        try:
-            profile = str(UUID(request.profile))
-        except ValueError:
-            raise BadRequest("the id of a profile is a UUID", field="profile") from None
+        profile = kpid_text(read_kpid(request.profile, "profile"))
         if request.HasField("connection"):
             raise BadRequest("a profile has identities of all connections", field="connection")
+    elif not is_id(request.user_id or request.anonymous_id):
+        field = "userId" if names == ["user_id"] else "anonymousId"
+        raise BadRequest(f"{field} must have 1 to {MAX_ID_BYTES} bytes without NUL", field=field)
     if request.HasField("connection"):
         check_identifier(request.connection, "connection identifier", field="connection")
     return ErasureParameters(
@@ -103,8 +114,8 @@ def _parameters(request: pb.CreateErasureRequest) -> ErasureParameters:
     )
 
 
-def erasure_message(operation: Operation) -> pb.Erasure:
-    """Return an erasure as a message."""
+def erasure_message(operation: Operation, dropped: int) -> pb.Erasure:
+    """Return an erasure as a message. `dropped` is the number of dropped events."""
     parameters = operation.parameters
     assert isinstance(parameters, ErasureParameters)
     message = pb.Erasure(
@@ -114,6 +125,7 @@ def erasure_message(operation: Operation) -> pb.Erasure:
         suppress=parameters.suppress,
         profile=parameters.profile or "",
         error=operation.error,
+        dropped_events=dropped,
     )
     set_time(message, "create_time", operation.created_at)
     set_time(message, "start_time", operation.started_at)

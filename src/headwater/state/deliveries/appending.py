@@ -5,7 +5,7 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from headwater.state.deliveries.counts import ROW_BYTES, Changes
+from headwater.state.deliveries.counts import ROW_BYTES, Changes, measure_body
 from headwater.state.deliveries.packing import Packed
 from headwater.state.deliveries.rows import delete_ids, insert_rows
 from headwater.state.deliveries.tables import delivery_appends, delivery_bodies, delivery_chunks
@@ -41,7 +41,7 @@ def append(
     for chunk in packed.chunks:
         id_ += 1
         body = packed.bodies[chunk.body]
-        size = len(body.documents)
+        size = measure_body(len(body.documents))
         if chunk.body not in bodies:
             bodies[chunk.body] = id_
             body_rows.append(

@@ -19,8 +19,16 @@ EVERYTHING: Final = 0
 ROW_BYTES: Final = 512
 """Size that a chunk takes on the disk besides its body: its row, and entries of four indexes."""
 
+PAGE_BYTES: Final = 16_384
+"""Page size of the SQLite file: bodies have tens of kilobytes."""
+
 _SIZES: Final = ("open_items", "open_bytes", "dead_items", "dead_bytes")
 _DEAD: Final = ("workspace", "destination", "pipeline", "reason")
+
+
+def measure_body(size: int) -> int:
+    """Return the space on the disk of a body of this size: a body that is larger than half a page takes whole pages."""
+    return size if 2 * size <= PAGE_BYTES else -(-size // PAGE_BYTES) * PAGE_BYTES
 
 
 class Changes:

@@ -32,7 +32,7 @@ from headwater.state.deliveries.contract import (
     QueuedEvent,
     TracedDelivery,
 )
-from headwater.state.deliveries.counts import EVERYTHING, MAX_ROWS, Changes
+from headwater.state.deliveries.counts import EVERYTHING, MAX_ROWS, PAGE_BYTES, Changes
 from headwater.state.deliveries.finishing import head
 from headwater.state.deliveries.packing import pack, unpack_body, unpack_wanted
 from headwater.state.deliveries.rows import StoredRow, begin, lock
@@ -45,8 +45,6 @@ from headwater.state.deliveries.tables import (
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions
 
-PAGE_BYTES: Final = 16_384
-"""Page size of the SQLite file: bodies have tens of kilobytes."""
 CACHE_MIB: Final = 4
 """Cache of each connection to the SQLite file."""
 POLL_SECONDS: Final = 0.01

@@ -41,9 +41,9 @@ class ScannedIdentity(Struct, frozen=True, gc=False):
     is_anonymous: bool
     attributes: str
     profile: int | None
-    """Its profile; None for an identity that is in none."""
+    """The profile; None for an identity that is in none."""
     evidence: str | None
-    """Its evidence of the last resolution, as JSON."""
+    """The evidence of the last resolution, as JSON."""
 
 
 class ResolutionRows(ProfileRows):

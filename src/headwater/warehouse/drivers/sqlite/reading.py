@@ -276,7 +276,7 @@ def selected(block: Block, selection: Selection) -> Iterable[int]:
         "type": lambda: block.types,
     }
     if selection.persons is not None:
-        return events_of(block, selection.persons)
+        return find_person_events(block, selection.persons)
     names = [name for name in columns if name in selection.values]
     found: Iterable[int] = range(len(block))
     for place, name in enumerate(names):
@@ -287,7 +287,7 @@ def selected(block: Block, selection: Selection) -> Iterable[int]:
     return found
 
 
-def events_of(block: Block, persons: PersonSet) -> list[int]:
+def find_person_events(block: Block, persons: PersonSet) -> list[int]:
     """Return the events of a block that belong to persons, by position."""
     users, connections = block.user_ids, block.connections
     found = _events_among(users, persons.user_ids)

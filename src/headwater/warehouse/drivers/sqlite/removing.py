@@ -14,7 +14,7 @@ from headwater.warehouse.drivers.sqlite.block import MAX_BLOCK_EVENTS, Block, ma
 from headwater.warehouse.drivers.sqlite.columns import hash_ids, may_have_any, unpack_documents
 from headwater.warehouse.drivers.sqlite.database import documents_id, has_old_rows, transaction
 from headwater.warehouse.drivers.sqlite.loading import insert_block
-from headwater.warehouse.drivers.sqlite.reading import events_of
+from headwater.warehouse.drivers.sqlite.reading import find_person_events
 from headwater.warehouse.drivers.sqlite.rows import OLD_COLUMNS, read_old_row
 from headwater.warehouse.persons import PersonSet
 
@@ -94,7 +94,7 @@ def _erase_from_blocks(connection: sqlite3.Connection, workspace: int, persons: 
     wanted = hash_ids(persons.user_ids, persons.anonymous_ids)
     for id, owner, people in connection.execute(_BLOCKS, (after,)):
         if owner == workspace and may_have_any(people, wanted):
-            removed = _remove_from_block(connection, workspace, id, lambda block: events_of(block, persons))
+            removed = _remove_from_block(connection, workspace, id, lambda block: find_person_events(block, persons))
             return ErasureStep(removed, ErasureCursor(_BLOCKS_STAGE, id))
         if time.monotonic() > end:
             return ErasureStep(0, ErasureCursor(_BLOCKS_STAGE, id))
