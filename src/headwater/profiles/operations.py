@@ -39,6 +39,7 @@ from headwater.state.operations import (
 )
 from headwater.state.profiles.model import IdentityName, Separation
 from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.profiles.rows import SPLIT_NOTE
 
 POLL_SECONDS: Final = 0.1
 """Interval at which operations and identities that wait are looked for."""
@@ -253,7 +254,7 @@ class ProfileCompanion:
 
     async def _split(self, operation: Operation, parameters: SplitParameters, progress: "_Progress") -> str:
         workspace = operation.workspace
-        owner = f"split {workspace}"
+        owner = f"{SPLIT_NOTE} {workspace}"
         names = [IdentityName(each.connection, each.identity_id, each.is_anonymous) for each in parameters.identities]
 
         def split(rows: ResolutionRows, context: ResolutionContext) -> str:

@@ -1,5 +1,7 @@
 """The rows of profiles that the worker reads and writes."""
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, event
@@ -13,7 +15,9 @@ from headwater.state.profiles import (
     RefusedEvidence,
     Separation,
 )
-from headwater.state.profiles.rows import ProfileRows
+from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.profiles.rows import SPLIT_NOTE, ProfileRows
+from headwater.state.suppressions import PersonName
 from tests.state.profiles.changes import (
     CONNECTION,
     OTHER_WORKSPACE,
@@ -221,12 +225,13 @@ async def test_identities_of_deleted_pipelines_wait_for_a_resolution(state: Stat
 
 TABLES = (
     "members", "links", "profiles", "profile_values", "profile_aliases", "separations", "separation_members",
-    "profile_changes", "resolution_refusals", "unresolved", "resolutions", "profile_counts",
+    "profile_changes", "resolution_refusals", "unresolved", "resolutions", "profile_counts", "suppressions",
 )  # fmt: skip
 
 
 async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headwater.state.profiles.removing._PROFILES_PER_CALL", 2)
+    person = PersonName(CONNECTION, "x", False)
     for workspace, first in ((WORKSPACE, 1), (OTHER_WORKSPACE, 11)):
         ids = range(first, first + 5)
         await write(
@@ -243,13 +248,16 @@ async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypat
         )
         async with state.transaction() as transaction:
 
-            def more(rows: ProfileRows, workspace: int = workspace, first: int = first) -> None:
+            def more(rows: ResolutionRows, workspace: int = workspace, first: int = first) -> None:
                 names = IdentityName(CONNECTION, f"x{workspace}", False), IdentityName(CONNECTION, "y", False)
                 rows.add_separation(Separation(0, workspace, 1, ((names[0],), (names[1],))))
                 rows.add_unresolved(workspace, [first])
                 rows.set_resolution(workspace, "d", b"c")
+                rows.set_note(f"{SPLIT_NOTE} {workspace}", b"s")
+                rows.set_schema_version(workspace, 2)
 
             await transaction.on_profiles(more)
+            await transaction.run(partial(state.suppressions.add, workspace=workspace, names=[person], erasure=1, now=1))
     before = {table: await count(state, table) for table in TABLES}
     assert min(before.values()) > 0
     async with state.transaction() as transaction:
@@ -259,6 +267,9 @@ async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypat
     assert len(await state.profiles.members_of(1)) == 1
     await remove_all(state, [])
     assert {table: await count(state, table) for table in TABLES} == dict.fromkeys(TABLES, 0)
+    assert await state.checkpoint(f"{SPLIT_NOTE} {WORKSPACE}") is None
+    async with state.transaction() as transaction:
+        assert await transaction.on_profiles(lambda rows: rows.schema_version(WORKSPACE)) == 0
 
 
 async def remove_all(state: StateStore, workspaces: list[int]) -> None:

@@ -29,6 +29,10 @@ from headwater.state.tables import identities as identity_table
 MAX_REMOVED_CHANGES: Final = 10_000
 """Maximum number of changes of profiles that `shorten_history` deletes per call."""
 
+SCHEMA_NOTE: Final = "profile schema"
+SPLIT_NOTE: Final = "split"
+"""What the checkpoints of a workspace begin with: the version of the profile schema that its identities follow, and its
+last split."""
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
