@@ -68,13 +68,14 @@ class ProfileResolver:
         context = self.context(workspace)
         if context is None:  # deleted: the janitor removes everything
             return
+        successors = {each.id: each.successor for each in changed if each.successor}
         if workspace in self.paused or not self._is_applied(rows, context, changed):
-            rows.add_unresolved(workspace, [each.id for each in changed])
+            rows.add_unresolved(workspace, [each.id for each in changed], successors)
             return
         now = microseconds(self._clock.now())
         postponed = resolve_changes(rows, context, changed, now, limit=MAX_BATCH_REGION)
         if postponed:
-            rows.add_unresolved(workspace, postponed)
+            rows.add_unresolved(workspace, postponed, successors)
 
     def failed(self, workspace: int, error: Exception) -> None:
         """Log and count an update that failed."""

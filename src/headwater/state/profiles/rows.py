@@ -4,7 +4,8 @@ Every method is set-based: its number of statements does not depend on the numbe
 attributes of the written profiles.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,7 @@ SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
 """What the checkpoints of a workspace begin with: the version of the profile schema that its identities follow, and its
 last split."""
+NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -177,9 +179,25 @@ class ProfileRows:
         query = select(table.identity).where(table.workspace == workspace, table.identity > after)
         return list(self._connection.scalars(query.order_by(table.identity).limit(limit)))
 
-    def add_unresolved(self, workspace: int, identities: Collection[int]) -> None:
-        """Let the identities, changed or deleted, wait for a resolution."""
-        rows = [(identity, workspace) for identity in sorted(identities)]
+    def waiting(self, identities: Collection[int]) -> dict[int, int]:
+        """Return those of the identities that wait for a resolution, with their successors; 0 for none."""
+        table = tables.unresolved.c
+        columns = (table.identity, table.successor)
+        return dict(map(tuple, bulk.lookup(self._connection, columns, (table.identity,), _singles(identities))))
+
+    def move_successors(self, successors: Mapping[int, int]) -> None:
+        """Let each successor of this mapping take the place of its key as a successor of identities that wait."""
+        table = tables.unresolved.c
+        columns = list(tables.unresolved.c)
+        found = bulk.lookup(self._connection, columns, (table.successor,), _singles(successors))
+        rows = [(identity, workspace, successors[successor]) for identity, workspace, successor in sorted(found)]
+        bulk.upsert(self._connection, columns, rows, key=("identity",))
+
+    def add_unresolved(
+        self, workspace: int, identities: Collection[int], successors: Mapping[int, int] = NO_SUCCESSORS
+    ) -> None:
+        """Let the identities, changed or deleted, wait for a resolution. `successors` are those of deleted ones."""
+        rows = [(identity, workspace, successors.get(identity, 0)) for identity in sorted(identities)]
         bulk.upsert(self._connection, list(tables.unresolved.c), rows, key=("identity",))
 
     def remove_unresolved(self, identities: Collection[int]) -> None:
