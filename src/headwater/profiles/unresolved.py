@@ -15,6 +15,8 @@ class Drained(Struct, frozen=True):
     """The last identity that was tried."""
     is_all: bool
     """Whether no later one is unresolved."""
+    resolved: int
+    """Number of identities that were resolved."""
     errors: list[Exception]
     """The errors of identities that cannot be resolved. They stay unresolved."""
 
@@ -28,7 +30,7 @@ def resolve_unresolved(
     """
     ids = rows.unresolved(context.workspace, limit, after=after)
     if not ids:
-        return Drained(after, True, [])
+        return Drained(after, True, 0, [])
     rows.remove_unresolved(ids)  # first, because a transaction must have written before an attempt
     changed = _changes(rows, context.workspace, ids)
     errors: list[Exception] = []
@@ -38,7 +40,7 @@ def resolve_unresolved(
             if error is not None:
                 rows.add_unresolved(context.workspace, [each.id])
                 errors.append(error)
-    return Drained(ids[-1], len(ids) < limit, errors)
+    return Drained(ids[-1], len(ids) < limit, len(changed) - len(errors), errors)
 
 
 def _changes(rows: ResolutionRows, workspace: int, ids: list[int]) -> list[ChangedIdentity]:
