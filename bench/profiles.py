@@ -4,19 +4,23 @@ import asyncio
 import os
 import random
 import resource
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final, cast
 
+import httpx
 import msgspec
 from sqlalchemy import Connection, text
 
+from bench.running import running
 from headwater.base.clock import SystemClock, microseconds
 from headwater.catalog import Catalog, Workspace
 from headwater.catalog.profiles import Identifier, ProfileSchema, ResolutionSettings
@@ -28,6 +32,7 @@ from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.database import sqlite_url
 from tests import postgresql
+from tests.system import RunningSystem
 
 SIZES: Final = [int(size) for size in os.environ.get("HEADWATER_BENCH_PROFILES", "10000,100000,1000000").split(",")]
 CHANGES: Final = 2_000
@@ -35,6 +40,8 @@ CHANGES: Final = 2_000
 SHARED: Final = 100_000
 """Number of identities with one value."""
 BATCH: Final = 3_000
+VISIBLE: Final = 50
+"""Number of users whose profiles are waited for."""
 WORKSPACE: Final = 1
 SOURCES: Final = (1_204_378_112, 1_204_378_113)
 PIPELINES: Final = (1_318_440_219, 1_500_211_873)
@@ -51,6 +58,8 @@ SCHEMA: Final = ProfileSchema(
 
 def profiles(folder: Path, seconds: float) -> None:
     """Seconds of a full resolution against a read of all identities, ms of an incremental one, us of other events."""
+    with running(folder / "visible") as (system, connection, write_key):
+        _visible(system, connection, write_key)
     for size in SIZES:
         (folder / str(size)).mkdir(parents=True)
         _run(sqlite_url(folder / str(size) / "state.db"), size)
@@ -66,6 +75,25 @@ def profiles(folder: Path, seconds: float) -> None:
 def _run(url: str, size: int) -> None:
     """Measure one size in a process of its own, whose memory is measured too."""
     subprocess.run([sys.executable, "-m", "bench.profiles", url, str(size), str(CHANGES)], check=True)
+
+
+def _visible(system: RunningSystem, connection: int, write_key: str) -> None:
+    """Milliseconds from the acknowledgement of an identify until the user is in a profile."""
+    times = []
+    found = (
+        "SELECT 1 FROM identities i JOIN members m ON m.identity = i.id WHERE i.connection = ? AND i.identity_id = ?"
+    )
+    with (
+        httpx.Client(base_url=system.base_url, auth=(write_key, "")) as client,
+        closing(sqlite3.connect(f"file:{system.data_dir / 'state.db'}?mode=ro", uri=True)) as database,
+    ):
+        for number in range(VISIBLE):
+            client.post("/v1/identify", json={"userId": f"v{number}"}).raise_for_status()
+            began = time.perf_counter()
+            while database.execute(found, (connection, f"v{number}")).fetchone() is None:
+                time.sleep(0.002)
+            times.append(time.perf_counter() - began)
+    _print_times("identify acknowledged until in a profile (goal p50 250 ms)", times)
 
 
 async def _measure(url: str, size: int, rounds: int) -> None:
@@ -87,6 +115,7 @@ async def _measure(url: str, size: int, rounds: int) -> None:
             )
         if size == max(SIZES):
             await _incremental(installation, size, rounds)
+            await _together(installation, size)
             await _unchanged(installation, size)
             await _shared(installation)
 
@@ -139,6 +168,18 @@ async def _incremental(installation: _Installation, size: int, rounds: int) -> N
                 spent.append(time.process_time() - processor)
         _print_times(f"{label} among {size:,}", times)
         _print_times(f"{label} among {size:,}, time of the processor", spent)
+
+
+async def _together(installation: _Installation, size: int) -> None:
+    """Milliseconds for each of the changed identities of one batch."""
+    dice, now = random.Random(6), microseconds(_now())
+    for count in (10, 100, 1_000):
+        times = []
+        for _ in range(10):
+            people = [dice.randrange(size) for _ in range(count)]
+            changed = [_observation(one, _attributes(dice, dice.randrange(size)), now) for one in people]
+            times.append((await installation.observe(changed)) / count)
+        _print_times(f"other evidence of {count:,} in a batch, time of the processor for each", times)
 
 
 async def _unchanged(installation: _Installation, size: int) -> None:

@@ -3,7 +3,8 @@
 -- and an error that asked for nothing (one that no interceptor of the backend saw) a general body: the transcoder would
 -- print its text. Other metadata, such as retry-after, reaches the client as headers by itself. Answers to native gRPC and
 -- gRPC-Web callers pass unchanged, and so do Envoy's own answers, which local_reply_config has shaped.
--- Before that, takes from the requests of REST callers the headers that the backend would break off the call for.
+-- Before that, takes from the requests of REST callers the headers that the backend would break off the call for, and refuses
+-- lists that the transcoder would misread.
 
 local GENERAL = {
   ["400"] = {"BadRequest", "the request is not valid"},
@@ -34,11 +35,39 @@ local function is_refused_by_grpc(name)
   return name:find("[^0-9a-z_.:-]") or name:find("^grpc%-") or name:find("%-bin$")
 end
 
+-- The members that are lists, of the calls in which the transcoder's tolerance would change what is asked for: it takes a
+-- value for a list of that value, leaves null out of a list, and an empty body for an empty object. Inner lists come first.
+local LISTS = {
+  ["PUT /v1/identity-resolution/settings"] = {"blockedValues", "blockedPresets", "guards", "identifiers"},
+}
+
+-- Returns what is wrong with a list of a body; nil if nothing is.
+local function wrong_list(text, names)
+  -- Only names, null and punctuation are of interest: no text may look like them.
+  text = text:gsub("\\.", "_"):gsub('"([^"]*)"', function(inside)
+    return '"' .. inside:gsub("[^%w_]", "_") .. '"'
+  end)
+  for _, name in ipairs(names) do
+    local member = '"' .. name .. '"%s*:%s*'
+    for first in text:gmatch(member .. "(%S)") do
+      if first ~= "[" and first ~= "n" then
+        return name .. " must be an array"
+      end
+    end
+    for list in text:gmatch(member .. "(%b[])") do
+      if list:find("[%[,]%s*null%s*[,%]]") then
+        return name .. " must not have null as an element"
+      end
+    end
+  end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   if is_grpc(headers) then
     return
   end
+  local lists = LISTS[headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*")]
   local refused = {}
   for name in pairs(headers) do
     if is_refused_by_grpc(name) then
@@ -47,6 +76,16 @@ function envoy_on_request(handle)
   end
   for _, name in ipairs(refused) do
     headers:remove(name)
+  end
+  if lists then
+    local body = handle:body()
+    local wrong = "the body must be a JSON object"
+    if body ~= nil then
+      wrong = wrong_list(body:getBytes(0, body:length()), lists)
+    end
+    if wrong ~= nil then
+      handle:respond({[":status"] = "400"}, wrong)
+    end
   end
 end
 
@@ -74,6 +113,14 @@ local function plain(message)
       return json_name(path) .. " must not be " .. value:match("^Starting (an? %l+)")
     end
     return json_name(path) .. " " .. (RULES[kind] or "has an invalid value")
+  end
+  local field = message:match("^: invalid value Cannot bind a list to map for field '([%w_]+)'")
+  if field ~= nil then
+    return json_name(field) .. " must be an object"
+  end
+  field = message:match("^: invalid value Starting an object on a scalar field for type ([%w_]+)$")
+  if field ~= nil then
+    return json_name(field) .. " must not be an object"
   end
   local repeated = message:match("^: invalid value oneof field '[%w_]+' is already set%. Cannot set '([%w_]+)'")
   if repeated ~= nil then

@@ -67,6 +67,11 @@ async def end(api: Api, error: str = "") -> Operation:
     operations = api.harness.operations
     operation = await operations.claim(OWNER, kinds=("ProfileSchemaUpdate", "IdentityResolution"))
     assert operation is not None
+    profiles = stored(api.harness)
+    if profiles is not None and not error:
+        async with api.harness.state.transaction() as transaction:
+            version = profiles.version
+            transaction.on_profiles_later(lambda rows: rows.set_schema_version(api.harness.workspace, version))
     await operations.finish(operation.id, OWNER, "Failed" if error else "Completed", error)
     return operation
 

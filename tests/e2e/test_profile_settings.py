@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.source import get
 from tests.e2e.test_management import read_error, send
-from tests.system import RunningSystem, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 from tests.tenants import add_tenant
 
 SCHEMA, PREVIEW = "/v1/profiles/schema", "/v1/profiles/schema/preview"
@@ -98,3 +98,34 @@ def test_invalid_bodies(empty: RunningSystem, path: str, body: Any, status: int,
     """They are refused in a workspace without a schema, which stays so."""
     assert read_error(send(empty, "PUT", path, body)) == (status, code)
     assert get(empty, SCHEMA).get("properties", []) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"identifiers": "email"}', "identifiers must be an array"),
+        ('{"identifiers": 5}', "identifiers must be an array"),
+        ('{"identifiers": {"email": 1}}', "identifiers must be an array"),
+        ('{"identifiers": [null]}', "identifiers must not have null as an element"),
+        ('{"identifiers": ["email", null]}', "identifiers must not have null as an element"),
+        ('{"guards": {"identifier": "email"}}', "guards must be an array"),
+        ('{"guards": [null]}', "guards must not have null as an element"),
+        ('{"guards": [{"blockedValues": "a"}]}', "blockedValues must be an array"),
+        ('{"guards": [{"blockedPresets": [null]}]}', "blockedPresets must not have null as an element"),
+        ("", "the body must be a JSON object"),
+        ('{"primarySources": []}', "primarySources must be an object"),
+    ],
+)
+def test_a_list_is_not_misread(empty: RunningSystem, body: str, message: str) -> None:
+    """The gateway takes a value for a list, and leaves out null: then the identifiers would be others, or none."""
+    path = SCHEMA if "primarySources" in body else SETTINGS
+    response = HTTP.put(empty.base_url + path, content=body, headers={"authorization": f"Bearer {empty.api_key}"})
+    assert read_error(response) == (400, "BadRequest")
+    assert response.json()["error"]["message"] == message
+
+
+def test_a_text_like_a_list_is_a_text(empty: RunningSystem) -> None:
+    for text in ("null", "],[null]", '"identifiers":5', "identifiers", "a\\"):
+        guards = [{"identifier": "email", "blockedValues": [text, "x"]}]
+        found = send(empty, "PUT", SETTINGS, {"identifiers": ["email"], "guards": guards, "validateOnly": True})
+        assert read_error(found) == (422, "PropertyNotExist")

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class Data:
-    """The databases of a system, beside which it may run."""
+    """The databases of a system, which may run at the same time."""
 
     def __init__(self, folder: Path, database_url: str | None) -> None:
         self.folder = folder

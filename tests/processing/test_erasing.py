@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy
 
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import Metrics
@@ -19,7 +20,7 @@ from headwater.processing.processor import BatchProcessor
 from headwater.state import erasure
 from headwater.state.operations import ERASURE_KINDS, ErasureParameters, ErasureReceipt, Operation, decode_receipt
 from headwater.state.profiles.resolving import ResolutionRows
-from tests.harness import Harness, add_source
+from tests.harness import Harness, add_source, add_workspace, client_call
 from tests.processing.people import resolve_by_email
 from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
 
@@ -151,6 +152,34 @@ async def test_an_anonymous_person_is_erased(harness: Harness, source: Connectio
     assert removed(receipt) == {"events": 1, "identities": 1, "messages": 1, "profiles": 1}
 
 
+@pytest.mark.parametrize("dry", [False, True])
+async def test_a_connection_of_another_workspace_has_no_person(harness: Harness, source: Connection, dry: bool) -> None:
+    """Nothing of the other workspace is counted, removed, searched for in rejected events, or waited for."""
+    await filled(harness, source)
+    other = await add_source(harness.catalog, (await add_workspace(harness.catalog, "Other")).id)
+    device = {"id": "d", "token": "t", "type": "ios"}
+    installed = {"type": "track", "userId": JANE, "event": "Device Created or Updated", "context": {"device": device}}
+    await send(harness, other, identify(JANE, 1, email=EMAIL), installed)
+    person = json.dumps({"external_id": JANE, "email": EMAIL, "data": {"plan": "pro"}}).encode()
+    await harness.intake.accept(client_call(call="identify", body=person, key=other.event_write_keys[0]))
+    await harness.process_log()
+    before = await rows_of(harness)
+    assert {"devices", "traits", "identities"} <= {table for table, number in before.items() if number}
+    assert (await erase(harness, user_id=JANE, connection=other.id, validate_only=dry)).stores == ()
+    assert await rows_of(harness) == before
+
+
+async def rows_of(harness: Harness) -> dict[str, int]:
+    """Return the numbers of rows of tables about persons."""
+
+    def read(connection: sqlalchemy.Connection) -> dict[str, int]:
+        names = ("identities", "members", "profiles", "devices", "traits", "rejected_events")
+        return {name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names}
+
+    async with harness.state.transaction() as transaction:
+        return await transaction.run(read)
+
+
 @pytest.mark.parametrize("is_suppressed", [False, True])
 async def test_accepted_events_do_not_bring_the_person_back(
     harness: Harness, source: Connection, is_suppressed: bool
@@ -274,6 +303,21 @@ async def test_a_profile_keeps_identities_that_are_not_erased(harness: Harness) 
     before = await read_kpids(harness)
     assert removed(await erase(harness, user_id=JANE)) == {"events": 1, "identities": 1, "messages": 1}
     assert await read_kpids(harness) == {"j": before["j"]}
+
+
+async def test_the_history_of_a_profile_is_counted_before_as_at_the_end(harness: Harness) -> None:
+    """Aliases, merges and splits count if the profile goes with the person, and only then."""
+    await resolve_by_email(harness)
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, MAPPING)
+    for events in ([identify(JANE, 1, email=EMAIL)], [identify("j", 1)], [identify("j", 2, email=EMAIL)]):
+        await send(harness, source, *events)
+        await harness.process_log()
+    kpid = (await read_kpids(harness))["j"]
+    assert removed(await erase(harness, user_id="j", validate_only=True)) == {"events": 2, "identities": 1}
+    counted = removed(await erase(harness, profile=kpid, validate_only=True))
+    assert counted == {"events": 3, "identities": 2, "profiles": 1, "profile history": 2}
+    assert removed(await erase(harness, profile=kpid)) == {**counted, "messages": 3}
 
 
 async def read_kpids(harness: Harness) -> dict[str, str]:

@@ -96,6 +96,18 @@ def test_a_large_region_of_refused_links_is_postponed() -> None:
     assert people.postponed == [people.rows.last_identity]
 
 
+def test_an_identity_that_unites_many_profiles_is_postponed() -> None:
+    """A value links no two of its holders, which have different stronger ones, but each to the new identity."""
+    people = People("email", "phone", limit=50)
+    for number in range(400):
+        people.see(str(number), email=f"{number % 40}@x", phone="5" if number < 40 else None)
+    assert len(people.profiles()) == 40
+    before = people.rows.copy()
+    assert rows_read(people, lambda: people.see("new", phone="5")) <= 1_000
+    assert people.postponed == [people.rows.last_identity]
+    assert people.rows.profile_rows == before.profile_rows
+
+
 def region(count: int, attributes: Callable[[int], tuple[str | None, ...]], max_values: int | None = None) -> Region:
     settings = ResolutionSettings(
         identifiers=(Identifier(path="email"), Identifier(path="phone"), Identifier(path="ref", max_values=max_values))

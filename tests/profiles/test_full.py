@@ -1,6 +1,7 @@
 """A full resolution gives the profiles of the definition, whatever happens meanwhile, on both databases."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from sqlalchemy import event
 from headwater.catalog.profiles import Identifier, Rename, ResolutionSettings
 from headwater.profiles import full
 from headwater.profiles.renaming import AttributeRenamer
+from headwater.state import Transaction
 from headwater.state.profiles.model import IdentityName
 from tests.examples import examples
 from tests.profiles.history import SCHEMA
@@ -156,37 +158,26 @@ async def test_a_resolution_that_fails_between_any_two_transactions_is_repeated(
 async def completes(installation: Installation, transactions: int, *, fails_after: bool) -> bool:
     """Resolve, and fail in the place of the transaction after so many, or after its commit; return whether it was not
     reached."""
-    engine, count = installation.state._sessions.engine, 0
+    state, count = installation.state, 0
+    original = state.transaction
 
-    def fail(_connection: Any) -> None:
+    @asynccontextmanager
+    async def transaction() -> AsyncIterator[Transaction]:
         nonlocal count
-        count += 1
-        if count > transactions + 1:  # the first one pauses the batches
+        if fails_after and count > transactions:
             raise Killed
-
-    state = installation.state
-    original: Callable[[], Any] = state.transaction
-    if fails_after:
-
-        def transaction() -> Any:
-            if count > transactions:
-                raise Killed
-            return original()
-
-        def counted(_connection: Any) -> None:
-            nonlocal count
+        async with original() as opened:
+            yield opened
             count += 1
+            if not fails_after and count > transactions + 1:  # the first one pauses the batches
+                raise Killed
 
-        state.transaction = transaction  # type: ignore[method-assign]
-        event.listen(engine, "commit", counted)
-    else:
-        event.listen(engine, "commit", fail)
+    state.transaction = transaction  # type: ignore[method-assign]
     try:
         await installation.resolve()
     except Killed:
         return False
     finally:
-        event.remove(engine, "commit", counted if fails_after else fail)
         state.transaction = original  # type: ignore[method-assign]
     return True
 

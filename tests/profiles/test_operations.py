@@ -96,7 +96,7 @@ async def profiles(harness: Harness, source: Connection) -> dict[frozenset[str],
     return await harness.state.read_profiles(read)
 
 
-async def unresolved_of(harness: Harness, workspace: int) -> list[int]:
+async def read_unresolved(harness: Harness, workspace: int) -> list[int]:
     return await harness.state.read_profiles(lambda rows: rows.unresolved(workspace, 100))
 
 
@@ -107,7 +107,7 @@ async def execute(harness: Harness, parameters: OperationParameters | None) -> O
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(companion.run(stop))
         while True:
-            for found in await harness.operations.page(limit=1):
+            for found in await harness.operations.page(limit=10):
                 if (created is None or found.id == created.id) and found.ended_at is not None:
                     stop.set()
                     return found
@@ -147,7 +147,7 @@ async def test_an_error_of_one_workspace_has_no_effect_on_others(
     assert len(await harness.documents()) == 2
     assert (await profiles(harness, other)).keys() == {users("u1"), users("u2")}
     assert await profiles(harness, source) == {}
-    assert len(await unresolved_of(harness, harness.workspace)) == 2
+    assert len(await read_unresolved(harness, harness.workspace)) == 2
     monkeypatch.undo()
     async with harness.state.transaction() as transaction:  # the first change was undone with the settings' digest
         context = harness.resolver.context(harness.workspace)
@@ -156,7 +156,7 @@ async def test_an_error_of_one_workspace_has_no_effect_on_others(
         await transaction.on_profiles(lambda rows: rows.set_resolution(harness.workspace, digest, None))
     await harness.companion.drain()
     assert (await profiles(harness, source)).keys() == {users("u1"), users("u2")}
-    assert await unresolved_of(harness, harness.workspace) == []
+    assert await read_unresolved(harness, harness.workspace) == []
 
 
 async def test_an_identity_that_cannot_be_resolved_does_not_hold_up_others(
@@ -176,10 +176,10 @@ async def test_an_identity_that_cannot_be_resolved_does_not_hold_up_others(
     monkeypatch.setattr(unresolved, "resolve_changes", fail)
     await harness.companion.resolve_all(harness.workspace)
     assert (await profiles(harness, source)).keys() == {users("u0", "u3"), users("u1", "u4"), users("u2", "u5")}
-    [left] = await unresolved_of(harness, harness.workspace)
+    [left] = await read_unresolved(harness, harness.workspace)
     monkeypatch.undo()
     await harness.companion.drain()
-    assert left and await unresolved_of(harness, harness.workspace) == []
+    assert left and await read_unresolved(harness, harness.workspace) == []
 
 
 class Resolved(Metrics):
@@ -203,7 +203,7 @@ async def test_large_profiles_wait_for_the_companion(
     await observe(harness, source, {f"u{n}": "e" for n in range(3, 8)})
     await observe(harness, source, {"u9": "e", "other": "x"})
     assert users("other") in await profiles(harness, source)
-    assert await unresolved_of(harness, harness.workspace)
+    assert await read_unresolved(harness, harness.workspace)
     harness.resolver.paused.add(harness.workspace)
     await observe(harness, source, {"last": "y"})
     harness.resolver.paused.clear()

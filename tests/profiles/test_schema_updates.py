@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headwater.catalog import Definition, Identifier, ResolutionSettings, TransformationDefinition
+from headwater.base.errors import Unprocessable
+from headwater.catalog import Connection, Definition, Identifier, ResolutionSettings, TransformationDefinition
 from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.management.profiles import (
     SchemaRequest,
@@ -70,25 +71,31 @@ async def attributes(harness: Harness) -> list[object]:
     return [json.loads(row.attributes) for row in sorted(rows, key=lambda row: row.id)]
 
 
+async def add_people(harness: Harness) -> Connection:
+    """Add a source that imports users with an email address and an age."""
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    mapping = {"email": "traits.email", "age": "traits.age"}
+    await create_pipeline(
+        harness.catalog,
+        harness.workspace,
+        CreatePipeline(
+            connection=source.id,
+            target="User",
+            name="People",
+            enabled=True,
+            out_schema=profile(email="string", age="int"),
+            definition=Definition(transformation=TransformationDefinition(mapping=mapping)),
+        ),
+    )
+    return source
+
+
 async def test_profiles_follow_the_schema(harness: Harness) -> None:
     catalog, workspace = harness.catalog, harness.workspace
     async with worker(harness):
         await update(harness, profile(email="string", age="int"))
         assert (await ended(harness)).status == "Completed"
-        source = await add_source(catalog, workspace, users=())
-        mapping = {"email": "traits.email", "age": "traits.age"}
-        await create_pipeline(
-            catalog,
-            workspace,
-            CreatePipeline(
-                connection=source.id,
-                target="User",
-                name="People",
-                enabled=True,
-                out_schema=profile(email="string", age="int"),
-                definition=Definition(transformation=TransformationDefinition(mapping=mapping)),
-            ),
-        )
+        source = await add_people(harness)
         request = SettingsRequest(identifiers=("email",))
         await update_settings(catalog, harness.operations, workspace, request)
         await ended(harness, "IdentityResolution")
@@ -117,6 +124,29 @@ async def test_profiles_follow_the_schema(harness: Harness) -> None:
         await update(harness, profile(age="string", email="int"))
         await ended(harness)
         assert await attributes(harness) == [{"age": "a@x.org"}]
+
+
+async def test_renames_are_applied_although_their_operation_was_cancelled(harness: Harness) -> None:
+    async with worker(harness):
+        await update(harness, profile(email="string", age="int"))
+        await ended(harness)
+        source = await add_people(harness)
+        event = {"type": "identify", "userId": "a", "messageId": "a", "traits": {"email": "a@x.org", "age": 30}}
+        await harness.send(source, json.dumps({"batch": [event]}).encode())
+        await harness.process_log()
+        before = await attributes(harness)
+    await update(harness, profile(mail="string", age="int"), re_paths={"mail": "email"})
+    await harness.operations.cancel((await latest(harness)).id)
+    assert (await latest(harness)).status == "Cancelled"
+    with pytest.raises(Unprocessable) as refused:
+        await update(harness, profile(mail="string", years="int"), re_paths={"years": "age"})
+    assert refused.value.code == "OperationAlreadyExecuting"
+    async with worker(harness):
+        assert (await ended(harness)).status == "Completed"
+        await update(harness, profile(mail="string", years="int"), re_paths={"years": "age"})
+        await ended(harness)
+    [found], [old] = await attributes(harness), before
+    assert isinstance(old, dict) and found == {"mail": old["email"], "years": old["age"]}
 
 
 async def test_an_operation_waits_for_the_change_in_which_it_was_created(harness: Harness) -> None:

@@ -84,6 +84,28 @@ async def test_work_that_fails_is_undone_and_the_next_block_works(opened: Sessio
     assert await counted(opened) == 1
 
 
+async def test_work_whose_commit_fails_is_undone(opened: Sessions) -> None:
+    """A constraint that is checked at the commit makes it fail. The next block may get the same connection."""
+
+    def insert_orphan(connection: Connection) -> None:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+        parent = "REFERENCES things (id) DEFERRABLE INITIALLY DEFERRED"
+        connection.execute(text(f"CREATE TABLE parts (thing INTEGER {parent})"))
+        connection.commit()
+        insert(connection)
+        connection.execute(text("INSERT INTO parts VALUES (2)"))
+
+    with pytest.raises(IntegrityError):
+        async with opened.open() as session:
+            await session.run(insert_orphan)
+            await session.run(Connection.commit)
+    assert await counted(opened) == 0
+    async with opened.open() as session:
+        await session.run(insert_and_commit)
+    assert await counted(opened) == 1
+
+
 async def test_a_snapshot_sees_one_state(opened: Sessions) -> None:
     with ExitStack() as stack:
 

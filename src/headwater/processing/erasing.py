@@ -369,7 +369,9 @@ class _Erasure:
     async def _erase_identities(self, note: _Note, subject: Subject) -> bool:
         async with self._transaction() as transaction:
             if note.after == 0:
-                note.add("profiles", await transaction.run(lambda c: erasure.count_profiles(c, subject)))
+                profiles, aliases = await transaction.run(lambda c: erasure.count_profiles(c, subject))
+                note.add("profiles", profiles)
+                note.add("profile history", aliases)
             note.after = 1
             part = await transaction.run(
                 lambda c: erasure.remove_identities(c, subject, self._eraser._updater, dry=self._dry)
@@ -391,9 +393,11 @@ class _Erasure:
         return not waits
 
     async def _erase_devices_and_traits(self, note: _Note, subject: Subject) -> bool:
+        connections = {each.id for each in self._eraser._catalog.connections(subject.workspace)}
+        own = replace(subject, names=tuple(name for name in subject.names if name.connection in connections))
         async with self._transaction() as transaction:
-            note.add("devices", await transaction.run(lambda c: erasure.remove_devices(c, subject, dry=self._dry)))
-            note.add("traits", await transaction.run(lambda c: erasure.remove_traits(c, subject, dry=self._dry)))
+            note.add("devices", await transaction.run(lambda c: erasure.remove_devices(c, own, dry=self._dry)))
+            note.add("traits", await transaction.run(lambda c: erasure.remove_traits(c, own, dry=self._dry)))
             self._write(transaction, note)
         return True
 

@@ -126,9 +126,7 @@ class FullResolution:
         schema = self._schema
         if schema is None:
             return
-        owner = f"profile schema {self._workspace}"
-        noted = await self._read(lambda rows: rows.note(owner))
-        if noted is not None and int.from_bytes(noted) >= schema.version:
+        if await self._read(lambda rows: rows.schema_version(self._workspace)) >= schema.version:
             return
         renamer = AttributeRenamer(schema.renames)
         stored = await self._read(lambda rows: rows.checkpoint(self._workspace))
@@ -140,7 +138,7 @@ class FullResolution:
             last = await self._rename_slice(schema.version, renamer, last)
 
         def complete(rows: ResolutionRows) -> None:
-            rows.set_note(owner, schema.version.to_bytes(8))
+            rows.set_schema_version(self._workspace, schema.version)
             rows.set_resolution(self._workspace, rows.applied(self._workspace), None)
 
         await self._write(complete)
@@ -224,7 +222,7 @@ class FullResolution:
             await self._change(_links_changed(self._workspace, written, removed))
             await self._report(links.identities // 2, links.identities)
 
-    # Refusals of values
+    # Refused values
 
     async def _update_refusals(self, scan: "_Scan") -> None:
         """Update the refused values: those over their limit, and blocked ones."""
@@ -255,16 +253,17 @@ class FullResolution:
     # Profiles
 
     async def _update_profiles(self, scan: "_Scan") -> None:
-        separations, refused = await self._read(
+        separations, has_refused = await self._read(
             lambda rows: (
                 rows.all_separations(self._workspace),
-                rows.refused_for(self._workspace, ("TooManyValues", "Separated")),
+                rows.has_refused(self._workspace, ("TooManyValues", "Separated")),
             )
         )
         constraints = Constraints(self._context.settings, separations)
-        resolver = _SliceResolver(self._context, scan, constraints, has_refused=bool(refused), new_kpid=self._new_kpid)
+        resolver = _SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=self._new_kpid)
         done, total = 0, len(scan.ids)
-        for numbers in await asyncio.to_thread(scan.slices):
+        await asyncio.to_thread(scan.group)
+        for numbers in scan.slices():
             slice_ = await self._read(lambda rows: resolver.read(rows, numbers))  # noqa: B023
             missing = slice_.new_profiles - len(self._new_ids)
             if missing > 0:
@@ -347,6 +346,10 @@ class _Scan:
         self.sets = Sets(0)
         self.over: set[LinkValue] = set()
         self.blocked: dict[LinkValue, None] = {}
+        self._roots = array("q")
+        """The first identity of the region of each."""
+        self._following = array("q")
+        """The next identity of the region of each; 0 for the last."""
         self._reader = context.reader
         self._has_blocks = any(each.blocked_values or each.blocked_presets for each in context.settings.identifiers)
 
@@ -377,40 +380,50 @@ class _Scan:
         index = bisect_left(self.ids, identity)
         return index < len(self.ids) and self.ids[index] == identity
 
-    def evidence_of(self, number: int) -> Evidence:
+    def read_evidence(self, number: int) -> Evidence:
         """Return the evidence that an identity had at the scan."""
         evidence: list[str | None] = [None] * len(self.settings.identifiers)
-        for identifier, value in self.sorter.links_of(number):
+        for identifier, value in self.sorter.find_links(number):
             if identifier != SAME_NAME:
                 evidence[identifier] = value
         return tuple(evidence)
 
-    def slices(self) -> list[list[int]]:
-        """Return the numbers of all identities in slices of complete regions: sets of present profiles and new
-        components that no link leaves."""
-        size = len(self.ids)
+    def group(self) -> None:
+        """Find the regions: sets of present profiles and new components that no link leaves."""
+        size, profiles = len(self.ids), self.profiles
         regions = Sets(size)
-        first: dict[int, int] = {}
         for number in range(size):
             root = self.sets.find(number)
             if root != number:
                 regions.unite(root, number)
-            if (profile := self.profiles[number]) and (other := first.setdefault(profile, number)) != number:
+        first: dict[int, int] = {}
+        for number, profile in enumerate(profiles):
+            if profile and (other := first.setdefault(profile, number)) != number:
                 regions.unite(other, number)
         first.clear()
-        roots = array("q", map(regions.find, range(size)))
-        ordered = sorted(range(size), key=roots.__getitem__)
-        slices: list[list[int]] = []
+        self._roots = array("q", map(regions.find, range(size)))
+        # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
+        self._following = array("q", bytes(8 * size))
+        last = array("q", range(size))
+        for number, root in enumerate(self._roots):
+            if root != number:
+                self._following[last[root]] = number
+                last[root] = number
+
+    def slices(self) -> Iterator[list[int]]:
+        """Yield the numbers of all identities in slices of complete regions."""
         slice_: list[int] = []
-        last = -1
-        for number in ordered:
-            if roots[number] != last:
-                last = roots[number]
-                if len(slice_) >= SLICE_IDENTITIES:
-                    slices.append(slice_)
-                    slice_ = []
+        for number, root in enumerate(self._roots):
+            if root != number:
+                continue
+            if len(slice_) >= SLICE_IDENTITIES:
+                yield slice_
+                slice_ = []
             slice_.append(number)
-        return [*slices, slice_] if slice_ else slices
+            while number := self._following[number]:
+                slice_.append(number)
+        if slice_:
+            yield slice_
 
 
 class _Links:
@@ -644,7 +657,7 @@ class _SliceResolver:
         """Return the evidence of the scan, which the links of an identity have."""
         if hash(row.attributes) == self._scan.digests[number]:
             return self._context.reader.read(row.attributes)
-        return self._scan.evidence_of(number)
+        return self._scan.read_evidence(number)
 
     def _member(self, slice_: _Slice, number: int) -> Member:
         """Return an identity with the evidence of the scan, which its links have."""
@@ -653,7 +666,7 @@ class _SliceResolver:
         row = slice_.identities.get(id_)
         if row is not None:
             return Member(id_, row.name, self._evidence(number, row), profile)
-        evidence = scan.evidence_of(number)
+        evidence = scan.read_evidence(number)
         if (member := slice_.gone.get(id_)) is not None:
             return replace(member, evidence=evidence, profile=profile)
         # Its name is not known. It is unresolved, so that it leaves its profile as any other.

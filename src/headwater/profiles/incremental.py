@@ -31,6 +31,8 @@ from headwater.state.profiles.model import (
 MAX_REGION_IDENTITIES: Final = 10_000
 """Default maximum number of identities of a region that a batch resolves. A larger one is postponed, because a batch
 would take longer than 100 ms."""
+PROFILES_PER_READ: Final = 100
+"""Number of profiles that are read before the size of the region is checked again."""
 
 
 class Rows(Protocol):
@@ -173,6 +175,8 @@ class _Batch:
         """The profiles to resolve."""
         self._causes: dict[int, set[int]] = {}
         """The changed identities because of which a profile is read."""
+        self._own: dict[int, int] = {}
+        """The profile of each changed identity before the batch."""
         self._latest: dict[int, ChangedIdentity] = {}
         self._changes: list[_Change] = []
         self._touched: dict[LinkValue, list[_Change]] = {}
@@ -237,6 +241,7 @@ class _Batch:
         new = {} if after is None else dict(masks_of(after))
         self._changes.append(_Change(identity, before, after, old, new))
         if before is not None:
+            self._own[identity.id] = before.profile
             self.add_seed(before.profile, {identity.id})
 
     def add_seed(self, profile: int, causes: set[int]) -> None:
@@ -303,6 +308,7 @@ class _Batch:
     def read(self) -> None:
         """Read the affected profiles, and those to which refused links of theirs lead, until none is missing."""
         self._read_profiles(self._seeds | self._refreshed)
+        self._check_size(self._seeds)
         followed: set[int] = set()
         while leading := {id for id in self._seeds if id not in followed and self._profiles[id].is_constrained}:
             followed |= leading
@@ -311,6 +317,12 @@ class _Batch:
 
     def _read_profiles(self, ids: set[int]) -> None:
         missing = ids - self._members.keys()
+        if self._limit is not None and len(missing) > PROFILES_PER_READ:
+            ordered = sorted(missing)
+            for start in range(0, len(ordered), PROFILES_PER_READ):
+                self._read_profiles(set(ordered[start : start + PROFILES_PER_READ]))
+                self._check_size(self._seeds)
+            return
         if not missing:
             return
         self._members.update((id, []) for id in missing)
@@ -363,13 +375,14 @@ class _Batch:
         return reached
 
     def _check_size(self, profiles: set[int]) -> None:
-        """Raise _TooLarge if a changed identity is the cause of reading too many members."""
+        """Raise _TooLarge if a changed identity is the cause of reading too many members of other profiles."""
         if self._limit is None:
             return
         read = Counter[int]()
         for id in profiles:
             for cause in self._causes[id]:
-                read[cause] += len(self._members[id])
+                if self._own.get(cause) != id:
+                    read[cause] += len(self._members.get(id, ()))
         large = {cause for cause, count in read.items() if count > self._limit}
         if large:
             raise _TooLarge(large)

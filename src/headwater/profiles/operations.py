@@ -70,7 +70,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProfileCompanion:
-    """Runs beside the consumer of the log."""
+    """Runs in the process of the consumer of the log, and at the same time."""
 
     def __init__(
         self,

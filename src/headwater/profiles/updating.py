@@ -41,8 +41,8 @@ class ProfileResolver:
         self._metrics = metrics
         self._compiled: dict[int, _Compiled] = {}
         self.paused: set[int] = set()
-        """The workspaces of which all identities are being resolved. Change it inside a transaction only, which has no
-        other beside it."""
+        """The workspaces of which all identities are being resolved. Add one inside a transaction, while no batch is
+        being written."""
 
     def context(self, workspace: int) -> ResolutionContext | None:
         """Return the compiled settings of a workspace; None if it does not exist."""

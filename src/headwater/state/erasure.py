@@ -77,10 +77,10 @@ def find_profile(connection: Connection, workspace: int, kpid: bytes) -> Subject
 
 
 def find_names(connection: Connection, workspace: int, names: Collection[IdentityName]) -> Subject:
-    """Return the person with these names, whether or not it has identities."""
-    rows = ResolutionRows(connection)
-    ids = [id_ for found in rows.identities_named(names).values() for id_ in found]
-    values = {value for member in rows.members(ids) for value in member.evidence if value is not None}
+    """Return the person with these names, whether or not it has identities. Names of other workspaces find none."""
+    ids = [identity.id for identity in _named(connection, workspace, names)]
+    members = ResolutionRows(connection).members(ids)
+    values = {value for member in members for value in member.evidence if value is not None}
     return _with_identities(connection, workspace, set(names), values, ())
 
 
@@ -88,9 +88,7 @@ def _with_identities(
     connection: Connection, workspace: int, names: set[IdentityName], values: set[str], profiles: tuple[int, ...]
 ) -> Subject:
     """Add the anonymous ids of the identities with these names, and their ids."""
-    rows = ResolutionRows(connection)
-    named = rows.identities_named(names)
-    identities = rows.identities([id_ for ids in named.values() for id_ in ids])
+    identities = _named(connection, workspace, names)
     found = {PersonName(name.connection, name.identity_id, name.is_anonymous) for name in names}
     for identity in identities:
         found |= {PersonName(identity.name.connection, id_, True) for id_ in _decode_ids(identity.anonymous_ids)}
@@ -103,14 +101,19 @@ def _with_identities(
     )
 
 
+def _named(connection: Connection, workspace: int, names: Collection[IdentityName]) -> list[IdentityRow]:
+    """Return the identities of a workspace with these names, the oldest first."""
+    rows = ResolutionRows(connection)
+    named = sorted(id_ for ids in rows.identities_named(names).values() for id_ in ids)
+    return [row for row in rows.identities(named) if row.workspace == workspace]
+
+
 # --- Identities and profiles --------------------------------------------------------------------------------------
 
 
 def remove_identities(connection: Connection, subject: Subject, updater: ProfileUpdater, *, dry: bool = False) -> Part:
     """Delete identities, and let `updater` take them out of their profiles, or leave that to a resolution."""
-    named = [id_ for ids in ResolutionRows(connection).identities_named(_names(subject)).values() for id_ in ids]
-    rows = ResolutionRows(connection).identities(sorted(named)[: None if dry else MAX_STEP_IDENTITIES])
-    own = [row for row in rows if row.workspace == subject.workspace]
+    own = _named(connection, subject.workspace, _names(subject))[: None if dry else MAX_STEP_IDENTITIES]
     if dry or not own:
         return Part(len(own))
     _remove(connection, own, updater)
@@ -149,24 +152,34 @@ def has_members(connection: Connection, subject: Subject) -> bool:
     return bool(ResolutionRows(connection).members(subject.identities))
 
 
-def count_profiles(connection: Connection, subject: Subject) -> int:
-    """Return the number of profiles that have only identities of the person."""
+def count_profiles(connection: Connection, subject: Subject) -> tuple[int, int]:
+    """Return the number of profiles that have only identities of the person, and of their aliases."""
+    own = _own_profiles(connection, subject)
+    return len(own), _remove_rows(connection, profile_tables.profile_aliases.c.profile, own, dry=True)
+
+
+def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
+    """Return the profiles that have only identities of the person."""
     rows = ResolutionRows(connection)
-    own = {member.profile: 0 for member in rows.members(subject.identities)}
     known = set(subject.identities)
-    return sum(all(member.identity in known for member in rows.members_of([profile])) for profile in own)
+    return {
+        profile
+        for profile in {member.profile for member in rows.members(subject.identities)}
+        if all(member.identity in known for member in rows.members_of([profile]))
+    }
 
 
 def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
-    """Delete aliases and history of profiles that are gone, refused evidence, and names in separations; return the
-    number of rows."""
-    removed = 0
+    """Delete aliases and history of profiles that are gone, refused evidence, and names in separations.
+
+    Return the number of rows without the aliases, most of which are gone with their profiles.
+    """
     rows = ResolutionRows(connection)
     gone = set(subject.profiles) - {profile.id for profile in rows.profiles(subject.profiles)}
     if dry:
-        gone = set(subject.profiles)
-    for column in (profile_tables.profile_aliases.c.profile, profile_tables.profile_changes.c.profile):
-        removed += _remove_rows(connection, column, gone, dry=dry)
+        gone = _own_profiles(connection, subject)
+    _remove_rows(connection, profile_tables.profile_aliases.c.profile, gone, dry=dry)
+    removed = _remove_rows(connection, profile_tables.profile_changes.c.profile, gone, dry=dry)
     refusals = profile_tables.resolution_refusals.c
     for column in (refusals.identity, refusals.other):
         removed += _remove_rows(connection, column, set(subject.identities), dry=dry)
@@ -218,10 +231,13 @@ def _find_devices(connection: Connection, subject: Subject) -> list[int]:
     found: set[int] = set()
     for is_anonymous, column in ((False, table.user_id), (True, table.anonymous_id)):
         keys = [(name.connection, name.id) for name in subject.names if name.is_anonymous is is_anonymous]
-        rows = bulk.lookup(
-            connection, (table.id, table.user_id), (table.connection, column), _storable(connection, keys)
-        )
-        found |= {id_ for id_, user_id in rows if not is_anonymous or user_id is None}
+        columns = (table.id, table.workspace, table.user_id)
+        rows = bulk.lookup(connection, columns, (table.connection, column), _storable(connection, keys))
+        found |= {
+            id_
+            for id_, workspace, user_id in rows
+            if workspace == subject.workspace and (user_id is None or not is_anonymous)
+        }
     return sorted(found)
 
 

@@ -33,6 +33,7 @@ _NEW_COLUMNS: Final = [column for column in _COLUMNS if column.name != "id"]
 _REMOVED_COLUMNS: Final = [tables.identities.c[name] for name in ("id", "workspace", *_KEY_NAMES, "updated_at")]
 _ID_OWNER: Final = "identity ids"
 """The owner of the checkpoint with the last id of an identity on SQLite, which would use the highest id again."""
+_READ_LAST_ID: Final = f"SELECT value FROM checkpoints WHERE owner = '{_ID_OWNER}'"
 
 
 def find_changes(connection: Connection, observations: Sequence[IdentityObservation]) -> IdentityChanges:
@@ -111,7 +112,7 @@ def _insert(connection: Connection, new: Sequence[tuple[IdentityKey, IdentitySta
 def _next_ids(connection: Connection, count: int) -> list[int]:
     """Return ids that no identity had, in ascending order."""
     table = tables.checkpoints.c
-    stored: bytes | None = connection.scalar(select(table.value).where(table.owner == _ID_OWNER))
+    stored: bytes | None = connection.exec_driver_sql(_READ_LAST_ID).scalar()
     if stored is None:
         last: int = connection.scalar(select(func.max(tables.identities.c.id))) or 0
     else:

@@ -56,8 +56,8 @@ class Suppressions:
         """Read the suppressions from the database, unless they were read before."""
         if self._is_read:
             return
-        self._is_read = True
         self._reread(connection)
+        self._is_read = True
 
     @property
     def is_read(self) -> bool:

@@ -19,12 +19,17 @@ MAX_ID_BYTES: Final = 4_096
 _KINDS: Final = {"userId": False, "anonymousId": True}
 
 
-def read_kpid(text: str) -> bytes:
-    """Return the 16 bytes of the id of a profile. Raises BadRequest."""
+def read_kpid(text: str, field: str = "kpid") -> bytes:
+    """Return the 16 bytes of the id of a profile. `field` is its path in the request. Raises BadRequest."""
     try:
         return UUID(canonical_uuid(text)).bytes
     except ValueError:
-        raise BadRequest("kpid must be a UUID", field="kpid") from None
+        raise BadRequest(f"{field} must be a UUID", field=field) from None
+
+
+def is_id(text: str) -> bool:
+    """Return whether an event could have a text as the id of its user."""
+    return 0 < len(text.encode()) <= MAX_ID_BYTES and "\0" not in text
 
 
 def kpid_text(kpid: bytes) -> str:
@@ -92,6 +97,6 @@ def _side(names: Sequence[IdentityName]) -> pb.SeparationSide:
 def _name(connection: int, id_: str, is_anonymous: bool, field: str) -> IdentityName:
     if not 1 <= connection <= MAX_ID:
         raise BadRequest(f"{field}.connection must be in the range from 1 to {MAX_ID}", field=f"{field}.connection")
-    if not id_ or "\0" in id_ or len(id_.encode()) > MAX_ID_BYTES:
+    if not is_id(id_):
         raise BadRequest(f"{field} must have an id of 1 to {MAX_ID_BYTES} bytes without NUL", field=field)
     return IdentityName(connection, id_, is_anonymous)

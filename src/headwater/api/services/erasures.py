@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from uuid import UUID
 
 from google.api.httpbody_pb2 import HttpBody
 
+from headwater.api.messages.profiles import MAX_ID_BYTES, is_id, kpid_text, read_kpid
 from headwater.api.messages.times import set_time
 from headwater.api.pages import Page
 from headwater.api.request import Context, require_workspace
@@ -96,12 +96,12 @@ def _parameters(request: pb.CreateErasureRequest) -> ErasureParameters:
         raise BadRequest("name the person by exactly one of profile, userId and anonymousId")
     profile = None
     if names == ["profile"]:
-        try:
-            profile = str(UUID(request.profile))
-        except ValueError:
-            raise BadRequest("the id of a profile is a UUID", field="profile") from None
+        profile = kpid_text(read_kpid(request.profile, "profile"))
         if request.HasField("connection"):
             raise BadRequest("a profile has identities of all connections", field="connection")
+    elif not is_id(request.user_id or request.anonymous_id):
+        field = "userId" if names == ["user_id"] else "anonymousId"
+        raise BadRequest(f"{field} must have 1 to {MAX_ID_BYTES} bytes without NUL", field=field)
     if request.HasField("connection"):
         check_identifier(request.connection, "connection identifier", field="connection")
     return ErasureParameters(

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from headwater.api.messages.profiles import read_kpid
 from headwater.api.request import Context, require_workspace
 from headwater.base.clock import from_microseconds
-from headwater.base.errors import BadRequest, NotFound
+from headwater.base.errors import NotFound
 from headwater.base.mentions import Mentions
 from headwater.catalog import Catalog
 from headwater.state import StateStore, erasure
@@ -36,10 +37,7 @@ class PersonExporter:
     async def export(self, kpid: str, context: Context) -> AsyncGenerator[list[Record], None]:
         """Yield the records of a profile in pages. Raises BadRequest and NotFound before the first."""
         workspace = await require_workspace(self._catalog, context)
-        try:
-            id_ = UUID(kpid).bytes
-        except ValueError:
-            raise BadRequest("the id of a profile is a UUID", field="kpid") from None
+        id_ = read_kpid(kpid)
         subject = await self._state.read(lambda connection: erasure.find_profile(connection, workspace, id_))
         profile = await self._state.read(lambda connection: erasure.read_profile(connection, subject))
         if profile is None:

@@ -80,7 +80,8 @@ async def update_profile_schema(
 
     - ConnectionNotExist: a primary source does not exist
     - InvalidAlterSchema: the schema cannot become this one, an identifier is removed, or data would be lost
-    - OperationAlreadyExecuting: another change or an identity resolution executes
+    - OperationAlreadyExecuting: another change or an identity resolution executes, or the renames of the change before
+      are not applied because its operation was cancelled or failed: it is started again
     - TooExpensive: there is too much to rename
     """
     for _ in range(MAX_ATTEMPTS):
@@ -92,6 +93,7 @@ async def update_profile_schema(
         async with catalog.change() as change:
             if _inputs(catalog, workspace) != inputs:
                 continue
+            await _check_applied(state, operations, plan.before)
             if plan.workspace != plan.before:
                 change.update_workspace(plan.workspace)
             for id_, definition in plan.definitions.items():
@@ -156,6 +158,22 @@ async def _plan(
         owner = f"workspace {workspace}"
         plan = await computing.run(owner, plan_update, inputs.workspace, request, inputs.pipelines, inputs.sources)
     return plan, inputs
+
+
+async def _check_applied(state: StateStore, operations: OperationStore, workspace: Workspace) -> None:
+    """Raise Unprocessable with OperationAlreadyExecuting if the last renames are not applied, and start to apply them.
+
+    A schema has only the renames of its own version, so a later version would lose them, and with them the values.
+    """
+    profiles = workspace.profile_schema
+    if profiles is None or not profiles.renames:
+        return
+    if await state.read_profiles(lambda rows: rows.schema_version(workspace.id)) >= profiles.version:
+        return
+    await operations.create(workspace.id, ProfileSchemaUpdateParameters(version=profiles.version), None)
+    raise Unprocessable(
+        "OperationAlreadyExecuting", "the change of the profile schema before is still being applied: wait for its end"
+    )
 
 
 def _data_loss(path: str) -> Unprocessable:

@@ -22,6 +22,8 @@ from headwater.state.tables import checkpoints, identities
 from headwater.storage.sessions import attempt
 
 MAX_ID: Final = 2**63 - 1
+_SCHEMA_OWNER: Final = "profile schema"
+"""Begins the owner of the checkpoint with the version of the profile schema of a workspace."""
 LinkKey = tuple[int, str, int]
 """The identifier, the value and the identity of a link. Links are sorted by it."""
 
@@ -41,9 +43,9 @@ class ScannedIdentity(Struct, frozen=True, gc=False):
     is_anonymous: bool
     attributes: str
     profile: int | None
-    """Its profile; None for an identity that is in none."""
+    """The profile; None for an identity that is in none."""
     evidence: str | None
-    """Its evidence of the last resolution, as JSON."""
+    """The evidence of the last resolution, as JSON."""
 
 
 class ResolutionRows(ProfileRows):
@@ -124,6 +126,12 @@ class ResolutionRows(ProfileRows):
         query = select(table).where(table.c.workspace == workspace, table.c.reason.in_(reasons))
         return [read_refused(row) for row in self._sql.execute(query)]
 
+    def has_refused(self, workspace: int, reasons: Collection[RefusedReason]) -> bool:
+        """Return whether the workspace has refused evidence for one of these reasons."""
+        table = tables.resolution_refusals.c
+        query = select(table.id).where(table.workspace == workspace, table.reason.in_(reasons)).limit(1)
+        return self._sql.execute(query).first() is not None
+
     def find(self, workspace: int, kpid: bytes) -> ProfileRow | None:
         """Return the profile with this kpid, or into which the one with it was merged."""
         table, aliases = tables.profiles, tables.profile_aliases.c
@@ -151,7 +159,16 @@ class ResolutionRows(ProfileRows):
         found: bytes | None = self._sql.scalar(select(checkpoints.c.value).where(checkpoints.c.owner == owner))
         return found
 
+    def schema_version(self, workspace: int) -> int:
+        """Return the version of the profile schema whose renames the attributes of identities follow; initially 0."""
+        noted = self.note(f"{_SCHEMA_OWNER} {workspace}")
+        return 0 if noted is None else int.from_bytes(noted)
+
     # Writing
+
+    def set_schema_version(self, workspace: int, version: int) -> None:
+        """Store the version of the profile schema whose renames the attributes of identities follow."""
+        self.set_note(f"{_SCHEMA_OWNER} {workspace}", version.to_bytes(8))
 
     def attempt(self, work: Callable[[], object]) -> Exception | None:
         """Run `work`. If it fails, undo its changes and return its error. The transaction must have written before."""

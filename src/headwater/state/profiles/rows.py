@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from headwater.state import bulk
 from headwater.state.profiles import tables, values
@@ -141,8 +141,8 @@ class ProfileRows:
         if count <= 0:
             return []
         table = tables.profile_counter
-        move = update(table).values(last=table.c.last + count).returning(table.c.last)
-        last: int | None = self._connection.execute(move).scalar_one_or_none()
+        move = f"UPDATE profile_counter SET last = last + {int(count)} RETURNING last"
+        last: int | None = self._connection.exec_driver_sql(move).scalar_one_or_none()
         if last is None:
             self._connection.execute(insert(table).values(id=1, last=count))
             last = count
@@ -194,8 +194,9 @@ class ProfileRows:
     def applied(self, workspace: int) -> str | None:
         """Return the digest of the settings and the schema that the profiles of the workspace follow; None before the
         end of the first resolution."""
-        table = tables.resolutions.c
-        found: str | None = self._connection.scalar(select(table.applied).where(table.workspace == workspace))
+        # Once in each batch with a change: without the parameter the statement takes half the time.
+        query = f"SELECT applied FROM resolutions WHERE workspace = {int(workspace)}"
+        found: str | None = self._connection.exec_driver_sql(query).scalar()
         return found
 
     def checkpoint(self, workspace: int) -> bytes | None:

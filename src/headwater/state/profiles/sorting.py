@@ -45,7 +45,7 @@ class LinkSorter:
             tuple(identifiers),
         )
 
-    def links_of(self, number: int) -> list[tuple[int, str]]:
+    def find_links(self, number: int) -> list[tuple[int, str]]:
         """Return the identifiers and values of one identity. The first call takes a second for a million links."""
         if not self._is_indexed:
             self._connection.execute("CREATE INDEX links_by_number ON links (number)")
