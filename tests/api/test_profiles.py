@@ -396,6 +396,11 @@ async def test_refused_evidence_is_listed(api: Api, source: Connection) -> None:
         ("TooManyIdentities", "shared", 3)
     ]
     assert list(explained.links) == []
+    explained = await explain(api, await kpid_of(harness, source, "blocked"))
+    [blocked] = explained.refusals
+    assert (blocked.reason, blocked.identifier, blocked.value) == ("BlockedValue", "email", "none")
+    assert blocked.time == next(each.time for each in listed.refusals if each.value == "none")
+    assert not blocked.HasField("identities") and not blocked.HasField("identity")
 
 
 async def test_refusals_have_pages(api: Api, source: Connection) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
 from headwater.catalog.profiles import Identifier, ResolutionSettings
 from headwater.profiles import full, operations, unresolved, updating
@@ -169,7 +170,7 @@ async def test_claims_that_wait_for_a_resolution_keep_their_successors(harness: 
     harness.resolver.paused.clear()
     await harness.companion.drain()
     assert await profiles(harness, source) == {users("v"): visitor}
-    assert await unresolved_of(harness, harness.workspace) == []
+    assert await read_unresolved(harness, harness.workspace) == []
 
 
 async def test_an_error_of_one_workspace_has_no_effect_on_others(
@@ -226,18 +227,35 @@ async def test_an_identity_that_cannot_be_resolved_does_not_hold_up_others(
     assert left and await read_unresolved(harness, harness.workspace) == []
 
 
+class Resolved(Metrics):
+    """Notes the numbers of resolved and postponed identities."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[int, int]] = []
+
+    def identities_resolved(self, identities: int, *, postponed: int) -> None:
+        self.counted.append((identities, postponed))
+
+
 async def test_large_profiles_wait_for_the_companion(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    metrics = Resolved()
     monkeypatch.setattr(updating, "MAX_BATCH_REGION", 3)
+    monkeypatch.setattr(harness.resolver, "_metrics", metrics)
     await change_settings(harness, EMAIL)
     await observe(harness, source, {f"u{n}": "e" for n in range(3)})
     await observe(harness, source, {f"u{n}": "e" for n in range(3, 8)})
     await observe(harness, source, {"u9": "e", "other": "x"})
     assert users("other") in await profiles(harness, source)
     assert await read_unresolved(harness, harness.workspace)
+    harness.resolver.paused.add(harness.workspace)
+    await observe(harness, source, {"last": "y"})
+    harness.resolver.paused.clear()
     await harness.companion.drain()
-    assert (await profiles(harness, source)).keys() == {users(*(f"u{n}" for n in (*range(8), 9))), users("other")}
+    together = users(*(f"u{n}" for n in (*range(8), 9)))
+    assert (await profiles(harness, source)).keys() == {together, users("other"), users("last")}
+    assert metrics.counted == [(3, 0), (5, 0), (1, 1), (0, 1), (2, 0)]
 
 
 async def test_changed_settings_are_applied_without_a_request(harness: Harness, source: Connection) -> None:

@@ -15,6 +15,8 @@ class Drained(Struct, frozen=True):
     """The last identity that was tried."""
     is_all: bool
     """Whether no later one is unresolved."""
+    resolved: int
+    """Number of identities that were resolved."""
     errors: list[Exception]
     """The errors of identities that cannot be resolved. They stay unresolved."""
 
@@ -28,11 +30,10 @@ def resolve_unresolved(
     """
     ids = rows.unresolved(context.workspace, limit, after=after)
     if not ids:
-        return Drained(after, True, [])
+        return Drained(after, True, 0, [])
     successors = rows.waiting(ids)
-    together = sorted(
-        {*ids, *rows.waiting(set(successors.values()) - {0})}
-    )  # a successor is resolved with its identity
+    # A successor is resolved with its identity.
+    together = sorted({*ids, *rows.waiting(set(successors.values()) - {0})})
     rows.remove_unresolved(together)  # first, because a transaction must have written before an attempt
     changed = _changes(rows, context.workspace, together, successors)
     errors: list[Exception] = []
@@ -45,7 +46,7 @@ def resolve_unresolved(
             if error is not None or each.successor in failed:
                 failed.add(each.id)
                 rows.add_unresolved(context.workspace, [each.id], successors)
-    return Drained(ids[-1], len(ids) < limit, errors)
+    return Drained(ids[-1], len(ids) < limit, len(changed) - len(errors), errors)
 
 
 def _changes(rows: ResolutionRows, workspace: int, ids: list[int], successors: dict[int, int]) -> list[ChangedIdentity]:

@@ -201,9 +201,7 @@ def _remove_values(connection: Connection, subject: Subject, *, dry: bool) -> in
     table = profile_tables.resolution_refusals
     columns = (table.c.id, table.c.identifier, table.c.value, table.c.identity)
     key = (table.c.workspace, table.c.identifier, table.c.value)
-    keys = [
-        (subject.workspace, identifier, value) for identifier in range(MAX_IDENTIFIERS) for value in subject.values
-    ]
+    keys = [(subject.workspace, identifier, value) for identifier in range(MAX_IDENTIFIERS) for value in subject.values]
     found = [row for row in bulk.lookup(connection, columns, key, keys) if row.identity == 0]
     values = {LinkValue(row.identifier, row.value) for row in found}
     held = ResolutionRows(connection).holders(subject.workspace, values, 0)

@@ -131,6 +131,7 @@ async def read(state: StateStore) -> None:
     await reader.count_identities([CONNECTION + 1])
     await reader.resolution(WORKSPACE)
     await reader.separation(WORKSPACE, 10)
+    await reader.blocked(WORKSPACE, [LinkValue(0, "u10"), LinkValue(1, "u20")])
     for after in (None, 100):
         await reader.history(WORKSPACE, 10, limit=10, after=after)
         await reader.refused(WORKSPACE, limit=10, after=after)

@@ -262,7 +262,9 @@ async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypat
                 rows.set_schema_version(workspace, 2)
 
             await transaction.on_profiles(more)
-            await transaction.run(partial(state.suppressions.add, workspace=workspace, names=[person], erasure=1, now=1))
+            await transaction.run(
+                partial(state.suppressions.add, workspace=workspace, names=[person], erasure=1, now=1)
+            )
     before = {table: await count(state, table) for table in TABLES}
     assert min(before.values()) > 0
     async with state.transaction() as transaction:

@@ -23,6 +23,7 @@ from headwater.state.profiles.model import (
     ProfileChanges,
     ProfileRow,
     RefusedEvidence,
+    RefusedReason,
     Separation,
 )
 from headwater.state.tables import identities as identity_table
@@ -128,10 +129,18 @@ class ProfileRows:
         columns = list(table)
         rows = bulk.lookup(self._connection, columns, (table.identity,), _singles(identities))
         rows += bulk.lookup(self._connection, columns, (table.other,), _singles(identities))
-        by_value = {(workspace, value.identifier, value.value, "TooManyIdentities") for value in values}
-        key = (table.workspace, table.identifier, table.value, table.reason)
-        rows += bulk.lookup(self._connection, columns, key, by_value)
+        rows += self._refused_values(workspace, "TooManyIdentities", values)
         return [read_refused(row) for row in {row[0]: row for row in rows}.values()]
+
+    def blocked(self, workspace: int, values: Collection[LinkValue]) -> list[RefusedEvidence]:
+        """Return the refused evidence for the reason BlockedValue whose value is one of the values."""
+        return list(map(read_refused, self._refused_values(workspace, "BlockedValue", values)))
+
+    def _refused_values(self, workspace: int, reason: RefusedReason, values: Collection[LinkValue]) -> list[Any]:
+        table = tables.resolution_refusals.c
+        key = (table.workspace, table.identifier, table.value, table.reason)
+        keys = {(workspace, value.identifier, value.value, reason) for value in values}
+        return bulk.lookup(self._connection, list(table), key, keys)
 
     def new_profile_ids(self, count: int) -> list[int]:
         """Return ids for new profiles, ascending. No id is returned twice."""
