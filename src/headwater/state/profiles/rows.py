@@ -5,7 +5,6 @@ attributes of the written profiles.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from headwater.state import bulk
 from headwater.state.profiles import tables, values
 from headwater.state.profiles.model import (
+    NO_SUCCESSORS,
     Alias,
     Evidence,
     IdentityName,
@@ -30,7 +30,6 @@ from headwater.state.tables import identities as identity_table
 MAX_REMOVED_CHANGES: Final = 10_000
 """Maximum number of changes of profiles that `shorten_history` deletes per call."""
 
-NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
