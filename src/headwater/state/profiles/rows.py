@@ -33,7 +33,7 @@ MAX_REMOVED_CHANGES: Final = 10_000
 
 SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
-"""Prefixes of the checkpoints of a workspace: the version of its schema that its identities have, and its last split."""
+"""Prefixes of the checkpoints of a workspace: the version of the schema that its identities have; its last split."""
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
