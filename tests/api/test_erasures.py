@@ -145,7 +145,7 @@ async def test_a_profile_is_exported(api: Api, filled: None) -> None:
         return {
             member.name.identity_id: str(UUID(bytes=profile.kpid))
             for profile in profiles
-            for member in rows.members_of([profile.id])
+            for member in rows.find_members([profile.id])
         }
 
     async with api.harness.state.transaction() as transaction:

@@ -6,13 +6,13 @@ from typing import Final
 import msgspec
 
 from headwater.catalog.profiles import ProfileSchema, ResolutionSettings
-from headwater.profiles.evidence import masks_of
+from headwater.profiles.evidence import compute_masks
 from headwater.profiles.explaining import shortest_chain, spanning_tree
 from headwater.profiles.incremental import resolve_again, resolve_changes
 from headwater.profiles.settings import ResolutionContext
 from headwater.schemas import ArrayType, Property, Schema, StringType
 from headwater.state.profiles.model import ChangedIdentity, IdentityName, LinkValue, ProfileRow, Separation
-from tests.profiles.definition import Defined, define, evidence_of, merged
+from tests.profiles.definition import Defined, define, merged, read_evidence
 from tests.profiles.full import resolve_all
 from tests.profiles.memory import MemoryRows
 
@@ -111,7 +111,7 @@ class History:
         rows = self.rows.identity_rows
         return define(
             {id: row.name for id, row in rows.items()},
-            {id: evidence_of(row.attributes, self.settings) for id, row in rows.items()},
+            {id: read_evidence(row.attributes, self.settings) for id, row in rows.items()},
             self.settings,
             list(self.rows.separation_rows.values()),
         )
@@ -145,9 +145,9 @@ class History:
         links: dict[LinkValue, dict[int, int]] = {}
         for id, row in self.rows.identity_rows.items():
             member = self.rows.member_rows[id]
-            assert member.evidence == evidence_of(row.attributes, self.settings)
+            assert member.evidence == read_evidence(row.attributes, self.settings)
             assert member.name == row.name
-            for value, mask in masks_of(member.evidence):
+            for value, mask in compute_masks(member.evidence):
                 links.setdefault(value, {})[id] = mask
         assert self.rows.links == links
 

@@ -24,7 +24,7 @@ from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.profiles.rows import read_member, read_profile, read_refused
 from headwater.state.tables import identities
 from tests.harness import NOW, MovableClock
-from tests.profiles.definition import define, evidence_of, merged
+from tests.profiles.definition import define, merged, read_evidence
 from tests.profiles.history import SCHEMA
 from tests.sqlite import migrated_url
 
@@ -134,7 +134,7 @@ class Installation:
         settings = self.workspace.resolution
         assert found["unresolved"] == []
         assert found["applied"] == self.context.digest
-        evidence = {id_: evidence_of(row.attributes, settings) for id_, row in rows.items()}
+        evidence = {id_: read_evidence(row.attributes, settings) for id_, row in rows.items()}
         defined = define({id_: row.name for id_, row in rows.items()}, evidence, settings, found["separations"])
         partition: dict[int, set[int]] = {}
         for member in found["members"].values():

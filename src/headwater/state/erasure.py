@@ -72,7 +72,7 @@ def find_profile(connection: Connection, workspace: int, kpid: bytes) -> Subject
     profile = rows.find(workspace, kpid)
     if profile is None:
         return Subject(workspace)
-    members = rows.members_of([profile.id])
+    members = rows.find_members([profile.id])
     values = {value for member in members for value in member.evidence if value is not None}
     names = {member.name for member in members}
     subject = _with_identities(connection, workspace, names, values, (profile.id,))
@@ -170,7 +170,7 @@ def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
     return {
         profile
         for profile in {member.profile for member in rows.members(subject.identities)}
-        if all(member.identity in known for member in rows.members_of([profile]))
+        if all(member.identity in known for member in rows.find_members([profile]))
     }
 
 
@@ -201,9 +201,7 @@ def _remove_values(connection: Connection, subject: Subject, *, dry: bool) -> in
     table = profile_tables.resolution_refusals
     columns = (table.c.id, table.c.identifier, table.c.value, table.c.identity)
     key = (table.c.workspace, table.c.identifier, table.c.value)
-    keys = [
-        (subject.workspace, identifier, value) for identifier in range(MAX_IDENTIFIERS) for value in subject.values
-    ]
+    keys = [(subject.workspace, identifier, value) for identifier in range(MAX_IDENTIFIERS) for value in subject.values]
     found = [row for row in bulk.lookup(connection, columns, key, keys) if row.identity == 0]
     values = {LinkValue(row.identifier, row.value) for row in found}
     held = ResolutionRows(connection).holders(subject.workspace, values, 0)

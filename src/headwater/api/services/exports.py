@@ -64,7 +64,7 @@ class PersonExporter:
         persons = [_person(name) for name in subject.names]
         before: EventCursor | None = None
         while True:
-            page = await self._warehouse.events_of(workspace, persons, before=before, limit=PAGE_EVENTS)
+            page = await self._warehouse.find_events(workspace, persons, before=before, limit=PAGE_EVENTS)
             if page.documents:
                 yield [("event", document.decode()) for document in page.documents]
             before = page.cursor
