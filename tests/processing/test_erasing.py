@@ -173,13 +173,13 @@ async def test_a_connection_of_another_workspace_has_no_person(harness: Harness,
     person = json.dumps({"external_id": JANE, "email": EMAIL, "data": {"plan": "pro"}}).encode()
     await harness.intake.accept(client_call(call="identify", body=person, key=other.event_write_keys[0]))
     await harness.process_log()
-    before = await rows_of(harness)
+    before = await count_rows(harness)
     assert {"devices", "traits", "identities"} <= {table for table, number in before.items() if number}
     assert (await erase(harness, user_id=JANE, connection=other.id, validate_only=dry)).stores == ()
-    assert await rows_of(harness) == before
+    assert await count_rows(harness) == before
 
 
-async def rows_of(harness: Harness) -> dict[str, int]:
+async def count_rows(harness: Harness) -> dict[str, int]:
     """Return the numbers of rows of tables about persons."""
 
     def read(connection: sqlalchemy.Connection) -> dict[str, int]:
@@ -462,7 +462,7 @@ async def read_kpids(harness: Harness) -> dict[str, str]:
         return {
             member.name.identity_id: UUID(bytes=profile.kpid).hex
             for profile in profiles
-            for member in rows.members_of([profile.id])
+            for member in rows.find_members([profile.id])
         }
 
     async with harness.state.transaction() as transaction:

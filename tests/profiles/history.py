@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headwater.catalog.profiles import ProfileSchema, ResolutionSettings
-from headwater.profiles.evidence import masks_of
+from headwater.profiles.evidence import compute_masks
 from headwater.profiles.explaining import shortest_chain, spanning_tree
 from headwater.profiles.incremental import resolve_again, resolve_changes
 from headwater.profiles.settings import ResolutionContext
@@ -21,7 +21,7 @@ from headwater.state.profiles.model import (
     ProfileRow,
     Separation,
 )
-from tests.profiles.definition import Defined, define, evidence_of, merged
+from tests.profiles.definition import Defined, define, merged, read_evidence
 from tests.profiles.full import resolve_all
 from tests.profiles.memory import MemoryRows
 
@@ -138,7 +138,7 @@ class History:
         rows = self.rows.identity_rows
         return define(
             {id: row.name for id, row in rows.items()},
-            {id: evidence_of(row.attributes, self.settings) for id, row in rows.items()},
+            {id: read_evidence(row.attributes, self.settings) for id, row in rows.items()},
             self.settings,
             list(self.rows.separation_rows.values()),
         )
@@ -172,9 +172,9 @@ class History:
         links: dict[LinkValue, dict[int, int]] = {}
         for id, row in self.rows.identity_rows.items():
             member = self.rows.member_rows[id]
-            assert member.evidence == evidence_of(row.attributes, self.settings)
+            assert member.evidence == read_evidence(row.attributes, self.settings)
             assert member.name == row.name
-            for value, mask in masks_of(member.evidence):
+            for value, mask in compute_masks(member.evidence):
                 links.setdefault(value, {})[id] = mask
         assert self.rows.links == links
 
@@ -254,7 +254,7 @@ def check_ids(
     """Check that the profiles that were before continue by the rule, and that no others are named after them."""
     profile_of = {identity: id for id, members in partition.items() for identity in members}
 
-    def founder_of(old: ProfileRow | Alias) -> int:
+    def find_founder(old: ProfileRow | Alias) -> int:
         successor = last_successor(old.founder, successors)
         return successor if old.founder not in profile_of and successor in profile_of else old.founder
 
@@ -264,8 +264,8 @@ def check_ids(
     continued: dict[int, list[ProfileRow]] = {}
     for old in sorted(before.profile_rows.values(), key=lambda profile: profile.id):
         remaining = [id for id, member in before.member_rows.items() if member.profile == old.id and id in profile_of]
-        if founder_of(old) in profile_of:
-            part = profile_of[founder_of(old)]
+        if find_founder(old) in profile_of:
+            part = profile_of[find_founder(old)]
         elif remaining:
             part = best_part(remaining, profile_of)
         else:
@@ -275,7 +275,7 @@ def check_ids(
     merges: set[tuple[int, bytes]] = set()
     for part, claims in continued.items():
         assert part == claims[0].id
-        assert founder_of(claims[0]) not in profile_of or rows.profile_rows[part].founder == founder_of(claims[0])
+        assert find_founder(claims[0]) not in profile_of or rows.profile_rows[part].founder == find_founder(claims[0])
         assert rows.profile_rows[part].kpid == claims[0].kpid, "the oldest survives"
         for merged_ in claims[1:]:
             assert rows.alias_rows[merged_.kpid].profile == part
@@ -287,9 +287,9 @@ def check_ids(
             continue
         assert id not in before.profile_rows
         candidates = sorted(
-            (founder_of(alias), alias.since, kpid)
+            (find_founder(alias), alias.since, kpid)
             for kpid, alias in before.alias_rows.items()
-            if profile_of.get(founder_of(alias)) == id
+            if profile_of.get(find_founder(alias)) == id
         )
         if candidates:
             assert (profile.founder, profile.kpid) == (candidates[0][0], candidates[0][2])
@@ -311,12 +311,12 @@ def check_ids(
             kpid in by_kpid
             or kpid in rows.alias_rows
             or (
-                founder_of(alias) not in profile_of
+                find_founder(alias) not in profile_of
                 and alias.profile not in [p.id for c in continued.values() for p in c]
             )
         )
         if kpid in rows.alias_rows:
-            assert rows.alias_rows[kpid].founder == founder_of(alias)
+            assert rows.alias_rows[kpid].founder == find_founder(alias)
     history = rows.history[len(before.history) :]
     assert {(one.profile, one.other) for one in history if one.kind == "Merge"} == merges
     assert {(one.profile, one.other) for one in history if one.kind == "Split"} == expected_splits

@@ -25,7 +25,7 @@ from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.profiles.rows import read_member, read_profile, read_refused
 from headwater.state.tables import identities
 from tests.harness import NOW, MovableClock
-from tests.profiles.definition import define, evidence_of, merged
+from tests.profiles.definition import define, merged, read_evidence
 from tests.profiles.history import SCHEMA
 from tests.sqlite import migrated_url
 
@@ -131,12 +131,12 @@ class Installation:
         found: Contents = await self.read(_contents)
         return found
 
-    async def names_of(self, kpid: bytes) -> set[IdentityName]:
-        """Return the names in the profile that answers for a kpid."""
+    async def find_names(self, kpid: bytes) -> set[IdentityName]:
+        """Return the names in the profile to which a kpid leads."""
 
         def read(rows: ResolutionRows) -> set[IdentityName]:
             profile = rows.find(WORKSPACE, kpid)
-            return set() if profile is None else {member.name for member in rows.members_of([profile.id])}
+            return set() if profile is None else {member.name for member in rows.find_members([profile.id])}
 
         return await self.state.read_profiles(read)
 
@@ -151,7 +151,7 @@ class Installation:
         settings = self.workspace.resolution
         assert found["unresolved"] == []
         assert found["applied"] == self.context.digest
-        evidence = {id_: evidence_of(row.attributes, settings) for id_, row in rows.items()}
+        evidence = {id_: read_evidence(row.attributes, settings) for id_, row in rows.items()}
         defined = define({id_: row.name for id_, row in rows.items()}, evidence, settings, found["separations"])
         partition: dict[int, set[int]] = {}
         for member in found["members"].values():

@@ -73,7 +73,7 @@ class People:
         return self.rows.profile_rows[self.rows.member_rows[identity].profile].kpid
 
     def answer(self, kpid: bytes) -> bytes | None:
-        """Return the kpid of the profile that answers for a kpid."""
+        """Return the kpid of the profile that is returned for a kpid."""
         profile = self.rows.alias_rows[kpid].profile if kpid in self.rows.alias_rows else None
         for row in self.rows.profile_rows.values():
             if row.kpid == kpid or row.id == profile:

@@ -99,7 +99,7 @@ BOTH = ("email", "phone")
         ),
     ],
 )
-def test_profiles_of(identifiers: Any, identities: list[Any], profiles: list[list[int]]) -> None:
+def test_identities_become_the_profiles(identifiers: Any, identities: list[Any], profiles: list[list[int]]) -> None:
     people = People(*identifiers)
     for id, connection, attributes, *other in identities:
         people.see(id, connection=connection, **attributes, **(other[0] if other else {}))

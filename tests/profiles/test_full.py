@@ -240,7 +240,7 @@ async def test_the_profiles_of_claimed_identities_answer_after_a_resolution(
         await installation.check()
         if calls >= step:
             for n in range(2):
-                names = await installation.names_of(kpids[f"v{n}"])
+                names = await installation.find_names(kpids[f"v{n}"])
                 assert IdentityName(1, f"v{n}'", False) in names, step
         step += 1
     assert step > 5

@@ -400,7 +400,7 @@ class _Erasure:
 
     async def _count_events(self, note: _Note, subject: Subject) -> bool:
         """Count events, and delete the messages of the deduplication that have their ids."""
-        page = await self._eraser._warehouse.events_of(
+        page = await self._eraser._warehouse.find_events(
             subject.workspace, self._persons, before=note.events_before, limit=PAGE_EVENTS
         )
         messages = {(each.connection_id, each.message_id) for each in map(_decode_message, page.documents)}

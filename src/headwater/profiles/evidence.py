@@ -167,7 +167,7 @@ class _Source:
             return value
 
 
-def masks_of(evidence: Evidence) -> list[tuple[LinkValue, int]]:
+def compute_masks(evidence: Evidence) -> list[tuple[LinkValue, int]]:
     """Return the values of the evidence, each with its mask: bit k is set if the stronger identifier k has a value."""
     masks: list[tuple[LinkValue, int]] = []
     mask = 0
@@ -178,9 +178,9 @@ def masks_of(evidence: Evidence) -> list[tuple[LinkValue, int]]:
     return masks
 
 
-def links_of(identity: int, evidence: Evidence) -> list[Link]:
+def make_links(identity: int, evidence: Evidence) -> list[Link]:
     """Return the links of an identity with this evidence."""
-    return [Link(value, identity, mask) for value, mask in masks_of(evidence)]
+    return [Link(value, identity, mask) for value, mask in compute_masks(evidence)]
 
 
 def storable(value: str) -> str:

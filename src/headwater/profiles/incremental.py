@@ -9,7 +9,7 @@ from uuid import uuid4
 from msgspec import Struct
 from msgspec.structs import replace
 
-from headwater.profiles.evidence import masks_of
+from headwater.profiles.evidence import compute_masks
 from headwater.profiles.naming import Names, last_successors, name_parts
 from headwater.profiles.resolving import Region, Resolution, resolve
 from headwater.profiles.settings import ResolutionContext
@@ -45,7 +45,7 @@ class Rows(Protocol):
     def members(self, identities: Collection[int]) -> list[Member]:
         """Return those of the identities that are members of a profile."""
 
-    def members_of(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+    def find_members(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
         """Return the members of the profiles; of each profile at most `limit + 1`, any of them."""
 
     def holders(
@@ -76,7 +76,7 @@ class Rows(Protocol):
         """Return ascending ids, higher than every id that a profile ever had."""
 
     def write(self, changes: ProfileChanges) -> None:
-        """Write the changes. What they remove is deleted first."""
+        """Write the changes. Removed rows are deleted first."""
 
 
 def resolve_changes(
@@ -266,8 +266,8 @@ class _Batch:
             self._refreshed.add(before.profile)
             self._causes.setdefault(before.profile, set()).add(identity.id)
             return
-        old = {} if before is None else dict(masks_of(before.evidence))
-        new = {} if after is None else dict(masks_of(after))
+        old = {} if before is None else dict(compute_masks(before.evidence))
+        new = {} if after is None else dict(compute_masks(after))
         self._changes.append(_Change(identity, before, after, old, new))
         if before is not None:
             self._own[identity.id] = before.profile
@@ -335,7 +335,7 @@ class _Batch:
         return [identity for identity, mask in holders if any(mask & other == 0 for other in masks)]
 
     def read(self) -> None:
-        """Read the affected profiles, and those to which refused links of theirs lead, until none is missing."""
+        """Read the affected profiles, and those to which their refused links lead, until none is missing."""
         self._read_profiles(self._seeds | self._refreshed)
         self._check_size(self._seeds)
         followed: set[int] = set()
@@ -355,7 +355,7 @@ class _Batch:
         if not missing:
             return
         self._members.update((id, []) for id in missing)
-        for member in self._rows.members_of(missing, self._limit):
+        for member in self._rows.find_members(missing, self._limit):
             self._members[member.profile].append(member)
         if self._limit is not None:
             large = [id for id in missing if len(self._members[id]) > self._limit]
@@ -373,7 +373,7 @@ class _Batch:
             causes = self._causes[id]
             for member in self._members[id]:
                 names.setdefault(member.name, set()).update(causes)
-                for value, mask in masks_of(member.evidence):
+                for value, mask in compute_masks(member.evidence):
                     masks.setdefault(value, {}).setdefault(mask, set()).update(causes)
         wanted: dict[int, set[int]] = {}
         for name, identities in self._rows.identities_named(names).items():
@@ -480,7 +480,7 @@ class _Batch:
         self, before: Collection[int], members: list[Member]
     ) -> tuple[list[RefusedEvidence], set[LinkValue]]:
         """Return the refused links of the region before, and the values over their limit that several members have."""
-        counts = Counter(value for member in members for value, _ in masks_of(member.evidence))
+        counts = Counter(value for member in members for value, _ in compute_masks(member.evidence))
         shared = [value for value, count in counts.items() if count > 1 and value not in self._touched]
         constrained = any(self._profiles[id].is_constrained for id in self._seeds)
         if not shared and not constrained:

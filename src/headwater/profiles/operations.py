@@ -444,7 +444,7 @@ def _write_split(
     profile = rows.find(context.workspace, kpid)
     if profile is None:
         raise NotFound(f"profile {UUID(bytes=kpid)} does not exist")
-    members = rows.members_of([profile.id])
+    members = rows.find_members([profile.id])
     present = {member.name for member in members}
     chosen = dict.fromkeys(names)
     for name in chosen:

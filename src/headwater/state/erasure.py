@@ -72,7 +72,7 @@ def find_profile(connection: Connection, workspace: int, kpid: bytes) -> Subject
     profile = rows.find(workspace, kpid)
     if profile is None:
         return Subject(workspace)
-    members = rows.members_of([profile.id])
+    members = rows.find_members([profile.id])
     values = {value for member in members for value in member.evidence if value is not None}
     names = {member.name for member in members}
     subject = _with_identities(connection, workspace, names, values, (profile.id,))
@@ -170,7 +170,7 @@ def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
     return {
         profile
         for profile in {member.profile for member in rows.members(subject.identities)}
-        if all(member.identity in known for member in rows.members_of([profile]))
+        if all(member.identity in known for member in rows.find_members([profile]))
     }
 
 

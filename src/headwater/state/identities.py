@@ -196,9 +196,9 @@ class _IdentityMerger:
     def __init__(self, known: Identities) -> None:
         self._known = known
         self._removals: dict[IdentityKey, int] = {}
-        """How often each key was deleted. A key can be known again after that, as another identity."""
+        """Number of deletions of each key. A key can be known again after that, as another identity."""
         self._successors: dict[tuple[IdentityKey, int], tuple[IdentityKey, int]] = {}
-        """The identity that took the place of a deleted one. Each is a key, and how often that was deleted before."""
+        """The identity that took the place of a deleted one. Each is a key, and the number of its earlier deletions."""
         self._latest: dict[tuple[int, str | None], _Latest] = {}
         """The latest observation by connection and anonymous id."""
 

@@ -89,7 +89,7 @@ async def work(state: StateStore) -> None:
             rows.identities_named(names)
             rows.members([10, 20])
             for limit in (None, 5):
-                rows.members_of([10, 20], limit)
+                rows.find_members([10, 20], limit)
                 rows.holders(WORKSPACE, values, limit)
             rows.separations(WORKSPACE, names)
             rows.profiles([10, 20])
@@ -125,8 +125,8 @@ async def read(state: StateStore) -> None:
     reader = state.profiles
     await reader.find(WORKSPACE, kpid(10))
     await reader.find(WORKSPACE, kpid(PEOPLE + 10))
-    await reader.identities_of(10, first=0, limit=10)
-    await reader.members_of(10, limit=10)
+    await reader.find_identities(10, first=0, limit=10)
+    await reader.find_members(10, limit=10)
     await reader.count(WORKSPACE)
     await reader.count_identities([CONNECTION + 1])
     await reader.resolution(WORKSPACE)

@@ -69,8 +69,8 @@ async def test_members_links_and_profiles_are_read_as_they_were_written(state: S
 
         def read(rows: ProfileRows) -> None:
             assert rows.members([2, 3]) == [second]
-            assert sorted(rows.members_of([1, 2]), key=lambda each: each.identity) == [first, second]
-            assert rows.members_of([1], 0) == [first], "one more than the limit, the oldest"
+            assert sorted(rows.find_members([1, 2]), key=lambda each: each.identity) == [first, second]
+            assert rows.find_members([1], 0) == [first], "one more than the limit, the oldest"
             assert sorted(rows.profiles([1, 2, 3]), key=lambda each: each.id) == [row, constrained]
             e, other = LinkValue(0, "e"), links[2].value
             assert rows.holders(WORKSPACE, [e, other, LinkValue(1, "e")]) == {e: [(1, 0), (2, 1)], other: [(2, 0)]}
@@ -271,7 +271,7 @@ async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypat
         assert await transaction.remove_profiles_except([WORKSPACE, OTHER_WORKSPACE]) == 0
     await remove_all(state, [WORKSPACE])
     assert {table: 2 * await count(state, table) for table in TABLES} == before
-    assert len(await state.profiles.members_of(1)) == 1
+    assert len(await state.profiles.find_members(1)) == 1
     await remove_all(state, [])
     assert {table: await count(state, table) for table in TABLES} == dict.fromkeys(TABLES, 0)
     assert await state.checkpoint(f"{SPLIT_NOTE} {WORKSPACE}") is None
@@ -305,7 +305,7 @@ async def test_the_cost_of_a_change_does_not_grow_with_the_rows(state: StateStor
                 links=[link("e", id_) for id_ in ids],
             )
         )  # fmt: skip
-        rows.members_of(ids, 3)
+        rows.find_members(ids, 3)
         rows.holders(WORKSPACE, [LinkValue(0, str(id_)) for id_ in ids], 5)
         rows.identities_named([name(str(id_)) for id_ in ids])
         event.remove(connection, "before_cursor_execute", note)

@@ -47,12 +47,12 @@ class Explainer:
         profile = await self._profiles.find(workspace, read_kpid(request.kpid))
         if profile is None:
             raise NotFound(f"profile {request.kpid} does not exist", field="kpid")
-        members = await self._profiles.members_of(profile.id, MAX_EXPLAINED_IDENTITIES + 1)
+        members = await self._profiles.find_members(profile.id, MAX_EXPLAINED_IDENTITIES + 1)
         if len(members) > MAX_EXPLAINED_IDENTITIES:
             message = f"the profile has more than {MAX_EXPLAINED_IDENTITIES:,} identities"
             raise Unprocessable("TooExpensive", message)
         ends = None if first is None or last is None else (_find(members, first, "from"), _find(members, last, "to"))
-        refused = await self._profiles.refused_of(workspace, members)
+        refused = await self._profiles.find_refused(workspace, members)
         question = Question(members=members, refused=refused, ends=ends, after=page.after, limit=page.limit + 1)
         blocked = await self._blocked(workspace, members) if page.after is None else []
         explanation = await compute_explanation(self._computing, f"workspace {workspace}", question)

@@ -63,7 +63,7 @@ def _remove_profiles(connection: Connection, workspace: int) -> int:
     rows = ProfileRows(connection)
     table = tables.profiles.c
     ids = list(connection.scalars(select(table.id).where(table.workspace == workspace).limit(_PROFILES_PER_CALL)))
-    members = [member.identity for member in rows.members_of(ids)]
+    members = [member.identity for member in rows.find_members(ids)]
     aliases = [alias.kpid for alias in rows.aliases(ids)]
     rows.write(
         ProfileChanges(

@@ -33,7 +33,8 @@ MAX_REMOVED_CHANGES: Final = 10_000
 
 SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
-"""Prefixes of the checkpoints of a workspace: the version of the schema that its identities have; its last split."""
+"""The owners of the checkpoints of a workspace begin with these: one has the version of the profile schema that its
+identities follow, the other its last split."""
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -72,7 +73,7 @@ class ProfileRows:
         rows = bulk.lookup(self._connection, _MEMBER_COLUMNS, (tables.members.c.identity,), _singles(identities))
         return list(map(read_member, rows))
 
-    def members_of(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+    def find_members(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
         """Return the members of these profiles, of each the oldest, at most `limit` + 1."""
         table = tables.members.c
         rows = bulk.lookup_first(
