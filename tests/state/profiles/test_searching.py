@@ -70,6 +70,7 @@ VALUES: Final[dict[str, tuple[Type, list[Any]]]] = {
     "uuid": (UuidType(), ["6f1d3c1e-9a3b-4c7e-8f00-1234567890ab", "00000000-0000-0000-0000-000000000000"]),
     "address": (IpType(), ["1.2.3.4", "2001:db8::1"]),
     "texts": (ArrayType(StringType()), [[], ["a"], ["b", "a\0"], TEXTS[:9], ["x" * 300], ['"'], ["\\"]]),
+    "singles": (ArrayType(FloatType(32)), [[0.10000000149011612], [1.5]]),
     "numbers": (ArrayType(FloatType(64)), [[], [1.0], [1.5, 2e20], [10.0, float("nan")], [0.1] * 100]),
     "exacts": (ArrayType(DecimalType(40, 20)), [[Decimal("0.1")], [Decimal("10"), Decimal("0.10000000000000000001")]]),
     "integers": (ArrayType(IntType(64)), [[], [1], [2**53 + 1, 10]]),
@@ -224,6 +225,26 @@ def test_a_list_has_what_the_filter_selects_in_memory(
         skipped = stores.list(Search(workspace, checked, by, descending, first=2, limit=limit))
         assert skipped.profiles == whole.profiles[2 : 2 + limit]
         assert skipped.total >= min(2 + limit, len(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("single", "is"),
+        ("single", "is greater than or equal to"),
+        ("single", "is less than or equal to"),
+        ("singles", "contains"),
+    ],
+)
+def test_a_number_of_32_bits_is_found_by_its_digits(stores: Stores, name: str, operator: str) -> None:
+    """Its JSON is 0.1, which as a number of 64 bits is another one."""
+    single = 0.10000000149011612
+    workspace, [row] = stores.fill([{name: single if name == "single" else [single]}])
+    checked = check_filter(
+        Filter("and", (Condition(name, operator, (str(single),)),)), SCHEMA, role="Destination", target="User"
+    )
+    page = stores.list(Search(workspace, checked, None, False, limit=10))
+    assert [each.id for each in page.profiles] == [row.id]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -97,6 +97,8 @@ def narrow(condition: CheckedCondition, value: Value, *, is_sqlite: bool) -> Col
     match condition.operator, type_:
         case "exists", _ if type_.kind not in ("object", "map", "json"):
             return literal(True)
+        case _, FloatType(bit_size=32) | ArrayType(element_type=FloatType(bit_size=32)):
+            return None  # 0.1 is stored in these digits, and read as the nearest number of 32 bits
         case "is true", BooleanType():
             return value == values.boolean_value(True)
         case "is false", BooleanType():
