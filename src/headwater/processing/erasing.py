@@ -288,7 +288,7 @@ class _Erasure:
                 self._write(transaction, note)
 
     async def _let_in(self, note: _Note) -> None:
-        """Let the person's events in again, unless it is suppressed. Those that were accepted until now have no effect."""
+        """Let the person's events in again, unless it is suppressed. Those accepted until now have no effect."""
         if note.stage == "finish":
             return
         last = await self._eraser._event_log.last_position()
