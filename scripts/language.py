@@ -83,6 +83,7 @@ PHRASES: Final = [
     )
 ]
 EXEMPT: Final = {
+    r"rejection, rejected": re.compile(r"protos/headwater/v1/(?:identity_resolution|profiles)\.proto"),
     r"log entry": re.compile(r"transforms/functions/(?:javascript|python|sandbox)|tests/transforms/functions/"),
 }
 """Paths where the word has another meaning, by the advice of the phrase."""

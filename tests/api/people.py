@@ -112,7 +112,7 @@ async def add_people(
     harness.clock.advance(len(people))
 
 
-async def kpid_of(harness: Harness, source: Connection, id_: str) -> str:
+async def find_kpid(harness: Harness, source: Connection, id_: str) -> str:
     """Return the kpid of the profile that has a user of a source."""
 
     def read(database: Database) -> bytes:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from headwater.api.services import exports
 from headwater.processing.erasing import Eraser
 from headwater.rest.v1 import erasures_pb2 as rest_pb
 from headwater.state.operations import ERASURE_KINDS
@@ -144,7 +145,7 @@ async def test_a_profile_is_exported(api: Api, filled: None) -> None:
         return {
             member.name.identity_id: str(UUID(bytes=profile.kpid))
             for profile in profiles
-            for member in rows.members_of([profile.id])
+            for member in rows.find_members([profile.id])
         }
 
     async with api.harness.state.transaction() as transaction:
@@ -191,3 +192,16 @@ async def test_the_retention_is_read_and_replaced(api: Api) -> None:
     assert isinstance(refused, CallError) and ("field", "rejectedEventDays") in refused.metadata
     await api.call(update, workspaces_pb2.UpdateRetentionRequest())
     assert await api.call(get, workspaces_pb2.GetRetentionRequest()) == workspaces_pb2.Retention()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pages"), [((), []), ((5,), [1]), ((4, 4, 4), [3]), ((10, 1, 9, 3), [1, 2, 1]), ((99, 99), [1, 1])]
+)
+def test_an_export_is_divided_into_pages_by_size(
+    sizes: tuple[int, ...], pages: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "PAGE_BYTES", 10)
+    records = [("event", "x" * size) for size in sizes]
+    divided = list(exports._divide(records))
+    assert [len(page) for page in divided] == pages
+    assert [record for page in divided for record in page] == records

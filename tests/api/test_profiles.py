@@ -21,7 +21,7 @@ from headwater.v1 import filters_pb2, identities_pb2
 from headwater.v1 import identity_resolution_pb2 as resolution_pb
 from headwater.v1 import profiles_pb2 as pb
 from tests.api.conftest import Api
-from tests.api.people import add_people, kpid_of, set_up
+from tests.api.people import add_people, find_kpid, set_up
 from tests.harness import add_source, add_workspace
 
 SERVICE = "ProfileService"
@@ -66,7 +66,7 @@ async def test_profiles_are_listed_by_their_last_change(api: Api, people: Connec
     assert (listed["total"], listed["nextPageToken"]) == (3, "")
     assert [each["name"] for each in listed["schema"]["properties"]][:2] == ["email", "phone"]
     assert listed["profiles"][0]["updatedAt"] == "2026-11-22T12:00:11.500Z"
-    assert listed["profiles"][0]["kpid"] == await kpid_of(api.harness, people, "bob")
+    assert listed["profiles"][0]["kpid"] == await find_kpid(api.harness, people, "bob")
 
 
 async def test_both_packages_list_the_same(api: Api, people: Connection) -> None:
@@ -163,7 +163,7 @@ async def test_profiles_without_a_schema_have_no_attributes(api: Api, source: Co
 
 
 async def test_the_attributes_of_a_profile(api: Api, people: Connection) -> None:
-    kpid = await kpid_of(api.harness, people, "bob")
+    kpid = await find_kpid(api.harness, people, "bob")
     shown = await rest(api, "GetProfileAttributes", rest_pb.GetProfileAttributesRequest(kpid=kpid.upper()))
     attributes = {"address": {"city": "Rome"}, "age": "9007199254740993", "email": "bob@x", "name": "Bob"}
     assert shown == {"kpid": kpid, "attributes": attributes}
@@ -173,12 +173,12 @@ async def test_the_attributes_of_a_profile(api: Api, people: Connection) -> None
 
 async def test_the_id_of_a_merged_profile_returns_the_survivor(api: Api, people: Connection) -> None:
     harness = api.harness
-    old, survivor = await kpid_of(harness, people, "cleo"), await kpid_of(harness, people, "bob")
+    old, survivor = await find_kpid(harness, people, "cleo"), await find_kpid(harness, people, "bob")
     await add_people(harness, people, [("cleo b", {"phone": "1"})])
-    third = await kpid_of(harness, people, "cleo b")
+    third = await find_kpid(harness, people, "cleo b")
     other = await add_source(harness.catalog, harness.workspace)
     await add_people(harness, other, [("bridge", {"email": "bob@x", "phone": "1"})])
-    assert await kpid_of(harness, people, "cleo b") == survivor
+    assert await find_kpid(harness, people, "cleo b") == survivor
     for kpid in (survivor, third):
         shown = await rest(api, "GetProfileAttributes", rest_pb.GetProfileAttributesRequest(kpid=kpid))
         assert (shown["kpid"], shown["attributes"]["name"]) == (survivor, "Bob")
@@ -188,7 +188,7 @@ async def test_the_id_of_a_merged_profile_returns_the_survivor(api: Api, people:
         assert changes.kpid == survivor
         assert [(each.kind, each.kpid) for each in changes.changes] == [("Merge", third)]
         assert changes.changes[0].HasField("time")
-    assert (await kpid_of(harness, people, "cleo")) == old
+    assert (await find_kpid(harness, people, "cleo")) == old
 
 
 async def test_an_unknown_profile(api: Api, people: Connection) -> None:
@@ -211,7 +211,7 @@ async def test_an_unknown_profile(api: Api, people: Connection) -> None:
 
 
 async def test_identities_have_pages(api: Api, people: Connection) -> None:
-    kpid = await kpid_of(api.harness, people, "ada")
+    kpid = await find_kpid(api.harness, people, "ada")
     token, found = "", []
     for _ in range(2):
         request = pb.ListProfileIdentitiesRequest(kpid=kpid, limit=1, page_token=token)
@@ -238,7 +238,7 @@ async def test_the_events_of_a_profile_are_those_of_its_identities(api: Api, peo
     ]
     await harness.send(people, json.dumps({"batch": events}).encode())
     await harness.process_log()
-    kpid = await kpid_of(harness, people, "ada")
+    kpid = await find_kpid(harness, people, "ada")
     typed = await api.call(f"{SERVICE}/ListProfileEvents", pb.ListProfileEventsRequest(kpid=kpid))
     assert [(each.message_id, each.kpid) for each in typed.events] == [("4", kpid), ("3", kpid), ("1", kpid)]
     request = rest_pb.ListProfileEventsRequest(kpid=kpid, properties=["messageId", "kpid,event"], limit=2)
@@ -275,7 +275,7 @@ async def test_a_large_profile_is_explained_as_a_small_one(api: Api, source: Con
     await set_up(api.harness)
     large: list[tuple[str, dict[str, Any]]] = [(f"u{number}", {"email": "1"}) for number in range(SMALL_MEMBERS + 1)]
     await add_people(api.harness, source, large)
-    kpid = await kpid_of(api.harness, source, "u0")
+    kpid = await find_kpid(api.harness, source, "u0")
     found: list[Any] = []
     token = ""
     for _ in range(3):
@@ -289,7 +289,7 @@ async def test_a_large_profile_is_explained_as_a_small_one(api: Api, source: Con
 
 async def test_a_giant_profile_is_not_explained(api: Api, people: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explanations, "MAX_EXPLAINED_IDENTITIES", 1)
-    failed = await explain(api, await kpid_of(api.harness, people, "ada"))
+    failed = await explain(api, await find_kpid(api.harness, people, "ada"))
     assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "TooExpensive")
 
 
@@ -308,7 +308,7 @@ async def chain(api: Api, source: Connection) -> Connection:
 
 
 async def test_the_links_hold_a_profile_together(api: Api, chain: Connection) -> None:
-    kpid = await kpid_of(api.harness, chain, "a")
+    kpid = await find_kpid(api.harness, chain, "a")
     explained = await explain(api, kpid)
     assert explained.kpid == kpid
     assert links(explained) == [
@@ -325,7 +325,7 @@ async def test_the_links_hold_a_profile_together(api: Api, chain: Connection) ->
 
 
 async def test_links_have_pages(api: Api, chain: Connection) -> None:
-    kpid = await kpid_of(api.harness, chain, "a")
+    kpid = await find_kpid(api.harness, chain, "a")
     found: list[Any] = []
     token = ""
     for _ in range(3):
@@ -337,7 +337,7 @@ async def test_links_have_pages(api: Api, chain: Connection) -> None:
 
 
 async def test_a_chain_connects_two_identities(api: Api, chain: Connection) -> None:
-    kpid = await kpid_of(api.harness, chain, "a")
+    kpid = await find_kpid(api.harness, chain, "a")
     ends = {"from": f"{chain.id}:userId:a", "to": f"{chain.id}:userId:d"}
     explained = await explain(api, kpid, **ends)
     assert [{first, second} for first, second, *_ in links(explained)] == [{"a", "b"}, {"b", "d"}]
@@ -354,7 +354,7 @@ async def test_two_pipelines_see_the_same_user(api: Api) -> None:
     first, second = (pipeline.id for pipeline in source.pipelines if pipeline.target == "User")
     await add_people(harness, source, [("u", {"email": "1"})])
     await add_people(harness, source, [("u", {"email": "2"})], pipeline=first)
-    explained = await explain(api, await kpid_of(harness, source, "u"))
+    explained = await explain(api, await find_kpid(harness, source, "u"))
     assert links(explained) == [("u", "u", "SameUser", "", "")]
     assert not explained.links[0].HasField("identifier")
     assert {explained.links[0].from_identity.pipeline, explained.links[0].to_identity.pipeline} == {first, second}
@@ -371,7 +371,7 @@ INVALID_CHAINS: list[tuple[Any, str, str, str]] = [
 
 
 async def test_a_chain_is_between_identities_of_the_profile(api: Api, chain: Connection) -> None:
-    kpid = await kpid_of(api.harness, chain, "a")
+    kpid = await find_kpid(api.harness, chain, "a")
     for names, status, reason, field in INVALID_CHAINS:
         written = {name: text.format(chain.id) for name, text in names.items()}
         failed = await explain(api, kpid, **written)
@@ -391,11 +391,16 @@ async def test_refused_evidence_is_listed(api: Api, source: Connection) -> None:
     }
     assert all(each.HasField("time") and not each.HasField("identity") for each in listed.refusals)
     assert {each.reason: each.HasField("identities") for each in listed.refusals}["BlockedValue"] is False
-    explained = await explain(api, await kpid_of(harness, source, "u0"))
+    explained = await explain(api, await find_kpid(harness, source, "u0"))
     assert [(each.reason, each.value, each.identities) for each in explained.refusals] == [
         ("TooManyIdentities", "shared", 3)
     ]
     assert list(explained.links) == []
+    explained = await explain(api, await find_kpid(harness, source, "blocked"))
+    [blocked] = explained.refusals
+    assert (blocked.reason, blocked.identifier, blocked.value) == ("BlockedValue", "email", "none")
+    assert blocked.time == next(each.time for each in listed.refusals if each.value == "none")
+    assert not blocked.HasField("identities") and not blocked.HasField("identity")
 
 
 async def test_refusals_have_pages(api: Api, source: Connection) -> None:
@@ -435,7 +440,7 @@ async def worker(api: Api, result: Any = None, status: Any = "Completed") -> Asy
 
 
 async def test_a_split_is_executed_by_the_worker(api: Api, chain: Connection) -> None:
-    kpid, other = await kpid_of(api.harness, chain, "a"), str(uuid4())
+    kpid, other = await find_kpid(api.harness, chain, "a"), str(uuid4())
     names = [reference(chain, "c"), reference(chain, "b")]
     async with worker(api, {"kpids": [kpid, other], "separation": 7}) as executed:
         split = await api.call(f"{SERVICE}/SplitProfile", pb.SplitProfileRequest(kpid=kpid, identities=names))
@@ -449,7 +454,7 @@ async def test_a_split_is_executed_by_the_worker(api: Api, chain: Connection) ->
 
 
 async def test_a_failed_split_is_unavailable(api: Api, chain: Connection) -> None:
-    request = pb.SplitProfileRequest(kpid=await kpid_of(api.harness, chain, "a"), identities=[reference(chain, "c")])
+    request = pb.SplitProfileRequest(kpid=await find_kpid(api.harness, chain, "a"), identities=[reference(chain, "c")])
     async with worker(api, status="Failed"):
         failed = await api.call(f"{SERVICE}/SplitProfile", request)
     assert failed.status == "UNAVAILABLE"
@@ -458,7 +463,7 @@ async def test_a_failed_split_is_unavailable(api: Api, chain: Connection) -> Non
 
 async def test_a_split_fails_with_the_reason_if_another_one_was_before(api: Api, chain: Connection) -> None:
     """Between the check of a call and its operation, the profile may change."""
-    kpid = await kpid_of(api.harness, chain, "a")
+    kpid = await find_kpid(api.harness, chain, "a")
     request = pb.SplitProfileRequest(kpid=kpid, identities=[reference(chain, "c")])
     call = asyncio.create_task(api.call(f"{SERVICE}/SplitProfile", request))
     while (operation := await api.harness.operations.claim("worker", kinds=PROFILE_KINDS)) is None:
@@ -481,7 +486,7 @@ INVALID_SPLITS: list[tuple[Any, str, str, str]] = [
 
 
 async def test_impossible_splits_are_rejected(api: Api, chain: Connection) -> None:
-    kpid = await kpid_of(api.harness, chain, "a")
+    kpid = await find_kpid(api.harness, chain, "a")
     for ids, status, reason, field in INVALID_SPLITS:
         names = [reference(chain, id_) for id_ in ids]
         failed = await api.call(f"{SERVICE}/SplitProfile", pb.SplitProfileRequest(kpid=kpid, identities=names))
@@ -556,7 +561,7 @@ async def test_a_resolution_is_started_once(api: Api) -> None:
 async def test_a_split_waits_for_no_resolution(api: Api, chain: Connection) -> None:
     start = resolution_pb.StartIdentityResolutionRequest()
     await api.call("IdentityResolutionService/StartIdentityResolution", start)
-    request = pb.SplitProfileRequest(kpid=await kpid_of(api.harness, chain, "a"), identities=[reference(chain, "c")])
+    request = pb.SplitProfileRequest(kpid=await find_kpid(api.harness, chain, "a"), identities=[reference(chain, "c")])
     failed = await api.call(f"{SERVICE}/SplitProfile", request)
     assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "OperationAlreadyExecuting")
 
@@ -571,7 +576,7 @@ async def test_another_workspace_sees_nothing(api: Api) -> None:
     source = await add_source(harness.catalog, other.id)
     await add_people(harness, source, [("a", {"email": "1"}), ("b", {"email": "1"})])
     separation = await separate(api, other.id, source)
-    kpid = await kpid_of(harness, source, "a")
+    kpid = await find_kpid(harness, source, "a")
     names = [reference(source, "a")]
     lists = [
         (f"{SERVICE}/ListProfiles", pb.ListProfilesRequest(), "profiles"),

@@ -151,7 +151,7 @@ async def test_settings_stay_while_an_operation_executes(
     for members in ({"identifiers": ["email"]}, {"runOnBatchImport": True}):
         failed = await update(api, **members)
         assert (failed.reason, stored(api.harness)) == (reason, ResolutionSettings())
-    # What is wrong with the settings themselves is told first.
+    # Errors of the settings themselves come first.
     assert (await update(api, identifiers=["zip"])).reason == "PropertyNotExist"
 
 

@@ -95,7 +95,7 @@ def test_the_schema_and_the_settings_from_first_to_last(tenant: RunningSystem) -
     ],
 )
 def test_invalid_bodies(empty: RunningSystem, path: str, body: Any, status: int, code: str) -> None:
-    """They are refused in a workspace without a schema, which stays so."""
+    """A workspace without a schema refuses them, and stays without one."""
     assert read_error(send(empty, "PUT", path, body)) == (status, code)
     assert get(empty, SCHEMA).get("properties", []) == []
 

@@ -66,7 +66,7 @@ class Shop:
         found: list[dict[str, Any]] = get(self.system, f"/v1/profiles/{kpid}/identities")["identities"]
         return found
 
-    def kpid_of(self, person: str) -> str:
+    def find_kpid(self, person: str) -> str:
         """Return the profile of a user, written as "source:user"."""
         (kpid,) = (kpid for kpid, members in self.members().items() if person in members)
         return kpid
@@ -188,7 +188,7 @@ def test_the_documented_examples(server: RunningSystem) -> None:
             shop.identify(int(source), f"{user}-{number}", **own)
         expected += [{f"{person}-{number}" for person in group} for group in groups]
     shop.wait_for(*expected)
-    shown = get(shop.system, f"/v1/profiles/{shop.kpid_of('0:1-0')}/attributes")
+    shown = get(shop.system, f"/v1/profiles/{shop.find_kpid('0:1-0')}/attributes")
     assert shown["attributes"] == {"email": "a-0", "name": "B"}
     before = shop.members()
     assert shop.resolve().keys() == {"startTime", "endTime"}
@@ -223,7 +223,7 @@ def test_without_identifiers_each_user_is_a_person(server: RunningSystem) -> Non
 
 
 def test_a_profile_has_attributes_identities_and_events(shop: Shop) -> None:
-    kpid = shop.kpid_of("0:ada")
+    kpid = shop.find_kpid("0:ada")
     path = f"/v1/profiles/{kpid}"
     attributes = {"email": "ada@x", "name": "Ada", "phone": "5"}
     assert get(shop.system, f"{path}/attributes") == {"kpid": kpid, "attributes": attributes}
@@ -246,7 +246,7 @@ def test_lists_select_properties_filter_and_order(shop: Shop) -> None:
 
 
 def test_the_links_of_a_profile_are_explained(shop: Shop) -> None:
-    path = f"/v1/profiles/{shop.kpid_of('0:ada')}/explanation"
+    path = f"/v1/profiles/{shop.find_kpid('0:ada')}/explanation"
     links = get(shop.system, path)["links"]
     assert [(each["rule"], each["identifier"], each["value"]) for each in links] == [
         ("Identifier", "email", "ada@x"),
@@ -347,7 +347,7 @@ def split_off(*users: str) -> dict[str, Any]:
     ids=str,
 )  # fmt: skip
 def test_errors(shop: Shop, method: str, path: str, body: Any, status: int, code: str) -> None:
-    known = {"{kpid}": shop.kpid_of("0:ada"), "{bob}": shop.kpid_of("0:bob"), "{source}": str(shop.sources[0])}
+    known = {"{kpid}": shop.find_kpid("0:ada"), "{bob}": shop.find_kpid("0:bob"), "{source}": str(shop.sources[0])}
     text = json.dumps(body)
     for written, meant in known.items():
         path, text = path.replace(written, meant), text.replace(written, meant)
@@ -357,7 +357,7 @@ def test_errors(shop: Shop, method: str, path: str, body: Any, status: int, code
 
 def test_a_second_workspace_sees_nothing_of_the_first(shop: Shop) -> None:
     stranger = add_tenant(shop.system, "Stranger")
-    kpid = shop.kpid_of("0:ada")
+    kpid = shop.find_kpid("0:ada")
     for path, member in (
         ("/v1/profiles", "profiles"),
         (f"/v1/profiles/{kpid}/events", "events"),

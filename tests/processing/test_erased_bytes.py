@@ -76,7 +76,7 @@ async def test_no_byte_of_a_person_is_left_in_any_file(tmp_path: Path) -> None:
                 lambda rows: next(
                     each.kpid
                     for each in rows.profiles(range(1, 200))
-                    if any(member.name.identity_id == JANE for member in rows.members_of([each.id]))
+                    if any(member.name.identity_id == JANE for member in rows.find_members([each.id]))
                 )
             )
         assert all(files_with(tmp_path, secret) for secret in SECRETS)

@@ -10,11 +10,25 @@ import pytest
 import sqlalchemy
 
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
+from headwater.processing import CONSUMER
+from headwater.processing.batch import read_batch
 from headwater.processing.erasing import Eraser
 from headwater.processing.lanes import ResultApplier
+from headwater.processing.processor import BatchProcessor
 from headwater.state import erasure
-from headwater.state.operations import ERASURE_KINDS, ErasureParameters, ErasureReceipt, Operation, decode_receipt
+from headwater.state.operations import (
+    ERASURE_KINDS,
+    ErasureParameters,
+    ErasureReceipt,
+    Operation,
+    OperationParameters,
+    ReplayParameters,
+    SplitIdentity,
+    SplitParameters,
+    decode_receipt,
+)
 from headwater.state.profiles.resolving import ResolutionRows
 from tests.harness import Harness, add_source, add_workspace, client_call
 from tests.processing.people import resolve_by_email
@@ -159,13 +173,13 @@ async def test_a_connection_of_another_workspace_has_no_person(harness: Harness,
     person = json.dumps({"external_id": JANE, "email": EMAIL, "data": {"plan": "pro"}}).encode()
     await harness.intake.accept(client_call(call="identify", body=person, key=other.event_write_keys[0]))
     await harness.process_log()
-    before = await rows_of(harness)
+    before = await count_rows(harness)
     assert {"devices", "traits", "identities"} <= {table for table, number in before.items() if number}
     assert (await erase(harness, user_id=JANE, connection=other.id, validate_only=dry)).stores == ()
-    assert await rows_of(harness) == before
+    assert await count_rows(harness) == before
 
 
-async def rows_of(harness: Harness) -> dict[str, int]:
+async def count_rows(harness: Harness) -> dict[str, int]:
     """Return the numbers of rows of tables about persons."""
 
     def read(connection: sqlalchemy.Connection) -> dict[str, int]:
@@ -195,6 +209,21 @@ async def test_accepted_events_do_not_bring_the_person_back(
     assert users[3:] == (["bob"] if is_suppressed else [JANE, "bob"])
     identities, _ = await harness.state.identities(source.id, first=0, limit=10)
     assert (JANE in {each.user_id for each in identities}) is not is_suppressed
+
+
+async def test_suppressed_events_are_counted(harness: Harness, source: Connection) -> None:
+    class Counts(Metrics):
+        suppressed = 0
+
+        def batch_processed(self, seconds: float, *, suppressed: int, **_: Any) -> None:
+            self.suppressed += suppressed
+
+    await erase(harness, user_id=JANE, suppress=True)
+    await send(harness, source, *(identify(user, number) for user in (JANE, "bob") for number in (1, 2, 2)))
+    counts, after = Counts(), await harness.state.position(CONSUMER)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, counts)
+    await processor.handle(read_batch(await harness.log_entries(after)), after=after)
+    assert counts.suppressed == 2
 
 
 async def test_events_during_the_overwriting_do_not_bring_the_person_back(
@@ -282,6 +311,108 @@ async def test_a_cancelled_erasure_ends_and_can_be_repeated(harness: Harness, so
     assert removed(await erase(harness, user_id=JANE))["events"] == 4
 
 
+async def test_ended_operations_that_name_the_person_are_deleted(harness: Harness, source: Connection) -> None:
+    """The parameters of splits, of replays, and of erasures that were cancelled before they began have ids."""
+    operations = harness.operations
+    bob, jane = (SplitIdentity(connection=source.id, identity_id=each) for each in ("bob", JANE))
+    condition = f'{{"property":"userId","operator":"is","values":["{JANE}"]}}'
+    given: list[OperationParameters] = [
+        SplitParameters(profile="a", identities=(bob, jane)),
+        SplitParameters(profile="a", identities=(bob,)),
+        ErasureParameters(user_id=JANE),
+        ErasureParameters(anonymous_id=JANE),
+        ReplayParameters(destination=1, pipeline=1, until=1, filter=f'{{"conditions":[{condition}]}}'),
+        ReplayParameters(destination=1, pipeline=1, until=1),
+    ]
+    created = [await operations.create(harness.workspace, each, None) for each in given]
+    for each in created:
+        await operations.cancel(each.id)
+    assert removed(await erase(harness, user_id=JANE, validate_only=True)) == {"operations": 3}
+    assert removed(await erase(harness, user_id=JANE)) == {"operations": 3}
+    kept = [await operations.find(each.id) is not None for each in created]
+    assert kept == [False, True, False, True, False, True]
+
+
+async def test_an_erasure_that_fails_keeps_nothing_of_the_person(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(harness, source)
+
+    def fail(*_arguments: Any, **_options: Any) -> int:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasure, "remove_devices", fail)
+        created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+        operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
+        assert operation is not None
+        working = eraser(harness)
+        working._owner = "test"
+        await working.execute(operation, asyncio.Event())
+    ended = await harness.operations.find(created.id)
+    assert ended is not None and (ended.status, ended.error) == ("Failed", "internal error (RuntimeError)")
+    assert await harness.state.checkpoint(f"erasure {created.id}") is None
+    await send(harness, source, identify(JANE, 9))
+    await harness.process_log()
+    assert JANE in await users_with_events(harness), "its further events have effects"
+
+
+async def interrupted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Operation:
+    """Begin an erasure of a person, which is interrupted after some steps."""
+    await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+    operation = await harness.operations.claim("test", kinds=ERASURE_KINDS)
+    assert operation is not None
+    working = eraser(harness)
+    working._owner = "test"
+
+    def fail(*_arguments: Any, **_options: Any) -> int:
+        raise Unavailable("interrupted")
+
+    with monkeypatch.context() as patched, pytest.raises(Unavailable):
+        patched.setattr(erasure, "remove_devices", fail)
+        await working.execute(operation, asyncio.Event())
+    assert await harness.state.checkpoint(f"erasure {operation.id}") is not None
+    return operation
+
+
+async def test_nothing_is_kept_of_an_erasure_whose_workspace_was_deleted(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(harness, source)
+    operation = await interrupted(harness, monkeypatch)
+    await harness.operations.remove_except(())
+    stop = asyncio.Event()
+    running = asyncio.create_task(eraser(harness).run(stop))
+    async with asyncio.timeout(30):
+        while await harness.state.checkpoint(f"erasure {operation.id}") is not None:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+
+
+async def test_a_reader_of_a_file_does_not_delay_the_end_of_the_process(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(harness, source)
+    created = await harness.operations.create(harness.workspace, ErasureParameters(user_id=JANE), None)
+    stop, tried = asyncio.Event(), asyncio.Event()
+
+    async def overwrite_removed() -> bool:
+        tried.set()
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.state, "overwrite_removed", overwrite_removed)
+        running = asyncio.create_task(eraser(harness).run(stop))
+        async with asyncio.timeout(30):
+            await tried.wait()
+            stop.set()
+            await running
+    operation = await harness.operations.find(created.id)
+    assert operation is not None and operation.status == "Running"
+    assert removed(await finished(harness, created))["events"] == 3
+
+
 async def test_a_profile_is_erased_with_all_its_identities(harness: Harness) -> None:
     await resolve_by_email(harness)
     source = await add_source(harness.catalog, harness.workspace, users=())
@@ -331,7 +462,7 @@ async def read_kpids(harness: Harness) -> dict[str, str]:
         return {
             member.name.identity_id: UUID(bytes=profile.kpid).hex
             for profile in profiles
-            for member in rows.members_of([profile.id])
+            for member in rows.find_members([profile.id])
         }
 
     async with harness.state.transaction() as transaction:

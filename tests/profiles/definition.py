@@ -26,7 +26,7 @@ class Defined(Struct, frozen=True):
     constrained: set[frozenset[int]]
 
 
-def evidence_of(attributes: str, settings: ResolutionSettings) -> Evidence:
+def read_evidence(attributes: str, settings: ResolutionSettings) -> Evidence:
     """Return the evidence of attributes whose identifiers are strings."""
     values = json.loads(attributes)
     evidence: list[str | None] = []

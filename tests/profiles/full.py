@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from headwater.profiles.evidence import links_of, masks_of
+from headwater.profiles.evidence import compute_masks, make_links
 from headwater.profiles.naming import name_parts
 from headwater.profiles.resolving import Region, resolve
 from headwater.profiles.settings import ResolutionContext
@@ -20,7 +20,7 @@ def resolve_all(rows: MemoryRows, context: ResolutionContext, now: int, new_kpid
         known = rows.member_rows.get(row.id)
         evidence = context.reader.read(row.attributes)
         members.append(Member(row.id, row.name, evidence, 0 if known is None else known.profile))
-    counts = Counter(value for member in members for value, _ in masks_of(member.evidence))
+    counts = Counter(value for member in members for value, _ in compute_masks(member.evidence))
     limits = [identifier.max_identities for identifier in context.settings.identifiers]
     over = {value for value, count in counts.items() if count > limits[value.identifier]}
     separations = list(rows.separation_rows.values())
@@ -39,7 +39,7 @@ def resolve_all(rows: MemoryRows, context: ResolutionContext, now: int, new_kpid
     for part, profile in zip(resolution.parts, names.profiles, strict=True):
         for member in part.members:
             rows.member_rows[member.identity] = replace(member, profile=profile.id)
-            for link in links_of(member.identity, member.evidence):
+            for link in make_links(member.identity, member.evidence):
                 rows.links.setdefault(link.value, {})[link.identity] = link.mask
         attributes, updated_at = context.merger.merge([rows.identity_rows[member.identity] for member in part.members])
         rows.profile_rows[profile.id] = replace(profile, attributes=attributes, updated_at=updated_at)

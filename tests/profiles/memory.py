@@ -97,12 +97,12 @@ class MemoryRows:
     def members(self, identities: Collection[int]) -> list[Member]:
         return self._read("members", [self.member_rows[id] for id in identities if id in self.member_rows])
 
-    def members_of(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+    def find_members(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
         found: dict[int, list[Member]] = {id: [] for id in profiles}
         for member in self.member_rows.values():
             if member.profile in found and (limit is None or len(found[member.profile]) <= limit):
                 found[member.profile].append(member)
-        return self._read("members_of", [member for members in found.values() for member in members])
+        return self._read("find_members", [member for members in found.values() for member in members])
 
     def holders(
         self, workspace: int, values: Collection[LinkValue], limit: int | None = None

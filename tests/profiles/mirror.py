@@ -1,4 +1,4 @@
-"""Rows in memory that compare each of their answers with those of a database."""
+"""Rows in memory that compare each of their results with those of a database."""
 
 from collections.abc import Collection
 
@@ -94,9 +94,9 @@ class MirroredRows(MemoryRows):
     def members(self, identities: Collection[int]) -> list[Member]:
         return self._same(super().members(identities), self._stored.members(identities))
 
-    def members_of(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
-        found = super().members_of(profiles, limit)
-        stored = self._stored.members_of(profiles, limit)
+    def find_members(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+        found = super().find_members(profiles, limit)
+        stored = self._stored.find_members(profiles, limit)
         return stored if limit is not None and len(found) == len(stored) else self._same(found, stored)
 
     def holders(

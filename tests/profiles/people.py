@@ -1,6 +1,7 @@
 """Short forms of identities and profiles for tests."""
 
 import msgspec
+from msgspec.structs import replace
 
 from headwater.catalog.profiles import Identifier, ProfileSchema, ResolutionSettings
 from headwater.profiles.incremental import MAX_REGION_IDENTITIES, resolve_changes
@@ -50,6 +51,12 @@ class People:
         changes = [self.rows.delete(id) for id in ids]
         self.postponed = resolve_changes(self.rows, self.context, changes, self.now, limit=self.limit)
 
+    def claim(self, *ids: int, user: int) -> None:
+        """Let the identity of a user take the places of others."""
+        self.now += 1
+        changes = [replace(self.rows.delete(id), successor=user) for id in ids]
+        self.postponed = resolve_changes(self.rows, self.context, changes, self.now, limit=self.limit)
+
     def profiles(self) -> list[list[int]]:
         """Return the identities of each profile."""
         found: dict[int, list[int]] = {}
@@ -66,7 +73,7 @@ class People:
         return self.rows.profile_rows[self.rows.member_rows[identity].profile].kpid
 
     def answer(self, kpid: bytes) -> bytes | None:
-        """Return the kpid of the profile that answers for a kpid."""
+        """Return the kpid of the profile that is returned for a kpid."""
         profile = self.rows.alias_rows[kpid].profile if kpid in self.rows.alias_rows else None
         for row in self.rows.profile_rows.values():
             if row.kpid == kpid or row.id == profile:

@@ -69,7 +69,7 @@ def test_only_linked_identities_are_read() -> None:
     people = People("email", "phone")
     fill(people, 500, email="{}@x", phone="5")
     assert rows_read(people, lambda: people.see("new", email="new@x", phone="5")) <= 600, "the group, no members"
-    assert people.rows.reads.get("members_of", 0) == 0
+    assert people.rows.reads.get("find_members", 0) == 0
 
 
 def test_a_large_profile_is_postponed_without_reading_it() -> None:

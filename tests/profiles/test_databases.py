@@ -1,4 +1,4 @@
-"""Histories on the rows of real databases, whose answers are those of the rows in memory."""
+"""Histories on the rows of real databases, whose results are those of the rows in memory."""
 
 from pathlib import Path
 

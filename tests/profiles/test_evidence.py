@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from headwater.catalog.profiles import Identifier, ResolutionSettings
-from headwater.profiles.evidence import MAX_VALUE_BYTES, EvidenceReader, links_of, storable
+from headwater.profiles.evidence import MAX_VALUE_BYTES, EvidenceReader, make_links, storable
 from headwater.schemas import (
     BooleanType,
     DecimalType,
@@ -169,7 +169,7 @@ def test_blocked_values_are_found() -> None:
 
 
 def test_the_mask_of_a_link_has_the_stronger_identifiers() -> None:
-    assert links_of(7, ("a", None, "5", "z")) == [
+    assert make_links(7, ("a", None, "5", "z")) == [
         Link(LinkValue(0, "a"), 7, 0b000),
         Link(LinkValue(2, "5"), 7, 0b001),
         Link(LinkValue(3, "z"), 7, 0b101),

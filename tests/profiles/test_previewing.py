@@ -128,7 +128,7 @@ def definition(
     )
 
 
-def numbers_of(preview: Preview) -> dict[str, int]:
+def find_numbers(preview: Preview) -> dict[str, int]:
     names = ("identities", "before", "after", "merged", "split", "changed")
     return {name: getattr(preview, name) for name in names}
 
@@ -212,7 +212,7 @@ def test_a_preview_is_the_difference_to_the_definition(
             return await preview(state, 1, given_, SCHEMA)
 
     found = asyncio.run(run())
-    assert numbers_of(found) == expected(people, parts)
+    assert find_numbers(found) == expected(people, parts)
     assert found.shared == shared
     assert [each.identities for each in found.largest] == sorted(map(len, parts), reverse=True)[:10]
 
@@ -223,7 +223,7 @@ async def test_the_largest_profiles_and_the_most_shared_values(state: StateStore
     await store(state, 1, people)
     await store(state, 2, [Person("other", a="v14", profile=1)])
     found = await preview(state, 1, by("a", "b", max_identities=3), SCHEMA)
-    assert numbers_of(found) == expected(people, definition(people, by("a", "b", max_identities=3))[0])
+    assert find_numbers(found) == expected(people, definition(people, by("a", "b", max_identities=3))[0])
     assert [(each.identities, each.profiles) for each in found.largest[:3]] == [(3, 2), (3, 2), (3, 2)]
     assert len(found.largest) == 10
     assert found.shared[0] == SharedValue(LinkValue(0, "v14"), 18, False)
@@ -240,9 +240,9 @@ async def test_a_profile_has_the_id_of_that_of_its_oldest_identity(state: StateS
 
 async def test_a_workspace_without_identities_or_a_schema(state: StateStore) -> None:
     nothing = dict.fromkeys(("identities", "before", "after", "merged", "split", "changed"), 0)
-    assert numbers_of(await preview(state, 1, by("a"), None)) == nothing
+    assert find_numbers(await preview(state, 1, by("a"), None)) == nothing
     await store(state, 1, [Person("a", a="x", profile=1), Person("b", a="x", profile=1)])
-    found = numbers_of(await preview(state, 1, by("a"), None))
+    found = find_numbers(await preview(state, 1, by("a"), None))
     assert found == {**nothing, "identities": 2, "before": 1, "after": 2, "split": 1, "changed": 1}
 
 

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from headwater.catalog.profiles import Identifier, ResolutionSettings
 from headwater.profiles.components import Sets, unite_holders
-from headwater.profiles.evidence import SAME_NAME, masks_of
+from headwater.profiles.evidence import SAME_NAME, compute_masks
 from headwater.profiles.explaining import Step, concerning, shortest_chain, spanning_tree
 from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.resolving import Region, Resolution, resolve
@@ -49,7 +49,7 @@ def test_a_region_is_resolved_as_defined(
     )
     members = [Member(id, name, row, 0) for id, (name, row) in enumerate(identities, start=1)]
     separations = [Separation(id, 1, 0, ((first,), tuple(others))) for id, (first, *others) in enumerate(separated)]
-    counts = Counter(value for member in members for value, _ in masks_of(member.evidence))
+    counts = Counter(value for member in members for value, _ in compute_masks(member.evidence))
     over = {value for value, count in counts.items() if count > settings.identifiers[value.identifier].max_identities}
     resolution = resolve(
         Region(workspace=1, settings=settings, members=members[::-1], over_limit=over, separations=separations)

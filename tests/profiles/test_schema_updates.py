@@ -120,7 +120,7 @@ async def test_profiles_follow_the_schema(harness: Harness) -> None:
         await update(harness, profile(age="string"), allow_data_loss=True)
         await ended(harness)
         assert await attributes(harness) == [{"age": "a@x.org"}]
-        # What was deleted does not come back with a property of the same name.
+        # Deleted values do not come back with a property of the same name.
         await update(harness, profile(age="string", email="int"))
         await ended(harness)
         assert await attributes(harness) == [{"age": "a@x.org"}]

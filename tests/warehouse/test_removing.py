@@ -56,7 +56,7 @@ async def list_person_events(warehouse: Warehouse, persons: Sequence[Person], *,
     documents: list[bytes] = []
     before: EventCursor | None = None
     while True:
-        page = await warehouse.events_of(1, persons, before=before, limit=limit)
+        page = await warehouse.find_events(1, persons, before=before, limit=limit)
         assert len(page.documents) <= limit
         assert page.cursor is None or page.cursor != before
         assert len(page.positions) == len(page.documents)

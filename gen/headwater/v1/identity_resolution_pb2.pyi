@@ -108,7 +108,7 @@ class ListRefusalsRequest(message.Message):
     LIMIT_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     limit: builtins.int
-    """limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100."""
+    """limit is the greatest number of elements to return, from 1 to 1000. Absent means 100."""
     page_token: builtins.str
     """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
     def __init__(
@@ -137,7 +137,7 @@ class ListRefusalsResponse(message.Message):
     """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def refusals(self) -> containers.RepeatedCompositeFieldContainer[profiles_pb2.Refusal]:
-        """refusals are the refusals, the latest first."""
+        """refusals are the refused evidence, the latest first."""
 
     def __init__(
         self,

@@ -985,10 +985,10 @@ class PreviewProfileSchemaUpdateResponse(message.Message):
     QUERIES_FIELD_NUMBER: builtins.int
     @builtins.property
     def queries(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """queries are the steps that would be executed, in order, one line of text for people each: 'RENAME a TO b',
-        'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b', 'UPDATE PIPELINE 7' for a pipeline in which properties are
-        renamed, 'SUSPEND PIPELINE 7' for one that no longer fits the schema, and 'RESOLVE IDENTITIES'. Empty when nothing
-        would change.
+        """queries are the steps that would be executed, in order, one line of text for people each. The steps are
+        'RENAME a TO b', 'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b' and 'RESOLVE IDENTITIES'. For pipelines they are
+        'UPDATE PIPELINE 7' if properties of it are renamed, and 'SUSPEND PIPELINE 7' if it no longer fits the schema. Empty
+        when nothing would change.
         """
 
     def __init__(

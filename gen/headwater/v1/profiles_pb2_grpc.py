@@ -203,9 +203,10 @@ class ProfileServiceServicer:
         removed, and identities are resolved, in the background; GetLatestProfileSchemaUpdate tells how far that is. Renamed
         properties are renamed in identifiers, in the preferences of user interfaces and in the schemas and mappings of
         pipelines, too; pipelines with a function are not changed. It fails with 422 ConnectionNotExist for an unknown primary
-        source, with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a property
-        is removed without allow_data_loss, or if an identifier is removed, and with OperationAlreadyExecuting while another
-        schema update or an identity resolution executes.
+        source, and with InvalidAlterSchema if the schema cannot become this one, if the workspace has identities and a
+        property is removed without allow_data_loss, or if an identifier is removed. It fails with OperationAlreadyExecuting
+        while another schema update or an identity resolution executes, and while the renames of the last update are not
+        applied because its operation was cancelled or failed: it is then started again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,7 @@ from headwater.processing.transformer import (
     compile_transformer,
     failure,
 )
-from headwater.profiles.alignment import profiles_of
+from headwater.profiles.alignment import find_profile_schema
 from headwater.state import NO_DOCUMENT, Chunk, Lane, LaneEntry, StateStore
 from headwater.state.lanestore import AnotherCourier, LaneProgress, LaneStore
 from headwater.transforms.functions import FunctionFailed, Runner
@@ -233,7 +233,7 @@ class Courier:
         return next((pipeline for pipeline in pipelines if pipeline.id == lane.pipeline), None)
 
     def _compile(self, pipeline: Pipeline) -> _Compiled:
-        profiles = profiles_of(self._catalog, pipeline.workspace)
+        profiles = find_profile_schema(self._catalog, pipeline.workspace)
         version = 0 if profiles is None else profiles.version
         known = self._compiled.get(pipeline.id)
         if known is not None and known.definition == pipeline.definition and known.schema_version == version:

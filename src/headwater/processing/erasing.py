@@ -36,8 +36,11 @@ from headwater.state.operations import (
     ErasureReceipt,
     Operation,
     OperationLost,
+    OperationParameters,
     OperationStatus,
     OperationStore,
+    ReplayParameters,
+    SplitParameters,
 )
 from headwater.state.profiles.model import IdentityName
 from headwater.state.profiles.resolving import ProfileUpdater
@@ -52,11 +55,15 @@ WAIT_SECONDS: Final = 0.5
 """Interval at which a resolution, or a reader of a file, is waited for."""
 COURIER_SECONDS: Final = 1.0
 """Time in which the courier notices that deliveries were erased, and drops those that it holds in memory."""
+MAX_WAIT_SECONDS: Final = 3_600.0
+"""Time after which an erasure that waits for a resolution, or for results of functions, fails."""
 MAX_OVERWRITING_SECONDS: Final = 600.0
 """Time after which an erasure ends although a reader still uses former versions of pages."""
 PAGE_EVENTS: Final = 500
 """Number of events that are counted in one step."""
 
+_NOTE_OWNER: Final = "erasure"
+"""Begins the owner of a note, before the id of the operation."""
 _log = structlog.get_logger(__name__)
 
 
@@ -125,30 +132,48 @@ class Eraser:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Erase until `stop` is set. An erasure that is interrupted continues at the next start."""
+        has_lost = True
         while not stop.is_set():
             try:
+                if has_lost:
+                    await self._forget_ended()
+                    has_lost = False
                 operation = await self._operations.claim(self._owner, kinds=ERASURE_KINDS)
                 if operation is not None:
                     await self.execute(operation, stop)
                     continue
             except OperationLost as error:
-                _log.warning("an erasure is executed by another process", reason=error.message)
+                _log.warning("an erasure was deleted or is executed by another process", reason=error.message)
+                has_lost = True
             except Unavailable as error:
                 _log.warning("an erasure waits", reason=error.message)
             await wait(stop, POLL_SECONDS)
 
     async def execute(self, operation: Operation, stop: asyncio.Event) -> None:
         """Execute an erasure to its end, or until `stop` is set. Raises Unavailable; it can be continued then."""
+        running = _Erasure(self, operation)
         try:
             async with self._holding(operation):
-                await _Erasure(self, operation).run(stop)
+                await running.run(stop)
         except Unavailable:
             with suppress(Unavailable):
                 await self._operations.release(operation.id, self._owner)
             raise
         except Exception as error:
             _log.exception("an erasure failed", operation=operation.id)
+            await running.give_up()
             await self._finish(operation, "Failed", f"internal error ({type(error).__name__})")
+            await running.forget()
+
+    async def _forget_ended(self) -> None:
+        """Delete the notes of erasures that have ended, or were deleted with their workspace."""
+        async with self._state.transaction() as transaction:
+            owners = await transaction.run(lambda connection: erasure.note_owners(connection, f"{_NOTE_OWNER} "))
+        for owner in owners:
+            found = await self._operations.find(int(owner.removeprefix(f"{_NOTE_OWNER} ")))
+            if found is None or found.ended_at is not None:
+                async with self._state.transaction() as transaction:
+                    await transaction.run(lambda connection: erasure.remove_note(connection, owner))  # noqa: B023
 
     @asynccontextmanager
     async def _holding(self, operation: Operation) -> AsyncIterator[None]:
@@ -193,7 +218,7 @@ class _Erasure:
         self._parameters = operation.parameters
         self._dry = operation.parameters.validate_only
         self._state = eraser._state
-        self._note_owner = f"erasure {operation.id}"
+        self._note_owner = f"{_NOTE_OWNER} {operation.id}"
         self._stages: dict[str, Callable[[_Note, Subject], Awaitable[bool]]] = {
             "count events": self._count_events,
             "events": self._erase_events,
@@ -206,7 +231,9 @@ class _Erasure:
             "count deliveries": self._count_deliveries,
             "deliveries": self._erase_deliveries,
             "errors": self._erase_errors,
+            "operations": self._erase_operations,
         }
+        self._waiting_until = 0.0
         self._mentions = Mentions(())
         self._persons: list[Person] = []
 
@@ -220,10 +247,21 @@ class _Erasure:
                 await self._end(note)
                 await self._let_in(note)
                 await self._eraser._finish(self._operation, "Cancelled")
-                await self._forget()
+                await self.forget()
                 return
             await self._step(note)
-        await self._complete(note)
+        await self._complete(note, stop)
+
+    async def give_up(self) -> None:
+        """Forget the person after a failure, but for the note: the person's further events have effects again."""
+        try:
+            note = _Note("failed")
+            await self._end(note)
+            await self._let_in(note)
+        except Unavailable:
+            raise
+        except Exception:
+            _log.exception("a failed erasure still drops the events of its person", operation=self._operation.id)
 
     async def _advance(self, note: _Note) -> bool:
         return await self._eraser._operations.advance(
@@ -303,8 +341,8 @@ class _Erasure:
                 await transaction.run(lambda connection: suppressions.end(connection, self._operation.id, last))
             self._write(transaction, note)
 
-    async def _complete(self, note: _Note) -> None:
-        """Overwrite what is left in files, and end the operation."""
+    async def _complete(self, note: _Note, stop: asyncio.Event) -> None:
+        """Overwrite what is left in files, and end the operation, unless `stop` is set before."""
         eraser, operation = self._eraser, self._operation
         await eraser._operations.replace_parameters(operation.id, eraser._owner, redacted(operation.parameters))
         if not self._dry:
@@ -314,7 +352,10 @@ class _Erasure:
                 stores += [each.overwrite_removed for each in (eraser._deliveries, eraser._store) if each is not None]
             else:
                 stores.append(self._state.overwrite_removed)
-            await self._overwrite(stores)
+            await self._overwrite(stores, stop)
+            if stop.is_set():
+                await eraser._operations.release(operation.id, eraser._owner)
+                return
         await self._let_in(note)
         receipt = ErasureReceipt(
             stores=tuple(ErasedStore(store, number) for store, number in sorted(note.removed.items())),
@@ -324,19 +365,20 @@ class _Erasure:
         await eraser._operations.finish(
             operation.id, eraser._owner, "Completed", result=msgspec.json.encode(receipt).decode()
         )
-        await self._forget()
+        await self.forget()
 
-    async def _overwrite(self, stores: Sequence[Callable[[], Awaitable[bool]]]) -> None:
+    async def _overwrite(self, stores: Sequence[Callable[[], Awaitable[bool]]], stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + MAX_OVERWRITING_SECONDS
         for overwrite in stores:
-            while not await overwrite():
+            while not stop.is_set() and not await overwrite():
                 if loop.time() > end:
                     _log.warning("a reader keeps erased data in a file", operation=self._operation.id)
                     return
-                await asyncio.sleep(WAIT_SECONDS)
+                await wait(stop, WAIT_SECONDS)
 
-    async def _forget(self) -> None:
+    async def forget(self) -> None:
+        """Delete the note."""
         if not self._dry:
             async with self._transaction() as transaction:
                 await transaction.run(lambda connection: erasure.remove_note(connection, self._note_owner))
@@ -354,12 +396,13 @@ class _Erasure:
             await self._end(note)
             return
         note.stage, note.after = stages[following], 0
+        self._waiting_until = 0.0
         async with self._transaction() as transaction:
             self._write(transaction, note)
 
     async def _count_events(self, note: _Note, subject: Subject) -> bool:
         """Count events, and delete the messages of the deduplication that have their ids."""
-        page = await self._eraser._warehouse.events_of(
+        page = await self._eraser._warehouse.find_events(
             subject.workspace, self._persons, before=note.events_before, limit=PAGE_EVENTS
         )
         messages = {(each.connection_id, each.message_id) for each in map(_decode_message, page.documents)}
@@ -401,7 +444,7 @@ class _Erasure:
                 note.add("profile history", removed)
                 self._write(transaction, note)
         if waits:
-            await asyncio.sleep(WAIT_SECONDS)
+            await self._wait("the profiles of the person were not resolved")
         return not waits
 
     async def _erase_devices_and_traits(self, note: _Note, subject: Subject) -> bool:
@@ -447,7 +490,7 @@ class _Erasure:
             note.after = await store.last_sequence() + 1
         applied = await self._state.position(LANES)
         if applied + 1 < note.after:
-            await asyncio.sleep(WAIT_SECONDS)
+            await self._wait("the results of functions were not applied")
             return False
         await store.trim(applied)
         return True
@@ -485,7 +528,38 @@ class _Erasure:
             self._write(transaction, note)
         return True
 
+    async def _erase_operations(self, note: _Note, subject: Subject) -> bool:
+        """Delete ended operations that name the person: splits, replays with a filter, and cancelled erasures."""
+        removed, after = await self._eraser._operations.remove_selected(
+            subject.workspace, lambda each: self._concerns(subject, each), after=note.after, dry=self._dry
+        )
+        note.add("operations", removed)
+        note.after = after or 0
+        async with self._transaction() as transaction:
+            self._write(transaction, note)
+        return after is None
+
     # --- Pieces -------------------------------------------------------------------------------------------------------
+
+    async def _wait(self, reason: str) -> None:
+        """Pause before the present step is repeated. Raises TimeoutError after `MAX_WAIT_SECONDS`."""
+        now = asyncio.get_running_loop().time()
+        self._waiting_until = self._waiting_until or now + MAX_WAIT_SECONDS
+        if now > self._waiting_until:
+            raise TimeoutError(reason)
+        await asyncio.sleep(WAIT_SECONDS)
+
+    def _concerns(self, subject: Subject, parameters: OperationParameters) -> bool:
+        """Return whether the parameters of an operation name the person."""
+        names = {(name.id, name.is_anonymous) for name in subject.names}
+        match parameters:
+            case SplitParameters(identities=identities):
+                return any((each.identity_id, each.is_anonymous) in names for each in identities)
+            case ErasureParameters(user_id=user_id, anonymous_id=anonymous_id):
+                return (user_id, False) in names or (anonymous_id, True) in names
+            case ReplayParameters(filter=str() as text):
+                return self._mentions.are_in_text(text)
+        return False
 
     def _deliveries(self, subject: Subject) -> DeliveryErasure:
         connections = self._eraser._catalog.connections(subject.workspace)

@@ -14,7 +14,7 @@ from headwater.connectors.connector import Role
 from headwater.connectors.registry import CONNECTORS
 from headwater.filters import Predicate, check_filter, compile_filter, parse_json
 from headwater.processing.transformer import MisalignedTransformer, Transformer, compile_mapping, has_function
-from headwater.profiles.alignment import find_misalignment, profiles_of
+from headwater.profiles.alignment import find_misalignment, find_profile_schema
 from headwater.schemas import EVENT_SCHEMA
 from headwater.state import Step
 
@@ -161,7 +161,7 @@ class PlanCache:
 
         A definition was checked when it was stored; only rules that have changed since can reject it.
         """
-        profiles = profiles_of(self._catalog, pipeline.workspace)
+        profiles = find_profile_schema(self._catalog, pipeline.workspace)
         version = 0 if profiles is None else profiles.version
         known = self._compiled.get(pipeline.id)
         if known is None or known[0] != pipeline.definition or known[1] != version:

@@ -5,7 +5,7 @@ from headwater.connectors.connector import Role, Target
 from headwater.schemas import Misalignment, misalignment, parse_schema
 
 
-def profiles_of(catalog: Catalog, workspace: int) -> ProfileSchema | None:
+def find_profile_schema(catalog: Catalog, workspace: int) -> ProfileSchema | None:
     """Return the profile schema of a workspace; None if it has none."""
     found = catalog.workspace(workspace)
     return None if found is None else found.profile_schema

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
-from headwater.profiles.evidence import masks_of
+from headwater.profiles.evidence import compute_masks
 from headwater.state.profiles.model import IdentityName, LinkValue, Member
 
 
@@ -83,7 +83,7 @@ def components(members: Sequence[Member], over_limit: set[LinkValue]) -> list[li
         first = first_by_name.setdefault(member.name, number)
         if first != number:
             sets.unite(first, number)
-        for value, mask in masks_of(member.evidence):
+        for value, mask in compute_masks(member.evidence):
             holders.setdefault(value, []).append((number, mask))
     for value, group in holders.items():
         if len(group) > 1 and value not in over_limit:

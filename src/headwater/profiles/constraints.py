@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from headwater.catalog.profiles import ResolutionSettings
 from headwater.profiles.components import Sets
-from headwater.profiles.evidence import SAME_NAME, masks_of, storable
+from headwater.profiles.evidence import SAME_NAME, compute_masks, storable
 from headwater.state.profiles.model import IdentityName, LinkValue, Member, RefusedEvidence, RefusedReason, Separation
 
 Group = list[tuple[int, int]]
@@ -155,7 +155,7 @@ class _Division:
                 for value in values:
                     sets.setdefault(value, set()).add(number)
         self._places: dict[int, list[_Holders]] = {}
-        """Where each set is the key."""
+        """For each set the holders among which it is."""
 
     def take(self, groups: Sequence[Group]) -> None:
         """Take the links of one rank."""
@@ -259,7 +259,7 @@ def group_by_rank(members: Sequence[Member], over_limit: set[LinkValue]) -> list
     by_value: dict[LinkValue, Group] = {}
     for number, member in enumerate(members):
         by_name.setdefault(member.name, []).append((number, 0))
-        for value, mask in masks_of(member.evidence):
+        for value, mask in compute_masks(member.evidence):
             if value not in over_limit:
                 by_value.setdefault(value, []).append((number, mask))
     ranks = [

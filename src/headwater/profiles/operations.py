@@ -39,6 +39,7 @@ from headwater.state.operations import (
 )
 from headwater.state.profiles.model import IdentityName, Separation
 from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.profiles.rows import SPLIT_NOTE
 
 POLL_SECONDS: Final = 0.1
 """Interval at which operations and identities that wait are looked for."""
@@ -253,7 +254,7 @@ class ProfileCompanion:
 
     async def _split(self, operation: Operation, parameters: SplitParameters, progress: "_Progress") -> str:
         workspace = operation.workspace
-        owner = f"split {workspace}"
+        owner = f"{SPLIT_NOTE} {workspace}"
         names = [IdentityName(each.connection, each.identity_id, each.is_anonymous) for each in parameters.identities]
 
         def split(rows: ResolutionRows, context: ResolutionContext) -> str:
@@ -322,6 +323,7 @@ class ProfileCompanion:
         if drained is None:
             drain.next_at = time.monotonic() + CHECK_SECONDS
             return
+        self._resolver.resolved(drained.resolved)
         for error in drained.errors:
             self._resolver.failed(context.workspace, error)
         drain.has_failed = drain.has_failed or bool(drained.errors)
@@ -442,7 +444,7 @@ def _write_split(
     profile = rows.find(context.workspace, kpid)
     if profile is None:
         raise NotFound(f"profile {UUID(bytes=kpid)} does not exist")
-    members = rows.members_of([profile.id])
+    members = rows.find_members([profile.id])
     present = {member.name for member in members}
     chosen = dict.fromkeys(names)
     for name in chosen:

@@ -34,7 +34,7 @@ SLICE_LINKS: Final = 10_000
 """Number of links that are read together."""
 SLICE_NUMBERS: Final = 50_000
 """Number of identities that are compared together."""
-LARGEST: Final = 10
+MAX_LISTED: Final = 10
 """Number of the largest profiles, and of the most shared values of each identifier, that are returned."""
 MAX_DIVIDED: Final = 100_000
 """Maximum number of identities in the sets that a guard or a separation divides."""
@@ -277,7 +277,7 @@ class _Scan:
             return
         heap = self._shared[identifier]
         heapq.heappush(heap, (len(holders), value))
-        if len(heap) > LARGEST:
+        if len(heap) > MAX_LISTED:
             heapq.heappop(heap)
         if len(holders) > self._settings.identifiers[identifier].max_identities:
             self._over.add(LinkValue(identifier, value))
@@ -411,7 +411,7 @@ class _Comparison:
         """Return the largest parts: the numbers of their identities and of present profiles, and the id of the profile
         of the oldest identity, 0 for none."""
         sizes, scan = self._sizes, self._scan
-        parts = heapq.nsmallest(LARGEST, range(len(sizes)), key=lambda part: (-sizes[part], part))
+        parts = heapq.nsmallest(MAX_LISTED, range(len(sizes)), key=lambda part: (-sizes[part], part))
         profiles: dict[int, set[int]] = {part: set() for part in parts if sizes[part]}
         for number, part in enumerate(scan.parts):
             if part in profiles and scan.profiles[number]:

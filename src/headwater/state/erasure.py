@@ -25,6 +25,8 @@ MAX_STEP_IDENTITIES: Final = 500
 """Maximum number of identities that one call removes."""
 MAX_EXAMINED_IDENTITIES: Final = 2_000
 """Maximum number of identities whose age one call examines."""
+MAX_IDENTIFIERS: Final = 10
+"""Maximum number of identifiers of a workspace."""
 MAX_STEP_ROWS: Final = 200
 """Maximum number of rejected events, or of chunks of a lane, that one call examines."""
 
@@ -70,10 +72,13 @@ def find_profile(connection: Connection, workspace: int, kpid: bytes) -> Subject
     profile = rows.find(workspace, kpid)
     if profile is None:
         return Subject(workspace)
-    members = rows.members_of([profile.id])
+    members = rows.find_members([profile.id])
     values = {value for member in members for value in member.evidence if value is not None}
     names = {member.name for member in members}
-    return _with_identities(connection, workspace, names, values, (profile.id,))
+    subject = _with_identities(connection, workspace, names, values, (profile.id,))
+    # A member whose identity was deleted stays until it is resolved.
+    identities = {*subject.identities, *(member.identity for member in members)}
+    return replace(subject, identities=tuple(sorted(identities)))
 
 
 def find_names(connection: Connection, workspace: int, names: Collection[IdentityName]) -> Subject:
@@ -165,7 +170,7 @@ def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
     return {
         profile
         for profile in {member.profile for member in rows.members(subject.identities)}
-        if all(member.identity in known for member in rows.members_of([profile]))
+        if all(member.identity in known for member in rows.find_members([profile]))
     }
 
 
@@ -194,8 +199,10 @@ def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: 
 def _remove_values(connection: Connection, subject: Subject, *, dry: bool) -> int:
     """Delete stored values that no other identity has."""
     table = profile_tables.resolution_refusals
-    mine = (table.c.workspace == subject.workspace, table.c.value.in_(subject.values), table.c.identity == 0)
-    found = connection.execute(select(table.c.id, table.c.identifier, table.c.value).where(*mine)).all()
+    columns = (table.c.id, table.c.identifier, table.c.value, table.c.identity)
+    key = (table.c.workspace, table.c.identifier, table.c.value)
+    keys = [(subject.workspace, identifier, value) for identifier in range(MAX_IDENTIFIERS) for value in subject.values]
+    found = [row for row in bulk.lookup(connection, columns, key, keys) if row.identity == 0]
     values = {LinkValue(row.identifier, row.value) for row in found}
     held = ResolutionRows(connection).holders(subject.workspace, values, 0)
     unused = [(row.id,) for row in found if LinkValue(row.identifier, row.value) not in held]
@@ -404,6 +411,12 @@ def _empty_documents(connection: Connection, body: int, indexes: Iterable[int]) 
 def read_note(connection: Connection, owner: str) -> bytes | None:
     """Return the note of an erasure in progress; None if there is none."""
     return ResolutionRows(connection).note(owner)
+
+
+def note_owners(connection: Connection, prefix: str) -> list[str]:
+    """Return the owners of notes that begin with this text."""
+    owner = tables.checkpoints.c.owner
+    return list(connection.scalars(select(owner).where(owner.startswith(prefix, autoescape=True)).order_by(owner)))
 
 
 def write_note(connection: Connection, owner: str, note: bytes) -> None:

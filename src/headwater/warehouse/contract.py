@@ -178,7 +178,7 @@ class Warehouse(Protocol):
         """
         ...
 
-    async def events_of(
+    async def find_events(
         self, workspace: int, persons: Sequence[Person], *, before: EventCursor | None, limit: int
     ) -> EventPage:
         """Return the events of persons by `timestamp`, the newest first: those after the cursor, at most `limit`.

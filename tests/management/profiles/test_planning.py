@@ -109,7 +109,7 @@ def test_the_largest_schema() -> None:
         ({"email": -1}, ("BadRequest", "primarySources.email")),
         ({"email": 9}, ("BadRequest", "primarySources.email")),
         ({"email": 10}, ("ConnectionNotExist", "primarySources.email")),
-        # What is malformed is named before what does not exist.
+        # Malformed members are named before missing ones.
         ({"email": 10, "zip": 8}, ("BadRequest", "primarySources")),
     ],
 )

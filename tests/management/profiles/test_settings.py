@@ -50,7 +50,7 @@ def test_identifiers_keep_their_order_and_have_default_guards() -> None:
         (("map.key",), ("PropertyNotExist", "identifiers[0]")),
         (("Email",), ("PropertyNotExist", "identifiers[0]")),
         (("name",), ("TypeNotAllowed", "identifiers[0]")),
-        # What is malformed is named before what does not exist.
+        # Malformed members are named before missing ones.
         (("zip", ""), ("BadRequest", "identifiers[1]")),
     ],
 )

@@ -1,4 +1,4 @@
-"""What other processes read of profiles."""
+"""Profiles as other processes read them."""
 
 from headwater.state import StateStore
 from headwater.state.identities import IdentityCursor
@@ -33,14 +33,16 @@ async def test_a_profile_is_found_by_its_id_and_by_those_merged_into_it(state: S
 async def test_identities_of_a_profile_are_listed_newest_first(state: StateStore) -> None:
     await observe(state, "a", "b", "c", "d")
     await write(state, changes(profiles=[profile(1)], members=[member(id_, 1) for id_ in (1, 2, 4, 99)]))
-    found, total = await state.profiles.identities_of(1, first=0, limit=2)
+    found, total = await state.profiles.find_identities(1, first=0, limit=2)
     assert ([each.user_id for each in found], total) == (["d", "b"], 3), "99 is deleted and not yet resolved"
     last = IdentityCursor(1, found[-1].id)
-    assert [each.user_id for each in (await state.profiles.identities_of(1, first=0, limit=2, after=last))[0]] == ["a"]
-    assert [each.user_id for each in (await state.profiles.identities_of(1, first=1, limit=9))[0]] == ["b", "a"]
-    assert await state.profiles.identities_of(2, first=0, limit=2) == ([], 0)
-    assert [each.identity for each in await state.profiles.members_of(1)] == [1, 2, 4, 99]
-    assert [each.identity for each in await state.profiles.members_of(1, limit=2)] == [1, 2]
+    assert [each.user_id for each in (await state.profiles.find_identities(1, first=0, limit=2, after=last))[0]] == [
+        "a"
+    ]
+    assert [each.user_id for each in (await state.profiles.find_identities(1, first=1, limit=9))[0]] == ["b", "a"]
+    assert await state.profiles.find_identities(2, first=0, limit=2) == ([], 0)
+    assert [each.identity for each in await state.profiles.find_members(1)] == [1, 2, 4, 99]
+    assert [each.identity for each in await state.profiles.find_members(1, limit=2)] == [1, 2]
     assert await state.profiles.count_identities([CONNECTION, 2]) == 4
     assert await state.profiles.count_identities([]) == 0
 

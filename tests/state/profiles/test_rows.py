@@ -1,5 +1,7 @@
 """The rows of profiles that the worker reads and writes."""
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, event
@@ -13,7 +15,9 @@ from headwater.state.profiles import (
     RefusedEvidence,
     Separation,
 )
-from headwater.state.profiles.rows import ProfileRows
+from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.profiles.rows import SPLIT_NOTE, ProfileRows
+from headwater.state.suppressions import PersonName
 from tests.state.profiles.changes import (
     CONNECTION,
     OTHER_WORKSPACE,
@@ -65,8 +69,8 @@ async def test_members_links_and_profiles_are_read_as_they_were_written(state: S
 
         def read(rows: ProfileRows) -> None:
             assert rows.members([2, 3]) == [second]
-            assert sorted(rows.members_of([1, 2]), key=lambda each: each.identity) == [first, second]
-            assert rows.members_of([1], 0) == [first], "one more than the limit, the oldest"
+            assert sorted(rows.find_members([1, 2]), key=lambda each: each.identity) == [first, second]
+            assert rows.find_members([1], 0) == [first], "one more than the limit, the oldest"
             assert sorted(rows.profiles([1, 2, 3]), key=lambda each: each.id) == [row, constrained]
             e, other = LinkValue(0, "e"), links[2].value
             assert rows.holders(WORKSPACE, [e, other, LinkValue(1, "e")]) == {e: [(1, 0), (2, 1)], other: [(2, 0)]}
@@ -183,6 +187,11 @@ async def test_the_state_of_a_resolution(state: StateStore) -> None:
             assert rows.unresolved(OTHER_WORKSPACE, 2) == []
             rows.remove_unresolved([1, 2])
             assert rows.unresolved(WORKSPACE, 2) == [3]
+            rows.add_unresolved(WORKSPACE, [4, 5, 6], {4: 8, 5: 9})
+            assert rows.waiting([3, 4, 5, 6, 7]) == {3: 0, 4: 8, 5: 9, 6: 0}
+            rows.move_successors({8: 10, 3: 11})
+            assert rows.waiting([3, 4, 5]) == {3: 0, 4: 10, 5: 9}
+            rows.remove_unresolved([4, 5, 6])
 
         await transaction.on_profiles(work)
     found = await state.profiles.resolution(WORKSPACE)
@@ -221,12 +230,13 @@ async def test_identities_of_deleted_pipelines_wait_for_a_resolution(state: Stat
 
 TABLES = (
     "members", "links", "profiles", "profile_values", "profile_aliases", "separations", "separation_members",
-    "profile_changes", "resolution_refusals", "unresolved", "resolutions", "profile_counts",
+    "profile_changes", "resolution_refusals", "unresolved", "resolutions", "profile_counts", "suppressions",
 )  # fmt: skip
 
 
 async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headwater.state.profiles.removing._PROFILES_PER_CALL", 2)
+    person = PersonName(CONNECTION, "x", False)
     for workspace, first in ((WORKSPACE, 1), (OTHER_WORKSPACE, 11)):
         ids = range(first, first + 5)
         await write(
@@ -243,22 +253,30 @@ async def test_nothing_of_a_deleted_workspace_stays(state: StateStore, monkeypat
         )
         async with state.transaction() as transaction:
 
-            def more(rows: ProfileRows, workspace: int = workspace, first: int = first) -> None:
+            def more(rows: ResolutionRows, workspace: int = workspace, first: int = first) -> None:
                 names = IdentityName(CONNECTION, f"x{workspace}", False), IdentityName(CONNECTION, "y", False)
                 rows.add_separation(Separation(0, workspace, 1, ((names[0],), (names[1],))))
                 rows.add_unresolved(workspace, [first])
                 rows.set_resolution(workspace, "d", b"c")
+                rows.set_note(f"{SPLIT_NOTE} {workspace}", b"s")
+                rows.set_schema_version(workspace, 2)
 
             await transaction.on_profiles(more)
+            await transaction.run(
+                partial(state.suppressions.add, workspace=workspace, names=[person], erasure=1, now=1)
+            )
     before = {table: await count(state, table) for table in TABLES}
     assert min(before.values()) > 0
     async with state.transaction() as transaction:
         assert await transaction.remove_profiles_except([WORKSPACE, OTHER_WORKSPACE]) == 0
     await remove_all(state, [WORKSPACE])
     assert {table: 2 * await count(state, table) for table in TABLES} == before
-    assert len(await state.profiles.members_of(1)) == 1
+    assert len(await state.profiles.find_members(1)) == 1
     await remove_all(state, [])
     assert {table: await count(state, table) for table in TABLES} == dict.fromkeys(TABLES, 0)
+    assert await state.checkpoint(f"{SPLIT_NOTE} {WORKSPACE}") is None
+    async with state.transaction() as transaction:
+        assert await transaction.on_profiles(lambda rows: rows.schema_version(WORKSPACE)) == 0
 
 
 async def remove_all(state: StateStore, workspaces: list[int]) -> None:
@@ -287,7 +305,7 @@ async def test_the_cost_of_a_change_does_not_grow_with_the_rows(state: StateStor
                 links=[link("e", id_) for id_ in ids],
             )
         )  # fmt: skip
-        rows.members_of(ids, 3)
+        rows.find_members(ids, 3)
         rows.holders(WORKSPACE, [LinkValue(0, str(id_)) for id_ in ids], 5)
         rows.identities_named([name(str(id_)) for id_ in ids])
         event.remove(connection, "before_cursor_execute", note)

@@ -194,7 +194,7 @@ def list_all(stores: Stores, search: Search, limit: int) -> list[ProfileRow]:
     raise AssertionError("it does not end")
 
 
-def key_of(row: ProfileRow, path: str) -> Any:
+def read_key(row: ProfileRow, path: str) -> Any:
     here: Any = CODEC.decode(row.attributes)
     for component in path.split("."):
         here = here.get(component) if isinstance(here, dict) else None
@@ -246,7 +246,7 @@ def assert_ordered(rows: list[ProfileRow], order: str | None, descending: bool) 
     if order is None:
         assert times == sorted(times, reverse=descending)
         return
-    keys = [key_of(row, order) for row in rows]
+    keys = [read_key(row, order) for row in rows]
     present = [key for key in keys if key is not None]
     assert keys[: len(present)] == present or present != present, "profiles without the property are last"
     missing = times[len(present) :]

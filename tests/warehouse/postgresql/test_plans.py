@@ -178,9 +178,9 @@ async def test_events_of_persons_are_read_and_removed_through_their_indexes(
 ) -> None:
     persons = [Person(user_id=f"user {number}") for number in range(40)]
     persons += [Person(connection=2, anonymous_id=f"anonymous {number}") for number in range(300)]
-    page = await warehouse.events_of(1, persons, before=None, limit=20)
+    page = await warehouse.find_events(1, persons, before=None, limit=20)
     assert len(page.documents) == 20
-    await warehouse.events_of(1, persons, before=page.cursor, limit=20)
+    await warehouse.find_events(1, persons, before=page.cursor, limit=20)
     cursor: ErasureCursor | None = ErasureCursor()
     while cursor is not None:
         cursor = (await warehouse.erase(1, [Person(user_id="user 7")], cursor)).cursor

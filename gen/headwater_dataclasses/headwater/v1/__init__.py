@@ -5149,7 +5149,7 @@ class ListRefusalsRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the greatest number of refusals to return, from 1 to 1000. Absent means 100.
+    limit is the greatest number of elements to return, from 1 to 1000. Absent means 100.
     """
 
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -5169,7 +5169,7 @@ class ListRefusalsResponse(betterproto2.Message):
 
     refusals: "list[Refusal]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    refusals are the refusals, the latest first.
+    refusals are the refused evidence, the latest first.
     """
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -5911,10 +5911,10 @@ class PreviewProfileSchemaUpdateResponse(betterproto2.Message):
 
     queries: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    queries are the steps that would be executed, in order, one line of text for people each: 'RENAME a TO b',
-    'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b', 'UPDATE PIPELINE 7' for a pipeline in which properties are
-    renamed, 'SUSPEND PIPELINE 7' for one that no longer fits the schema, and 'RESOLVE IDENTITIES'. Empty when nothing
-    would change.
+    queries are the steps that would be executed, in order, one line of text for people each. The steps are
+    'RENAME a TO b', 'DROP a', 'ADD b string', 'RENAME IDENTIFIER a TO b' and 'RESOLVE IDENTITIES'. For pipelines they are
+    'UPDATE PIPELINE 7' if properties of it are renamed, and 'SUSPEND PIPELINE 7' if it no longer fits the schema. Empty
+    when nothing would change.
     """
 
 

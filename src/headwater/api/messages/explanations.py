@@ -12,7 +12,7 @@ from headwater.profiles.explaining import Step, concerning, shortest_chain, span
 from headwater.state.profiles import Member, RefusedEvidence
 
 MAX_SHOWN_REFUSALS: Final = 100
-"""Maximum number of refusals in an explanation."""
+"""Maximum amount of refused evidence in an explanation."""
 SMALL_MEMBERS: Final = 200
 """Number of members up to which an explanation is computed on the event loop, in less than 10 ms."""
 
@@ -51,7 +51,7 @@ _decode_answer: Final = msgspec.msgpack.Decoder(Explanation).decode
 
 
 def explain(question: Question) -> Explanation:
-    """Return the links that a question is about, and at most `MAX_SHOWN_REFUSALS` refusals."""
+    """Return the links that a question is about, and at most `MAX_SHOWN_REFUSALS` pieces of refused evidence."""
     over_limit = {each.value for each in question.refused if each.reason == "TooManyIdentities"}
     if question.ends is None:
         links = [(_place(step), step) for step in spanning_tree(question.members, over_limit)]

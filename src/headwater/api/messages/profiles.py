@@ -1,4 +1,4 @@
-"""Profiles: the names of identities, links, refusals, changes and separations as messages."""
+"""Profiles: the names of identities, links, refused evidence, changes and separations as messages."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,6 +1,7 @@
 """Exports everything that is known of a person, in pages of records."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -23,6 +24,8 @@ Record = tuple[str, str]
 """The kind of a record, and the record as a JSON object."""
 
 PAGE_EVENTS: Final = 500
+PAGE_BYTES: Final = 1 << 20
+"""Size from which a page has no further record. Clients of gRPC accept messages of 4 MiB by default."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -35,7 +38,15 @@ class PersonExporter:
         self._warehouse = warehouse
 
     async def export(self, kpid: str, context: Context) -> AsyncGenerator[list[Record], None]:
-        """Yield the records of a profile in pages. Raises BadRequest and NotFound before the first."""
+        """Yield the records of a profile in pages of about `PAGE_BYTES`. Raises BadRequest and NotFound before the
+        first."""
+        async with aclosing(self._read_all(kpid, context)) as reading:
+            async for records in reading:
+                for page in _divide(records):
+                    yield page
+
+    async def _read_all(self, kpid: str, context: Context) -> AsyncGenerator[list[Record], None]:
+        """Yield the records of a profile as they are read."""
         workspace = await require_workspace(self._catalog, context)
         id_ = read_kpid(kpid)
         subject = await self._state.read(lambda connection: erasure.find_profile(connection, workspace, id_))
@@ -53,7 +64,7 @@ class PersonExporter:
         persons = [_person(name) for name in subject.names]
         before: EventCursor | None = None
         while True:
-            page = await self._warehouse.events_of(workspace, persons, before=before, limit=PAGE_EVENTS)
+            page = await self._warehouse.find_events(workspace, persons, before=before, limit=PAGE_EVENTS)
             if page.documents:
                 yield [("event", document.decode()) for document in page.documents]
             before = page.cursor
@@ -74,6 +85,20 @@ class PersonExporter:
             stored = msgspec.Raw(text.encode())
             records.append(("traits", _text({"connection": connection, name: id_, "traits": stored})))
         return records
+
+
+def _divide(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """Yield the records in pages of about `PAGE_BYTES`."""
+    page: list[Record] = []
+    size = 0
+    for record in records:
+        page.append(record)
+        size += len(record[1])
+        if size >= PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def _read_rejected(subject: Subject, mentions: Mentions, after: int, connection: Any) -> tuple[list[Any], int | None]:

@@ -149,12 +149,12 @@ class ProfileLists:
         profile = await self._profiles.find(workspace, read_kpid(request.kpid))
         if profile is None:
             return []
-        identities, _ = await self._profiles.identities_of(profile.id, first=0, limit=MAX_EVENT_IDENTITIES)
+        identities, _ = await self._profiles.find_identities(profile.id, first=0, limit=MAX_EVENT_IDENTITIES)
         persons = list(islice(_persons(identities), MAX_EVENT_PERSONS))
         documents: list[bytes] = []
         before: EventCursor | None = None
         for _ in range(_MAX_EVENT_PAGES):
-            found = await self._warehouse.events_of(workspace, persons, before=before, limit=limit - len(documents))
+            found = await self._warehouse.find_events(workspace, persons, before=before, limit=limit - len(documents))
             documents += found.documents
             before = found.cursor
             if before is None or len(documents) >= limit:
@@ -208,7 +208,7 @@ class ProfileServicer(ProfileSchemaCalls):
         profile = await self._profiles.find(workspace, read_kpid(request.kpid))
         if profile is None:
             return pb.ListProfileIdentitiesResponse()
-        found, total = await self._profiles.identities_of(
+        found, total = await self._profiles.find_identities(
             profile.id, first=page.first, limit=page.limit + 1, after=page.after
         )
         shown, token = page.cut(found, lambda each: IdentityCursor(microseconds(each.updated_at), each.id))
@@ -263,7 +263,7 @@ class ProfileServicer(ProfileSchemaCalls):
             if name not in present:
                 message = f"the profile has no identity with {name_text(name)}"
                 raise Unprocessable("IdentityNotExist", message, field=f"identities[{index}]")
-        if len(await self._profiles.members_of(profile.id, len(named) + 1)) <= len(named):
+        if len(await self._profiles.find_members(profile.id, len(named) + 1)) <= len(named):
             raise Unprocessable(
                 "NoIdentityRemains", "a split must leave an identity in the profile", field="identities"
             )

@@ -6,7 +6,7 @@ from headwater.base.computing import Computing
 from headwater.base.errors import Unprocessable
 from headwater.catalog import Catalog, Connection, Definition, ProfileSchema
 from headwater.connectors.connector import Role, Target
-from headwater.profiles.alignment import find_misalignment, profiles_of
+from headwater.profiles.alignment import find_misalignment, find_profile_schema
 
 SMALL_SCHEMA_CHARACTERS: Final = 16_384
 """Size of the schema of a pipeline up to which it is checked on the event loop, in less than 20 ms."""
@@ -24,7 +24,7 @@ class AlignmentCheck:
 
     async def run(self, computing: Computing | None) -> None:
         """Raise Unprocessable with SchemaNotAligned for a definition that does not fit the profile schema."""
-        profiles = profiles_of(self._catalog, self._connection.workspace)
+        profiles = find_profile_schema(self._catalog, self._connection.workspace)
         if profiles is None or self._target != "User":
             return
         arguments = self._definition, self._connection.role, self._target, profiles
@@ -37,7 +37,7 @@ class AlignmentCheck:
 
     def confirm(self) -> None:
         """Check again if the profile schema has changed since. Raises as `run` does."""
-        profiles = profiles_of(self._catalog, self._connection.workspace)
+        profiles = find_profile_schema(self._catalog, self._connection.workspace)
         if profiles != self._checked:
             _check(self._definition, self._connection.role, self._target, profiles)
 

@@ -2,7 +2,7 @@
 
 The catalog has the new schema when a change returns. The worker then renames and removes stored attributes and resolves
 all identities: an operation of kind ProfileSchemaUpdate. The operation is created inside the change of the catalog, as
-its last step, so that two changes never overlap. Whoever executes it waits for the end of that change first.
+its last step, so that two changes never overlap. The worker waits for the end of that change before it executes it.
 """
 
 from dataclasses import replace

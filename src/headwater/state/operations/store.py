@@ -4,7 +4,7 @@ Transactions begin with their write: on SQLite a transaction that has read befor
 written.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
 MAX_KEPT: Final = 1_000
 """Number of operations of a workspace that are kept, in addition to unfinished ones."""
+MAX_EXAMINED: Final = 50
+"""Maximum number of operations that one call of `remove_selected` examines."""
 LEASE_SECONDS: Final = 10.0
 """Time after its last step at which another process may continue an operation."""
 _WHAT: Final = "the operations' database"
@@ -199,6 +201,22 @@ class OperationStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             if (await connection.execute(changed)).rowcount != 1:
                 raise OperationLost(f"operation {id_} is executed by another process")
+
+    async def remove_selected(
+        self, workspace: int, selects: Callable[[OperationParameters], bool], *, after: int, dry: bool
+    ) -> tuple[int, int | None]:
+        """Delete ended operations whose parameters are selected, among the next `MAX_EXAMINED` with ids above `after`.
+
+        Return their number, and the last examined id; None at the end. With `dry` none is deleted.
+        """
+        ended = select(_c.id, _c.parameters).where(_c.workspace == workspace, _c.ended_at.is_not(None), _c.id > after)
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            rows = (await connection.execute(ended.order_by(_c.id).limit(MAX_EXAMINED))).all()
+        selected = [row.id for row in rows if selects(decode_parameters(row.parameters))]
+        if selected and not dry:
+            async with as_unavailable(_WHAT), self._engine.begin() as connection:
+                await connection.execute(delete(operations).where(_c.id.in_(selected)))
+        return len(selected), rows[-1].id if len(rows) == MAX_EXAMINED else None
 
     async def overwrite_removed(self) -> bool:
         """Overwrite what was deleted from the file. Return whether everything was done."""

@@ -7,9 +7,14 @@ identities while a full resolution runs; `unresolved` has the identities that ch
 Rows cannot be parts of cycles, so the garbage collector does not track those of which there are many (`gc=False`).
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
 
 from msgspec import Struct
+
+NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
+"""The successors of identities that have none."""
 
 
 class IdentityName(Struct, frozen=True, gc=False, cache_hash=True):
@@ -48,6 +53,8 @@ class ChangedIdentity(Struct, frozen=True, gc=False):
     """Whether the batch inserted the identity. Then no member has its id, and none is read."""
     attributes_changed: bool
     """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
+    successor: int = 0
+    """The identity of the user who owns a deleted one since a claim or an alias; 0 for none."""
 
 
 Evidence = tuple[str | None, ...]

@@ -83,17 +83,17 @@ class ProfileReader:
         """Return a part of a list of profiles."""
         return await self._read(lambda connection: searching.search(connection, search))
 
-    async def identities_of(
+    async def find_identities(
         self, profile: int, *, first: int, limit: int, after: IdentityCursor | None = None
     ) -> tuple[list[Identity], int]:
         """Return the identities of a profile, the most recently updated first, and their total number."""
-        return await self._read(lambda connection: _identities_of(connection, profile, first, limit, after))
+        return await self._read(lambda connection: _find_identities(connection, profile, first, limit, after))
 
-    async def members_of(self, profile: int, limit: int | None = None) -> list[Member]:
+    async def find_members(self, profile: int, limit: int | None = None) -> list[Member]:
         """Return the members of a profile, the oldest first, at most `limit`."""
 
         def read(connection: Connection) -> list[Member]:
-            found = ProfileRows(connection).members_of([profile], None if limit is None else limit - 1)
+            found = ProfileRows(connection).find_members([profile], None if limit is None else limit - 1)
             return sorted(found, key=lambda member: member.identity)
 
         return await self._read(read)
@@ -130,7 +130,7 @@ class ProfileReader:
 
         return await self._read(read)
 
-    async def refused_of(self, workspace: int, members: Collection[Member]) -> list[RefusedEvidence]:
+    async def find_refused(self, workspace: int, members: Collection[Member]) -> list[RefusedEvidence]:
         """Return the refused evidence of members, and of their values; not that of blocked values, which they lack."""
         ids = {member.identity for member in members}
         held = {
@@ -140,6 +140,10 @@ class ProfileReader:
             if value is not None
         }
         return await self._read(lambda connection: ProfileRows(connection).refused(workspace, ids, held))
+
+    async def blocked(self, workspace: int, values: Collection[LinkValue]) -> list[RefusedEvidence]:
+        """Return the refused evidence of those of the values that are blocked."""
+        return await self._read(lambda connection: ProfileRows(connection).blocked(workspace, values))
 
     async def count_holders(self, refused: Collection[RefusedEvidence]) -> dict[RefusedEvidence, int | None]:
         """Return the number of identities that have each refused value, as `ListedRefusal.identities`."""
@@ -204,7 +208,7 @@ def _find(connection: Connection, workspace: int, kpid: bytes) -> ProfileRow | N
     return None if row is None or row.workspace != workspace else read_profile(row)
 
 
-def _identities_of(
+def _find_identities(
     connection: Connection, profile: int, first: int, limit: int, after: IdentityCursor | None
 ) -> tuple[list[Identity], int]:
     """A profile has few identities, so all are found, and the page is chosen from them."""

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, select
 from headwater.state import bulk
 from headwater.state.profiles import tables
 from headwater.state.profiles.model import ProfileChanges
-from headwater.state.profiles.rows import ProfileRows
-from headwater.state.tables import identities
+from headwater.state.profiles.rows import SCHEMA_NOTE, SPLIT_NOTE, ProfileRows
+from headwater.state.tables import checkpoints, identities, suppressions
 
 _PROFILES_PER_CALL: Final = 1_000
 """Number of profiles of a deleted workspace that one call deletes, with their members, values and aliases."""
@@ -35,8 +35,8 @@ def remove_identities_except(connection: Connection, pipelines: Iterable[int], *
 
 
 def remove_workspaces_except(connection: Connection, workspaces: Collection[int], *, limit: int) -> int:
-    """Delete the profiles, and everything of identity resolution, of workspaces that are not in `workspaces`, about
-    `limit` rows. Return their number."""
+    """Delete the profiles, everything of identity resolution, and the suppressions of workspaces that are not in
+    `workspaces`, about `limit` rows. Return their number."""
     removed = 0
     for workspace in sorted(bulk.distinct(connection, tables.profiles.c.workspace) - set(workspaces)):
         removed += _remove_profiles(connection, workspace)
@@ -49,6 +49,9 @@ def remove_workspaces_except(connection: Connection, workspaces: Collection[int]
     for table in _BY_WORKSPACE:
         column = table.c.workspace
         gone = sorted(bulk.distinct(connection, column) - set(workspaces))
+        if table is tables.resolutions:
+            notes = [(f"{note} {workspace}",) for note in (SCHEMA_NOTE, SPLIT_NOTE) for workspace in gone]
+            bulk.remove(connection, (checkpoints.c.owner,), notes)
         removed += bulk.remove_some(connection, column, gone, limit=limit - removed)
         if removed >= limit:
             return removed
@@ -60,7 +63,7 @@ def _remove_profiles(connection: Connection, workspace: int) -> int:
     rows = ProfileRows(connection)
     table = tables.profiles.c
     ids = list(connection.scalars(select(table.id).where(table.workspace == workspace).limit(_PROFILES_PER_CALL)))
-    members = [member.identity for member in rows.members_of(ids)]
+    members = [member.identity for member in rows.find_members(ids)]
     aliases = [alias.kpid for alias in rows.aliases(ids)]
     rows.write(
         ProfileChanges(
@@ -98,4 +101,5 @@ _BY_WORKSPACE: Final = (
     tables.unresolved,
     tables.resolutions,
     tables.profile_counts,
+    suppressions,
 )

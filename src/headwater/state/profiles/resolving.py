@@ -17,13 +17,11 @@ from headwater.state.profiles.model import (
     RefusedReason,
     Separation,
 )
-from headwater.state.profiles.rows import ProfileRows, read_profile, read_refused, read_separations
+from headwater.state.profiles.rows import SCHEMA_NOTE, ProfileRows, read_profile, read_refused, read_separations
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.sessions import attempt
 
 MAX_ID: Final = 2**63 - 1
-_SCHEMA_OWNER: Final = "profile schema"
-"""Begins the owner of the checkpoint with the version of the profile schema of a workspace."""
 LinkKey = tuple[int, str, int]
 """The identifier, the value and the identity of a link. Links are sorted by it."""
 
@@ -161,14 +159,14 @@ class ResolutionRows(ProfileRows):
 
     def schema_version(self, workspace: int) -> int:
         """Return the version of the profile schema whose renames the attributes of identities follow; initially 0."""
-        noted = self.note(f"{_SCHEMA_OWNER} {workspace}")
+        noted = self.note(f"{SCHEMA_NOTE} {workspace}")
         return 0 if noted is None else int.from_bytes(noted)
 
     # Writing
 
     def set_schema_version(self, workspace: int, version: int) -> None:
         """Store the version of the profile schema whose renames the attributes of identities follow."""
-        self.set_note(f"{_SCHEMA_OWNER} {workspace}", version.to_bytes(8))
+        self.set_note(f"{SCHEMA_NOTE} {workspace}", version.to_bytes(8))
 
     def attempt(self, work: Callable[[], object]) -> Exception | None:
         """Run `work`. If it fails, undo its changes and return its error. The transaction must have written before."""
@@ -214,9 +212,13 @@ def update_profiles(connection: Connection, changed: Sequence[ChangedIdentity], 
     for each in changed:
         by_workspace.setdefault(each.workspace, []).append(each)
     for workspace, some in by_workspace.items():
+        successors = {each.id: each.successor for each in some if each.successor}
+        users = {each.id: each.successor for each in some if each.successor and not each.name.is_anonymous}
+        if users:  # an anonymous identity is no successor
+            ProfileRows(connection).move_successors(users)
         error = attempt(connection, _update(updater, workspace, some))
         if error is not None:
-            ProfileRows(connection).add_unresolved(workspace, [each.id for each in some])
+            ProfileRows(connection).add_unresolved(workspace, [each.id for each in some], successors)
             updater.failed(workspace, error)
 
 

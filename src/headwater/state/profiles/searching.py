@@ -1,6 +1,6 @@
 """Finds profiles by conditions on their attributes, in an order.
 
-A filter that few profiles can meet is answered from `profile_values`: these profiles are read, tested and sorted.
+If few profiles can meet a filter, `profile_values` has them: these profiles are read, tested and sorted.
 Otherwise the profiles are read in the order of the list and tested, until the page is full. A page takes a fraction of
 a second with a million profiles. It takes seconds if a filter that selects nearly none has no condition that values can
 decide, such as that a number with a fraction is not another, or if several conditions select many each, and few

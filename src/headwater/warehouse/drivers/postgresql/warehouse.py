@@ -72,7 +72,7 @@ class PostgresqlWarehouse(Warehouse):
     ) -> list[EventCount]:
         return await self._read(lambda driver: read_counts(driver, query, by=by, interval=interval, limit=limit))
 
-    async def events_of(
+    async def find_events(
         self, workspace: int, persons: Sequence[Person], *, before: EventCursor | None, limit: int
     ) -> EventPage:
         wanted = _person_set(persons)

@@ -138,7 +138,7 @@ class SqliteWarehouse:
             if time.monotonic() > deadline:
                 return
 
-    async def events_of(
+    async def find_events(
         self, workspace: int, persons: Sequence[Person], *, before: EventCursor | None, limit: int
     ) -> EventPage:
         query = EventQuery(workspace=workspace)
