@@ -181,6 +181,20 @@ async def test_a_courier_that_was_replaced_stops(deliveries: Deliveries, hook: R
         await asyncio.wait_for(running, 10)
 
 
+async def test_a_courier_without_progress_notices_that_it_was_replaced(
+    deliveries: Deliveries, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold deliveries of an erased person, and has nothing to commit while a destination fails."""
+    monkeypatch.setattr(dispatcher, "CLEAN_SECONDS", 1e9)
+    destination = await deliveries.add_destination(hook.url)
+    running = asyncio.create_task(deliveries.dispatcher().run(asyncio.Event()))
+    await deliveries.append(destination, users=["ann"])
+    await deliveries.wait_until_empty(destination.id)
+    await deliveries.store.claim()
+    with pytest.raises(CourierReplaced):
+        await asyncio.wait_for(running, 10)
+
+
 ENDLESS: Final = "function transform(event) { while (true) {} }"
 THROWS: Final = "function transform(event) { throw new Error('no price') }"
 

@@ -42,7 +42,7 @@ FLUSH_SECONDS: Final = 0.02
 WATCH_SECONDS: Final = 1.0
 """Time limit of one wait for new chunks."""
 REFRESH_SECONDS: Final = 0.5
-"""Interval at which changes of the catalog are taken in."""
+"""Interval at which changes of the catalog are taken in, and erased deliveries are noticed."""
 CLEAN_SECONDS: Final = 10.0
 """Interval at which deliveries are given up that have expired, or for which there is no space."""
 IDLE_SECONDS: Final = 60.0
@@ -184,6 +184,7 @@ class Dispatcher:
 
     async def _refresh_regularly(self) -> None:
         while True:
+            await self._store.check(self._epoch)
             await self._catalog.refresh()
             self._take_changes()
             await asyncio.sleep(REFRESH_SECONDS)

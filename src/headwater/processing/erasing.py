@@ -53,6 +53,8 @@ HEARTBEAT_SECONDS: Final = 3.0
 """Interval at which the lease of an operation is prolonged."""
 WAIT_SECONDS: Final = 0.5
 """Interval at which a resolution, or a reader of a file, is waited for."""
+COURIER_SECONDS: Final = 1.0
+"""Time in which the courier notices that deliveries were erased, and drops those that it holds in memory."""
 MAX_WAIT_SECONDS: Final = 3_600.0
 """Time after which an erasure that waits for a resolution, or for results of functions, fails."""
 MAX_OVERWRITING_SECONDS: Final = 600.0
@@ -509,6 +511,8 @@ class _Erasure:
             return True
         step = await self._eraser._deliveries.erase(self._deliveries(subject), note.delivery_cursor)
         note.delivery_cursor = step.cursor or (0, 0)
+        if step.cursor is None and note.removed.get("deliveries"):
+            await asyncio.sleep(COURIER_SECONDS)
         return step.cursor is None
 
     async def _erase_errors(self, note: _Note, subject: Subject) -> bool:

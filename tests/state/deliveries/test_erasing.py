@@ -80,7 +80,10 @@ async def test_the_active_courier_has_to_read_again_and_its_letters_have_no_effe
     await append(store, 1, ["bob", JANE])
     epoch = await store.claim()
     (chunk,) = await store.read(TWO, 0, max_bytes=1 << 20)
+    await store.check(epoch)
     await erase(store)
+    with pytest.raises(CourierReplaced):
+        await store.check(epoch)
     late = [letter(chunk, 0), letter(chunk, 1)]
     with pytest.raises(CourierReplaced):
         await store.commit(epoch, [ChunkProgress(chunk.id, TWO, bits([0, 1]))], dead=late, now=2)

@@ -465,6 +465,10 @@ class DeliveryStore(Protocol):
         """Become the active courier; return its epoch. The commits of every earlier courier fail from then on."""
         ...
 
+    async def check(self, epoch: int) -> None:
+        """Raise CourierReplaced if the epoch is not that of the active courier: its items may be erased, too."""
+        ...
+
     async def commit(
         self,
         epoch: int,

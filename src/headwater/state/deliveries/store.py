@@ -57,6 +57,7 @@ REFRESH_SECONDS: Final = 5.0
 MAX_READ_CHUNKS: Final = 64
 """Maximum number of chunks that are read together."""
 _WHAT: Final = "the delivery queue's database"
+_REPLACED: Final = "another courier has taken over, or deliveries were erased"
 _Result = TypeVar("_Result")
 
 
@@ -236,6 +237,11 @@ class SqlDeliveryStore(DeliveryStore):
 
         return await self._write(work)
 
+    async def check(self, epoch: int) -> None:
+        query = select(delivery_locks.c.epoch).where(delivery_locks.c.name == "finish")
+        if await self._read(lambda connection: connection.scalar(query)) != epoch:
+            raise CourierReplaced(_REPLACED)
+
     async def commit(
         self,
         epoch: int,
@@ -385,7 +391,7 @@ class SqlDeliveryStore(DeliveryStore):
 
 def _lock_for(connection: Connection, epoch: int) -> None:
     if lock(connection, "finish") != epoch:
-        raise CourierReplaced("another courier has taken over")
+        raise CourierReplaced(_REPLACED)
 
 
 def _chunk(row: StoredRow, events: list[QueuedEvent]) -> QueuedChunk:
