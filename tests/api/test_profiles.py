@@ -396,6 +396,11 @@ async def test_refused_evidence_is_listed(api: Api, source: Connection) -> None:
         ("TooManyIdentities", "shared", 3)
     ]
     assert list(explained.links) == []
+    explained = await explain(api, await find_kpid(harness, source, "blocked"))
+    [blocked] = explained.refusals
+    assert (blocked.reason, blocked.identifier, blocked.value) == ("BlockedValue", "email", "none")
+    assert blocked.time == next(each.time for each in listed.refusals if each.value == "none")
+    assert not blocked.HasField("identities") and not blocked.HasField("identity")
 
 
 async def test_refusals_have_pages(api: Api, source: Connection) -> None:
@@ -454,6 +459,20 @@ async def test_a_failed_split_is_unavailable(api: Api, chain: Connection) -> Non
         failed = await api.call(f"{SERVICE}/SplitProfile", request)
     assert failed.status == "UNAVAILABLE"
     assert failed.message.endswith("it broke")
+
+
+async def test_a_split_fails_with_the_reason_if_another_one_was_before(api: Api, chain: Connection) -> None:
+    """Between the check of a call and its operation, the profile may change."""
+    kpid = await find_kpid(api.harness, chain, "a")
+    request = pb.SplitProfileRequest(kpid=kpid, identities=[reference(chain, "c")])
+    call = asyncio.create_task(api.call(f"{SERVICE}/SplitProfile", request))
+    while (operation := await api.harness.operations.claim("worker", kinds=PROFILE_KINDS)) is None:
+        await asyncio.sleep(0.01)
+    async with api.harness.state.transaction() as transaction:
+        await transaction.run(lambda database: database.exec_driver_sql("DELETE FROM members WHERE identity_id = 'c'"))
+    await api.harness.operations.finish(operation.id, "worker", "Failed", "the profile has no identity 'c'")
+    failed = await call
+    assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "IdentityNotExist")
 
 
 INVALID_SPLITS: list[tuple[Any, str, str, str]] = [

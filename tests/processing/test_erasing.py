@@ -10,9 +10,13 @@ import pytest
 import sqlalchemy
 
 from headwater.base.errors import Unavailable
+from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
+from headwater.processing import CONSUMER
+from headwater.processing.batch import read_batch
 from headwater.processing.erasing import Eraser
 from headwater.processing.lanes import ResultApplier
+from headwater.processing.processor import BatchProcessor
 from headwater.state import erasure
 from headwater.state.operations import (
     ERASURE_KINDS,
@@ -205,6 +209,21 @@ async def test_accepted_events_do_not_bring_the_person_back(
     assert users[3:] == (["bob"] if is_suppressed else [JANE, "bob"])
     identities, _ = await harness.state.identities(source.id, first=0, limit=10)
     assert (JANE in {each.user_id for each in identities}) is not is_suppressed
+
+
+async def test_suppressed_events_are_counted(harness: Harness, source: Connection) -> None:
+    class Counts(Metrics):
+        suppressed = 0
+
+        def batch_processed(self, seconds: float, *, suppressed: int, **_: Any) -> None:
+            self.suppressed += suppressed
+
+    await erase(harness, user_id=JANE, suppress=True)
+    await send(harness, source, *(identify(user, number) for user in (JANE, "bob") for number in (1, 2, 2)))
+    counts, after = Counts(), await harness.state.position(CONSUMER)
+    processor = BatchProcessor(CONSUMER, harness.catalog, harness.state, harness.warehouse, harness.clock, counts)
+    await processor.handle(read_batch(await harness.log_entries(after)), after=after)
+    assert counts.suppressed == 2
 
 
 async def test_a_new_process_knows_suppressed_persons(harness: Harness, source: Connection) -> None:

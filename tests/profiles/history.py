@@ -4,6 +4,7 @@ from itertools import count
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from headwater.catalog.profiles import ProfileSchema, ResolutionSettings
 from headwater.profiles.evidence import compute_masks
@@ -11,7 +12,15 @@ from headwater.profiles.explaining import shortest_chain, spanning_tree
 from headwater.profiles.incremental import resolve_again, resolve_changes
 from headwater.profiles.settings import ResolutionContext
 from headwater.schemas import ArrayType, Property, Schema, StringType
-from headwater.state.profiles.model import ChangedIdentity, IdentityName, LinkValue, ProfileRow, Separation
+from headwater.state.profiles.model import (
+    Alias,
+    ChangedIdentity,
+    IdentityName,
+    IdentityRow,
+    LinkValue,
+    ProfileRow,
+    Separation,
+)
 from tests.profiles.definition import Defined, define, merged, read_evidence
 from tests.profiles.full import resolve_all
 from tests.profiles.memory import MemoryRows
@@ -28,7 +37,8 @@ SCHEMA: Final = ProfileSchema(
 
 
 Operation = tuple[str, IdentityName, int, str, int]
-"""The kind (put, touch or delete), the name, the pipeline, the attributes and the time."""
+"""The kind (put, touch, delete, or claim by the user with the next name), the name, the pipeline, the attributes and
+the time."""
 
 
 class History:
@@ -36,6 +46,8 @@ class History:
         self.rows = MemoryRows() if rows is None else rows
         self.kpids = count(1)
         self.now = 0
+        self.successors: dict[int, int] = {}
+        """The successors of the identities that the last step deleted."""
         self.before = self.rows.copy()
         self.settings = settings
         self.context = ResolutionContext.compile(1, settings, SCHEMA)
@@ -45,6 +57,7 @@ class History:
 
     def start_step(self) -> None:
         self.before = self.rows.copy()
+        self.successors = {}
         self.now += 1
 
     def batch(self, operations: list[Operation], limit: int | None) -> None:
@@ -56,22 +69,36 @@ class History:
                 changed.append(self.rows.put(name, pipeline, attributes, time))
             elif row is not None and kind == "touch":
                 changed.append(self.rows.put(name, pipeline, row.attributes, time))
+            elif row is not None and kind == "claim":
+                changed += self.claim(row, attributes, time)
             elif row is not None:
                 changed.append(self.rows.delete(row.id))
         postponed = resolve_changes(self.rows, self.context, changed, self.now, limit=limit, new_kpid=self.new_kpid)
         assert (limit != 10_000 and limit is not None) or not postponed
         if postponed:
-            check_ids(self.before, self.rows, self.partition())
+            check_ids(self.before, self.rows, self.partition(), self.successors)
             self.before = self.rows.copy()
             later = [self.unresolved(id) for id in postponed]
             resolve_changes(self.rows, self.context, later, self.now, limit=None, new_kpid=self.new_kpid)
+
+    def claim(self, row: IdentityRow, attributes: str, time: int) -> list[ChangedIdentity]:
+        """Let the user with the next name take the place of an identity."""
+        name = IdentityName(row.name.connection, "abcd"[("abcd".index(row.name.identity_id) + 1) % 4], False)
+        user = self.rows.find(name, row.pipeline)
+        changed: list[ChangedIdentity] = []
+        if user is None or time % 2:  # an identity that does not change is not written
+            changed.append(self.rows.put(name, row.pipeline, attributes if user is None else user.attributes, time))
+        user = self.rows.find(name, row.pipeline)
+        assert user is not None
+        self.successors[row.id] = user.id
+        return [replace(self.rows.delete(row.id), successor=user.id), *changed]
 
     def unresolved(self, id: int) -> ChangedIdentity:
         """Return the change of an identity of which only the id and the name is known."""
         row, member = self.rows.identity_rows.get(id), self.rows.member_rows.get(id)
         if row is None:
             name = IdentityName(1, "", False) if member is None else member.name
-            return ChangedIdentity(id, 1, name, 0, None, 0, False, True)
+            return ChangedIdentity(id, 1, name, 0, None, 0, False, True, last_successor(id, self.successors))
         return ChangedIdentity(id, 1, row.name, row.pipeline, row.attributes, row.updated_at, False, True)
 
     def split(self, profile: int, leaving: list[IdentityName]) -> None:
@@ -128,7 +155,7 @@ class History:
         self.members_and_links_are_those_of_the_identities()
         self.attributes_are_merged()
         self.blocked_values_are_listed()
-        check_ids(self.before, self.rows, self.partition())
+        check_ids(self.before, self.rows, self.partition(), self.successors)
         self.resolving_everything_again_changes_nothing()
         self.explanations_are_links()
 
@@ -213,17 +240,32 @@ class History:
         assert value not in over
 
 
-def check_ids(before: MemoryRows, rows: MemoryRows, partition: dict[int, frozenset[int]]) -> None:
+def last_successor(identity: int, successors: dict[int, int]) -> int:
+    """Return the end of a chain of successors; 0 for an identity that has none."""
+    last = successors.get(identity, 0)
+    while last in successors:
+        last = successors[last]
+    return last
+
+
+def check_ids(
+    before: MemoryRows, rows: MemoryRows, partition: dict[int, frozenset[int]], successors: dict[int, int]
+) -> None:
     """Check that the profiles that were before continue by the rule, and that no others are named after them."""
     profile_of = {identity: id for id, members in partition.items() for identity in members}
+
+    def find_founder(old: ProfileRow | Alias) -> int:
+        successor = last_successor(old.founder, successors)
+        return successor if old.founder not in profile_of and successor in profile_of else old.founder
+
     by_kpid = {profile.kpid: profile for profile in rows.profile_rows.values()}
     assert len(by_kpid) == len(rows.profile_rows)
     assert not by_kpid.keys() & rows.alias_rows.keys()
     continued: dict[int, list[ProfileRow]] = {}
     for old in sorted(before.profile_rows.values(), key=lambda profile: profile.id):
         remaining = [id for id, member in before.member_rows.items() if member.profile == old.id and id in profile_of]
-        if old.founder in profile_of:
-            part = profile_of[old.founder]
+        if find_founder(old) in profile_of:
+            part = profile_of[find_founder(old)]
         elif remaining:
             part = best_part(remaining, profile_of)
         else:
@@ -232,7 +274,9 @@ def check_ids(before: MemoryRows, rows: MemoryRows, partition: dict[int, frozens
         continued.setdefault(part, []).append(old)
     merges: set[tuple[int, bytes]] = set()
     for part, claims in continued.items():
-        assert part == claims[0].id and rows.profile_rows[part].kpid == claims[0].kpid, "the oldest survives"
+        assert part == claims[0].id
+        assert find_founder(claims[0]) not in profile_of or rows.profile_rows[part].founder == find_founder(claims[0])
+        assert rows.profile_rows[part].kpid == claims[0].kpid, "the oldest survives"
         for merged_ in claims[1:]:
             assert rows.alias_rows[merged_.kpid].profile == part
             merges.add((part, merged_.kpid))
@@ -243,9 +287,9 @@ def check_ids(before: MemoryRows, rows: MemoryRows, partition: dict[int, frozens
             continue
         assert id not in before.profile_rows
         candidates = sorted(
-            (alias.founder, alias.since, kpid)
+            (find_founder(alias), alias.since, kpid)
             for kpid, alias in before.alias_rows.items()
-            if profile_of.get(alias.founder) == id
+            if profile_of.get(find_founder(alias)) == id
         )
         if candidates:
             assert (profile.founder, profile.kpid) == (candidates[0][0], candidates[0][2])
@@ -266,8 +310,13 @@ def check_ids(before: MemoryRows, rows: MemoryRows, partition: dict[int, frozens
         assert (
             kpid in by_kpid
             or kpid in rows.alias_rows
-            or alias.profile not in [p.id for c in continued.values() for p in c]
+            or (
+                find_founder(alias) not in profile_of
+                and alias.profile not in [p.id for c in continued.values() for p in c]
+            )
         )
+        if kpid in rows.alias_rows:
+            assert rows.alias_rows[kpid].founder == find_founder(alias)
     history = rows.history[len(before.history) :]
     assert {(one.profile, one.other) for one in history if one.kind == "Merge"} == merges
     assert {(one.profile, one.other) for one in history if one.kind == "Split"} == expected_splits

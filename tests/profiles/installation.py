@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
+import msgspec
 from sqlalchemy import Connection, select
 from sqlalchemy.engine import make_url
 
@@ -30,7 +31,8 @@ from tests.sqlite import migrated_url
 
 WORKSPACE: Final = 1
 Change = tuple[str, IdentityName, int, str, int]
-"""The kind (put or delete), the name, the pipeline, the attributes and the time."""
+"""The kind (put, delete, or claim by a user with the name and an apostrophe), the name, the pipeline, the attributes
+and the time."""
 Contents = dict[str, Any]
 
 
@@ -65,7 +67,7 @@ class Installation:
 
     async def batch(self, operations: Sequence[Change]) -> None:
         """Change identities in one transaction, and update their profiles."""
-        changes = IdentityChanges(set(), {}, {})
+        changes = IdentityChanges({}, {}, {})
         async with self.state.transaction() as transaction:
             stored = await transaction.run(_stored)
             for kind, name, pipeline, attributes, time in operations:
@@ -76,8 +78,14 @@ class Installation:
                     if key in stored:
                         changes.stored[key] = stored[key]
                 else:
-                    changes.removed.add(key)
+                    claimed = kind == "claim"
+                    user = msgspec.structs.replace(key, identity_id=f"{key.identity_id}'", is_anonymous=False)
+                    changes.removed[key] = user if claimed else None
                     changes.changed.pop(key, None)
+                    if claimed:
+                        changes.changed[user] = IdentityState(WORKSPACE, [], time, attributes)
+                        if user in stored:
+                            changes.stored[user] = stored[user]
             await transaction.change_identities(changes, self.resolver)
 
     async def remove_silently(self, pipelines: Sequence[int]) -> None:
@@ -122,6 +130,15 @@ class Installation:
         """Return everything of profiles."""
         found: Contents = await self.read(_contents)
         return found
+
+    async def find_names(self, kpid: bytes) -> set[IdentityName]:
+        """Return the names in the profile that is returned for a kpid."""
+
+        def read(rows: ResolutionRows) -> set[IdentityName]:
+            profile = rows.find(WORKSPACE, kpid)
+            return set() if profile is None else {member.name for member in rows.find_members([profile.id])}
+
+        return await self.state.read_profiles(read)
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         async with self.state._sessions.open() as session:

@@ -1,6 +1,7 @@
 """Short forms of identities and profiles for tests."""
 
 import msgspec
+from msgspec.structs import replace
 
 from headwater.catalog.profiles import Identifier, ProfileSchema, ResolutionSettings
 from headwater.profiles.incremental import MAX_REGION_IDENTITIES, resolve_changes
@@ -48,6 +49,12 @@ class People:
         """Delete identities."""
         self.now += 1
         changes = [self.rows.delete(id) for id in ids]
+        self.postponed = resolve_changes(self.rows, self.context, changes, self.now, limit=self.limit)
+
+    def claim(self, *ids: int, user: int) -> None:
+        """Let the identity of a user take the places of others."""
+        self.now += 1
+        changes = [replace(self.rows.delete(id), successor=user) for id in ids]
         self.postponed = resolve_changes(self.rows, self.context, changes, self.now, limit=self.limit)
 
     def profiles(self) -> list[list[int]]:

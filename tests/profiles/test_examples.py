@@ -6,6 +6,7 @@ import pytest
 
 from headwater.catalog.profiles import Identifier
 from headwater.profiles.incremental import resolve_changes
+from headwater.profiles.naming import last_successors
 from headwater.state.profiles.model import IdentityName
 from tests.profiles.people import People
 
@@ -272,6 +273,70 @@ def test_the_alias_of_the_oldest_founder_is_taken_back() -> None:
     people.forget(bridge)
     assert [people.kpid(id) for id in (first, second, third)] == [kpids[0], kpids[1], kpids[1]]
     assert people.answer(kpids[2]) == kpids[1], "the alias follows its founder"
+
+
+@pytest.mark.parametrize("is_older", [True, False])
+def test_the_profile_of_a_claimed_founder_continues_in_that_of_the_user(is_older: bool) -> None:
+    people = People("email")
+    if is_older:
+        visitor, user = people.see("v", is_anonymous=True), people.see("u")
+    else:
+        user, visitor = people.see("u"), people.see("v", is_anonymous=True)
+    kpids = people.kpid(visitor), people.kpid(user)
+    people.claim(visitor, user=user)
+    assert people.profiles() == [[user]]
+    assert people.kpid(user) == kpids[not is_older]
+    assert {people.answer(kpid) for kpid in kpids} == {people.kpid(user)}
+    assert {row.founder for row in people.rows.profile_rows.values()} == {user}
+    assert {alias.founder for alias in people.rows.alias_rows.values()} == {user}
+    assert [(one.kind, one.other) for one in people.rows.history] == [("Merge", kpids[is_older])]
+    people.forget(user)
+    assert not people.rows.profile_rows and not people.rows.alias_rows
+
+
+def test_the_others_of_the_profile_of_a_claimed_founder_leave_it() -> None:
+    people = People("email")
+    founder, other = people.see("v", is_anonymous=True, email="a@x"), people.see("w", email="a@x")
+    kpid = people.kpid(founder)
+    user = people.see("u", email="b@x")
+    people.claim(founder, user=user)
+    assert people.kpid(user) == kpid != people.kpid(other)
+
+
+def test_an_alias_follows_the_successor_of_its_founder() -> None:
+    people = People("email")
+    first, visitor = people.see("1", email="a@x"), people.see("v", is_anonymous=True)
+    kpid = people.kpid(visitor)
+    people.see("v", is_anonymous=True, email="a@x")
+    user = people.see("u")
+    assert people.answer(kpid) == people.kpid(first)
+    people.claim(visitor, user=user)
+    assert people.answer(kpid) == people.kpid(user) != people.kpid(first)
+
+
+def test_a_claim_waits_for_a_successor_that_is_in_no_profile() -> None:
+    people = People("email", limit=2)
+    visitor = people.see("v", is_anonymous=True)
+    for number in range(4):
+        user = people.see(str(number), email="a@x")
+    assert people.postponed == [user]
+    people.claim(visitor, user=user)
+    assert people.postponed == [visitor]
+
+
+@pytest.mark.parametrize(
+    ("successors", "last"),
+    [
+        ({}, {}),
+        ({1: 2}, {1: 2}),
+        ({1: 2, 2: 3, 3: 4}, {1: 4, 2: 4, 3: 4}),
+        ({2: 3, 1: 2, 5: 1}, {1: 3, 2: 3, 5: 3}),
+        ({1: 1}, {}),
+        ({1: 2, 2: 1, 3: 1, 4: 5}, {4: 5}),
+    ],
+)
+def test_successors_are_followed_to_the_last(successors: dict[int, int], last: dict[int, int]) -> None:
+    assert last_successors(successors) == last
 
 
 def test_a_profile_without_identities_is_gone_with_its_aliases() -> None:

@@ -25,7 +25,9 @@ from tests.profiles.test_histories import settings as some_settings
 
 THREE: Final = ResolutionSettings(identifiers=tuple(Identifier(path=path) for path in ("email", "phone", "ref")))
 changes = st.lists(
-    st.tuples(st.sampled_from(["put", "put", "put", "delete"]), names, pipelines, attributes, st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from(["put", "put", "put", "delete", "claim"]), names, pipelines, attributes, st.integers(0, 9)
+    ),
     min_size=1,
     max_size=6,
 )
@@ -205,6 +207,43 @@ async def test_identities_that_vanish_during_a_resolution_leave_their_profiles(
         await installation.check()
         await installation.batch([person(n, pipeline=2, email=f"e{n % 2}") for n in range(1, 8, 2)])
         await installation.check()
+
+
+async def test_the_profiles_of_claimed_identities_answer_after_a_resolution(
+    installation: Installation, small_slices: None
+) -> None:
+    """Whenever the claims happen, also if the profiles merge with others meanwhile. Step 0 is before the resolution."""
+    claims: list[Change] = [("claim", IdentityName(1, f"v{n}", True), 1, "{}", 1) for n in range(2)]
+    step, calls = 0, 0
+    while calls >= step:
+        await clear(installation.state)
+        installation.change_settings(ResolutionSettings())
+        for n in (3, 1, 2, 0):
+            email = msgspec.json.encode({"email": f"e{n % 2}"}).decode()
+            await installation.batch([("put", IdentityName(1, f"v{n}", True), 1, email, 1)])
+        before = await installation.contents()
+        kpids = {
+            member.name.identity_id: before["profiles"][member.profile].kpid for member in before["members"].values()
+        }
+        installation.change_settings(THREE)
+        if step == 0:
+            await installation.batch(claims)
+        calls = 0
+
+        async def claim(_done: int, _total: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == step:  # noqa: B023
+                await installation.batch(claims)
+
+        await installation.resolve(claim)
+        await installation.check()
+        if calls >= step:
+            for n in range(2):
+                names = await installation.find_names(kpids[f"v{n}"])
+                assert IdentityName(1, f"v{n}'", False) in names, step
+        step += 1
+    assert step > 5
 
 
 SWAPPED: Final = msgspec.structs.replace(

@@ -49,7 +49,9 @@ settings = st.builds(
 )
 arrivals = st.tuples(st.just("put"), names, pipelines, attributes, st.integers(0, 9))
 operations = st.lists(
-    st.tuples(st.sampled_from(["put", "put", "touch", "delete"]), names, pipelines, attributes, st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from(["put", "put", "touch", "delete", "claim"]), names, pipelines, attributes, st.integers(0, 9)
+    ),
     min_size=1,
     max_size=5,
 )
@@ -71,7 +73,7 @@ class Histories(RuleBasedStateMachine):
         self.history.batch([operation], limit)
 
     @precondition(lambda self: self.history.rows.identity_rows)
-    @rule(data=st.data(), kind=st.sampled_from(["put", "delete"]), attributes=attributes)
+    @rule(data=st.data(), kind=st.sampled_from(["put", "delete", "claim"]), attributes=attributes)
     def change(self, data: st.DataObject, kind: str, attributes: str) -> None:
         row = self.history.rows.identity_rows[data.draw(st.sampled_from(sorted(self.history.rows.identity_rows)))]
         self.history.batch([(kind, row.name, row.pipeline, attributes, row.updated_at)], None)

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
 from headwater.catalog.profiles import Identifier, ResolutionSettings
 from headwater.profiles import full, operations, unresolved, updating
@@ -127,6 +128,51 @@ async def test_events_become_profiles(harness: Harness, source: Connection) -> N
     assert (await profiles(harness, source)).keys() == {users("u0"), users("u1"), users("u2")}
 
 
+async def test_the_profile_of_a_visitor_answers_after_a_login(harness: Harness, source: Connection) -> None:
+    async def send(type: str, anonymous_id: str, **members: str) -> None:
+        event = {"type": type, "anonymousId": anonymous_id, **members}
+        await harness.send(source, json.dumps({"batch": [event]}).encode())
+        await harness.process_log()
+
+    async def answer(kpid: str) -> str | None:
+        found = await harness.state.read_profiles(lambda rows: rows.find(harness.workspace, UUID(kpid).bytes))
+        return None if found is None else str(UUID(bytes=found.kpid))
+
+    await send("page", "phone")
+    visitor = (await profiles(harness, source))[users("phone")]
+    await send("identify", "phone", userId="u1")
+    assert await profiles(harness, source) == {users("u1"): visitor}
+    await send("page", "laptop")
+    second = (await profiles(harness, source))[users("laptop")]
+    await send("identify", "laptop", userId="u1")
+    assert await profiles(harness, source) == {users("u1"): visitor}
+    assert await answer(second) == visitor
+    await send("page", "phone")
+    third = (await profiles(harness, source))[users("phone")]
+    await send("identify", "phone", userId="u2")
+    assert await profiles(harness, source) == {users("u1"): visitor, users("u2"): third}
+    await send("alias", "", userId="u3", previousId="u2")
+    assert await profiles(harness, source) == {users("u1"): visitor, users("u3"): third}
+    assert await answer(second) == visitor
+
+
+async def test_claims_that_wait_for_a_resolution_keep_their_successors(harness: Harness, source: Connection) -> None:
+    await harness.send(source, b'{"batch":[{"type":"page","anonymousId":"a"}]}')
+    await harness.process_log()
+    [visitor] = (await profiles(harness, source)).values()
+    harness.resolver.paused.add(harness.workspace)
+    for event in (
+        b'{"type":"identify","anonymousId":"a","userId":"u"}',
+        b'{"type":"alias","previousId":"u","userId":"v"}',
+    ):
+        await harness.send(source, b'{"batch":[' + event + b"]}")
+        await harness.process_log()
+    harness.resolver.paused.clear()
+    await harness.companion.drain()
+    assert await profiles(harness, source) == {users("v"): visitor}
+    assert await read_unresolved(harness, harness.workspace) == []
+
+
 async def test_an_error_of_one_workspace_has_no_effect_on_others(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,18 +227,35 @@ async def test_an_identity_that_cannot_be_resolved_does_not_hold_up_others(
     assert left and await read_unresolved(harness, harness.workspace) == []
 
 
+class Resolved(Metrics):
+    """Notes the numbers of resolved and postponed identities."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[int, int]] = []
+
+    def identities_resolved(self, identities: int, *, postponed: int) -> None:
+        self.counted.append((identities, postponed))
+
+
 async def test_large_profiles_wait_for_the_companion(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    metrics = Resolved()
     monkeypatch.setattr(updating, "MAX_BATCH_REGION", 3)
+    monkeypatch.setattr(harness.resolver, "_metrics", metrics)
     await change_settings(harness, EMAIL)
     await observe(harness, source, {f"u{n}": "e" for n in range(3)})
     await observe(harness, source, {f"u{n}": "e" for n in range(3, 8)})
     await observe(harness, source, {"u9": "e", "other": "x"})
     assert users("other") in await profiles(harness, source)
     assert await read_unresolved(harness, harness.workspace)
+    harness.resolver.paused.add(harness.workspace)
+    await observe(harness, source, {"last": "y"})
+    harness.resolver.paused.clear()
     await harness.companion.drain()
-    assert (await profiles(harness, source)).keys() == {users(*(f"u{n}" for n in (*range(8), 9))), users("other")}
+    together = users(*(f"u{n}" for n in (*range(8), 9)))
+    assert (await profiles(harness, source)).keys() == {together, users("other"), users("last")}
+    assert metrics.counted == [(3, 0), (5, 0), (1, 1), (0, 1), (2, 0)]
 
 
 async def test_changed_settings_are_applied_without_a_request(harness: Harness, source: Connection) -> None:

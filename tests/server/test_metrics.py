@@ -70,14 +70,17 @@ async def test_calls_events_and_commits(tmp_path: Path) -> None:
 async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
     steps: StepCounts = {("Finalize", "Passed"): 5, ("Filter", "Filtered"): 6}
-    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, identities=4, steps=steps)
+    metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, suppressed=7, identities=4, steps=steps)
+    metrics.identities_resolved(5, postponed=6)
     metrics.janitor_failed("Unavailable")
     found = await read_page(metrics, tmp_path, backlog=12)
     assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
     assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
-    names = ("events_stored", "events_duplicate", "events_rejected", "identities_merged")
-    assert [found[f"headwater_worker_{name}_total", ()] for name in names] == [3, 2, 1, 4]
+    events = ("events_stored", "events_duplicate", "events_rejected", "events_suppressed")
+    people = ("identities_merged", "identities_resolved", "identities_postponed")
+    totals = [found[f"headwater_worker_{name}_total", ()] for name in (*events, *people)]
+    assert totals == [3, 2, 1, 7, 4, 5, 6]
     assert found["headwater_worker_janitor_errors_total", (("error", "Unavailable"),)] == 1
     assert found["headwater_worker_steps_total", (("outcome", "Passed"), ("step", "Finalize"))] == 5
     assert found["headwater_worker_steps_total", (("outcome", "Filtered"), ("step", "Filter"))] == 6

@@ -88,7 +88,7 @@ async def test_measurements_become_spans(receiver: Receiver) -> None:
     async with traced(NO_METRICS, settings(f"{receiver.url}/"), "worker") as metrics:
         metrics.rpc_handled("/headwater.v1.EventService/SendEvents", "OK", 0.25)
         metrics.rpc_handled("/headwater.v1.EventService/ListEvents", "INTERNAL", 0.25)
-        metrics.batch_processed(1.5, stored=1, duplicates=2, rejected=3, identities=4, steps={})
+        metrics.batch_processed(1.5, stored=1, duplicates=2, rejected=3, suppressed=5, identities=4, steps={})
         metrics.lane_run("Python", "Limit", 0.1, 5)
         metrics.delivery_requested(7, "429", 0.5, 50)
         metrics.events_accepted("track", 1)

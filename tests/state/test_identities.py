@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from headwater.state import IdentityObservation
+from headwater.state import IdentityObservation, StateStore
 from headwater.state.identities import (
     MAX_ANONYMOUS_IDS,
     MAX_ATTRIBUTES_BYTES,
@@ -19,6 +19,8 @@ from headwater.state.identities import (
     attributes_fit,
     merge,
 )
+from headwater.state.identityrows import write_changes
+from headwater.state.profiles.model import ChangedIdentity
 
 P1, P2 = 11, 12
 REACHES = {1: (P1, P2, 13), 2: (21, 22, 23)}
@@ -183,17 +185,58 @@ def test_claims_and_aliases_have_effect_only_in_the_pipelines_that_they_reach() 
     ):
         now: Identities = dict(before)
         removed = merge([change], now)
-        assert removed == {IdentityKey(1, "a", True, P1)} | (
+        assert removed.keys() == {IdentityKey(1, "a", True, P1)} | (
             {IdentityKey(1, "a", False, P1)} if change.previous_id else set()
         )
+        assert set(removed.values()) == {IdentityKey(1, "u", False, P1)}
         assert now[IdentityKey(1, "a", True, P1)] is None
         assert now[IdentityKey(1, "a", True, P2)] is not None
 
 
 def test_an_event_that_every_pipeline_filtered_out_claims_nothing() -> None:
     now: Identities = dict([anonymous("a")])
-    assert merge([IdentityObservation(7, 1, (), "u", "a", 1, reaches=(P1,), claims=False)], now) == set()
+    assert merge([IdentityObservation(7, 1, (), "u", "a", 1, reaches=(P1,), claims=False)], now) == {}
     assert now == dict([anonymous("a")])
+
+
+@pytest.mark.parametrize(
+    ("observations", "successors"),
+    [
+        ([seen("u", "a", 1)], {"a": "u"}),
+        ([seen("u", "a", 1), seen(None, "a", 2), seen("v", "a", 3)], {"a": "u"}),
+        ([seen("u", "a", 1), alias("u", "v"), alias("v", "w")], {"a": "w", "u": "w", "v": "w"}),
+        ([alias("u", "v"), alias("v", "u")], {"u": "u", "v": "u"}),
+        ([alias("u", "v"), seen("u", "a", 1), alias("w", "u"), alias("u", "x")], {"a": "x", "u": "v", "w": "x"}),
+        ([alias("u", "v"), alias("v", "u"), alias("u", "w")], {"u": "w", "v": "w"}),
+    ],
+)
+def test_the_last_user_succeeds_a_deleted_identity(
+    observations: list[IdentityObservation], successors: dict[str, str]
+) -> None:
+    before: Identities = dict([anonymous("a"), *(known(user) for user in "uvwx")])
+    removed = merge([structs.replace(each, reaches=(P1,)) for each in observations], dict(before))
+    assert {
+        key.identity_id: successor.identity_id
+        for key, successor in removed.items()
+        if key in before and successor is not None
+    } == successors
+
+
+async def test_a_successor_is_the_identity_of_the_same_pipeline_if_there_is_one(state: StateStore) -> None:
+    def observed(user: str | None, anonymous_id: str | None, *pipelines: int) -> IdentityObservation:
+        return IdentityObservation(7, 1, pipelines, user, anonymous_id, 1, reaches=(P1, P2))
+
+    async def changed(*observations: IdentityObservation) -> list[ChangedIdentity]:
+        async with state.transaction() as transaction:
+            changes = await transaction.merge_identities(observations)
+            return await transaction.run(lambda connection: write_changes(connection, changes))
+
+    for filtered in ((P1, P2), (P1,), ()):
+        visitors = {each.pipeline: each.id for each in await changed(observed(None, "a", P1, P2))}
+        after = await changed(observed(f"u{len(filtered)}", "a", *filtered))
+        users = {each.pipeline: each.id for each in after if each.attributes is not None}
+        successors = {each.id: each.successor for each in after if each.attributes is None}
+        assert successors == {id_: users.get(pipeline, users.get(P1, 0)) for pipeline, id_ in visitors.items()}
 
 
 # --- For all sequences --------------------------------------------------------------------------------------------

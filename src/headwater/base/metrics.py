@@ -61,15 +61,27 @@ class Metrics:
         """One commit made a group of log entries durable."""
 
     def batch_processed(
-        self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int, steps: StepCounts
+        self,
+        seconds: float,
+        *,
+        stored: int,
+        duplicates: int,
+        rejected: int,
+        suppressed: int,
+        identities: int,
+        steps: StepCounts,
     ) -> None:
-        """One transaction stored a batch of the log."""
+        """One transaction stored a batch of the log. `suppressed` events were dropped, because the person is erased."""
 
     def batch_failed(self, error: str) -> None:
         """A batch failed for a reason other than an outage. `error` is the class of the exception."""
 
     def events_isolated(self, events: int) -> None:
         """Events that made a batch fail were isolated: stored without their effects, or kept as rejected."""
+
+    def identities_resolved(self, identities: int, *, postponed: int) -> None:
+        """Changed identities were resolved, and others postponed: stored as unresolved. Those of a transaction that is
+        rolled back count, too."""
 
     def profiles_failed(self, error: str) -> None:
         """Changed identities of one workspace could not be resolved. `error` is the class of the exception."""

@@ -11,6 +11,10 @@ MAX_WAIT_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.05
 
 
+class OperationFailed(Unavailable):
+    """The worker ended an operation with an error. It had no effect."""
+
+
 async def execute(
     operations: OperationStore,
     workspace: int,
@@ -20,8 +24,8 @@ async def execute(
 ) -> Operation:
     """Create an operation, and return it when it is completed.
 
-    Raises Unprocessable as `OperationStore.create` does, and Unavailable if the operation fails, is cancelled, or does
-    not end in time. In the last case its cancel is requested.
+    Raises Unprocessable as `OperationStore.create` does, OperationFailed, and Unavailable if the operation is cancelled
+    or does not end in time. In the last case its cancel is requested.
     """
     operation: Operation | None = await operations.create(workspace, parameters, None)
     assert operation is not None
@@ -36,5 +40,5 @@ async def execute(
     if operation is not None and operation.status == "Completed":
         return operation
     if operation is not None and operation.status == "Failed":
-        raise Unavailable(f"operation {id_} failed: {operation.error}")
+        raise OperationFailed(f"operation {id_} failed: {operation.error}")
     raise Unavailable(f"operation {id_} was not executed in {max_wait_seconds:g} seconds")

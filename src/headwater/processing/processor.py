@@ -116,6 +116,7 @@ class BatchProcessor:
             stored=len(plan.evaluation.events),
             duplicates=plan.duplicates,
             rejected=len(batch.rejected),
+            suppressed=plan.suppressed,
             identities=len(plan.identities.changed),
             steps=plan.evaluation.step_counts(),
         )
@@ -175,13 +176,14 @@ class BatchProcessor:
                 source = each.event.connection_id
                 steps = [*(Step(0, source, "Receive", "Passed", note) for note in each.notes), *steps]
             entries[each.message.key].steps = tuple(steps)
-        for each in accepted if suppressed else ():
-            if each.position in suppressed and each.position in fresh:
-                entries[each.message.key].steps = (suppressed_step(each),)
+        dropped = [each for each in accepted if each.position in suppressed and each.position in fresh]
+        for each in dropped:
+            entries[each.message.key].steps = (suppressed_step(each),)
         observations, lane_chunks = evaluation.observations(), evaluation.lane_chunks()
         identities = await transaction.merge_identities(observations)
         deliveries = evaluation.deliveries()
-        return _BatchPlan(evaluation, lane_chunks, deliveries, identities, entries, len(accepted) - len(fresh))
+        duplicates = len(accepted) - len(fresh)
+        return _BatchPlan(evaluation, lane_chunks, deliveries, identities, entries, duplicates, len(dropped))
 
     async def _write_small(
         self, batch: Batch, plan: "_BatchPlan", transaction: Transaction, profiles: ProfileUpdater | None = None
@@ -303,6 +305,8 @@ class _BatchPlan(Struct):
     entries: MessageStates
     """The changed states of the deduplication."""
     duplicates: int
+    suppressed: int
+    """Number of events that are dropped because the person is erased."""
 
 
 def _without(batch: Batch, culprits: set[int]) -> Batch:

@@ -72,6 +72,8 @@ class EvidenceReader:
         self._decode = _compile([(source.path, source.json_type) for source in sources])
         self._admit = [source.compile() for source in sources]
         self._is_dense = len(sources) == len(self._none)
+        self.has_blocks = any(source.has_blocks for source in sources)
+        """Whether a value can be blocked."""
 
     def read(self, attributes: str) -> Evidence:
         """Return the value of each identifier in the attributes, a JSON object."""
@@ -91,7 +93,7 @@ class EvidenceReader:
     def blocked(self, attributes: str) -> list[LinkValue]:
         """Return the values in the attributes that are not evidence because they are blocked. Blank values are not
         among them."""
-        if attributes == "{}" or not any(source.has_blocks for _, source in self._sources):
+        if attributes == "{}" or not self.has_blocks:
             return []
         blocked: list[LinkValue] = []
         for value, (index, source) in zip(self._values(attributes), self._sources, strict=True):

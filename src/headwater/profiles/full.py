@@ -180,7 +180,8 @@ class FullResolution:
     async def _clear_deleted(self, scan: "_Scan") -> None:
         """Delete the evidence of members whose identities were deleted before the scan, as their links will be.
 
-        It may be that of other identifiers. They leave their profiles with the unresolved identities.
+        It may be that of other identifiers. They leave their profiles with the unresolved identities, and their
+        successors take their places then.
         """
         none: Evidence = (None,) * len(self._context.settings.identifiers)
         after, is_last = 0, False
@@ -191,6 +192,10 @@ class FullResolution:
             )
             unknown = [id_ for id_ in ids if not scan.has(id_)]
             members = await self._read(lambda rows: rows.members(unknown))  # noqa: B023
+            for member in members:
+                scan.deleted.setdefault(member.profile, []).append(replace(member, evidence=none))
+            waiting = await self._read(lambda rows: rows.waiting([member.identity for member in members]))  # noqa: B023
+            scan.replaced.update(id_ for id_, successor in waiting.items() if successor)
             changes = _no_changes(self._workspace)
             changes.members.extend(replace(member, evidence=none) for member in members if member.evidence != none)
             await self._change(changes)
@@ -341,6 +346,10 @@ class _Scan:
         """A hash of the attributes of each, by which a later change is noticed."""
         self.differs = bytearray()
         """Whether the stored evidence of each is another one."""
+        self.deleted: dict[int, list[Member]] = {}
+        """The members, by profile, whose identities were deleted before they were scanned."""
+        self.replaced: set[int] = set()
+        """Those of them that have successors."""
         self.shared: set[int] = set()
         """The connections in which several identities can have one name."""
         self.sets = Sets(0)
@@ -690,7 +699,11 @@ class _SliceResolver:
             now,
             new_ids,
             self._new_kpid,
+            waiting=self._scan.replaced,
         )
+        for id_, continued in names.continued.items():
+            if id_ != continued:
+                changes.members.extend(replace(each, profile=continued) for each in self._scan.deleted.get(id_, ()))
         changes.removed_profiles.extend(names.removed)
         changes.aliases.extend(names.aliases)
         changes.removed_aliases.extend(names.removed_aliases)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from headwater.profiles.evidence import compute_masks
-from headwater.profiles.naming import Names, name_parts
+from headwater.profiles.naming import Names, last_successors, name_parts
 from headwater.profiles.resolving import Region, Resolution, resolve
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
@@ -101,8 +101,10 @@ def resolve_changes(
             batch.take(pending.values())
             batch.read()
         except _TooLarge as error:
-            postponed.extend(error.identities)
-            for identity in error.identities:
+            for identity in [
+                id for id, change in pending.items() if id in error.identities or change.successor in error.identities
+            ]:
+                postponed.append(identity)
                 del pending[identity]
             continue
         batch.write(new_kpid)
@@ -127,13 +129,22 @@ def resolve_again(
 
 
 def _collapse(changed: Sequence[ChangedIdentity]) -> dict[int, ChangedIdentity]:
-    """Return one change of each identity. An identity that the batch inserted and deleted has none."""
+    """Return one change of each identity, with its last successor. An identity that the batch inserted and deleted has
+    none."""
     latest: dict[int, ChangedIdentity] = {}
+    successors: dict[int, int] = {}
     for change in changed:
         if (earlier := latest.get(change.id)) is not None:
             attributes_changed = change.attributes_changed or earlier.attributes_changed
             change = replace(change, is_new=earlier.is_new, attributes_changed=attributes_changed)
         latest[change.id] = change
+        if change.successor:
+            successors[change.id] = change.successor
+    if successors:
+        last = last_successors(successors)
+        gone = {id for id, change in latest.items() if change.attributes is None}
+        ends = {id: 0 if last.get(id, 0) in gone else last.get(id, 0) for id in successors}
+        latest.update((id, replace(latest[id], successor=end)) for id, end in ends.items())
     return {id: change for id, change in latest.items() if not change.is_new or change.attributes is not None}
 
 
@@ -178,6 +189,8 @@ class _Batch:
         self._own: dict[int, int] = {}
         """The profile of each changed identity before the batch."""
         self._latest: dict[int, ChangedIdentity] = {}
+        self._successors: dict[int, int] = {}
+        """The identities that take the places of deleted members."""
         self._changes: list[_Change] = []
         self._touched: dict[LinkValue, list[_Change]] = {}
         self._over: set[LinkValue] = set()
@@ -214,10 +227,24 @@ class _Batch:
                 for peer in peers.get(identity.name, ()):
                     wanted.setdefault(peer, set()).add(identity.id)
         changed_ids = {change.identity.id for change in self._changes}  # their profiles are seeds
+        self._add_successors(changed_ids)
         wanted = {identity: causes for identity, causes in wanted.items() if identity not in changed_ids}
         if wanted:
             for member in self._rows.members(wanted):
                 self.add_seed(member.profile, wanted[member.identity])
+
+    def _add_successors(self, changed: Collection[int]) -> None:
+        """Resolve the profiles of the successors of deleted members too."""
+        causes: dict[int, set[int]] = {}
+        for identity, successor in self._successors.items():
+            if successor not in changed:
+                causes.setdefault(successor, set()).add(identity)
+        if not causes:
+            return
+        for member in self._rows.members(causes):
+            self.add_seed(member.profile, causes.pop(member.identity))
+        if causes and self._limit is not None:  # they wait for a resolution, in no profile yet
+            raise _TooLarge({identity for identities in causes.values() for identity in identities})
 
     def _members_of_identities(self, changed: Collection[ChangedIdentity]) -> list[Member]:
         known = [identity.id for identity in changed if not identity.is_new]
@@ -228,6 +255,8 @@ class _Batch:
             if before is None:
                 return
             after = None
+            if identity.successor:
+                self._successors[identity.id] = identity.successor
         elif before is None or identity.attributes_changed:
             after = self._context.reader.read(identity.attributes)
         else:
@@ -417,7 +446,14 @@ class _Batch:
         profiles = [self._profiles[id] for id in sorted(self._seeds)]
         aliases = self._rows.aliases(self._seeds) if self._is_regrouped(resolution) else []
         names = name_parts(
-            resolution.parts, profiles, aliases, self._workspace, self._now, self._rows.new_profile_ids, new_kpid
+            resolution.parts,
+            profiles,
+            aliases,
+            self._workspace,
+            self._now,
+            self._rows.new_profile_ids,
+            new_kpid,
+            successors=self._successors,
         )
         changes = ProfileChanges(
             workspace=self._workspace,
@@ -454,7 +490,10 @@ class _Batch:
         return [one for one in refused if one.reason != "TooManyIdentities"], over | self._over
 
     def _is_regrouped(self, resolution: Resolution) -> bool:
-        """Return whether profiles merge, split or disappear, so that aliases may change."""
+        """Return whether profiles merge, split or disappear, or founders have successors, so that aliases may
+        change."""
+        if self._successors:
+            return True
         part_by_profile: dict[int, int] = {}
         for index, part in enumerate(resolution.parts):
             profiles = {member.profile for member in part.members if member.profile}

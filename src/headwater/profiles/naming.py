@@ -1,12 +1,19 @@
-"""Gives profiles their ids. The oldest profile survives a merge, and the part with the founder a split. Pure."""
+"""Gives profiles their ids. The oldest profile survives a merge, and the part with the founder a split. Pure.
 
-from collections.abc import Callable, Collection, Sequence
+A founder that a claim or an alias deleted has a successor, which takes its place.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from headwater.profiles.resolving import Part
 from headwater.state.profiles.model import Alias, ProfileChange, ProfileRow
+
+NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class Names(Struct, frozen=True):
@@ -21,6 +28,22 @@ class Names(Struct, frozen=True):
     removed_aliases: list[bytes]
     """Aliases that are profiles again, and those of profiles without members."""
     history: list[ProfileChange]
+    continued: dict[int, int]
+    """The profile in which each old profile continues."""
+
+
+def last_successors(successors: Mapping[int, int]) -> dict[int, int]:
+    """Return the last identity of the chain of successors of each. One that leads to itself has none."""
+    last: dict[int, int] = {}
+    for identity in successors:
+        passed: dict[int, None] = {}
+        present = identity
+        while present not in passed and present not in last and present in successors:
+            passed[present] = None
+            present = successors[present]
+        end = last.get(present, 0 if present in passed else present)
+        last.update(dict.fromkeys(passed, end))
+    return {identity: end for identity, end in last.items() if end}
 
 
 def name_parts(
@@ -31,13 +54,18 @@ def name_parts(
     now: int,
     new_ids: Callable[[int], list[int]],
     new_kpid: Callable[[], bytes],
+    *,
+    successors: Mapping[int, int] = NO_SUCCESSORS,
+    waiting: Collection[int] = (),
 ) -> Names:
     """Return the profile of each part.
 
     `profiles` are all those that members of the parts had, and that deleted members had; `aliases` are theirs.
-    `new_ids` returns that many ascending ids that no profile ever had. It is called at most once.
+    `successors` are those of deleted members. `waiting` are deleted identities that a later resolution replaces by
+    their successors: they stay founders until then. `new_ids` returns that many ascending ids that no profile ever had.
+    It is called at most once.
     """
-    naming = _Naming(parts, profiles, aliases, workspace, now)
+    naming = _Naming(parts, profiles, aliases, workspace, now, last_successors(successors), waiting)
     naming.claim()
     naming.keep_ids()
     naming.give_ids(new_ids, new_kpid)
@@ -54,13 +82,22 @@ class _Naming:
         aliases: Collection[Alias],
         workspace: int,
         now: int,
+        successors: Mapping[int, int],
+        waiting: Collection[int],
     ) -> None:
         self._parts = parts
         self._old = {profile.id: profile for profile in sorted(profiles, key=lambda profile: profile.id)}
-        self._old_aliases = sorted(aliases, key=lambda alias: (alias.founder, alias.since, alias.kpid))
         self._workspace = workspace
         self._now = now
+        self._waiting = waiting
         self._part_by_identity = {member.identity: index for index, part in enumerate(parts) for member in part.members}
+        self._founders = {
+            identity: successor for identity, successor in successors.items() if successor in self._part_by_identity
+        }
+        """The member that takes the place of each deleted founder."""
+        moved = (replace(alias, founder=self._founders.get(alias.founder, alias.founder)) for alias in aliases)
+        self._old_aliases = sorted(moved, key=lambda alias: (alias.founder, alias.since, alias.kpid))
+        self._stored_aliases = {alias.kpid: alias for alias in aliases}
         self._claims: list[list[ProfileRow]] = [[] for _ in parts]
         """The old profiles that continue in each part, the oldest first, with their present founders."""
         self._named: list[ProfileRow | None] = [None] * len(parts)
@@ -80,10 +117,13 @@ class _Naming:
                 if member.profile:
                     held.setdefault(member.profile, {}).setdefault(index, []).append(member.identity)
         for id, profile in self._old.items():
+            if (successor := self._founders.get(profile.founder)) is not None:
+                profile = replace(profile, founder=successor)
             part_with_founder = self._part_by_identity.get(profile.founder)
             if part_with_founder is None and id in held:
                 part_with_founder, members = max(held[id].items(), key=lambda item: (len(item[1]), -item[1][0]))
-                profile = replace(profile, founder=members[0])
+                if profile.founder not in self._waiting:
+                    profile = replace(profile, founder=members[0])
             if part_with_founder is None:
                 self._removed.append(id)
             else:
@@ -131,8 +171,10 @@ class _Naming:
             part = self._part_by_identity.get(alias.founder, self._successors.get(alias.profile))
             if part is None:
                 self._removed_aliases.append(alias.kpid)
-            elif (profile := self._profile(part).id) != alias.profile:
-                self._aliases[alias.kpid] = replace(alias, profile=profile)
+                continue
+            moved = replace(alias, profile=self._profile(part).id)
+            if moved != self._stored_aliases[alias.kpid]:
+                self._aliases[alias.kpid] = moved
 
     def record_splits(self) -> None:
         for index, (part, claims) in enumerate(zip(self._parts, self._claims, strict=True)):
@@ -148,7 +190,10 @@ class _Naming:
         profiles = [
             replace(self._profile(index), is_constrained=part.is_constrained) for index, part in enumerate(self._parts)
         ]
-        return Names(profiles, self._removed, list(self._aliases.values()), self._removed_aliases, self._history)
+        continued = {id: profiles[part].id for id, part in self._successors.items()}
+        return Names(
+            profiles, self._removed, list(self._aliases.values()), self._removed_aliases, self._history, continued
+        )
 
     def _profile(self, part: int) -> ProfileRow:
         profile = self._named[part]

@@ -323,6 +323,7 @@ class ProfileCompanion:
         if drained is None:
             drain.next_at = time.monotonic() + CHECK_SECONDS
             return
+        self._resolver.resolved(drained.resolved)
         for error in drained.errors:
             self._resolver.failed(context.workspace, error)
         drain.has_failed = drain.has_failed or bool(drained.errors)

@@ -15,6 +15,8 @@ class Drained(Struct, frozen=True):
     """The last identity that was tried."""
     is_all: bool
     """Whether no later one is unresolved."""
+    resolved: int
+    """Number of identities that were resolved."""
     errors: list[Exception]
     """The errors of identities that cannot be resolved. They stay unresolved."""
 
@@ -28,20 +30,26 @@ def resolve_unresolved(
     """
     ids = rows.unresolved(context.workspace, limit, after=after)
     if not ids:
-        return Drained(after, True, [])
-    rows.remove_unresolved(ids)  # first, because a transaction must have written before an attempt
-    changed = _changes(rows, context.workspace, ids)
+        return Drained(after, True, 0, [])
+    successors = rows.waiting(ids)
+    # A successor is resolved with its identity.
+    together = sorted({*ids, *rows.waiting(set(successors.values()) - {0})})
+    rows.remove_unresolved(together)  # first, because a transaction must have written before an attempt
+    changed = _changes(rows, context.workspace, together, successors)
     errors: list[Exception] = []
     if rows.attempt(lambda: resolve_changes(rows, context, changed, now, limit=None)) is not None:
-        for each in changed:
+        failed: set[int] = set()
+        for each in sorted(changed, key=lambda change: change.successor):  # those with a successor after all others
             error = rows.attempt(lambda: resolve_changes(rows, context, [each], now, limit=None))  # noqa: B023
             if error is not None:
-                rows.add_unresolved(context.workspace, [each.id])
                 errors.append(error)
-    return Drained(ids[-1], len(ids) < limit, errors)
+            if error is not None or each.successor in failed:
+                failed.add(each.id)
+                rows.add_unresolved(context.workspace, [each.id], successors)
+    return Drained(ids[-1], len(ids) < limit, len(changed) - len(errors), errors)
 
 
-def _changes(rows: ResolutionRows, workspace: int, ids: list[int]) -> list[ChangedIdentity]:
+def _changes(rows: ResolutionRows, workspace: int, ids: list[int], successors: dict[int, int]) -> list[ChangedIdentity]:
     """Return the unresolved identities as changes. One without a row was deleted."""
     identities = {row.id: row for row in rows.identities(ids)}
     members = {member.identity: member for member in rows.members(ids)}
@@ -55,5 +63,7 @@ def _changes(rows: ResolutionRows, workspace: int, ids: list[int]) -> list[Chang
                 )
             )
         elif member is not None:
-            changed.append(ChangedIdentity(id_, workspace, member.name, 0, None, 0, False, True))
+            changed.append(
+                ChangedIdentity(id_, workspace, member.name, 0, None, 0, False, True, successors.get(id_, 0))
+            )
     return changed

@@ -68,13 +68,20 @@ class ProfileResolver:
         context = self.context(workspace)
         if context is None:  # deleted: the janitor removes everything
             return
+        successors = {each.id: each.successor for each in changed if each.successor}
         if workspace in self.paused or not self._is_applied(rows, context, changed):
-            rows.add_unresolved(workspace, [each.id for each in changed])
+            rows.add_unresolved(workspace, [each.id for each in changed], successors)
+            self.resolved(0, postponed=len({each.id for each in changed}))
             return
         now = microseconds(self._clock.now())
         postponed = resolve_changes(rows, context, changed, now, limit=MAX_BATCH_REGION)
         if postponed:
-            rows.add_unresolved(workspace, postponed)
+            rows.add_unresolved(workspace, postponed, successors)
+        self.resolved(len({each.id for each in changed}) - len(postponed), postponed=len(postponed))
+
+    def resolved(self, identities: int, *, postponed: int = 0) -> None:
+        """Count resolved identities, and those that are stored as unresolved."""
+        self._metrics.identities_resolved(identities, postponed=postponed)
 
     def failed(self, workspace: int, error: Exception) -> None:
         """Log and count an update that failed."""

@@ -108,15 +108,21 @@ class WorkerMetrics(Metrics):
             buckets=_BATCH_SECONDS,
             registry=self.registry,
         )
-        self._stored, self._duplicates, self._rejected, self._identities = (
+        (
+            self._stored, self._duplicates, self._rejected, self._suppressed, self._identities, self._resolved,
+            self._postponed,
+        ) = (
             Counter(f"headwater_worker_{name}", text, registry=self.registry)
             for name, text in (
                 ("events_stored", "Events that were written to the warehouse."),
                 ("events_duplicate", "Events of messages that were stored before."),
                 ("events_rejected", "Rejected events and calls that were stored with their reason."),
+                ("events_suppressed", "Events that were dropped because the person is erased."),
                 ("identities_merged", "Identities that were created or updated."),
+                ("identities_resolved", "Changed identities whose profiles were updated."),
+                ("identities_postponed", "Changed identities that wait for a later resolution."),
             )
-        )
+        )  # fmt: skip
         self._failed = Counter(
             "headwater_worker_batches_failed",
             "Batches that failed for another reason than an outage, by the class of the exception.",
@@ -155,6 +161,10 @@ class WorkerMetrics(Metrics):
     def batch_failed(self, error: str) -> None:
         self._failed.labels(error).inc()
 
+    def identities_resolved(self, identities: int, *, postponed: int) -> None:
+        self._resolved.inc(identities)
+        self._postponed.inc(postponed)
+
     def profiles_failed(self, error: str) -> None:
         self._profile_errors.labels(error).inc()
 
@@ -168,12 +178,21 @@ class WorkerMetrics(Metrics):
         self._applied.inc(entries)
 
     def batch_processed(
-        self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int, steps: StepCounts
+        self,
+        seconds: float,
+        *,
+        stored: int,
+        duplicates: int,
+        rejected: int,
+        suppressed: int,
+        identities: int,
+        steps: StepCounts,
     ) -> None:
         self._seconds.observe(seconds)
         self._stored.inc(stored)
         self._duplicates.inc(duplicates)
         self._rejected.inc(rejected)
+        self._suppressed.inc(suppressed)
         self._identities.inc(identities)
         for (step, outcome), number in steps.items():
             self._steps.labels(step, outcome).inc(number)

@@ -92,12 +92,21 @@ class SpanMetrics(Metrics):
         self._add(name, self._kinds.SERVER, seconds, attributes, is_error=status in ("INTERNAL", "UNKNOWN"))
 
     def batch_processed(
-        self, seconds: float, *, stored: int, duplicates: int, rejected: int, identities: int, steps: StepCounts
+        self,
+        seconds: float,
+        *,
+        stored: int,
+        duplicates: int,
+        rejected: int,
+        suppressed: int,
+        identities: int,
+        steps: StepCounts,
     ) -> None:
         attributes = {
             "headwater.events.stored": stored,
             "headwater.events.duplicate": duplicates,
             "headwater.events.rejected": rejected,
+            "headwater.events.suppressed": suppressed,
             "headwater.identities": identities,
         }
         self._add("process batch", self._kinds.CONSUMER, seconds, attributes)

@@ -120,8 +120,8 @@ class StoredIdentity(Struct, frozen=True):
 class IdentityChanges(Struct, frozen=True):
     """The identity changes of observations."""
 
-    removed: set[IdentityKey]
-    """The identities to delete, before any is written."""
+    removed: dict[IdentityKey, IdentityKey | None]
+    """The identities to delete, before any is written, with the user's that takes the place of each; None for none."""
     changed: dict[IdentityKey, IdentityState]
     """The identities to write, new ones in the order of their first appearance."""
     stored: dict[IdentityKey, StoredIdentity]
@@ -163,8 +163,12 @@ def needs_write(before: IdentityState | None, after: IdentityState) -> bool:
     )
 
 
-def merge(observations: Iterable[IdentityObservation], known: Identities) -> set[IdentityKey]:
-    """Apply the observations to `known`, in their order. Return the identities that were deleted.
+def merge(observations: Iterable[IdentityObservation], known: Identities) -> dict[IdentityKey, IdentityKey | None]:
+    """Apply the observations to `known`, in their order. Return the identities that were deleted, with the user's that
+    took the place of each.
+
+    An identity that was taken leads to the last user of a chain of claims and aliases, who may be unknown in its
+    pipeline.
 
     `known` must contain every key of `affected_keys(observations)`, and every identity of `affected_ids(observations)`.
     The caller deletes the returned identities that `known` does not contain again.
@@ -172,7 +176,7 @@ def merge(observations: Iterable[IdentityObservation], known: Identities) -> set
     merging = _IdentityMerger(known)
     for observation in observations:
         merging.apply(observation)
-    return merging.removed
+    return merging.successors()
 
 
 class _Latest(Struct, frozen=True):
@@ -190,10 +194,27 @@ _NOBODY: Final = _Latest()
 
 class _IdentityMerger:
     def __init__(self, known: Identities) -> None:
-        self.removed: set[IdentityKey] = set()
         self._known = known
+        self._removals: dict[IdentityKey, int] = {}
+        """Number of deletions of each key. A key can be known again after that, as another identity."""
+        self._successors: dict[tuple[IdentityKey, int], tuple[IdentityKey, int]] = {}
+        """The identity that took the place of a deleted one. Each is a key, and how often that was deleted before."""
         self._latest: dict[tuple[int, str | None], _Latest] = {}
         """The latest observation by connection and anonymous id."""
+
+    def successors(self) -> dict[IdentityKey, IdentityKey | None]:
+        """Return the deleted identities with their last successors."""
+        return {key: self._last_successor(key) for key in self._removals}
+
+    def _last_successor(self, key: IdentityKey) -> IdentityKey:
+        """Follow the successors, whose order is that of time, to one that was not deleted."""
+        passed: list[tuple[IdentityKey, int]] = []
+        last = (key, 0)
+        while (following := self._successors.get(last)) is not None:
+            passed.append(last)
+            last = following
+        self._successors.update((each, last) for each in passed)
+        return last[0]
 
     def apply(self, observation: IdentityObservation) -> None:
         if not self._is_repeat(observation):
@@ -262,15 +283,24 @@ class _IdentityMerger:
     def _take(
         self, observation: IdentityObservation, id_: str, *, is_anonymous: bool
     ) -> list[tuple[IdentityKey, IdentityState]]:
-        """Delete an id's identities from every pipeline in reach. Return those that were known."""
+        """Delete an id's identities, which the user's replace, from every pipeline in reach. Return those that were
+        known."""
+        assert observation.user_id is not None, "only a user takes identities"
         taken: list[tuple[IdentityKey, IdentityState]] = []
         for pipeline in observation.reaches:
             key = IdentityKey(observation.connection, id_, is_anonymous, pipeline)
-            self.removed.add(key)
+            self._replace(key, IdentityKey(observation.connection, observation.user_id, False, pipeline))
             if (state := self._known.get(key)) is not None:
                 taken.append((key, state))
                 self._known[key] = None
         return taken
+
+    def _replace(self, key: IdentityKey, successor: IdentityKey) -> None:
+        count = self._removals.get(key, 0)
+        if count and key.is_anonymous:  # it succeeded no other, and was not stored
+            return
+        self._removals[key] = count + 1
+        self._successors[key, count] = successor, self._removals.get(successor, 0)
 
     def _is_known(self, observation: IdentityObservation, user_id: str) -> bool:
         return any(

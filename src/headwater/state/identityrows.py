@@ -30,6 +30,9 @@ _KEY_NAMES: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _KEY: Final = [tables.identities.c[name] for name in _KEY_NAMES]
 _COLUMNS: Final = list(tables.identities.c)
 _NEW_COLUMNS: Final = [column for column in _COLUMNS if column.name != "id"]
+_NAMED_COLUMNS: Final = [
+    tables.identities.c[name] for name in ("id", "workspace", "connection", "identity_id", "pipeline", "is_anonymous")
+]
 _REMOVED_COLUMNS: Final = [tables.identities.c[name] for name in ("id", "workspace", *_KEY_NAMES, "updated_at")]
 _ID_OWNER: Final = "identity ids"
 """The owner of the checkpoint with the last id of an identity on SQLite, which would use the highest id again."""
@@ -52,7 +55,7 @@ def find_changes(connection: Connection, observations: Sequence[IdentityObservat
 def write_changes(connection: Connection, changes: IdentityChanges) -> list[ChangedIdentity]:
     """Write the changes that `find_changes` returned. Return the rows that differ afterwards, deleted ones first."""
     removed = bulk.take(connection, _REMOVED_COLUMNS, _KEY, map(_values, changes.removed))
-    written = [ChangedIdentity(row[0], row[1], _name(row), row[5], None, row[6], False, True) for row in removed]
+    written: list[ChangedIdentity] = []
     kept: list[tuple[IdentityKey, IdentityState]] = []
     new: list[tuple[IdentityKey, IdentityState]] = []
     for item in changes.changed.items():
@@ -69,7 +72,30 @@ def write_changes(connection: Connection, changes: IdentityChanges) -> list[Chan
         _changed(id_, key, state, is_new=True, attributes_changed=True)
         for id_, (key, state) in zip(ids, new, strict=True)
     ]
-    return written
+    return [*_deleted(connection, changes, removed), *written] if removed else written
+
+
+def _deleted(connection: Connection, changes: IdentityChanges, removed: Sequence[Any]) -> list[ChangedIdentity]:
+    """Return the deleted rows as changes, after the others were written.
+
+    The successor is the user's identity in the same pipeline, or else the oldest in another one of the connection.
+    """
+    targets = [changes.removed[IdentityKey(row[2], row[3], bool(row[4]), row[5])] for row in removed]
+    names = {(target.connection, target.identity_id) for target in targets if target is not None}
+    found: dict[tuple[int, int, str], dict[int, int]] = {}
+    """The ids by pipeline, the oldest first, of each user."""
+    rows = bulk.lookup(connection, _NAMED_COLUMNS, _KEY[:2], names)
+    for id_, workspace, source, identity_id, pipeline, is_anonymous in sorted(rows, key=lambda row: int(row[0])):
+        if not is_anonymous:
+            found.setdefault((workspace, source, identity_id), {})[pipeline] = id_
+    deleted: list[ChangedIdentity] = []
+    for row, target in zip(removed, targets, strict=True):
+        successor = 0
+        if target is not None:
+            ids = found.get((row[1], target.connection, target.identity_id), {})
+            successor = ids.get(target.pipeline) or next(iter(ids.values()), 0)
+        deleted.append(ChangedIdentity(row[0], row[1], _name(row), row[5], None, row[6], False, True, successor))
+    return deleted
 
 
 def _changes(

@@ -73,7 +73,7 @@ async def fill(state: StateStore) -> None:
                 rows.add_separation(Separation(0, WORKSPACE + number % 10, number, sides))
             for workspace in range(WORKSPACE, WORKSPACE + 10):
                 ids = [number for number in people if number % 10 == workspace - WORKSPACE]
-                rows.add_unresolved(workspace, ids)
+                rows.add_unresolved(workspace, ids, {id_: id_ + 1 for id_ in ids})
 
         await transaction.on_profiles(more)
 
@@ -107,6 +107,8 @@ async def work(state: StateStore) -> None:
                 )
             )  # fmt: skip
             rows.unresolved(WORKSPACE, 10)
+            rows.waiting([10, 20])
+            rows.move_successors({10: 20})
             rows.remove_unresolved([10, 20])
             rows.set_resolution(WORKSPACE, rows.applied(WORKSPACE), rows.checkpoint(WORKSPACE))
             rows.remove_separation(WORKSPACE, 10)
@@ -129,6 +131,7 @@ async def read(state: StateStore) -> None:
     await reader.count_identities([CONNECTION + 1])
     await reader.resolution(WORKSPACE)
     await reader.separation(WORKSPACE, 10)
+    await reader.blocked(WORKSPACE, [LinkValue(0, "u10"), LinkValue(1, "u20")])
     for after in (None, 100):
         await reader.history(WORKSPACE, 10, limit=10, after=after)
         await reader.refused(WORKSPACE, limit=10, after=after)

@@ -187,6 +187,11 @@ async def test_the_state_of_a_resolution(state: StateStore) -> None:
             assert rows.unresolved(OTHER_WORKSPACE, 2) == []
             rows.remove_unresolved([1, 2])
             assert rows.unresolved(WORKSPACE, 2) == [3]
+            rows.add_unresolved(WORKSPACE, [4, 5, 6], {4: 8, 5: 9})
+            assert rows.waiting([3, 4, 5, 6, 7]) == {3: 0, 4: 8, 5: 9, 6: 0}
+            rows.move_successors({8: 10, 3: 11})
+            assert rows.waiting([3, 4, 5]) == {3: 0, 4: 10, 5: 9}
+            rows.remove_unresolved([4, 5, 6])
 
         await transaction.on_profiles(work)
     found = await state.profiles.resolution(WORKSPACE)

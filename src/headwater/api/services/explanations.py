@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headwater.api.messages.explanations import LinkPlace, Question, compute_explanation
+from headwater.api.messages.explanations import MAX_SHOWN_REFUSALS, LinkPlace, Question, compute_explanation
 from headwater.api.messages.profiles import kpid_text, name_text, read_kpid
 from headwater.api.messages.refusals import link_message, refusal_message, refused_identities
 from headwater.api.pages import Page
@@ -12,14 +12,18 @@ from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, NotFound, Unprocessable
 from headwater.catalog import Catalog
 from headwater.management.workspaces import find_workspace
+from headwater.profiles.evidence import EvidenceReader
 from headwater.profiles.explaining import Step
 from headwater.rest.v1 import profiles_pb2 as rest_pb
-from headwater.state.profiles import IdentityName, Member, RefusedEvidence
+from headwater.state.profiles import IdentityName, LinkValue, Member, RefusedEvidence
 from headwater.state.profiles.reading import ProfileReader
 from headwater.v1 import profiles_pb2 as pb
 
 MAX_EXPLAINED_IDENTITIES: Final = 3_000
 """Maximum number of identities of a profile that is explained: reading them takes 10 ms of the event loop."""
+
+BLOCKED_PER_STEP: Final = 300
+"""Number of identities whose blocked values are found without a pause: 5 ms of the event loop."""
 
 Request = pb.GetProfileExplanationRequest | rest_pb.GetProfileExplanationRequest
 
@@ -50,6 +54,7 @@ class Explainer:
         ends = None if first is None or last is None else (_find(members, first, "from"), _find(members, last, "to"))
         refused = await self._profiles.find_refused(workspace, members)
         question = Question(members=members, refused=refused, ends=ends, after=page.after, limit=page.limit + 1)
+        blocked = await self._blocked(workspace, members) if page.after is None else []
         explanation = await compute_explanation(self._computing, f"workspace {workspace}", question)
         shown, token = page.cut(explanation.links, lambda each: each[0])
         response = pb.GetProfileExplanationResponse(kpid=kpid_text(profile.kpid), next_page_token=token)
@@ -57,9 +62,27 @@ class Explainer:
             response,
             workspace,
             [step for _, step in shown],
-            explanation.refused if page.after is None else [],
+            [*blocked, *explanation.refused][:MAX_SHOWN_REFUSALS] if page.after is None else [],
         )
         return response
+
+    async def _blocked(self, workspace: int, members: Sequence[Member]) -> list[RefusedEvidence]:
+        """Return the refused evidence of the blocked values of members, at most `MAX_SHOWN_REFUSALS`.
+
+        Members lack the values, so they are read from the attributes.
+        """
+        present = find_workspace(self._catalog, workspace)
+        schema = present.profile_schema
+        reader = EvidenceReader(present.resolution, None if schema is None else schema.schema)
+        if not reader.has_blocks:
+            return []
+        values: set[LinkValue] = set()
+        for start in range(0, len(members), BLOCKED_PER_STEP):
+            some = {member.identity for member in members[start : start + BLOCKED_PER_STEP]}
+            for identity in (await self._profiles.identities(some)).values():
+                values.update(reader.blocked(identity.attributes))
+        found = await self._profiles.blocked(workspace, sorted(values, key=_place)[:MAX_SHOWN_REFUSALS])
+        return sorted(found, key=lambda each: _place(each.value))
 
     async def _describe(
         self,
@@ -74,6 +97,10 @@ class Explainer:
         settings = find_workspace(self._catalog, workspace).resolution
         response.links.extend(link_message(link, identities, settings) for link in links)
         response.refusals.extend(refusal_message(each, holders[each], identities, settings) for each in refused)
+
+
+def _place(value: LinkValue) -> tuple[int, str]:
+    return value.identifier, value.value
 
 
 def _find(members: Sequence[Member], name: IdentityName, field: str) -> int:

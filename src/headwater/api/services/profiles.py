@@ -34,7 +34,7 @@ from headwater.base.clock import microseconds
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, NotFound, Unprocessable
 from headwater.catalog import Catalog, Workspace
-from headwater.management.executing import execute
+from headwater.management.executing import OperationFailed, execute
 from headwater.management.names import check_identifier
 from headwater.management.workspaces import find_workspace
 from headwater.profiles.settings import digest
@@ -247,7 +247,12 @@ class ProfileServicer(ProfileSchemaCalls):
             for name in names
         )
         parameters = SplitParameters(profile=kpid_text(profile.kpid), identities=identities)
-        done = await execute(self._operations, workspace, parameters)
+        try:
+            done = await execute(self._operations, workspace, parameters)
+        except OperationFailed:
+            # The profile may have changed since the check above: another call split it, or its person was erased.
+            await self._check_split(await find_profile(self._profiles, workspace, request.kpid), names)
+            raise
         return pb.SplitProfileResponse(kpids=_decode_split(done.result).kpids)
 
     async def _check_split(self, profile: ProfileRow, names: list[IdentityName]) -> None:

@@ -48,6 +48,8 @@ class ChangedIdentity(Struct, frozen=True, gc=False):
     """Whether the batch inserted the identity. Then no member has its id, and none is read."""
     attributes_changed: bool
     """Whether the attributes may differ from those of the last resolution; if not, the evidence is not read again."""
+    successor: int = 0
+    """The identity of the user who owns a deleted one since a claim or an alias; 0 for none."""
 
 
 Evidence = tuple[str | None, ...]

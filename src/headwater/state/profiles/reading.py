@@ -141,6 +141,10 @@ class ProfileReader:
         }
         return await self._read(lambda connection: ProfileRows(connection).refused(workspace, ids, held))
 
+    async def blocked(self, workspace: int, values: Collection[LinkValue]) -> list[RefusedEvidence]:
+        """Return the refused evidence of those of the values that are blocked."""
+        return await self._read(lambda connection: ProfileRows(connection).blocked(workspace, values))
+
     async def count_holders(self, refused: Collection[RefusedEvidence]) -> dict[RefusedEvidence, int | None]:
         """Return the number of identities that have each refused value, as `ListedRefusal.identities`."""
         return await self._read(lambda connection: {each: _count_holders(connection, each) for each in refused})

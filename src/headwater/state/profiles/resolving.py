@@ -212,9 +212,13 @@ def update_profiles(connection: Connection, changed: Sequence[ChangedIdentity], 
     for each in changed:
         by_workspace.setdefault(each.workspace, []).append(each)
     for workspace, some in by_workspace.items():
+        successors = {each.id: each.successor for each in some if each.successor}
+        users = {each.id: each.successor for each in some if each.successor and not each.name.is_anonymous}
+        if users:  # an anonymous identity is no successor
+            ProfileRows(connection).move_successors(users)
         error = attempt(connection, _update(updater, workspace, some))
         if error is not None:
-            ProfileRows(connection).add_unresolved(workspace, [each.id for each in some])
+            ProfileRows(connection).add_unresolved(workspace, [each.id for each in some], successors)
             updater.failed(workspace, error)
 
 

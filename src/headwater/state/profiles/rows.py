@@ -4,7 +4,8 @@ Every method is set-based: its number of statements does not depend on the numbe
 attributes of the written profiles.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from headwater.state.profiles.model import (
     ProfileChanges,
     ProfileRow,
     RefusedEvidence,
+    RefusedReason,
     Separation,
 )
 from headwater.state.tables import identities as identity_table
@@ -33,6 +35,7 @@ SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
 """The owners of the checkpoints of a workspace begin with these: one has the version of the profile schema that its
 identities follow, the other its last split."""
+NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -126,10 +129,18 @@ class ProfileRows:
         columns = list(table)
         rows = bulk.lookup(self._connection, columns, (table.identity,), _singles(identities))
         rows += bulk.lookup(self._connection, columns, (table.other,), _singles(identities))
-        by_value = {(workspace, value.identifier, value.value, "TooManyIdentities") for value in values}
-        key = (table.workspace, table.identifier, table.value, table.reason)
-        rows += bulk.lookup(self._connection, columns, key, by_value)
+        rows += self._refused_values(workspace, "TooManyIdentities", values)
         return [read_refused(row) for row in {row[0]: row for row in rows}.values()]
+
+    def blocked(self, workspace: int, values: Collection[LinkValue]) -> list[RefusedEvidence]:
+        """Return the refused evidence for the reason BlockedValue whose value is one of the values."""
+        return list(map(read_refused, self._refused_values(workspace, "BlockedValue", values)))
+
+    def _refused_values(self, workspace: int, reason: RefusedReason, values: Collection[LinkValue]) -> list[Any]:
+        table = tables.resolution_refusals.c
+        key = (table.workspace, table.identifier, table.value, table.reason)
+        keys = {(workspace, value.identifier, value.value, reason) for value in values}
+        return bulk.lookup(self._connection, list(table), key, keys)
 
     def new_profile_ids(self, count: int) -> list[int]:
         """Return ids for new profiles, ascending. No id is returned twice."""
@@ -177,9 +188,25 @@ class ProfileRows:
         query = select(table.identity).where(table.workspace == workspace, table.identity > after)
         return list(self._connection.scalars(query.order_by(table.identity).limit(limit)))
 
-    def add_unresolved(self, workspace: int, identities: Collection[int]) -> None:
-        """Let the identities, changed or deleted, wait for a resolution."""
-        rows = [(identity, workspace) for identity in sorted(identities)]
+    def waiting(self, identities: Collection[int]) -> dict[int, int]:
+        """Return those of the identities that wait for a resolution, with their successors; 0 for none."""
+        table = tables.unresolved.c
+        columns = (table.identity, table.successor)
+        return dict(map(tuple, bulk.lookup(self._connection, columns, (table.identity,), _singles(identities))))
+
+    def move_successors(self, successors: Mapping[int, int]) -> None:
+        """Let each successor of this mapping take the place of its key as a successor of identities that wait."""
+        table = tables.unresolved.c
+        columns = list(tables.unresolved.c)
+        found = bulk.lookup(self._connection, columns, (table.successor,), _singles(successors))
+        rows = [(identity, workspace, successors[successor]) for identity, workspace, successor in sorted(found)]
+        bulk.upsert(self._connection, columns, rows, key=("identity",))
+
+    def add_unresolved(
+        self, workspace: int, identities: Collection[int], successors: Mapping[int, int] = NO_SUCCESSORS
+    ) -> None:
+        """Let the identities, changed or deleted, wait for a resolution. `successors` are those of deleted ones."""
+        rows = [(identity, workspace, successors.get(identity, 0)) for identity in sorted(identities)]
         bulk.upsert(self._connection, list(tables.unresolved.c), rows, key=("identity",))
 
     def remove_unresolved(self, identities: Collection[int]) -> None:

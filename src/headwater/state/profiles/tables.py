@@ -152,9 +152,12 @@ unresolved = Table(
     METADATA,
     Column("identity", _Id, primary_key=True, autoincrement=False),
     Column("workspace", Integer, nullable=False),
+    Column("successor", BigInteger, nullable=False),
     Index("unresolved_by_workspace", "workspace", "identity"),
+    Index("unresolved_by_successor", "successor"),
 )
-"""The identities that changed, or were deleted, and that the next resolution has to process."""
+"""The identities that changed, or were deleted, and that the next resolution has to process. `successor` is the
+identity that took the place of a deleted one; 0 for none."""
 
 resolutions = Table(
     "resolutions",

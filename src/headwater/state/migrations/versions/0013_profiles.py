@@ -130,8 +130,10 @@ def _create_resolutions() -> None:
         "unresolved",
         sa.Column("identity", _Id, primary_key=True, autoincrement=False),
         sa.Column("workspace", sa.Integer, nullable=False),
+        sa.Column("successor", sa.BigInteger, nullable=False),
     )
     op.create_index("unresolved_by_workspace", "unresolved", ["workspace", "identity"])
+    op.create_index("unresolved_by_successor", "unresolved", ["successor"])
     op.create_table(
         "resolutions",
         sa.Column("workspace", sa.Integer, primary_key=True, autoincrement=False),
