@@ -226,6 +226,28 @@ async def test_suppressed_events_are_counted(harness: Harness, source: Connectio
     assert counts.suppressed == 2
 
 
+async def test_events_during_the_overwriting_do_not_bring_the_person_back(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The erasure has not ended, although nothing names the person any more."""
+    await filled(harness, source)
+    overwrite = harness.state.overwrite_removed
+
+    async def send_and_overwrite() -> bool:
+        await send(harness, source, identify(JANE, 5, email=EMAIL), identify("bob", 5))
+        await harness.process_log()
+        return await overwrite()
+
+    monkeypatch.setattr(harness.state, "overwrite_removed", send_and_overwrite)
+    await erase(harness, user_id=JANE)
+    assert set(await users_with_events(harness)) == {"bob", None}
+    identities, _ = await harness.state.identities(source.id, first=0, limit=10)
+    assert JANE not in {each.user_id for each in identities}
+    await send(harness, source, identify(JANE, 6, email=EMAIL))
+    await harness.process_log()
+    assert JANE in await users_with_events(harness)
+
+
 async def test_a_new_process_knows_suppressed_persons(harness: Harness, source: Connection) -> None:
     await filled(harness, source)
     await erase(harness, user_id=JANE, suppress=True)

@@ -132,7 +132,7 @@ class Installation:
         return found
 
     async def find_names(self, kpid: bytes) -> set[IdentityName]:
-        """Return the names in the profile that is returned for a kpid."""
+        """Return the names in the profile to which a kpid leads."""
 
         def read(rows: ResolutionRows) -> set[IdentityName]:
             profile = rows.find(WORKSPACE, kpid)

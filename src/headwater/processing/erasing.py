@@ -243,6 +243,7 @@ class _Erasure:
                 return
             if await self._advance(note):
                 await self._end(note)
+                await self._let_in(note)
                 await self._eraser._finish(self._operation, "Cancelled")
                 await self.forget()
                 return
@@ -252,7 +253,9 @@ class _Erasure:
     async def give_up(self) -> None:
         """Forget the person after a failure, but for the note: the person's further events have effects again."""
         try:
-            await self._end(_Note("failed"))
+            note = _Note("failed")
+            await self._end(note)
+            await self._let_in(note)
         except Unavailable:
             raise
         except Exception:
@@ -314,12 +317,20 @@ class _Erasure:
             self._persons = [_person(name) for name in subject.names]
 
     async def _end(self, note: _Note) -> None:
-        """Forget the person. Events that were accepted until now stay without effect."""
+        """Forget the person."""
+        note.subject, note.stage = None, "overwrite"
+        if not self._dry:
+            async with self._transaction() as transaction:
+                self._write(transaction, note)
+
+    async def _let_in(self, note: _Note) -> None:
+        """Let the person's events in again, unless it is suppressed. Those accepted until now have no effect."""
+        if note.stage == "finish":
+            return
         last = await self._eraser._event_log.last_position()
-        note.log_position = last
+        note.stage, note.log_position = "finish", last
         if note.removed:
             note.log_until = self._now() + self._eraser._keep // timedelta(microseconds=1)
-        note.subject, note.stage = None, "overwrite"
         if self._dry:
             return
         suppressions = self._state.suppressions
@@ -343,6 +354,7 @@ class _Erasure:
             if stop.is_set():
                 await eraser._operations.release(operation.id, eraser._owner)
                 return
+        await self._let_in(note)
         receipt = ErasureReceipt(
             stores=tuple(ErasedStore(store, number) for store, number in sorted(note.removed.items())),
             log_position=note.log_position,

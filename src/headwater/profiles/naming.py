@@ -4,16 +4,12 @@ A founder that a claim or an alias deleted has a successor, which takes its plac
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
-from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from headwater.profiles.resolving import Part
-from headwater.state.profiles.model import Alias, ProfileChange, ProfileRow
-
-NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
+from headwater.state.profiles.model import NO_SUCCESSORS, Alias, ProfileChange, ProfileRow
 
 
 class Names(Struct, frozen=True):

@@ -198,7 +198,7 @@ class _IdentityMerger:
         self._removals: dict[IdentityKey, int] = {}
         """Number of deletions of each key. A key can be known again after that, as another identity."""
         self._successors: dict[tuple[IdentityKey, int], tuple[IdentityKey, int]] = {}
-        """The identity that took the place of a deleted one. Each is a key, and how often that was deleted before."""
+        """The identity that took the place of a deleted one. Each is a key, and the number of its earlier deletions."""
         self._latest: dict[tuple[int, str | None], _Latest] = {}
         """The latest observation by connection and anonymous id."""
 

@@ -7,9 +7,14 @@ identities while a full resolution runs; `unresolved` has the identities that ch
 Rows cannot be parts of cycles, so the garbage collector does not track those of which there are many (`gc=False`).
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
 
 from msgspec import Struct
+
+NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
+"""The successors of identities that have none."""
 
 
 class IdentityName(Struct, frozen=True, gc=False, cache_hash=True):

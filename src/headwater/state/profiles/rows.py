@@ -5,7 +5,6 @@ attributes of the written profiles.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, select
 from headwater.state import bulk
 from headwater.state.profiles import tables, values
 from headwater.state.profiles.model import (
+    NO_SUCCESSORS,
     Alias,
     Evidence,
     IdentityName,
@@ -35,7 +35,6 @@ SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
 """The owners of the checkpoints of a workspace begin with these: one has the version of the profile schema that its
 identities follow, the other its last split."""
-NO_SUCCESSORS: Final[Mapping[int, int]] = MappingProxyType({})
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
