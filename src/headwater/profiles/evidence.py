@@ -74,15 +74,20 @@ class EvidenceReader:
         self._is_dense = len(sources) == len(self._none)
         self.has_blocks = any(source.has_blocks for source in sources)
         """Whether a value can be blocked."""
+        self._are_plain = self._is_dense and all(source.is_plain for source in sources)
 
     def read(self, attributes: str) -> Evidence:
         """Return the value of each identifier in the attributes, a JSON object."""
         if attributes == "{}" or not self._sources:
             return self._none
-        admitted = [
-            None if value is None else admit(value)
-            for value, admit in zip(self._values(attributes), self._admit, strict=True)
-        ]
+        values = self._values(attributes)
+        if self._are_plain:
+            for value in values:
+                if value is not None and not (value > "!" and len(value) <= _SHORT and value.isprintable()):
+                    break  # not certainly plain, as `_is_plain_text` decides
+            else:
+                return tuple(values)
+        admitted = [None if value is None else admit(value) for value, admit in zip(values, self._admit, strict=True)]
         if self._is_dense:
             return tuple(admitted)
         evidence = list(self._none)
@@ -128,14 +133,16 @@ class _Source:
         self._blocked = frozenset(self._canonical(value) for value in identifier.blocked_values)
         self._presets = [_PRESETS[preset] for preset in identifier.blocked_presets]
         self.has_blocks = bool(self._blocked or self._presets)
+        self.is_plain = self.convert is _text_of_string and not self.has_blocks
+        """Whether a plain text is its own evidence."""
 
     def compile(self) -> _Convert:
         """Return a function that returns the evidence of a value as JSON has it."""
-        convert, admit, is_plain = self.convert, self._admit, not self.has_blocks
+        convert, admit, is_plain = self.convert, self._admit, self.is_plain
 
         def admit_string(value: str) -> str | None:
             """Return a plain value without further checks."""
-            if is_plain and len(value) <= _SHORT and value.isprintable() and value and not value.isspace():
+            if is_plain and _is_plain_text(value):
                 return value
             return admit(value)
 
@@ -189,6 +196,12 @@ def storable(value: str) -> str:
     if len(encoded) <= MAX_VALUE_BYTES and not value.startswith(_DIGEST_PREFIX) and b"\0" not in encoded:
         return value
     return _DIGEST_PREFIX + blake2b(encoded, digest_size=16).hexdigest()
+
+
+def _is_plain_text(value: str) -> bool:
+    """Return whether the value is certainly neither blank nor replaced by a digest. A text that sorts after "!" does
+    not begin with a space."""
+    return value > "!" and len(value) <= _SHORT and value.isprintable()
 
 
 def _is_empty_word(value: str) -> bool:

@@ -355,6 +355,8 @@ class _Scan:
         self.sets = Sets(0)
         self.over: set[LinkValue] = set()
         self.blocked: dict[LinkValue, None] = {}
+        self.components = array("q")
+        """A number for the component of each."""
         self._roots = array("q")
         """The first identity of the region of each."""
         self._following = array("q")
@@ -365,13 +367,14 @@ class _Scan:
     def take(self, rows: Sequence[ScannedIdentity]) -> None:
         """Add identities."""
         links: list[tuple[int, str, int, int]] = []
-        for row in rows:
-            number = len(self.ids)
-            evidence = self._reader.read(row.attributes)
+        read = self._reader.read
+        for number, row in enumerate(rows, len(self.ids)):
+            attributes = row.attributes
+            evidence = read(attributes)
             self.ids.append(row.id)
             self.profiles.append(row.profile or 0)
-            self.digests.append(hash(row.attributes))
-            self.differs.append(encode_evidence(evidence) != row.evidence)
+            self.digests.append(hash(attributes))
+            self.differs.append(row.evidence is None or encode_evidence(evidence) != row.evidence)
             mask, bit = 0, 1
             for index, value in enumerate(evidence):
                 if value is not None:
@@ -381,7 +384,7 @@ class _Scan:
             if row.connection in self.shared:
                 links.append((SAME_NAME, f"{row.connection} {int(row.is_anonymous)} {row.identity_id}", number, 0))
             if self._has_blocks:
-                self.blocked.update(dict.fromkeys(self._reader.blocked(row.attributes)))
+                self.blocked.update(dict.fromkeys(self._reader.blocked(attributes)))
         self.sorter.add(links)
 
     def has(self, identity: int) -> bool:
@@ -401,8 +404,8 @@ class _Scan:
         """Find the regions: sets of present profiles and new components that no link leaves."""
         size, profiles = len(self.ids), self.profiles
         regions = Sets(size)
-        for number in range(size):
-            root = self.sets.find(number)
+        self.components = array("q", map(self.sets.find, range(size)))
+        for number, root in enumerate(self.components):
             if root != number:
                 regions.unite(root, number)
         first: dict[int, int] = {}
@@ -558,7 +561,7 @@ class _SliceResolver:
         old = {scan.profiles[number] for number in numbers} - {0}
         identities = {row.id: row for row in rows.merged_identities(ids)}
         gone = [id_ for id_ in ids if id_ not in identities]
-        pairs = {(scan.sets.find(number), scan.profiles[number]) for number in numbers}
+        pairs = {(scan.components[number], scan.profiles[number]) for number in numbers}
         is_same = len(pairs) == len(old) == len({root for root, _ in pairs}) and self._constraints.are_none
         return _Slice(
             numbers,
@@ -577,15 +580,19 @@ class _SliceResolver:
         components: dict[int, list[int]] = {}
         roots: dict[int, int] = {}
         """The component that has members of each old profile; -1 if there are several."""
+        component_of, profile_of, ids, identities = scan.components, scan.profiles, scan.ids, slice_.identities
         for number in slice_.numbers:
-            root = scan.sets.find(number)
-            components.setdefault(root, []).append(number)
-            if (old := scan.profiles[number]) and roots.setdefault(old, root) != root:
+            root = component_of[number]
+            if root in components:
+                components[root].append(number)
+            else:
+                components[root] = [number]
+            if (old := profile_of[number]) and roots.setdefault(old, root) != root:
                 roots[old] = -1
         others: list[list[int]] = []
         new: list[tuple[list[int], list[IdentityRow]]] = []
         for root, numbers in components.items():
-            rows = [row for number in numbers if (row := slice_.identities.get(scan.ids[number])) is not None]
+            rows = [row for number in numbers if (row := identities.get(ids[number])) is not None]
             profile = self._kept(slice_, root, numbers, roots) if len(rows) == len(numbers) else None
             if profile is None:
                 others.append(numbers)
@@ -595,15 +602,18 @@ class _SliceResolver:
                 self._keep(slice_, slice_.profiles[profile], numbers, rows, changes)
         if others:
             self._divide(slice_, others, changes, now, new_ids)
+        merge, workspace, new_kpid, evidence = (
+            self._context.merger.merge,
+            self._workspace,
+            self._new_kpid,
+            self._evidence,
+        )
+        members, profiles = changes.members, changes.profiles
         for id_, (numbers, rows) in zip(new_ids(len(new)), new, strict=True):
-            attributes, updated_at = self._context.merger.merge(rows)
-            changes.profiles.append(
-                ProfileRow(id_, self._workspace, self._new_kpid(), rows[0].id, updated_at, attributes)
-            )
-            changes.members.extend(
-                Member(row.id, row.name, self._evidence(number, row), id_)
-                for number, row in zip(numbers, rows, strict=True)
-            )
+            attributes, updated_at = merge(rows)
+            profiles.append(ProfileRow(id_, workspace, new_kpid(), rows[0].id, updated_at, attributes))
+            for number, row in zip(numbers, rows, strict=True):
+                members.append(Member(row.id, row.name, evidence(number, row), id_))
         return changes
 
     def _kept(self, slice_: _Slice, root: int, numbers: list[int], roots: dict[int, int]) -> int | None:
@@ -611,8 +621,7 @@ class _SliceResolver:
         if not self._constraints.are_none or self._has_refused:
             return None
         scan = self._scan
-        old = {scan.profiles[number] for number in numbers}
-        old.discard(0)
+        old = {profile for number in numbers if (profile := scan.profiles[number])}
         if not old:
             return 0
         if len(old) > 1:

@@ -7,6 +7,7 @@ sorted. A value that does not fit the profile schema is skipped.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -52,6 +53,8 @@ class Merger:
 
         The attributes are canonical: a JSON object with sorted members. The time is that of the latest identity.
         """
+        if len(identities) == 1 and not self._arrays:
+            return self._take(identities[0].attributes), identities[0].updated_at
         latest_first = sorted(identities, key=_time, reverse=True)
         if not self._properties:
             return "{}", latest_first[0].updated_at
@@ -81,6 +84,11 @@ class Merger:
                 chosen[index] = merged
         return self._document({**others, **chosen}), latest_first[0].updated_at
 
+    def _take(self, attributes: str) -> str:
+        """Return the attributes of a profile with one identity, without arrays."""
+        properties = self._properties
+        return self._document({index: raw for index, raw in self._values(attributes) if properties[index].accepts(raw)})
+
     def _values(self, attributes: str) -> Iterable[tuple[int, Raw]]:
         """Return the values that are not null, with the index of their property."""
         if attributes == "{}":
@@ -98,6 +106,9 @@ class Merger:
         if not values:
             return "{}"
         document: dict[str, Any] = {}
+        if self._is_flat:
+            document = {self._properties[index].path[0]: raw for index, raw in values.items()}
+            return _encode(document).decode()
         for index, raw in values.items():
             *parents, name = self._properties[index].path
             here = document
@@ -117,10 +128,7 @@ class _Property:
         self.primary_source = primary_source
         self.union = _compile_union(type.element_type) if isinstance(type, ArrayType) else None
         """Merges arrays; None if the property is no array."""
-        self._decode: Decoder = compile_decoder(type)
-
-    def accepts(self, raw: Raw) -> bool:
-        return _accepts(self._decode, raw)
+        self.accepts: Callable[[Raw], bool] = partial(_accepts, compile_decoder(type))
 
 
 def _walk(tree: _Tree, members: dict[str, Raw]) -> Iterator[tuple[int, Raw]]:

@@ -6,7 +6,7 @@ each column, which saves a message per row, and is not limited to the 32,767 par
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,8 @@ from sqlalchemy import Column, Connection, Select, String, bindparam, func, sele
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
+
+from headwater.storage.statements import fetch, run, run_each
 
 Columns = Sequence[Column[Any]]
 Rows = Sequence[tuple[Any, ...]]
@@ -56,7 +58,7 @@ def lookup(connection: Connection, columns: Columns, key: Columns, keys: Iterabl
     """
     found: list[Any] = []
     for text, parameters in _joined(connection, [column.name for column in columns], key, keys):
-        found += connection.exec_driver_sql(text, parameters).all()
+        found += fetch(connection, text, parameters)
     return found
 
 
@@ -76,7 +78,7 @@ def lookup_first(
     found: list[Any] = []
     names = [column.name for column in columns]
     for text, parameters in _joined(connection, names, key, keys, order=order.name, limit=limit):
-        found += connection.exec_driver_sql(text, parameters).all()
+        found += fetch(connection, text, parameters)
     return found
 
 
@@ -89,13 +91,13 @@ def remove(connection: Connection, key: Columns, keys: Iterable[tuple[Any, ...]]
         everything = list(keys)
         if everything:
             same = " AND ".join(f"{column.name} = ?" for column in key)
-            removed = connection.exec_driver_sql(f"DELETE FROM {key[0].table.name} WHERE {same}", everything).rowcount
+            removed = run_each(connection, f"DELETE FROM {key[0].table.name} WHERE {same}", everything)
         return removed
     row = "rowid" if is_sqlite else "ctid"
     for text, parameters in _joined(connection, [row], key, keys):
         chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
         delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen}"
-        removed += connection.exec_driver_sql(delete, parameters).rowcount
+        removed += run(connection, delete, parameters)
     return removed
 
 
@@ -109,7 +111,7 @@ def take(connection: Connection, columns: Columns, key: Columns, keys: Iterable[
     for text, parameters in _joined(connection, [row], key, keys):
         chosen = f"IN ({text})" if is_sqlite else f"= ANY (ARRAY({text}))"
         delete = f"DELETE FROM {key[0].table.name} WHERE {row} {chosen} RETURNING {names}"
-        taken += connection.exec_driver_sql(delete, parameters).all()
+        taken += fetch(connection, delete, parameters)
     return taken
 
 
@@ -139,7 +141,7 @@ def remove_some(connection: Connection, column: Column[int], values: Sequence[in
         chosen = f"SELECT {row} FROM {table} WHERE {column.name} = {int(value)} LIMIT {limit - removed}"
         condition = f"IN ({chosen})" if is_sqlite else f"= ANY (ARRAY({chosen}))"
         text = f"DELETE FROM {table} WHERE {row} {condition}"
-        removed += connection.exec_driver_sql(text).rowcount
+        removed += run(connection, text)
         if removed >= limit:
             break
     return removed
@@ -186,8 +188,8 @@ def _joined(
     everything = list(keys)
     if not everything:
         return
-    columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
     if connection.dialect.name == "postgresql":
+        columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
         values = tuple(map(list, zip(*everything, strict=True)))
         types = [_plain(column.type).compile(dialect=connection.dialect) for column in key]
         arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
@@ -200,16 +202,22 @@ def _joined(
             values,
         )
         return
+    for some in chunks(everything, _KEYS_PER_QUERY):
+        yield _sqlite_lookup(tuple(names), tuple(key), len(some), order, limit), tuple(chain.from_iterable(some))
+
+
+@lru_cache(maxsize=500)
+def _sqlite_lookup(
+    names: tuple[str, ...], key: tuple[Column[Any], ...], keys: int, order: str, limit: int | None
+) -> str:
+    """Return the statement of `_joined` for SQLite and that many keys."""
+    columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
     same = " AND ".join(f"t.{column.name} = w.column{number}" for number, column in enumerate(key, 1))
     if limit is not None:
         behind = f"SELECT t.{order} FROM {table} t WHERE {same} ORDER BY t.{order} LIMIT 1 OFFSET {int(limit)}"
         same += f" AND t.{order} < coalesce(({behind}), {_HIGHEST})"
-    one = f"({', '.join('?' * len(key))})"
-    for some in chunks(everything, _KEYS_PER_QUERY):
-        yield (
-            f"SELECT {columns} FROM (VALUES {', '.join([one] * len(some))}) w CROSS JOIN {table} t ON {same}",
-            tuple(chain.from_iterable(some)),
-        )
+    values = ", ".join([f"({', '.join('?' * len(key))})"] * keys)
+    return f"SELECT {columns} FROM (VALUES {values}) w CROSS JOIN {table} t ON {same}"
 
 
 class _Insert(Struct, frozen=True):
@@ -246,8 +254,7 @@ def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
         names = [column.name for column in insert.columns]
         connection.execute(insert.statement().from_select(names, _arrays(insert.columns, rows)))
         return
-    # Bypasses SQLAlchemy's conversion of each value of each row, which takes longer than SQLite's own work.
-    connection.exec_driver_sql(_sqlite_text(insert), list(rows))
+    run_each(connection, _sqlite_text(insert), rows)
 
 
 @cache

@@ -25,6 +25,7 @@ from headwater.state.identities import (
     needs_write,
 )
 from headwater.state.profiles.model import ChangedIdentity, IdentityName
+from headwater.storage.statements import fetch
 
 _KEY_NAMES: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _KEY: Final = [tables.identities.c[name] for name in _KEY_NAMES]
@@ -138,13 +139,14 @@ def _insert(connection: Connection, new: Sequence[tuple[IdentityKey, IdentitySta
 def _next_ids(connection: Connection, count: int) -> list[int]:
     """Return ids that no identity had, in ascending order."""
     table = tables.checkpoints.c
-    stored: bytes | None = connection.exec_driver_sql(_READ_LAST_ID).scalar()
-    if stored is None:
-        last: int = connection.scalar(select(func.max(tables.identities.c.id))) or 0
-    else:
-        last = int.from_bytes(stored)
+    stored = fetch(connection, _READ_LAST_ID)
+    last = int.from_bytes(stored[0][0]) if stored else _highest_id(connection)
     bulk.upsert(connection, list(table), [(_ID_OWNER, (last + count).to_bytes(8))], key=("owner",))
     return list(range(last + 1, last + count + 1))
+
+
+def _highest_id(connection: Connection) -> int:
+    return connection.scalar(select(func.max(tables.identities.c.id))) or 0
 
 
 def _changed(

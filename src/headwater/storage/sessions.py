@@ -21,6 +21,7 @@ from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
 from headwater.storage.database import configure_sqlite, is_outage, is_sqlite_outage
 from headwater.storage.scrubbing import scrub_file
+from headwater.storage.statements import run
 
 MAX_SESSIONS: Final = 6
 """Maximum number of sessions on one SQLite file. Each is a thread: one writes, the others check for changes."""
@@ -93,7 +94,7 @@ def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exc
 
     Raises the errors of a database that is unavailable.
     """
-    connection.exec_driver_sql("SAVEPOINT attempt")  # half the time of SQLAlchemy's own
+    run(connection, "SAVEPOINT attempt")
     failure: Exception | None = None
     try:
         work(connection)
@@ -104,8 +105,8 @@ def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exc
     except Exception as error:
         failure = error
     if failure is not None:
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT attempt")
-    connection.exec_driver_sql("RELEASE SAVEPOINT attempt")
+        run(connection, "ROLLBACK TO SAVEPOINT attempt")
+    run(connection, "RELEASE SAVEPOINT attempt")
     return failure
 
 

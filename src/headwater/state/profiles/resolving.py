@@ -20,6 +20,7 @@ from headwater.state.profiles.model import (
 from headwater.state.profiles.rows import SCHEMA_NOTE, ProfileRows, read_profile, read_refused, read_separations
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.sessions import attempt
+from headwater.storage.statements import fetch
 
 MAX_ID: Final = 2**63 - 1
 LinkKey = tuple[int, str, int]
@@ -74,15 +75,13 @@ class ResolutionRows(ProfileRows):
 
     def scan(self, workspace: int, *, after: int, through: int = MAX_ID, limit: int) -> list[ScannedIdentity]:
         """Return the identities of a workspace with ids above `after` up to `through`, the oldest first."""
-        i, m = identities.c, tables.members.c
         query = (
-            select(i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence)
-            .select_from(identities.outerjoin(tables.members, m.identity == i.id))
-            .where(i.workspace == workspace, i.id > after, i.id <= through)
-            .order_by(i.id)
-            .limit(limit)
+            "SELECT i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence "
+            "FROM identities i LEFT JOIN members m ON m.identity = i.id "
+            f"WHERE i.workspace = {int(workspace)} AND i.id > {int(after)} AND i.id <= {int(through)} "
+            f"ORDER BY i.id LIMIT {int(limit)}"
         )
-        return [ScannedIdentity(*row) for row in self._sql.execute(query)]
+        return [ScannedIdentity(*row) for row in fetch(self._sql, query)]
 
     def merged_identities(self, ids: Collection[int]) -> list[IdentityRow]:
         """Return the identities with these ids that exist, without what profiles do not take from them: their pipeline

@@ -27,6 +27,7 @@ from headwater.state.profiles.model import (
     Separation,
 )
 from headwater.state.tables import identities as identity_table
+from headwater.storage.statements import fetch
 
 MAX_REMOVED_CHANGES: Final = 10_000
 """Maximum number of changes of profiles that `shorten_history` deletes per call."""
@@ -111,7 +112,7 @@ class ProfileRows:
 
     def profiles(self, ids: Collection[int]) -> list[ProfileRow]:
         """Return the profiles with these ids."""
-        rows = bulk.lookup(self._connection, list(tables.profiles.c), (tables.profiles.c.id,), _singles(ids))
+        rows = bulk.lookup(self._connection, _PROFILE_COLUMNS, (tables.profiles.c.id,), _singles(ids))
         return list(map(read_profile, rows))
 
     def aliases(self, profiles: Collection[int]) -> list[Alias]:
@@ -147,8 +148,10 @@ class ProfileRows:
             return []
         table = tables.profile_counter
         move = f"UPDATE profile_counter SET last = last + {int(count)} RETURNING last"
-        last: int | None = self._connection.exec_driver_sql(move).scalar_one_or_none()
-        if last is None:
+        moved = fetch(self._connection, move)
+        if moved:
+            [(last,)] = moved
+        else:
             self._connection.execute(insert(table).values(id=1, last=count))
             last = count
         return list(range(last - count + 1, last + 1))
@@ -157,26 +160,35 @@ class ProfileRows:
         """Write the changes. Deletions come first, so a profile may take the kpid of one that is deleted."""
         self._write_values(changes)
         self._remove(changes)
+        workspace = changes.workspace
         profiles = [
             (row.id, row.workspace, row.kpid, row.founder, row.updated_at, row.attributes, row.is_constrained)
             for row in changes.profiles
         ]
         members = [
-            (member.identity, changes.workspace, *_parts(member.name), encode_evidence(member.evidence), member.profile)
+            (
+                member.identity,
+                workspace,
+                (name := member.name).connection,
+                name.identity_id,
+                name.is_anonymous,
+                _encode(member.evidence).decode(),
+                member.profile,
+            )
             for member in changes.members
         ]
         links = [
-            (changes.workspace, link.value.identifier, link.value.value, link.identity, link.mask)
+            (workspace, (value := link.value).identifier, value.value, link.identity, link.mask)
             for link in changes.links
         ]
         aliases = [(alias.kpid, alias.profile, alias.founder, alias.since) for alias in changes.aliases]
         history = [(each.workspace, each.at, each.kind, each.profile, each.other) for each in changes.history]
         refused = [(*_refused_key(each), each.at) for each in changes.refused]
         connection = self._connection
-        bulk.upsert(connection, list(tables.profiles.c), profiles, key=("id",))
-        bulk.upsert(connection, list(tables.members.c), members, key=("identity",))
-        bulk.upsert(connection, list(tables.links.c), sorted(links), key=_LINK_KEY)
-        bulk.upsert(connection, list(tables.profile_aliases.c), aliases, key=("kpid",))
+        bulk.upsert(connection, _PROFILE_COLUMNS, profiles, key=("id",))
+        bulk.upsert(connection, _ALL_MEMBER_COLUMNS, members, key=("identity",))
+        bulk.upsert(connection, _LINK_COLUMNS, sorted(links), key=_LINK_KEY)
+        bulk.upsert(connection, _ALIAS_COLUMNS, aliases, key=("kpid",))
         bulk.insert(connection, _CHANGE_COLUMNS, history)
         bulk.upsert(connection, _REFUSED_COLUMNS, refused, key=_REFUSED_KEY, keeping=("at",))
 
@@ -217,8 +229,8 @@ class ProfileRows:
         end of the first resolution."""
         # Once in each batch with a change: without the parameter the statement takes half the time.
         query = f"SELECT applied FROM resolutions WHERE workspace = {int(workspace)}"
-        found: str | None = self._connection.exec_driver_sql(query).scalar()
-        return found
+        found = fetch(self._connection, query)
+        return found[0][0] if found else None
 
     def checkpoint(self, workspace: int) -> bytes | None:
         """Return the checkpoint of the resolution of all identities of the workspace; None if none executes."""
@@ -287,12 +299,11 @@ class ProfileRows:
             bulk.upsert(
                 self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
             )
+        read_values, workspace = values.read_values, changes.workspace
         for id_, attributes in new.items():
             if id_ not in stored:
-                rows += [
-                    (property, id_, value)
-                    for property, value in values.read_values(changes.workspace, attributes).items()
-                ]
+                for property, value in read_values(workspace, attributes).items():
+                    rows.append((property, id_, value))
         for id_, (workspace, attributes) in stored.items():
             if attributes == new.get(id_):
                 continue
@@ -304,9 +315,9 @@ class ProfileRows:
         bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
         rows.sort()
         if stored:
-            bulk.upsert(self._connection, list(table_values), rows, key=("property", "profile"))
+            bulk.upsert(self._connection, _VALUE_COLUMNS, rows, key=("property", "profile"))
         else:
-            bulk.insert(self._connection, list(table_values), rows)
+            bulk.insert(self._connection, _VALUE_COLUMNS, rows)
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
@@ -383,6 +394,11 @@ _IDENTITY_COLUMNS: Final = [
         "anonymous_ids",
     )
 ]  # fmt: skip
+_PROFILE_COLUMNS: Final = tuple(tables.profiles.c)
+_ALL_MEMBER_COLUMNS: Final = tuple(tables.members.c)
+_LINK_COLUMNS: Final = tuple(tables.links.c)
+_ALIAS_COLUMNS: Final = tuple(tables.profile_aliases.c)
+_VALUE_COLUMNS: Final = tuple(tables.profile_values.c)
 _MEMBER_COLUMNS: Final = [column for column in tables.members.c if column.name != "workspace"]
 _CHANGE_COLUMNS: Final = [column for column in tables.profile_changes.c if column.name != "id"]
 _VALUE_KEY: Final = (tables.links.c.workspace, tables.links.c.identifier, tables.links.c.value)

@@ -82,7 +82,7 @@ def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[i
     for name, value in members.items():
         kind = value.__class__
         if kind is str:
-            encoded = text_value(value)
+            encoded = "T" + value if len(value) <= MAX_TEXT and "\0" not in value else text_value(value)
         elif kind is bool:
             encoded = boolean_value(value)
         elif kind is int or kind is float:
