@@ -184,7 +184,7 @@ async def test_a_courier_that_was_replaced_stops(deliveries: Deliveries, hook: R
 async def test_a_courier_without_progress_notices_that_it_was_replaced(
     deliveries: Deliveries, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may hold deliveries of an erased person, and has nothing to commit while a destination fails."""
+    """Check the deliveries in memory, which may be of an erased person while a failing destination commits nothing."""
     monkeypatch.setattr(dispatcher, "CLEAN_SECONDS", 1e9)
     destination = await deliveries.add_destination(hook.url)
     running = asyncio.create_task(deliveries.dispatcher().run(asyncio.Event()))

@@ -237,7 +237,7 @@ def test_a_list_has_what_the_filter_selects_in_memory(
     ],
 )
 def test_a_number_of_32_bits_is_found_by_its_digits(stores: Stores, name: str, operator: str) -> None:
-    """Its JSON is 0.1, which as a number of 64 bits is another one."""
+    """Filter by a number whose JSON is 0.1, which as a number of 64 bits is another one."""
     single = 0.10000000149011612
     workspace, [row] = stores.fill([{name: single if name == "single" else [single]}])
     checked = check_filter(
