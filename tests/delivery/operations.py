@@ -12,7 +12,7 @@ from headwater.catalog import Connection, Definition, Pipeline
 from headwater.connectors.connector import SendingMode
 from headwater.delivery.operations import OperationRunner
 from headwater.filters import Filter
-from headwater.state.deliveries import ChunkItem, ChunkProgress, DeadLetter, DeadSelection, DeliveryStore
+from headwater.state.deliveries import ChunkItem, ChunkProgress, DeadLetter, DeadSelection, DeliveryStore, QueuedChunk
 from headwater.state.operations import Operation, OperationStore
 from tests.harness import Harness
 
@@ -90,31 +90,33 @@ Reason = Callable[[ChunkItem], str]
 
 
 async def finish(harness: Harness, destination: Connection, reason: Reason) -> None:
-    """Finish everything that waits for a destination: delivered, or given up."""
+    """Finish everything that waits for a destination at the call: delivered, or given up."""
     store = harness.deliveries
     epoch = await store.claim()
     now = microseconds(harness.clock.now())
-    while chunks := await store.read(destination.id, 0, max_bytes=1 << 20):
-        for chunk in chunks:
-            dead = [
-                DeadLetter(
-                    number=item.number,
-                    workspace=chunk.workspace,
-                    destination=chunk.destination,
-                    pipeline=item.pipeline,
-                    reason=text,
-                    message="no",
-                    status=422,
-                    attempts=1,
-                    enqueued_at=chunk.enqueued_at,
-                    died_at=now,
-                    event=item.event,
-                )
-                for item in chunk.unfinished()
-                if (text := reason(item))
-            ]
-            done = bytes([255] * (chunk.item_count // 8 + 1))
-            await store.commit(epoch, [ChunkProgress(chunk.id, chunk.destination, done)], dead=dead, now=now)
+    waiting: list[QueuedChunk] = []
+    while chunks := await store.read(destination.id, waiting[-1].id if waiting else 0, max_bytes=1 << 20):
+        waiting += chunks
+    for chunk in waiting:
+        dead = [
+            DeadLetter(
+                number=item.number,
+                workspace=chunk.workspace,
+                destination=chunk.destination,
+                pipeline=item.pipeline,
+                reason=text,
+                message="no",
+                status=422,
+                attempts=1,
+                enqueued_at=chunk.enqueued_at,
+                died_at=now,
+                event=item.event,
+            )
+            for item in chunk.unfinished()
+            if (text := reason(item))
+        ]
+        done = bytes([255] * (chunk.item_count // 8 + 1))
+        await store.commit(epoch, [ChunkProgress(chunk.id, chunk.destination, done)], dead=dead, now=now)
 
 
 async def dead(store: DeliveryStore, workspace: int) -> list[Delivery]:

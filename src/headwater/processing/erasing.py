@@ -424,8 +424,9 @@ class _Erasure:
     async def _erase_identities(self, note: _Note, subject: Subject) -> bool:
         async with self._transaction() as transaction:
             if note.after == 0:
-                profiles, aliases = await transaction.run(lambda c: erasure.count_profiles(c, subject))
-                note.add("profiles", profiles)
+                own, aliases = await transaction.run(lambda c: erasure.find_profiles(c, subject))
+                note.subject = replace(subject, profiles=tuple(sorted(own.union(subject.profiles))))
+                note.add("profiles", len(own))
                 note.add("profile history", aliases)
             note.after = 1
             part = await transaction.run(

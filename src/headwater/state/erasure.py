@@ -157,14 +157,13 @@ def has_members(connection: Connection, subject: Subject) -> bool:
     return bool(ResolutionRows(connection).members(subject.identities))
 
 
-def count_profiles(connection: Connection, subject: Subject) -> tuple[int, int]:
-    """Return the number of profiles that have only identities of the person, and of their aliases."""
+def find_profiles(connection: Connection, subject: Subject) -> tuple[set[int], int]:
+    """Return the profiles that have only identities of the person, and the number of their aliases."""
     own = _own_profiles(connection, subject)
-    return len(own), _remove_rows(connection, profile_tables.profile_aliases.c.profile, own, dry=True)
+    return own, _remove_rows(connection, profile_tables.profile_aliases.c.profile, own, dry=True)
 
 
 def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
-    """Return the profiles that have only identities of the person."""
     rows = ResolutionRows(connection)
     known = set(subject.identities)
     return {
