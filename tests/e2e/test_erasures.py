@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from headwater.delivery.backoff import MAX_DELAY_SECONDS
 from tests.e2e.receiver import Received, receiver
 from tests.e2e.source import Source, get, make_source, post
 from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination
@@ -21,6 +22,8 @@ EMAIL = "jane.doe@example.com"
 ANONYMOUS = "anonymous-of-jane"
 SECRETS = (JANE, EMAIL, ANONYMOUS)
 NUMBER = 40
+RETRIED_WITHIN_SECONDS = MAX_DELAY_SECONDS + 10
+"""Every failed request makes the pause of a destination longer."""
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,7 @@ def removed(receipt: dict[str, Any]) -> dict[str, int]:
     return {each["store"]: int(each["removed"]) for each in receipt.get("stores", [])}
 
 
+@pytest.mark.timeout(2 * RETRIED_WITHIN_SECONDS)
 def test_no_file_of_a_running_system_has_a_byte_of_an_erased_person(system: RunningSystem) -> None:
     source, client = make_source(system), make_source(system, connector="client")
     behaviour = Failing()
@@ -143,7 +147,7 @@ def test_no_file_of_a_running_system_has_a_byte_of_an_erased_person(system: Runn
         def delivered() -> list[str | None]:
             return [request.json()["data"].get("userId") for request in failing.requests[tried:]]
 
-        wait_until(lambda: len(delivered()) >= NUMBER, DELIVERED_WITHIN_SECONDS)
+        wait_until(lambda: len(delivered()) >= NUMBER, RETRIED_WITHIN_SECONDS)
         assert JANE not in delivered()
         assert {event.get("userId") for event in source.events()} == {f"other-{number}" for number in range(NUMBER)}
         assert json.dumps(get(system, f"/v1/operations/{receipt['id']}")).find(JANE) < 0
