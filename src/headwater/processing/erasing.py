@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 from uuid import UUID, uuid4
@@ -173,7 +174,7 @@ class Eraser:
             found = await self._operations.find(int(owner.removeprefix(f"{_NOTE_OWNER} ")))
             if found is None or found.ended_at is not None:
                 async with self._state.transaction() as transaction:
-                    await transaction.run(lambda connection: erasure.remove_note(connection, owner))  # noqa: B023
+                    await transaction.run(partial(erasure.remove_note, owner=owner))
 
     @asynccontextmanager
     async def _holding(self, operation: Operation) -> AsyncIterator[None]:

@@ -1,6 +1,7 @@
 """Drops the events of erased persons."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from headwater.processing.batch import AcceptedEvent
@@ -32,16 +33,12 @@ async def find_suppressed(
             suppressed.add(each.position)
             by_workspace.setdefault(each.workspace, []).append(name)
     for workspace, names in by_workspace.items():
-        transaction.write_later(
-            lambda connection, workspace=workspace, names=names: suppressions.count(  # type: ignore[misc]
-                connection, workspace, names
-            )
-        )
+        transaction.write_later(partial(suppressions.count, workspace=workspace, names=names))
     return suppressed
 
 
 def _select(accepted: Sequence[AcceptedEvent], suppressions: Suppressions) -> list[AcceptedEvent]:
-    """Return the events that may be of suppressed persons, in 0.5 µs for each event or less.
+    """Return the events that may be of suppressed persons.
 
     An alias has another id, and an event without ids may have an email address.
     """

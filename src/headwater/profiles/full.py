@@ -18,6 +18,7 @@ import asyncio
 from array import array
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from os import urandom
 from typing import Final, TypeVar
 
@@ -166,9 +167,8 @@ class FullResolution:
         )
         after = 0
         while True:
-            place = after
             rows = await self._read(
-                lambda rows: rows.scan(workspace, after=place, through=through, limit=SCAN_IDENTITIES)  # noqa: B023
+                partial(ResolutionRows.scan, workspace=workspace, after=after, through=through, limit=SCAN_IDENTITIES)
             )
             if not rows:
                 break
@@ -186,15 +186,15 @@ class FullResolution:
         none: Evidence = (None,) * len(self._context.settings.identifiers)
         after, is_last = 0, False
         while not is_last:
-            place = after
             ids = await self._read(
-                lambda rows: rows.unresolved(self._workspace, SCAN_IDENTITIES, after=place)  # noqa: B023
+                partial(ResolutionRows.unresolved, workspace=self._workspace, limit=SCAN_IDENTITIES, after=after)
             )
             unknown = [id_ for id_ in ids if not scan.has(id_)]
-            members = await self._read(lambda rows: rows.members(unknown))  # noqa: B023
+            members = await self._read(partial(ResolutionRows.members, identities=unknown))
             for member in members:
                 scan.deleted.setdefault(member.profile, []).append(replace(member, evidence=none))
-            waiting = await self._read(lambda rows: rows.waiting([member.identity for member in members]))  # noqa: B023
+            present = [member.identity for member in members]
+            waiting = await self._read(partial(ResolutionRows.waiting, identities=present))
             scan.replaced.update(id_ for id_, successor in waiting.items() if successor)
             changes = _no_changes(self._workspace)
             changes.members.extend(replace(member, evidence=none) for member in members if member.evidence != none)
@@ -209,8 +209,9 @@ class FullResolution:
         key: LinkKey | None = None
         is_last = False
         while not is_last:
-            place = key
-            stored = await self._read(lambda rows: rows.links_after(self._workspace, place, SLICE_LINKS))  # noqa: B023
+            stored = await self._read(
+                partial(ResolutionRows.links_after, workspace=self._workspace, key=key, limit=SLICE_LINKS)
+            )
             is_last = len(stored) < SLICE_LINKS
             key = stored[-1][:3] if stored else None
             if key is not None:
@@ -269,7 +270,7 @@ class FullResolution:
         done, total = 0, len(scan.ids)
         await asyncio.to_thread(scan.group)
         for numbers in scan.slices():
-            slice_ = await self._read(lambda rows: resolver.read(rows, numbers))  # noqa: B023
+            slice_ = await self._read(partial(resolver.read, numbers=numbers))
             missing = slice_.new_profiles - len(self._new_ids)
             if missing > 0:
                 await self._add_ids(max(missing, SLICE_IDENTITIES))
@@ -292,20 +293,18 @@ class FullResolution:
         """Resolve the identities that changed meanwhile. The last transaction stores the applied digest."""
         limit, after = SLICE_UNRESOLVED, 0
         while True:
-            some, place = limit, after
-
-            def resolve(rows: ResolutionRows) -> Drained:
-                drained = resolve_unresolved(rows, self._context, self._now(), limit=some, after=place)  # noqa: B023
-                if drained.is_all and rows.applied(self._workspace) != self._context.digest:
-                    rows.set_resolution(self._workspace, self._context.digest, None)
-                return drained
-
-            drained = await self._write(resolve)
+            drained = await self._write(partial(self._drain, limit=limit, after=after))
             for error in drained.errors:
                 _log.error("an identity cannot be resolved", workspace=self._workspace, exc_info=error)
             if drained.is_all:
                 return
             limit, after = limit * 5 // 4, drained.last
+
+    def _drain(self, rows: ResolutionRows, *, limit: int, after: int) -> Drained:
+        drained = resolve_unresolved(rows, self._context, self._now(), limit=limit, after=after)
+        if drained.is_all and rows.applied(self._workspace) != self._context.digest:
+            rows.set_resolution(self._workspace, self._context.digest, None)
+        return drained
 
     # The state store
 

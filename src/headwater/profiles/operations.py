@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, Literal
 from uuid import UUID
 
@@ -285,14 +286,8 @@ class ProfileCompanion:
         do not."""
         while True:
             _, context = self._settings(workspace)
-
-            def run(rows: ResolutionRows) -> str | None:
-                if rows.applied(workspace) != context.digest:  # noqa: B023
-                    return None
-                return work(rows, context)  # noqa: B023
-
             async with self._state.transaction() as transaction:
-                result = await transaction.on_profiles(run)
+                result = await transaction.on_profiles(partial(_work_if_applied, context=context, work=work))
             if result is not None:
                 return result
             await self.resolve_all(workspace, progress)
@@ -435,6 +430,11 @@ class _Noted(Struct, frozen=True, array_like=True):
 
 _encode_noted: Final = msgspec.msgpack.Encoder().encode
 _decode_noted: Final = msgspec.msgpack.Decoder(_Noted).decode
+
+
+def _work_if_applied(rows: ResolutionRows, *, context: ResolutionContext, work: _Work) -> str | None:
+    """Return the result of `work`; None if the profiles do not follow the settings."""
+    return work(rows, context) if rows.applied(context.workspace) == context.digest else None
 
 
 def _write_split(

@@ -9,7 +9,8 @@ import asyncio
 import heapq
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from operator import or_
 from typing import Final, ParamSpec, TypeVar
@@ -23,7 +24,7 @@ from headwater.profiles.constraints import Constraints, divide
 from headwater.profiles.evidence import SAME_NAME, EvidenceReader
 from headwater.state import StateStore
 from headwater.state.profiles.model import IdentityRow, LinkValue, Member, Separation
-from headwater.state.profiles.resolving import ScannedIdentity
+from headwater.state.profiles.resolving import ResolutionRows, ScannedIdentity
 from headwater.state.profiles.sorting import LinkSorter, NumberedLink
 
 MAX_SECONDS: Final = 60.0
@@ -130,8 +131,9 @@ async def _read(state: StateStore, workspace: int, scan: "_Scan", deadline: floa
     after = 0
     while True:
         _check(deadline)
-        place = after
-        rows = await state.read_profiles(lambda rows: rows.scan(workspace, after=place, limit=SCAN_IDENTITIES))  # noqa: B023
+        rows = await state.read_profiles(
+            partial(ResolutionRows.scan, workspace=workspace, after=after, limit=SCAN_IDENTITIES)
+        )
         if not rows:
             break
         await _in_thread(scan.take, rows)
@@ -145,7 +147,7 @@ async def _named(state: StateStore, scan: "_Scan", separations: Sequence[Separat
     named: set[int] = set()
     for start in range(0, len(names), SCAN_IDENTITIES):
         some = names[start : start + SCAN_IDENTITIES]
-        found = await state.read_profiles(lambda rows: rows.identities_named(some))  # noqa: B023
+        found = await state.read_profiles(partial(ResolutionRows.identities_named, names=some))
         for id_ in chain.from_iterable(found.values()):
             number = bisect_left(scan.ids, id_)
             if number < len(scan.ids) and scan.ids[number] == id_:
@@ -159,8 +161,8 @@ async def _members(state: StateStore, scan: "_Scan", numbers: Sequence[int], dea
     for start in range(0, len(numbers), SCAN_IDENTITIES):
         _check(deadline)
         by_id = {scan.ids[number]: number for number in numbers[start : start + SCAN_IDENTITIES]}
-        rows = await state.read_profiles(lambda rows: rows.identities(by_id))  # noqa: B023
-        members += await _in_thread(lambda: [scan.member(by_id[row.id], row) for row in rows])  # noqa: B023
+        rows = await state.read_profiles(partial(ResolutionRows.identities, ids=by_id))
+        members += await _in_thread(scan.read_members, by_id, rows)
     return sorted(members, key=lambda member: member.identity)
 
 
@@ -319,9 +321,12 @@ class _Scan:
             raise _too_expensive(f"divides profiles with more than {MAX_DIVIDED} identities")
         return numbers
 
-    def member(self, number: int, row: IdentityRow) -> Member:
-        """Return an identity as a member. Its id is its number, which is in the order of age too."""
-        return Member(number, row.name, self._reader.read(row.attributes), self.profiles[number])
+    def read_members(self, numbers: Mapping[int, int], rows: Sequence[IdentityRow]) -> list[Member]:
+        """Return identities as members. Their ids are their numbers, which are in the order of age too."""
+        return [
+            Member(number, row.name, self._reader.read(row.attributes), self.profiles[number])
+            for number, row in ((numbers[row.id], row) for row in rows)
+        ]
 
     def divide(self, members: Sequence[Member], constraints: Constraints) -> None:
         """Divide the parts of these members, sorted by age, that break a constraint."""

@@ -1,5 +1,7 @@
 """Resolves identities that were stored as unresolved, in a transaction."""
 
+from functools import partial
+
 from msgspec import Struct
 
 from headwater.profiles.incremental import resolve_changes
@@ -40,7 +42,7 @@ def resolve_unresolved(
     if rows.attempt(lambda: resolve_changes(rows, context, changed, now, limit=None)) is not None:
         failed: set[int] = set()
         for each in sorted(changed, key=lambda change: change.successor):  # those with a successor after all others
-            error = rows.attempt(lambda: resolve_changes(rows, context, [each], now, limit=None))  # noqa: B023
+            error = rows.attempt(partial(resolve_changes, rows, context, [each], now, limit=None))
             if error is not None:
                 errors.append(error)
             if error is not None or each.successor in failed:

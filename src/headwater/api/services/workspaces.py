@@ -61,13 +61,12 @@ class WorkspaceServicer(workspaces_pb2_grpc.WorkspaceServiceServicer):
     async def UpdateRetention(self, request: pb.UpdateRetentionRequest, context: Context) -> pb.UpdateRetentionResponse:
         workspace = await require_workspace(self._catalog, context)
 
-        def read(name: str) -> int | None:
-            return getattr(request, name) if request.HasField(name) else None  # type: ignore[arg-type]
-
         settings = RetentionSettings(
-            event_days=read("event_days"),
-            rejected_event_days=read("rejected_event_days"),
-            anonymous_identity_days=read("anonymous_identity_days"),
+            event_days=request.event_days if request.HasField("event_days") else None,
+            rejected_event_days=request.rejected_event_days if request.HasField("rejected_event_days") else None,
+            anonymous_identity_days=(
+                request.anonymous_identity_days if request.HasField("anonymous_identity_days") else None
+            ),
         )
         await workspaces.update_retention(self._catalog, workspace, settings)
         return pb.UpdateRetentionResponse()
