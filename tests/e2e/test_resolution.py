@@ -122,9 +122,14 @@ class Data:
 
         return asyncio.run(read())
 
-    def is_running(self) -> bool:
+    def is_writing(self, workspace: int) -> bool:
+        """Return whether the latest resolution has written some profiles. One that is faster than the poll has all."""
         latest = self.latest()
-        return latest is not None and latest.status == "Running" and latest.done > 0
+        if latest is None or latest.status == "Pending":
+            return False
+        return latest.status == "Completed" or self.read(
+            lambda rows: rows.applied(workspace) is None and bool(rows.members([1]))
+        )
 
     def is_completed(self) -> bool:
         latest = self.latest()
@@ -209,14 +214,14 @@ def test_resolutions_and_splits_survive_the_death_of_the_worker(data: Data) -> N
     workspace = data.change_settings(SETTINGS)
     data.fill(workspace, source)
     with running(data) as system:  # as an upgrade, whose identities are in no profile yet
-        wait_until(data.is_running, 60)
+        wait_until(lambda: data.is_writing(workspace), 60)
         kill_worker(system)
         wait_until(data.is_completed, 240)
         assert data.profiles() == expected(SETTINGS)
         other = ResolutionSettings(identifiers=SETTINGS.identifiers[::-1])
         data.change_settings(other)
         data.create(workspace, IdentityResolutionParameters())
-        wait_until(data.is_running, 60)
+        wait_until(lambda: data.is_writing(workspace), 60)
         kill_worker(system)
         wait_until(data.is_completed, 240)
         wait_until(lambda: data.profiles() == expected(other), 60)
