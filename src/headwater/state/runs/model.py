@@ -90,6 +90,21 @@ class RunError(Struct, frozen=True, kw_only=True):
     last_at: int
     samples: tuple[RunErrorSample, ...] = ()
     """The first records, at most five."""
+    digest: int = 0
+    """Identifies the message of a stored error."""
+
+    @property
+    def cursor(self) -> "RunErrorCursor":
+        """The place just after this error in the list of the run's errors."""
+        return RunErrorCursor(self.count, STEPS.index(self.step), self.digest)
+
+
+class RunErrorCursor(Struct, frozen=True, array_like=True):
+    """A place in the list of the errors of a run, the most frequent first."""
+
+    count: int
+    step: int
+    digest: int
 
 
 class RunCursor(Struct, frozen=True, array_like=True):
@@ -97,3 +112,35 @@ class RunCursor(Struct, frozen=True, array_like=True):
 
     created_at: int
     id: int
+
+
+class RunRequest(Struct, frozen=True, kw_only=True):
+    """A run to create."""
+
+    workspace: int
+    pipeline: int
+    connection: int
+    is_incremental: bool = False
+    is_full: bool = False
+
+
+class Schedule(Struct, frozen=True):
+    """The schedule of a pipeline: it runs at each minute of the day that differs from `start_minute` by a multiple of
+    `period_minutes`, in UTC."""
+
+    period_minutes: int
+    """A divisor of the minutes of a day."""
+    start_minute: int
+    """From 0 to 1439."""
+    since: int
+    """The time since which the schedule is followed."""
+
+
+class WaitingRuns(Struct, frozen=True):
+    """The runs of a workspace that no process executes."""
+
+    workspace: int
+    oldest_at: int
+    """The time at which the oldest of them was created."""
+    running: int
+    """Number of its other runs that processes execute."""
