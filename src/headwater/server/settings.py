@@ -247,6 +247,10 @@ class Settings:
         """The folder of the temporary files of run processes. It is emptied at every start."""
         return self.data_dir / "scratch"
 
+    def run_scratch(self, run: int) -> Path:
+        """Return the folder of the temporary files of a run."""
+        return self.scratch_dir / f"run-{run}"
+
     @property
     def api_key_path(self) -> Path:
         """The file of the API key that was generated at the first start, mode 0600."""
