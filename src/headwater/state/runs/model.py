@@ -38,6 +38,14 @@ class RunProgress(Struct, frozen=True, kw_only=True):
     total_bytes: int | None = None
     """Size of the file; None without a file, or if it is not known."""
 
+    @property
+    def percentage(self) -> float | None:
+        """The part that has been read, from 0 to 100; None if neither the size nor the number of rows is known."""
+        for read, total in ((self.bytes, self.total_bytes), (self.rows, self.total_rows)):
+            if total is not None:
+                return 100.0 if not total else min(100.0, 100 * read / total)
+        return None
+
 
 class Run(Struct, frozen=True, kw_only=True):
     """One execution of a pipeline."""
@@ -66,6 +74,13 @@ class Run(Struct, frozen=True, kw_only=True):
     created_at: int
     started_at: int | None = None
     ended_at: int | None = None
+
+    def rows_per_second(self, now: int) -> float:
+        """Return the number of rows per second since the start, up to `now` or the end."""
+        if self.started_at is None:
+            return 0.0
+        seconds = ((now if self.ended_at is None else self.ended_at) - self.started_at) / 1e6
+        return self.progress.rows / seconds if seconds > 0 else 0.0
 
 
 class RunErrorSample(Struct, frozen=True, array_like=True):
