@@ -161,7 +161,10 @@ async def test_a_run_without_progress_fails(harness: Harness) -> None:
     """Its thread does not end, so the process must."""
     job = await claimed_job(harness)
     end = threading.Event()
-    work: Work = lambda _: asyncio.to_thread(end.wait)  # noqa: E731
+
+    async def work(job: Job) -> None:
+        await asyncio.to_thread(end.wait)
+
     execution = Execution(job, harness.runs, execute=work, timeout_seconds=0.2)
     try:
         assert await execution.run(asyncio.Event()) == "Failed"

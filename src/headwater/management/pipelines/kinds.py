@@ -22,8 +22,8 @@ class Kind(Struct, frozen=True, kw_only=True):
 
     `does` completes the sentence "pipelines that …" in messages. `members` are the settable members besides name and
     enabled, by their documented names; some optional members are required in combination with others. `shown` are the
-    members shown in addition to the common ones. A `batch` pipeline runs by request or on a schedule; the others process
-    each event. `capability` is the part of the connector's engine that it needs; None if it needs none.
+    members shown in addition to the common ones. A `batch` pipeline runs by request or on a schedule; the others
+    process each event. `capability` is the part of the connector's engine that it needs; None if it needs none.
     """
 
     does: str
