@@ -43,9 +43,7 @@ def _object(type: t.ObjectType) -> _Convert:
         gc=False,
     )
     converts = [
-        (index, convert)
-        for index, property in enumerate(type)
-        if (convert := _conversion(property.type)) is not None
+        (index, convert) for index, property in enumerate(type) if (convert := _conversion(property.type)) is not None
     ]
     if not converts:
 

@@ -153,7 +153,7 @@ def _string(type: t.StringType, nullable: bool) -> Normalise:
             if empty_is_null and not value:
                 return None
             check(value)
-        return value  # type: ignore[no-any-return]  # its class was tested
+        return value
 
     return normalise
 
@@ -303,7 +303,7 @@ def _decimal(type: t.Type) -> Normalise:
 def _datetime(_type: t.Type) -> Normalise:
     def normalise(value: Any) -> DateTime:
         if value.__class__ is DateTime:
-            return value  # type: ignore[no-any-return]  # its class was tested
+            return value
         try:
             if isinstance(value, datetime):
                 return DateTime.of(value)
@@ -328,7 +328,7 @@ def _parse_datetime(text: str) -> DateTime:
 def _date(_type: t.Type) -> Normalise:
     def normalise(value: Any) -> date:
         if value.__class__ is date:
-            return value  # type: ignore[no-any-return]  # its class was tested
+            return value
         try:
             if isinstance(value, datetime):
                 return (value if value.tzinfo is None else value.astimezone(UTC)).date()
@@ -347,7 +347,7 @@ def _date(_type: t.Type) -> Normalise:
 def _time(_type: t.Type) -> Normalise:
     def normalise(value: Any) -> Time:
         if value.__class__ is Time:
-            return value  # type: ignore[no-any-return]  # its class was tested
+            return value
         if isinstance(value, DateTime):
             return value.time
         if isinstance(value, datetime | time):
@@ -397,7 +397,7 @@ def _ip(_type: t.Type) -> Normalise:
 def _json(_type: t.Type) -> Normalise:
     def normalise(value: Any) -> Json:
         if value.__class__ is Json:
-            return value  # type: ignore[no-any-return]  # its class was tested
+            return value
         try:
             if isinstance(value, str | bytes):
                 return Json.parse(value)

@@ -76,9 +76,7 @@ def write(
     connection.execute(
         update(table)
         .where(table.c.run == run)
-        .values(
-            cursor=cursor, position=position, progress=_encode(progress), changed=table.c.changed + changed
-        )
+        .values(cursor=cursor, position=position, progress=_encode(progress), changed=table.c.changed + changed)
     )
 
 

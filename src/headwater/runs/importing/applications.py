@@ -7,7 +7,7 @@ from typing import Final
 
 from headwater.base.clock import Clock, from_microseconds, microseconds
 from headwater.base.errors import HeadwaterError, Unavailable
-from headwater.connectors.contract import SourceUser, UsersPage, UserSource
+from headwater.connectors.contract import SourceUser, UserSource, UsersPage
 from headwater.runs.importing.alignment import check_schema
 from headwater.runs.importing.records import FailedRecord, Place, RawBatch, RawRecord
 from headwater.runs.importing.waiting import WaitFor
@@ -57,7 +57,9 @@ class ApplicationSource:
             page = self._read_page(cursor, None if since is None else from_microseconds(since))
             empty = 0 if page.users else empty + 1
             if page.cursor and (page.cursor in cursors or empty > MAX_EMPTY_PAGES):
-                raise RunFailed("Receive", "the application repeats a cursor, or returns pages without users, without end")
+                raise RunFailed(
+                    "Receive", "the application repeats a cursor, or returns pages without users, without end"
+                )
             yield self._batch(page, since)
             if not page.cursor:
                 return

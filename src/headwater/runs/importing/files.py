@@ -73,7 +73,7 @@ class FileSource:
                     numbers.append(last)
                     for value in values:
                         if value.__class__ is str:
-                            size += len(value)  # type: ignore[arg-type]  # it is a text
+                            size += len(value)
                 if len(numbers) >= MAX_READ_ROWS or size >= MAX_READ_BYTES or len(failed) >= MAX_READ_ROWS:
                     self._report.check()
                     yield RawBatch(Place(version, last), rows, numbers, failed, file.bytes_read())

@@ -115,9 +115,7 @@ class _Import:
         self._cursor = self._position.since if stored.cursor is None else stored.cursor
         self._changed = stored.changed
         is_full = self._position.since is None
-        self._target = ImportTarget(
-            run.workspace, run.connection, run.pipeline, run.id, is_full, skips_repeats=False
-        )
+        self._target = ImportTarget(run.workspace, run.connection, run.pipeline, run.id, is_full, skips_repeats=False)
         job.report.commit(stored.progress)
 
     async def _read(self) -> None:
