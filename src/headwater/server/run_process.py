@@ -82,7 +82,7 @@ async def _make_job(
     connection = catalog.connection(run.workspace, run.connection)
     if pipeline is None or connection is None:
         return None
-    clock = SystemClock()
+    clock, stored = SystemClock(), await state.run_progress(run.id)
     return Job(
         run=run,
         pipeline=pipeline,
@@ -93,7 +93,7 @@ async def _make_job(
         environment=connector_environment(settings, clock),
         functions=functions,
         clock=clock,
-        report=Report(),
+        report=Report() if stored is None else Report(stored.progress),
         scratch=scratch,
     )
 

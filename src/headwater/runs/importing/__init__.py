@@ -1,8 +1,9 @@
-"""Imports users from applications, databases and files."""
+"""Imports of users: from applications, databases and files to identities.
 
-from headwater.runs.job import Job, RunFailed
+A thread reads records and maps them, in batches. The event loop stores each batch in a transaction, together with the
+place at which the run continues and its counts. At most three batches wait in between.
+"""
 
+from headwater.runs.importing.importing import execute_import
 
-async def execute_import(job: Job) -> None:
-    """Import the users of a connection. Raises RunFailed."""
-    raise RunFailed(None, f"users cannot be imported with {job.connector.code} by this version")
+__all__ = ["execute_import"]
