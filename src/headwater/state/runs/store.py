@@ -62,6 +62,12 @@ _encode_samples: Final = msgspec.json.Encoder().encode
 _decode_samples: Final = msgspec.json.Decoder(tuple[RunErrorSample, ...]).decode
 _NO_PROGRESS: Final = _encode_progress(RunProgress())
 
+_first: Final = select(func.min(_c.pipeline).label("pipeline")).cte("pipelines", recursive=True)
+_next: Final = select(func.min(_c.pipeline)).where(_c.pipeline > _first.c.pipeline).scalar_subquery()
+_all: Final = _first.union_all(select(_next).where(_first.c.pipeline.is_not(None)))
+_PIPELINES: Final = select(_all.c.pipeline).where(_all.c.pipeline.is_not(None))
+"""Searches the index once for each pipeline, because a pipeline has many runs."""
+
 
 class RunLost(Unavailable):
     """The run has ended, or another process has taken it."""
@@ -262,15 +268,8 @@ class RunStore:
 
     async def pipelines(self) -> set[int]:
         """Return the pipelines that have runs."""
-        found, last = set[int](), 0
-        query = select(_c.pipeline).order_by(_c.pipeline).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
-            while True:
-                next_ = (await connection.execute(query.where(_c.pipeline > last))).scalar_one_or_none()
-                if next_ is None:
-                    return found
-                last = next_
-                found.add(last)
+            return set(await connection.scalars(_PIPELINES))
 
     async def remove_pipeline(self, pipeline: int) -> bool:
         """Delete runs of a pipeline that was deleted, a limited number; request the cancel of the running one.
