@@ -1,0 +1,8 @@
+"""The limits of connections to databases."""
+
+from typing import Final
+
+CONNECT_SECONDS: Final = 10.0
+"""Time limit of connecting, and of waiting for a lock."""
+WAIT_SECONDS: Final = 600.0
+"""Time limit of waiting for the next rows of a query, or for the end of a statement that writes."""
