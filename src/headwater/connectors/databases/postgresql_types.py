@@ -5,7 +5,6 @@ Values come in PostgreSQL's text format. A value that its schema type cannot rep
 """
 
 import ipaddress
-import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ from psycopg.types import TypeInfo
 
 from headwater.connectors.contract import Column
 from headwater.connectors.databases.placeholders import datetime_text
+from headwater.connectors.databases.writing import json_text
 from headwater.schemas import (
     ArrayType,
     BooleanType,
@@ -256,28 +256,11 @@ def copy_text(value: Value) -> str | None:
         return value.isoformat()
     if isinstance(value, Time):
         return _microseconds(value)
-    if isinstance(value, Json):
-        return value.text
     if isinstance(value, list):
         return "{" + ",".join(_element(each) for each in value) + "}"
-    if isinstance(value, dict):
-        return json_of(value).text
+    if isinstance(value, dict | Json):
+        return json_text(value)
     return str(value)
-
-
-def json_of(value: Value) -> Json:
-    """Return a value as JSON."""
-    return Json(json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")))
-
-
-def _plain(value: Value) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, Json):
-        return json.loads(value.text)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _microseconds(value: Time) -> str:

@@ -1,11 +1,12 @@
-"""What every table sink does with a batch: checks it before writing, and finds the rows that make it fail."""
+"""Checks a batch of a table before it is written, and finds the rows that make it fail."""
 
+import json
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from headwater.base.errors import BadRequest
 from headwater.connectors.contract import NOT_ATTEMPTED, ItemResult, Row, TableWrite, rejected
-from headwater.schemas import Value
+from headwater.schemas import Json, Value
 
 MAX_REJECTED: Final = 50
 """Rows at fault that are searched for in one batch. The others are found when the rest is written again."""
@@ -66,6 +67,21 @@ def _halves(first: int, end: int) -> list[tuple[int, int]]:
     """Return the halves of a part, the first one last."""
     middle = (first + end) // 2
     return [(middle, end), (first, middle)]
+
+
+def json_text(value: Value) -> str:
+    """Return a value as JSON text."""
+    return value.text if isinstance(value, Json) else json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _plain(value: Value) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, Json):
+        return json.loads(value.text)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _check_row(row: Row, positions: Sequence[int], write: TableWrite, seen: set[object]) -> ItemResult | None:
