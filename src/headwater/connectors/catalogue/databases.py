@@ -50,6 +50,7 @@ class MySQLSettings(Settings, frozen=True, kw_only=True):
     username: Annotated[str, Text(1, 16)]
     password: Annotated[str, Text(1, 200, secret=True)]
     database: Annotated[str, Text(1, 64)]
+    tls: Tls = "Preferred"
 
 
 class ClickHouseSettings(Settings, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from headwater.schemas import DateTime, Json, Time, Value
 NULL: Final = "NULL"
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)(\}?)")
+_READING: Final = re.compile(r"[\s(]*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
 _COMMENT_MARK: Final = re.compile(r"/\*|\*/")
 
 
@@ -75,6 +76,23 @@ def replace_placeholders(text: str, parameters: Mapping[str, Value], syntax: Syn
             _check_quoted(part, parameters)
         parts.append(part)
     return "".join(parts)
+
+
+def check_reading(text: str, syntax: Syntax, forbidden: re.Pattern[str]) -> None:
+    """Check that a query begins with a word that reads, and has none of the forbidden words in its code.
+
+    It complements transactions that only read, for what such a transaction does not prevent. A comment that the
+    database executes is not allowed, because it hides code. Raises QueryRejected.
+    """
+    code = []
+    for part, is_code, is_comment in _split(text, syntax):
+        if is_comment and part.startswith(("/*!", "/*M!")):
+            raise QueryRejected("the query has a comment that the database would execute")
+        code.append(part if is_code else " ")
+    if _READING.match("".join(code)) is None:
+        raise QueryRejected("the query must begin with SELECT, WITH, VALUES or TABLE")
+    if forbidden.search("".join(code)):
+        raise QueryRejected("the query must not write files")
 
 
 def literal(value: Value, syntax: Syntax) -> str:

@@ -18,7 +18,7 @@ from psycopg import Connection, errors, pq
 from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.connectors.catalogue.databases import PostgreSQLSettings
 from headwater.connectors.contract import ConnectorContext, QueryRejected
-from headwater.connectors.databases.limits import CONNECT_SECONDS, WAIT_SECONDS
+from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, WAIT_SECONDS
 from headwater.connectors.databases.postgresql_types import TypeDescription, register_loaders
 from headwater.connectors.databases.quoting import quote
 from headwater.connectors.databases.tls import find_authorities
@@ -147,7 +147,7 @@ class Session:
 def _connect(settings: PostgreSQLSettings, context: ConnectorContext) -> Connection[Any]:
     addresses = resolve_allowed(settings.host, settings.port, context.addresses)
     failure: psycopg.Error | None = None
-    for address in addresses[:4]:
+    for address in addresses[:MAX_ADDRESSES]:
         try:
             return psycopg.connect(
                 host=settings.host,
