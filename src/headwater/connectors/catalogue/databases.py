@@ -59,6 +59,7 @@ class ClickHouseSettings(Settings, frozen=True, kw_only=True):
     username: Annotated[str, Text(0, 64)] = ""
     password: Annotated[str, Text(0, 100, secret=True)] = ""
     database: Annotated[str, Text(0, 64)] = ""
+    tls: Tls = "Preferred"
 
 
 class SnowflakeSettings(Settings, frozen=True, kw_only=True):

@@ -10,3 +10,5 @@ MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of a value, where the database can limit it."""
 MAX_ADDRESSES: Final = 4
 """Addresses of a host that are tried."""
+MAX_QUERY_SECONDS: Final = 24 * 3_600.0
+"""Time limit of a query as a whole, for databases that count the time in which rows are read."""

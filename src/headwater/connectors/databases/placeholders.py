@@ -78,6 +78,11 @@ def replace_placeholders(text: str, parameters: Mapping[str, Value], syntax: Syn
     return "".join(parts)
 
 
+def without_terminator(text: str) -> str:
+    """Return the query without semicolons at its end, so that it can become part of another statement."""
+    return text.rstrip("; \t\r\n")
+
+
 def check_reading(text: str, syntax: Syntax, forbidden: re.Pattern[str]) -> None:
     """Check that a query begins with a word that reads, and has none of the forbidden words in its code.
 
