@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -31,6 +31,10 @@ class BackgroundLoop:
             future.cancel()
             raise
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function on the loop, without waiting for it."""
+        self._loop.call_soon_threadsafe(function)
+
     def __enter__(self) -> "BackgroundLoop":
         self._thread.start()
         return self
@@ -50,4 +54,5 @@ class BackgroundLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that the tasks have closed close their sockets now
         await self._loop.shutdown_asyncgens()
