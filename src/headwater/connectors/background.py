@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 _Result = TypeVar("_Result")
 
 _STOP_SECONDS: Final = 5.0
+_ROUNDS: Final = 5
 
 
 class BackgroundLoop:
@@ -50,9 +51,11 @@ class BackgroundLoop:
             self._loop.close()
 
     async def _end_tasks(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports that the tasks have closed close their sockets now
+        for _ in range(_ROUNDS):  # a connection that was being accepted starts a task later
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)
         await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()

@@ -41,6 +41,7 @@ class GuardedProxy:
         self._authorization = b"Basic " + credentials
         self._loop = BackgroundLoop("guarded proxy")
         self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._port = 0
         self.failure: Unavailable | None = None
 
@@ -69,9 +70,15 @@ class GuardedProxy:
         self._loop.__exit__()
 
     async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_CHUNK_BYTES)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK_BYTES)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of its own: the one that `start_server` makes of a coroutine logs its cancellation.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from headwater.base.errors import Unavailable
+from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import ConnectorContext, FileMissing, InvalidFileName, StoredFile
 from headwater.connectors.storages.paths import shown, split_name
 
@@ -30,6 +30,7 @@ ROOT_SETTING: Final = "HEADWATER_FILESYSTEM_ROOT"
 LATENCY_SECONDS: Final = 0.05
 """Duration of each operation with `simulateHighIOLatency`."""
 
+_NO_ROOT: Final = f"files of the server cannot be reached: the operator sets their folder with {ROOT_SETTING}"
 _BUFFER_BYTES: Final = 256 * 1024
 _MAX_PART_BYTES: Final = 255
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -41,21 +42,33 @@ _NO_NAMELESS_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EIN
 _NOT_A_FILE: Final = frozenset({errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
 
 
+def check_root(context: ConnectorContext) -> None:
+    """Raise Unprocessable with ConnectorNotAvailable if the operator has set no root."""
+    if context.filesystem_root is None:
+        raise Unprocessable("ConnectorNotAvailable", _NO_ROOT, field="connector")
+
+
+def _find_root(context: ConnectorContext) -> Path:
+    if context.filesystem_root is None:
+        raise Unavailable(_NO_ROOT)
+    return context.filesystem_root
+
+
 class FileSystem:
     """Implements `FileStorage`."""
 
     def __init__(self, settings: "FileSystemSettings", context: ConnectorContext) -> None:
-        self._root = context.filesystem_root
+        self._context = context
         self._latency_seconds = LATENCY_SECONDS if settings.simulate_high_io_latency else 0.0
 
     def absolute_path(self, name: str) -> str:
         parts = _parts(name)
-        return str(self._rooted().joinpath(*parts))
+        return str(_find_root(self._context).joinpath(*parts))
 
     @contextmanager
     def open(self, name: str) -> Iterator[StoredFile]:
         *folders, file = _parts(name)
-        root = self._rooted()
+        root = _find_root(self._context)
         self._wait()
         with ExitStack() as stack:
             with _translated(name):
@@ -74,7 +87,7 @@ class FileSystem:
     @contextmanager
     def create(self, name: str, content_type: str) -> Iterator[BinaryIO]:
         *folders, file = _parts(name)
-        root = self._rooted()
+        root = _find_root(self._context)
         self._wait()
         with ExitStack() as stack:
             with _translated(name):
@@ -93,13 +106,6 @@ class FileSystem:
                 stream.close()
             with _translated(name):
                 written.publish()
-
-    def _rooted(self) -> Path:
-        if self._root is None:
-            raise Unavailable(
-                f"files of the server cannot be reached: the operator sets their folder with {ROOT_SETTING}"
-            )
-        return self._root
 
     def _wait(self) -> None:
         if self._latency_seconds:
