@@ -19,6 +19,7 @@ from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.management.quotas import Quotas
+from headwater.management.settings_checks import SettingsChecks
 from headwater.rest.v1 import connections_pb2 as rest_pb
 from headwater.rest.v1 import connections_pb2_grpc as rest_grpc
 from headwater.state import StateStore
@@ -48,6 +49,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         computing: Computing,
         quotas: Quotas,
         environment: ConnectorEnvironment,
+        checks: SettingsChecks,
         allowed_redirect_uris: tuple[str, ...] = (),
     ) -> None:
         self._catalog = catalog
@@ -55,6 +57,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         self._state = state
         self._quotas = quotas
         self._environment = environment
+        self._checks = checks
         self._shown: ConnectionCache[pb.Connection] = ConnectionCache(computing, _message)
 
     async def CreateConnection(
@@ -75,6 +78,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 auth_token=request.auth_token,
             ),
             self._quotas,
+            self._checks,
         )
         return pb.CreateConnectionResponse(id=created.id)
 
@@ -93,6 +97,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 settings=read_object(request.settings) if request.HasField("settings") else None,
                 auth_token=request.auth_token,
             ),
+            self._checks,
         )
         return pb.UpdateConnectionResponse()
 
