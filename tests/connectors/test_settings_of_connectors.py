@@ -23,7 +23,7 @@ SNOWFLAKE = {
     "schema": "s",
     "warehouse": "w",
 }
-S3 = {"accessKeyID": "A" * 20, "secretAccessKey": "s" * 40, "region": "eu-west-1", "bucket": "abc"}
+S3 = {"accessKeyID": "A" * 20, "secretAccessKey": "s" * 40, "region": "eu-west-1", "bucket": "abc", "endpoint": ""}
 SFTP = {"host": "h", "port": 22, "username": "u", "password": "p", "hostPublicKey": ""}
 HTTP = {"host": "h", "port": 443, "headers": [{"key": "Authorization", "value": "x"}]}
 CSV = {

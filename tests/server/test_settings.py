@@ -75,6 +75,9 @@ def test_defaults() -> None:
         ),
         ("ACCESS_LOG_SAMPLE", "0", "access_log_sample", 0),
         ("ACCESS_LOG_SAMPLE", "1000", "access_log_sample", 1_000),
+        ("FILESYSTEM_ROOT", "/tmp", "filesystem_root", Path("/tmp")),
+        ("FILESYSTEM_ROOT", "", "filesystem_root", None),
+        ("FILESYSTEM_SHARED", "1", "filesystem_shared", "1"),
         ("ALLOW_PRIVATE_DESTINATIONS", "", "allow_private_destinations", "0"),
         ("ALLOW_PRIVATE_DESTINATIONS", "1", "allow_private_destinations", "1"),
         ("ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/8, fd00::/8", "allow_private_destinations", "10.0.0.0/8,fd00::/8"),
@@ -204,6 +207,8 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
             )
             for text in ("2", "yes", "10.0.0.1/8", "10.0.0.0/8,")
         ),
+        ("FILESYSTEM_ROOT", "/no/such/folder", "must be a folder that exists"),
+        ("FILESYSTEM_SHARED", "yes", "must be one of 0, 1"),
         *(("ACCESS_LOG_SAMPLE", text, "must be a number from 0 to 1000000") for text in ("-1", "0.5", "1000001")),
         ("WATCHDOG_SECONDS", "1", "must be 0 or a number of seconds from 3 to 3600"),
         ("WATCHDOG_SECONDS", "30s", "must be 0 or a number of seconds from 3 to 3600"),

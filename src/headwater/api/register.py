@@ -42,7 +42,9 @@ from headwater.catalog import Catalog
 from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvironment
 from headwater.intake import Intake
 from headwater.log import EventLog
+from headwater.management.blocking import BlockingCalls
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+from headwater.management.settings_checks import SettingsChecks
 from headwater.observe.outcomes import OutcomeFeed
 from headwater.observe.trace import Tracer
 from headwater.observe.watching import Observers, make_observers
@@ -151,6 +153,8 @@ class Services:
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
+    calls: BlockingCalls = field(default_factory=BlockingCalls)
+    """The threads of calls to databases and storages of files."""
     allowed_redirect_uris: tuple[str, ...] = ()
     """The redirect URIs that authorizations may use; empty means any."""
     observers: Observers | None = None
@@ -240,6 +244,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
                 parts.quotas,
                 parts.environment,
                 parts.runs,
+                SettingsChecks(parts.environment, parts.calls),
                 parts.allowed_redirect_uris,
             ),
             connections_pb2_grpc.add_ConnectionServiceServicer_to_server,

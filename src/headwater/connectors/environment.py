@@ -31,13 +31,15 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """The shared dependencies of the contexts of one process.
 
     `oauth_clients` are the installation's registrations at providers, by the code of the connector. `filesystem_root`
-    is the folder of files of the server; None if connections may not reach any.
+    is the folder of files of the server; None if connections may not reach any. Each workspace has a folder of its own
+    there, named by its id, unless `filesystem_is_shared`.
     """
 
     addresses: AddressPolicy = AddressPolicy()
     clock: Clock = SystemClock()
     oauth_clients: Mapping[str, OAuthClient] = {}
     filesystem_root: Path | None = None
+    filesystem_is_shared: bool = False
 
     @asynccontextmanager
     async def context(
@@ -47,12 +49,13 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
         settings: Settings | None,
         access_token: AccessToken | None = None,
         max_connections: int = DEFAULT_MAX_CONNECTIONS,
+        workspace: int | None = None,
     ) -> AsyncIterator[ConnectorContext]:
         """Open the context of one connection; its HTTP client is closed at the end.
 
         `connection` is None for calls to a provider, which belong to no connection. `access_token` is for connections
         with an OAuth account. `max_connections` is the size of the client's pool: a sink uses the `max_concurrency` of
-        its policy.
+        its policy. `workspace` is the one whose files of the server can be reached.
         """
         client = self.oauth_clients.get(connector)
         secrets = () if settings is None else settings.secrets()
@@ -72,10 +75,15 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 redact=redactor.redact,
                 oauth_client=client,
                 addresses=self.addresses,
-                filesystem_root=self.filesystem_root,
+                filesystem_root=self._root_of(workspace),
             )
         finally:
             await http.close()
+
+    def _root_of(self, workspace: int | None) -> Path | None:
+        if self.filesystem_root is None or self.filesystem_is_shared:
+            return self.filesystem_root
+        return None if workspace is None else self.filesystem_root / str(workspace)
 
 
 DEFAULT_ENVIRONMENT = ConnectorEnvironment()

@@ -12,6 +12,7 @@ from headwater.base.errors import BadRequest
 from headwater.catalog import Catalog, Change, Connection, OAuthAccount
 from headwater.catalog.accounts import SealedTokens, seal_tokens
 from headwater.connectors.connector import Connector, Role, SendingMode
+from headwater.connectors.settings import Settings
 from headwater.management.authorization import Authorization, open_authorization_token
 from headwater.management.connection_rules import (
     check_auth_token,
@@ -32,6 +33,7 @@ from headwater.management.event_write_keys import new_event_write_key
 from headwater.management.lookup import find_connection
 from headwater.management.names import check_name
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
+from headwater.management.settings_checks import SettingsChecks
 
 
 class CreateConnection(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,12 +64,17 @@ class UpdateConnection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create_connection(
-    catalog: Catalog, workspace: int, request: CreateConnection, quotas: Quotas = DEFAULT_QUOTAS
+    catalog: Catalog,
+    workspace: int,
+    request: CreateConnection,
+    quotas: Quotas = DEFAULT_QUOTAS,
+    checks: SettingsChecks | None = None,
 ) -> Connection:
     """Create a connection, with its first event write key if it receives events, and with links in both directions.
 
-    Raises BadRequest; Unprocessable with ConnectorNotExist, LinkedConnectionNotExist, InvalidSettings,
-    ConnectorNotAvailable or TooManyConnections.
+    The settings are checked with the outside system last, after all other rules; not at all without `checks`. Raises
+    BadRequest; Unprocessable with ConnectorNotExist, LinkedConnectionNotExist, InvalidSettings, ConnectorNotAvailable
+    or TooManyConnections; Unavailable.
     """
     role = parse_role(request.role)
     if not request.connector:
@@ -82,7 +89,7 @@ async def create_connection(
     check_role(connector, role)
     sending_mode = sending_mode or _only_sending_mode(connector, role)
 
-    async with catalog.change() as change:
+    def check() -> Settings | None:
         check_linked_connections(catalog, workspace, connector, role, request.linked_connections)
         check_strategy(connector, role, strategy)
         check_sending_mode(connector, role, sending_mode)
@@ -90,6 +97,15 @@ async def create_connection(
         settings = read_settings(connector, role, request.settings)
         check_available(connector)
         quotas.check_connection(catalog, workspace)
+        return settings
+
+    checked = None
+    if checks is not None and connector.engine.check is not None:
+        given = check()
+        # Not within the change, because other changes wait for its end.
+        checked = None if given is None else await checks.checked(workspace, connector, given)
+    async with catalog.change() as change:
+        settings = check()
         connection = Connection(
             id=change.new_id(),
             workspace=workspace,
@@ -105,19 +121,23 @@ async def create_connection(
             ),
         )
         if settings is not None:
-            connection = catalog.sealed(connection, settings)
+            connection = catalog.sealed(connection, settings if checked is None else checked)
         if request.auth_token:
             connection = _with_account(catalog, change, connector, connection, request.auth_token)
         change.add_connection(connection)
     return connection
 
 
-async def update_connection(catalog: Catalog, workspace: int, id_: int, request: UpdateConnection) -> Connection:
+async def update_connection(
+    catalog: Catalog, workspace: int, id_: int, request: UpdateConnection, checks: SettingsChecks | None = None
+) -> Connection:
     """Replace the name, the strategy, the sending mode, and the settings and the authorization if they are given.
 
-    Raises NotFound, BadRequest; Unprocessable with InvalidSettings.
+    Given settings are checked with the outside system, if there are `checks`. Raises NotFound, BadRequest;
+    Unprocessable with InvalidSettings; Unavailable.
     """
-    async with catalog.change() as change:
+
+    def replace() -> tuple[Connection, Connection, Connector, Settings | None]:
         old = find_connection(catalog, workspace, id_)
         check_name(request.name)
         strategy = parse_strategy(request.strategy)
@@ -126,8 +146,17 @@ async def update_connection(catalog: Catalog, workspace: int, id_: int, request:
         check_strategy(connector, old.role, strategy)
         check_sending_mode(connector, old.role, sending_mode)
         new = msgspec.structs.replace(old, name=request.name, strategy=strategy, sending_mode=sending_mode)
-        if request.settings is not None:
-            new = catalog.sealed(new, replace_settings(connector, old.role, request.settings))
+        given = request.settings
+        return old, new, connector, None if given is None else replace_settings(connector, old.role, given)
+
+    checked = None
+    if checks is not None and request.settings is not None:
+        _, _, connector, given = replace()
+        checked = None if given is None else await checks.checked(workspace, connector, given)
+    async with catalog.change() as change:
+        old, new, connector, settings = replace()
+        if settings is not None:
+            new = catalog.sealed(new, settings if checked is None else checked)
         if request.auth_token:
             check_auth_token(connector, request.auth_token)
             account = _authorize_again(catalog, change, connector, old, request.auth_token)

@@ -27,7 +27,8 @@ async def open_capability(
         raise Unavailable(f"connector {connector.code} cannot be reached by this version")
     settings = catalog.decrypt_settings(connection)
     access_token = catalog.access_token(connection, environment)
-    async with environment.context(connector.code, connection.id, settings, access_token) as context:
+    opening = environment.context(connector.code, connection.id, settings, access_token, workspace=connection.workspace)
+    async with opening as context:
         yield make(settings, context), context
 
 

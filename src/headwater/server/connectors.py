@@ -17,5 +17,9 @@ def connector_environment(settings: Settings, clock: Clock) -> ConnectorEnvironm
             url=settings.oauth_sample_oauth_app_url or "",
         )
     return ConnectorEnvironment(
-        addresses=AddressPolicy.parse(settings.allow_private_destinations), clock=clock, oauth_clients=clients
+        addresses=AddressPolicy.parse(settings.allow_private_destinations),
+        clock=clock,
+        oauth_clients=clients,
+        filesystem_root=settings.filesystem_root,
+        filesystem_is_shared=settings.filesystem_shared == "1",
     )

@@ -124,6 +124,14 @@ def parse_folder(text: str) -> Path:
     return _parse_path(text, "folder")
 
 
+def parse_existing_folder(text: str) -> Path:
+    """Parse the path of a folder that exists."""
+    path = _parse_path(text, "folder")
+    if not path.is_dir():
+        raise ValueError(f"must be a folder that exists, not {text!r}")
+    return path
+
+
 def parse_file(text: str) -> Path:
     """Return the absolute path of a file."""
     return _parse_path(text, "file")

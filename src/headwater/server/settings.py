@@ -157,6 +157,12 @@ class Settings:
     allow_private_destinations: str = "0"
     """The private addresses that connectors may connect to: "0" none, "1" all, or networks separated by commas."""
 
+    filesystem_root: Path | None = None
+    """The folder of the files that connections of the connector `filesystem` read and write; None: they reach none."""
+
+    filesystem_shared: str = "0"
+    """"0": each workspace has a folder of its own in `filesystem_root`, named by its id. "1": all use the root."""
+
     oauth_redirect_uris: tuple[str, ...] = ()
     """The redirect URIs that authorizations may use; empty: any that is valid."""
 
@@ -429,6 +435,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "max_definition_bytes": parsers.parse_definition_bytes,
     "max_connection_definition_bytes": parsers.parse_definition_bytes,
     "allow_private_destinations": parsers.parse_destinations,
+    "filesystem_root": parsers.parse_existing_folder,
+    "filesystem_shared": parsers.choice("0", "1"),
     "oauth_redirect_uris": parsers.parse_redirect_uris,
     "oauth_sample_oauth_app_client_id": parsers.parse_visible,
     "oauth_sample_oauth_app_client_secret": parsers.parse_visible,

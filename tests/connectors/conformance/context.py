@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
+from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
 from headwater.connectors.contract import ConnectorContext, HttpClient, HttpRequest, HttpResponse, TransportError
 from headwater.connectors.redaction import Redactor
 
@@ -43,11 +45,17 @@ class ScriptedHttp:
 
 
 def make_context(
-    http: HttpClient | None = None, clock: FixedClock | None = None, secrets: Iterable[str] = ()
+    http: HttpClient | None = None,
+    clock: FixedClock | None = None,
+    secrets: Iterable[str] = (),
+    addresses: AddressPolicy = ANY_ADDRESS,
+    filesystem_root: Path | None = None,
 ) -> ConnectorContext:
     return ConnectorContext(
         http=http or ScriptedHttp(),
         clock=clock or FixedClock(),
         logger=structlog.get_logger("tests.connectors"),
         redact=Redactor(secrets).redact,
+        addresses=addresses,
+        filesystem_root=filesystem_root,
     )

@@ -19,6 +19,7 @@ from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.management import applications, authorization, connections, event_write_keys, links
 from headwater.management.quotas import Quotas
+from headwater.management.settings_checks import SettingsChecks
 from headwater.rest.v1 import connections_pb2 as rest_pb
 from headwater.rest.v1 import connections_pb2_grpc as rest_grpc
 from headwater.state import StateStore
@@ -50,6 +51,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         quotas: Quotas,
         environment: ConnectorEnvironment,
         runs: RunStore,
+        checks: SettingsChecks,
         allowed_redirect_uris: tuple[str, ...] = (),
     ) -> None:
         self._catalog = catalog
@@ -58,6 +60,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         self._quotas = quotas
         self._environment = environment
         self._runs = runs
+        self._checks = checks
         self._shown: ConnectionCache[pb.Connection] = ConnectionCache(computing, _message)
 
     async def CreateConnection(
@@ -78,6 +81,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 auth_token=request.auth_token,
             ),
             self._quotas,
+            self._checks,
         )
         return pb.CreateConnectionResponse(id=created.id)
 
@@ -96,6 +100,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
                 settings=read_object(request.settings) if request.HasField("settings") else None,
                 auth_token=request.auth_token,
             ),
+            self._checks,
         )
         return pb.UpdateConnectionResponse()
 

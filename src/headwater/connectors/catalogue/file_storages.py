@@ -2,14 +2,18 @@
 see `file_formats`."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
+from headwater.connectors.addresses import find_broken_url_rule
 from headwater.connectors.catalogue.databases import Host, Port
 from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.settings import Flag, Format, List, Settings, Text, setting
+from headwater.connectors.contract import NO_ENGINE, ConnectorContext, Engine, FileStorage
+from headwater.connectors.settings import PRINTABLE, VISIBLE, Flag, Format, List, Settings, Text, setting
 
 _REGION: Final = Format(re.compile(r"[a-z]{2}(-[a-z]+)+-[1-9]"), 'must be an AWS region, such as "eu-west-1"')
 """A pattern instead of a list: AWS opens regions more often than installations are updated."""
+_BUCKET: Final = Format(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), 'must consist of letters, digits, ".", "_" and "-"')
 
 
 class FileSystemSettings(Settings, frozen=True, kw_only=True):
@@ -18,11 +22,46 @@ class FileSystemSettings(Settings, frozen=True, kw_only=True):
     )
 
 
+def _endpoint_rule(url: str) -> str | None:
+    if not url:
+        return None
+    if (rule := find_broken_url_rule(url)) is not None:
+        return rule
+    parts = urlsplit(url)
+    return "must not have a path or a query" if parts.path.strip("/") or parts.query else None
+
+
 class S3Settings(Settings, frozen=True, kw_only=True):
-    access_key_id: Annotated[str, Text(20, 20)] = setting("accessKeyID")
-    secret_access_key: Annotated[str, Text(40, 200, secret=True)]
-    region: Annotated[str, Text(1, 100, _REGION)]
-    bucket: Annotated[str, Text(3, 63)]
+    """The keys and the region of AWS have fixed forms; those of other services do not."""
+
+    access_key_id: Annotated[str, Text(1, 128, PRINTABLE)] = setting("accessKeyID")
+    secret_access_key: Annotated[str, Text(1, 200, secret=True)]
+    region: Annotated[str, Text(1, 100, VISIBLE)]
+    bucket: Annotated[str, Text(3, 63, _BUCKET)]
+    endpoint: Annotated[
+        str,
+        Text(
+            0,
+            1_000,
+            check=_endpoint_rule,
+            help='The URL of another service than AWS, such as "https://minio.example.com:9000".',
+        ),
+    ] = ""
+
+    @classmethod
+    def read(cls, given: object, path: str = "settings") -> Self:
+        settings = super().read(given, path)
+        if not settings.endpoint:
+            for name, declared in _AWS.items():
+                declared.read(settings.document()[name], f"{path}.{name}", str)
+        return settings
+
+
+_AWS: Final = {
+    "accessKeyID": Text(20, 20),
+    "secretAccessKey": Text(40, 200, secret=True),
+    "region": Text(1, 100, _REGION),
+}
 
 
 class SftpSettings(Settings, frozen=True, kw_only=True):
@@ -58,7 +97,9 @@ def _writing(label: str, settings: type[Settings]) -> Capabilities:
     return Capabilities(targets=("User",), settings=settings, summary=f"Export profiles to files on {label}.")
 
 
-def _file_storage(code: str, label: str, source: Capabilities | None, destination: Capabilities | None) -> Connector:
+def _file_storage(
+    code: str, label: str, source: Capabilities | None, destination: Capabilities | None, engine: Engine = NO_ENGINE
+) -> Connector:
     return Connector(
         code=code,
         label=label,
@@ -66,7 +107,28 @@ def _file_storage(code: str, label: str, source: Capabilities | None, destinatio
         categories=("File storage",),
         source=source,
         destination=destination,
+        available=engine is not NO_ENGINE,
+        engine=engine,
     )
+
+
+def _file_system(settings: FileSystemSettings, context: ConnectorContext) -> FileStorage:
+    from headwater.connectors.storages.filesystem import FileSystem
+
+    return FileSystem(settings, context)
+
+
+def _check_file_system(settings: FileSystemSettings, context: ConnectorContext) -> FileSystemSettings:
+    from headwater.connectors.storages.filesystem import check_root
+
+    check_root(context)
+    return settings
+
+
+def _s3(settings: S3Settings, context: ConnectorContext) -> FileStorage:
+    from headwater.connectors.storages.s3 import S3
+
+    return S3(settings, context)
 
 
 CONNECTORS: Final = (
@@ -75,8 +137,9 @@ CONNECTORS: Final = (
         "File System",
         _reading("the server's file system", FileSystemSettings),
         _writing("the server's file system", FileSystemSettings),
+        Engine(file_storage=_file_system, check=_check_file_system),
     ),
-    _file_storage("s3", "S3", _reading("S3", S3Settings), _writing("S3", S3Settings)),
+    _file_storage("s3", "S3", _reading("S3", S3Settings), _writing("S3", S3Settings), Engine(file_storage=_s3)),
     _file_storage(
         "sftp",
         "SFTP",

@@ -17,7 +17,7 @@ does not respond, and the error that the method names. Any other exception is a 
 """
 
 from headwater.connectors.contract.context import ConnectorContext
-from headwater.connectors.contract.engine import NO_ENGINE, Engine, Factory
+from headwater.connectors.contract.engine import NO_ENGINE, Check, Engine, Factory
 from headwater.connectors.contract.events import (
     Attempt,
     EncodedEvent,
@@ -105,6 +105,7 @@ __all__ = [
     "AuthorizationRequest",
     "AuthorizationRevoked",
     "BatchLimits",
+    "Check",
     "Column",
     "ConnectorContext",
     "EncodedEvent",

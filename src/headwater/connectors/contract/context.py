@@ -23,7 +23,8 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     the secrets of the settings. `redact` removes them from a text of the outside system, which may repeat them.
     `oauth_client` is the installation's registration at the connector's provider; None
     without one. A capability that connects without `http` checks each address with `addresses` before it connects.
-    `filesystem_root` is the folder that files of the server are in; None if no connection may reach them.
+    `filesystem_root` is the folder of the files of the server that the connection's workspace may reach; None if it may
+    reach none.
     """
 
     http: HttpClient

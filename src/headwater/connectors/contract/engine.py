@@ -14,12 +14,20 @@ from headwater.connectors.contract.users import UserSink, UserSource
 
 _Capability = TypeVar("_Capability")
 
+Check: TypeAlias = Callable[[Any, ConnectorContext], Any]
+"""Checks settings with the outside system before they are stored, and returns those to store, which can have more.
+
+It is synchronous and runs in a thread. Raises Unprocessable with InvalidSettings if the system rejects them, and
+Unavailable.
+"""
+
 Factory: TypeAlias = Callable[[Any, ConnectorContext], _Capability]
 """Makes a capability for one connection from the connector's settings for that role. It does no I/O."""
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
-    """The capabilities of a connector; None where it has none.
+    """The capabilities of a connector; None where it has none. `check` is None if settings are not checked with the
+    outside system.
 
     An instance serves one connection and keeps nothing between calls but caches. A factory whose module needs a large
     library imports that module when it is called, because every process imports the registry.
@@ -33,6 +41,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     file_storage: Factory[FileStorage] | None = None
     file_format: Factory[FileFormat] | None = None
     oauth: Factory[OAuthProvider] | None = None
+    check: Check | None = None
 
 
 NO_ENGINE = Engine()

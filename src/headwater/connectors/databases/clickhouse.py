@@ -1,0 +1,420 @@
+"""ClickHouse over HTTP: reads rows with a query, and writes rows into a table of a ReplacingMergeTree engine.
+
+ClickHouse has no transactions and no upsert. A ReplacingMergeTree keeps the newest row of a key, but only when it
+merges its parts, or reads with FINAL. So the rows of a key may be seen twice for a while.
+"""
+
+import re
+import struct
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from typing import Any, Final
+
+import clickhouse_connect
+import msgspec
+import urllib3
+from clickhouse_connect import common
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+
+from headwater.base.errors import BadRequest, HeadwaterError, Unavailable, Unprocessable
+from headwater.connectors.catalogue.databases import ClickHouseSettings
+from headwater.connectors.contract import (
+    DELIVERED,
+    NOT_ATTEMPTED,
+    Column,
+    ConnectorContext,
+    ItemResult,
+    QueryRejected,
+    Row,
+    Rows,
+    TableWrite,
+    rejected,
+)
+from headwater.connectors.databases.clickhouse_types import (
+    READ_FORMATS,
+    check_value,
+    convert_columns,
+    make_column,
+    read_format,
+    reader,
+    stored,
+)
+from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, MAX_QUERY_SECONDS, WAIT_SECONDS
+from headwater.connectors.databases.placeholders import (
+    CLICKHOUSE,
+    check_reading,
+    literal,
+    replace_placeholders,
+    without_terminator,
+)
+from headwater.connectors.databases.quoting import parse_table, quote
+from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.writing import check_rows
+from headwater.connectors.resolving import resolve_allowed
+from headwater.schemas import Value
+
+BLOCK_ROWS: Final = 4_096
+"""Rows of a block that the server sends."""
+
+_FORBIDDEN: Final = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
+_TLS_PORTS: Final = frozenset({443, 8443})
+_HTTP_PORTS: Final = frozenset({80, 443})
+_CODE: Final = re.compile(r"Code: (\d+)")
+_SETTINGS: Final = frozenset({81, 192, 193, 194, 516})
+"""Unknown database, unknown user, wrong password, password required, authentication failed."""
+_OUTSIDE: Final = frozenset(
+    {159, 160, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 394, 425, 439, 473, 667, 999}
+)
+"""Errors for which the statement is not at fault: time limits, memory, disk, network, replicas, a cancel."""
+
+_CONVERSION: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, struct.error)
+"""The errors of the driver for a value that it cannot convert."""
+
+Connect = Callable[[ClickHouseSettings, ConnectorContext], Client]
+
+
+def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
+    """Connect to a checked address. Raises Unavailable, and Unprocessable with InvalidSettings."""
+    addresses = resolve_allowed(settings.host, settings.port, context.addresses, ports=_HTTP_PORTS)
+    is_encrypted = settings.tls in ("Required", "Verified") or (
+        settings.tls == "Preferred" and settings.port in _TLS_PORTS
+    )
+    common.set_setting("autogenerate_session_id", False)  # statements of one connection may overlap
+    failure: Exception | None = None
+    for address in addresses[:MAX_ADDRESSES]:
+        try:
+            return clickhouse_connect.get_client(
+                interface="https" if is_encrypted else "http",
+                host=address,
+                port=settings.port,
+                username=settings.username or "default",
+                password=settings.password,
+                database=settings.database or "default",
+                connect_timeout=int(CONNECT_SECONDS),
+                send_receive_timeout=int(WAIT_SECONDS),
+                pool_mgr=_pool(settings, is_encrypted=is_encrypted),
+                server_host_name=settings.host,
+                query_retries=0,
+                client_name="headwater",
+                show_clickhouse_errors="scrub",
+            )
+        except ClickHouseError as error:
+            if _code(error) in _SETTINGS:
+                message = f"the database refuses the connection: {_message(error, context)}"
+                raise Unprocessable("InvalidSettings", message, field="settings") from error
+            failure = error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            failure = error
+    assert failure is not None
+    raise Unavailable(f"the database cannot be reached: {_message(failure, context)}") from failure
+
+
+def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> urllib3.PoolManager:
+    """Return a pool that uses no proxy, and for TLS the name of the host, because it connects to an address."""
+    if not is_encrypted:
+        return urllib3.PoolManager(retries=False)
+    is_verified = settings.tls == "Verified"
+    return urllib3.PoolManager(
+        retries=False,
+        cert_reqs="CERT_REQUIRED" if is_verified else "CERT_NONE",
+        server_hostname=settings.host,
+        assert_hostname=settings.host if is_verified else False,
+    )
+
+
+class ClickHouseSource:
+    """Implements `QuerySource`."""
+
+    def __init__(
+        self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._open: dict[str, Client] = {}
+        self._is_closed = False
+
+    @contextmanager
+    def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
+        statement = without_terminator(replace_placeholders(text, parameters, CLICKHOUSE))
+        check_reading(statement, CLICKHOUSE, _FORBIDDEN)
+        id_ = str(uuid.uuid4())
+        with self._errors():
+            client = self._connect(self._settings, self._context)
+        with self._lock:
+            self._open[id_] = client
+        try:
+            if self._is_closed:
+                raise Unavailable("the connection to the database was closed")
+            with self._errors():
+                settings = _reading_settings(client)
+                described = client.query(f"DESCRIBE TABLE (\n{statement}\n)", settings=settings).result_rows
+            types = [str(row[1]) for row in described]
+            columns = [make_column(str(row[0]), str(row[1])) for row in described]
+            chunks = _Chunks(self._errors, client, statement, settings | _query_id(client, id_), types)
+            try:
+                yield QueryRows(columns, lambda: chunks.read(), limit)
+            finally:
+                chunks.close()
+        finally:
+            with self._lock:
+                del self._open[id_]
+            client.close()
+
+    def close(self) -> None:
+        """End the queries that run; their readers raise Unavailable. May be called from any thread."""
+        with self._lock:
+            self._is_closed = True
+            running = list(self._open.items())
+        for id_, client in running:
+            with suppress(Exception):  # the time limit of the query ends it too
+                client.command(f"KILL QUERY WHERE query_id = '{id_}' ASYNC")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
+            if self._is_closed:
+                raise Unavailable("the connection to the database was closed") from error
+            raise _translated(error, self._context) from error
+
+
+def _reading_settings(client: Client) -> dict[str, Any]:
+    """Return the settings of a query that only reads. The server refuses all settings of a user who only may read."""
+    mode = client.server_settings.get("readonly")
+    if mode is not None and mode.value == "1":
+        return {}
+    return {
+        "readonly": 2,
+        "max_execution_time": int(MAX_QUERY_SECONDS),
+        "max_block_size": BLOCK_ROWS,
+        "session_timezone": "UTC",
+    }
+
+
+def _query_id(client: Client, id_: str) -> dict[str, Any]:
+    return {"query_id": id_} if "query_id" in client.valid_transport_settings else {}
+
+
+class _Chunks:
+    """The blocks of a query. `close` ends it."""
+
+    def __init__(
+        self, errors: Any, client: Client, statement: str, settings: dict[str, Any], types: Sequence[str]
+    ) -> None:
+        self._errors = errors
+        self._client = client
+        self._statement = statement
+        self._settings = settings
+        self._readers = [reader(type_) for type_ in types]
+        self._stream: Any = None
+
+    def read(self) -> Iterator[Sequence[Row]]:
+        with self._errors():
+            self._stream = self._client.query_column_block_stream(
+                self._statement, settings=self._settings, query_formats=dict(READ_FORMATS)
+            )
+            blocks = iter(self._stream.__enter__())
+        while True:
+            with self._errors():
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield list(zip(*convert_columns(block, self._readers), strict=True))
+
+    def close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
+                stream.__exit__(None, None, None)
+
+
+class _Target(msgspec.Struct, frozen=True, kw_only=True):
+    """The table as the statements name it. `types` are those of all columns that are stored."""
+
+    table: str
+    types: dict[str, str]
+
+
+class ClickHouseSink:
+    """Implements `TableSink`.
+
+    A row replaces the whole row of its key, so the other columns of existing rows are read first, and written again.
+    """
+
+    def __init__(
+        self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._connect = connect
+        self._client: Client | None = None
+        self._targets: dict[TableWrite, _Target] = {}
+        self._is_closed = False
+
+    def columns(self, table: str) -> tuple[Column, ...]:
+        with self._errors():
+            found = self._columns(self._opened(), table)
+        return tuple(make_column(name, type_, writable=not kind) for name, type_, kind in found)
+
+    def upsert(self, write: TableWrite, rows: Sequence[Row]) -> Sequence[ItemResult]:
+        refused = check_rows(write, rows)
+        if refused is not None or not rows:
+            return refused or []
+        with self._errors():
+            client = self._opened()
+            target = self._target(client, write)
+            refused = _check_values(write, target, rows)
+            return refused or _insert(client, target, write, rows)
+
+    def close(self) -> None:
+        self._is_closed = True
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _opened(self) -> Client:
+        if self._is_closed:
+            raise Unavailable("the connection to the database was closed")
+        if self._client is None:
+            self._client = self._connect(self._settings, self._context)
+        return self._client
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _translated(error, self._context) from error
+
+    def _names(self, table: str) -> tuple[str, str]:
+        parts = parse_table(table)
+        return (parts[0], parts[1]) if len(parts) == 2 else (self._settings.database or "default", parts[0])
+
+    def _columns(self, client: Client, table: str) -> list[tuple[str, str, str]]:
+        """Return the name, the type and the kind of default of each column; the kind is empty if it is stored."""
+        database, name = self._names(table)
+        found = client.query(
+            "SELECT name, type, default_kind FROM system.columns "
+            "WHERE database = {database:String} AND table = {name:String} ORDER BY position",
+            parameters={"database": database, "name": name},
+        ).result_rows
+        if not found:
+            raise BadRequest(f"table {table[:200]!r} does not exist in the database", field="table")
+        return [(str(row[0]), str(row[1]), "" if row[2] in ("", "DEFAULT") else str(row[2])) for row in found]
+
+    def _target(self, client: Client, write: TableWrite) -> _Target:
+        """Return the table. Raises BadRequest if it lacks a column, or if its engine does not replace rows by key."""
+        if write not in self._targets:
+            types = {name: type_ for name, type_, kind in self._columns(client, write.table) if not kind}
+            if missing := [name for name in write.columns if name not in types]:
+                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+            database, name = self._names(write.table)
+            [(engine, key)] = client.query(
+                "SELECT engine, sorting_key FROM system.tables "
+                "WHERE database = {database:String} AND name = {name:String}",
+                parameters={"database": database, "name": name},
+            ).result_rows
+            if "ReplacingMergeTree" not in engine:
+                raise BadRequest(
+                    f"table {write.table} has the engine {engine}: only ReplacingMergeTree replaces rows by their key",
+                    field="table",
+                )
+            if {part.strip().strip("`") for part in key.split(",")} != set(write.key):
+                raise BadRequest(
+                    f"table {write.table} is ordered by ({key}), which must be its key ({', '.join(write.key)})",
+                    field="tableKey",
+                )
+            self._targets[write] = _Target(table=f"{quote(database, '`')}.{quote(name, '`')}", types=types)
+        return self._targets[write]
+
+
+def _check_values(write: TableWrite, target: _Target, rows: Sequence[Row]) -> list[ItemResult] | None:
+    refused = {}
+    types = [target.types[name] for name in write.columns]
+    for number, row in enumerate(rows):
+        for name, type_, value in zip(write.columns, types, row, strict=True):
+            if rule := check_value(value, type_):
+                reason = "ConstraintViolated" if value is None else "InvalidValue"
+                refused[number] = rejected(reason, f"column {name} {rule}")
+                break
+    return [refused.get(number, NOT_ATTEMPTED) for number in range(len(rows))] if refused else None
+
+
+def _insert(client: Client, target: _Target, write: TableWrite, rows: Sequence[Row]) -> list[ItemResult]:
+    """Insert rows. If the database rejects them, insert each half, so that rows at fault are found."""
+    others = [name for name in target.types if name not in write.columns]
+    positions = [write.columns.index(name) for name in write.key]
+    try:
+        existing = _existing(client, target, write, rows, others)
+        known, new = [], []
+        for row in rows:
+            kept = existing.get(tuple(row[position] for position in positions))
+            values = [stored(value) for value in row]
+            (new if kept is None else known).append(values if kept is None else [*values, *kept])
+        if known:
+            client.insert(target.table, known, column_names=[*write.columns, *others])
+        if new:
+            client.insert(target.table, new, column_names=list(write.columns))
+        return [DELIVERED] * len(rows)
+    except (ClickHouseError, *_CONVERSION) as error:
+        if isinstance(error, ClickHouseError) and not _is_about_rows(error):
+            raise
+        if len(rows) == 1:
+            return [rejected("InvalidValue", "the database does not accept a value of the row")]
+        middle = len(rows) // 2
+        return [*_insert(client, target, write, rows[:middle]), *_insert(client, target, write, rows[middle:])]
+
+
+def _existing(
+    client: Client, target: _Target, write: TableWrite, rows: Sequence[Row], others: Sequence[str]
+) -> dict[tuple[Value, ...], Sequence[Any]]:
+    """Return the other columns of existing rows by their keys."""
+    if not others:
+        return {}
+    positions = [write.columns.index(name) for name in write.key]
+    keys = ", ".join(f"({', '.join(_key_literal(row[position]) for position in positions)})" for row in rows)
+    names = ", ".join(quote(name, "`") for name in (*write.key, *others))
+    key = ", ".join(quote(name, "`") for name in write.key)
+    types = [target.types[name] for name in write.key]
+    formats = {name: form for name, type_ in zip(write.key, types, strict=True) if (form := read_format(type_))}
+    found = client.query(
+        f"SELECT {names} FROM {target.table} FINAL WHERE ({key}) IN ({keys})", column_formats=formats
+    ).result_columns
+    if not found:
+        return {}
+    count = len(write.key)
+    keys_found = zip(*convert_columns(found[:count], [reader(type_) for type_ in types]), strict=True)
+    return dict(zip(keys_found, zip(*found[count:], strict=True), strict=True))
+
+
+def _key_literal(value: Value) -> str:
+    return literal(str(value) if isinstance(value, Decimal) else value, CLICKHOUSE)
+
+
+def _is_about_rows(error: ClickHouseError) -> bool:
+    return isinstance(error, DataError) or _code(error) in (6, 27, 41, 53, 69, 117, 321, 349, 469, 691)
+
+
+def _code(error: Exception) -> int:
+    match = _CODE.search(str(error))
+    return int(match[1]) if match is not None else 0
+
+
+def _message(error: Exception, context: ConnectorContext) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return context.redact(text[:500])
+
+
+def _translated(error: Exception, context: ConnectorContext) -> HeadwaterError:
+    code = _code(error)
+    message = _message(error, context)
+    if code == 0 or code in _OUTSIDE:
+        return Unavailable(f"the database failed: {message}")
+    return QueryRejected(f"the database rejects the statement: {message}")

@@ -1,0 +1,33 @@
+"""Checks the settings of a connection with the outside system before they are stored."""
+
+from typing import Final
+
+from headwater.connectors.connector import Connector
+from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.settings import Settings
+from headwater.management.blocking import BlockingCalls
+
+CHECK_SECONDS: Final = 20.0
+
+
+class SettingsChecks:
+    """Asks outside systems whether they accept settings. Only some connectors do: those whose engine has a `check`."""
+
+    def __init__(self, environment: ConnectorEnvironment, calls: BlockingCalls) -> None:
+        self._environment = environment
+        self._calls = calls
+
+    async def checked(self, workspace: int, connector: Connector, settings: Settings) -> Settings:
+        """Return the settings to store.
+
+        They can have values that the outside system has added, such as its public key. Raises Unprocessable with
+        InvalidSettings or ConnectorNotAvailable, and Unavailable if the system does not respond.
+        """
+        check = connector.engine.check
+        if check is None:
+            return settings
+        async with self._environment.context(connector.code, None, settings, workspace=workspace) as context:
+            checked: Settings = await self._calls.run(
+                workspace, check, settings, context, timeout_seconds=CHECK_SECONDS
+            )
+        return checked

@@ -1,0 +1,29 @@
+"""The context of a connection: the files of the server that its workspace may reach."""
+
+from pathlib import Path
+
+import pytest
+
+from headwater.connectors.environment import ConnectorEnvironment
+
+ROOT = Path("/srv/files")
+
+
+@pytest.mark.parametrize(
+    ("root", "is_shared", "workspace", "reached"),
+    [
+        (None, False, 17, None),
+        (None, True, 17, None),
+        (ROOT, False, 17, ROOT / "17"),
+        (ROOT, False, 18, ROOT / "18"),
+        (ROOT, False, None, None),
+        (ROOT, True, 17, ROOT),
+        (ROOT, True, None, ROOT),
+    ],
+)
+async def test_a_workspace_reaches_its_own_files(
+    root: Path | None, is_shared: bool, workspace: int | None, reached: Path | None
+) -> None:
+    environment = ConnectorEnvironment(filesystem_root=root, filesystem_is_shared=is_shared)
+    async with environment.context("filesystem", 5, None, workspace=workspace) as context:
+        assert context.filesystem_root == reached
