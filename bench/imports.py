@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from headwater.catalog import Definition, TransformationDefinition
 from headwater.connectors.contract import StoredFile
@@ -64,13 +64,21 @@ def write_csv(path: Path, rows: int) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for number in range(rows):
+            day, time = 1 + number % 28, f"{number % 24:02d}:{number % 60:02d}:{number % 59:02d}"
             writer.writerow(
                 (
-                    f"u{numbers.getrandbits(40):011x}{number:x}", f" User{number}@Example.com", "Ada", f"Lovelace {number}",
-                    "pro" if number % 2 else "free", "IT", "Rome", f"2024-01-{1 + number % 28:02d}", number % 1000,
-                    f"2026-{1 + number % 12:02d}-{1 + number % 28:02d} {number % 24:02d}:{number % 60:02d}:{number % 59:02d}",
+                    f"u{numbers.getrandbits(40):011x}{number:x}",
+                    f" User{number}@Example.com",
+                    "Ada",
+                    f"Lovelace {number}",
+                    "pro" if number % 2 else "free",
+                    "IT",
+                    "Rome",
+                    f"2024-01-{day:02d}",
+                    number % 1000,
+                    f"2026-{1 + number % 12:02d}-{day:02d} {time}",
                 )
-            )  # fmt: skip
+            )
 
 
 class FolderStorage:

@@ -20,11 +20,11 @@ from headwater.runs.importing.records import FailedRecord, MappedBatch, RawBatch
 from headwater.runs.importing.updatedat import compile_time
 from headwater.runs.job import RunFailed
 from headwater.schemas import (
-    Codec,
     IntType,
     InvalidValue,
     JsonType,
     Record,
+    RecordWriter,
     Schema,
     Type,
     compile_normaliser,
@@ -306,9 +306,9 @@ def _compile_transformation(
 ) -> _Transform:
     transformation = pipeline.definition.transformation
     assert transformation is not None, "imports are transformed"
-    encode = _compile_encoder(out_schema)
+    write = compile_writer(out_schema)
     if transformation.mapping is not None:
-        return _compile_mapping(transformation.mapping, in_schema, out_schema, encode)
+        return _compile_mapping(transformation.mapping, in_schema, out_schema, write)
     assert transformation.function is not None, "it is a mapping or a function"
     owner = f"{pipeline.workspace}/{pipeline.id}/{hash(transformation.function)}"
     function = transformation.function.function(owner=owner)
@@ -322,41 +322,36 @@ def _compile_transformation(
             for outcome in outcomes:
                 if isinstance(outcome, RecordError):
                     yield outcome.step, outcome.message, ""
-                else:
-                    yield encode(outcome)
+                    continue
+                try:
+                    yield _bounded(write(outcome).decode())
+                except UnicodeEncodeError:
+                    yield _NOT_UNICODE
 
     return transform
 
 
 def _compile_mapping(
-    expressions: dict[str, str], in_schema: Schema, out_schema: Schema, encode: Callable[[Record], str | _Failure]
+    expressions: dict[str, str], in_schema: Schema, out_schema: Schema, write: RecordWriter
 ) -> _Transform:
-    mapping = CompiledMapping(expressions, in_schema, out_schema)
+    apply = CompiledMapping(expressions, in_schema, out_schema).apply
 
-    def transform(records: Sequence[Record]) -> Iterator[str | _Failure]:
-        apply = mapping.apply
+    def transform(records: Sequence[Record]) -> list[str | _Failure]:
+        results: list[str | _Failure] = []
         for record in records:
             try:
-                yield encode(apply(record))
+                results.append(_bounded(write(apply(record)).decode()))
             except MappingFailed as error:
-                yield error.step, error.message, error.path
+                results.append((error.step, error.message, error.path))
+            except UnicodeEncodeError:
+                results.append(_NOT_UNICODE)
+        return results
 
     return transform
 
 
-def _compile_encoder(schema: Schema) -> Callable[[Record], str | _Failure]:
-    """Return a function that writes attributes as JSON, and checks their size."""
-    write = compile_writer(schema)
-    codec = Codec(schema)
+_NOT_UNICODE: Final[_Failure] = "OutputValidation", "the result has a text with lone surrogates", ""
 
-    def encode(record: Record) -> str | _Failure:
-        try:
-            attributes = write(record).decode()
-        except Exception:  # a bug of the transformation, as conforming records can be written: the codec explains it
-            try:
-                attributes = codec.encode(record).decode()
-            except InvalidValue as error:
-                return "OutputValidation", describe_problem(error), error.path
-        return attributes if attributes_fit(attributes) else ("OutputValidation", _TOO_LARGE, "")
 
-    return encode
+def _bounded(attributes: str) -> str | _Failure:
+    return attributes if attributes_fit(attributes) else ("OutputValidation", _TOO_LARGE, "")
