@@ -66,17 +66,19 @@ class Cursor(Protocol):
         """End the query."""
 
 
-def open_cursor(connection: Connection, query: Select[Any], *, indexed: str) -> Cursor:
+def open_cursor(connection: Connection, query: Select[Any], *, indexed: str = "") -> Cursor:
     """Start a query whose rows are read in parts, in constant memory of this process. SQLite returns booleans as 0 and
-    1, and reads the first table by the index `indexed`."""
+    1, and reads the first table by the index `indexed`, if one is given."""
     driver = _sqlite_driver(connection)
     if driver is None:
         return connection.execution_options(stream_results=True, max_row_buffer=1_000).execute(query)
     compiled = query.compile(
         dialect=sqlite.dialect(paramstyle="qmark"), compile_kwargs={"render_postcompile": True}
     )
-    first = str(query.get_final_froms()[0]).split(maxsplit=2)[0]
-    text = str(compiled).replace(f"FROM {first} ", f"FROM {first} INDEXED BY {indexed} ", 1)
+    text = str(compiled)
+    if indexed:
+        first = str(query.get_final_froms()[0]).split(maxsplit=1)[0]
+        text = text.replace(f"FROM {first} ", f"FROM {first} INDEXED BY {indexed} ", 1)
     parameters = tuple(compiled.params[name] for name in compiled.positiontup or ())
     try:
         return _Rows(text, driver.execute(text, parameters))

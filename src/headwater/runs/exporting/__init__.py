@@ -1,6 +1,7 @@
 """Exports of profiles: to files, to tables of databases, and to applications."""
 
 from headwater.runs.exporting.files import export_to_file
+from headwater.runs.exporting.tables import export_to_table
 from headwater.runs.job import Job, RunFailed
 
 
@@ -10,6 +11,8 @@ async def execute_export(job: Job) -> None:
     match job.connector.type:
         case "FileStorage":
             await export_to_file(job)
+        case "Database":
+            await export_to_table(job)
         case _:
             raise RunFailed(None, f"profiles cannot be exported to {job.connector.label}")
 

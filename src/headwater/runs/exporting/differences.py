@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from headwater.runs.exporting.outbox import DueProfile
 from headwater.runs.exporting.selecting import ExportInput, describe
 from headwater.runs.exporting.transforming import Digest, FailedRecord, Output
 from headwater.runs.job import Job, Report
@@ -41,6 +42,8 @@ class Candidate(Struct, frozen=True, gc=False):
     content: bytes
     """The content that the destination has; empty if it has none, or is to be written anyway."""
     external_id: str
+    run: int
+    """The run that wrote it last; 0 for none."""
 
 
 class Batch(Struct):
@@ -92,7 +95,9 @@ class Differences:
             report_failure(self._job.report, kpid, FailedRecord("InputValidation", describe(error), error.path))
             return
         content = b"" if is_due or row[_CONTENT] is None else row[_CONTENT]
-        batch.candidates.append(Candidate(row[ID], kpid, record, source, content, row[_EXTERNAL_ID] or ""))
+        batch.candidates.append(
+            Candidate(row[ID], kpid, record, source, content, row[_EXTERNAL_ID] or "", row[_RUN] or 0)
+        )
 
 
 def report_batch(report: Report, batch: Batch) -> None:
@@ -129,8 +134,11 @@ def show_kpid(kpid: bytes) -> str:
     return str(UUID(bytes=kpid))
 
 
-def delivered(
-    candidate_source: bytes, content: bytes, profile: int, external_id: str, run: int
-) -> ExportRecord:
+def delivered(due: DueProfile, run: int, external_id: str) -> ExportRecord:
     """Return the record of a profile that the destination has confirmed."""
-    return ExportRecord(profile, candidate_source, content, external_id, False, run)
+    return ExportRecord(due.profile, due.source, due.content, external_id, False, run)
+
+
+def undelivered(due: DueProfile, run: int) -> ExportRecord:
+    """Return the record of a profile that could not be written, and is due in the next run."""
+    return ExportRecord(due.profile, due.source, b"", due.external_id, True, run)

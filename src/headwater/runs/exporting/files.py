@@ -8,27 +8,21 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from headwater.base.clock import from_microseconds
 from headwater.base.errors import HeadwaterError
-from headwater.base.steps import ProcessingStep
 from headwater.connectors.contract import Column, FileRow, RowWriter
 from headwater.runs.capabilities import make_format, open_capability
 from headwater.runs.exporting.blocking import enter, open_thread
-from headwater.runs.exporting.selecting import ExportInput, describe, read_input, read_rows
+from headwater.runs.exporting.selecting import STEP, ExportInput, describe, read_input, read_rows
 from headwater.runs.files import create_file
 from headwater.runs.job import Job, RunFailed
 from headwater.runs.placeholders import expand_placeholders
 from headwater.schemas import InvalidValue, Schema
 from headwater.state.profiles.exporting import ATTRIBUTES, KPID, ProfileStream, SelectedProfile
-
-STEP: Final[ProcessingStep] = "Finalize"
-"""The step of a run that cannot write its file."""
-
 
 async def export_to_file(job: Job) -> None:
     """Write the file of a run. Raises RunFailed, RunCancelled, Unavailable."""

@@ -5,14 +5,18 @@ the first call of the destination, and a run needs the same memory for any numbe
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from headwater.base.threads import SerialExecutor
+from headwater.runs.exporting.blocking import open_thread
+
 _CACHE_KIB: Final = 16 * 1024
-_BATCH_ROWS: Final = 1_000
+_Result = TypeVar("_Result")
 _COLUMNS: Final = "profile, kpid, source, content, external_id, body, claim"
 
 
@@ -42,7 +46,7 @@ class Outbox:
             "CREATE TABLE due (profile INTEGER PRIMARY KEY, kpid BLOB, source BLOB, content BLOB, external_id TEXT, "
             "body BLOB, claim TEXT)"
         )
-        self._connection.execute("CREATE TABLE claims (claim TEXT, profile INTEGER, kpid BLOB)")
+        self._connection.execute("CREATE TABLE people (profile INTEGER PRIMARY KEY, kpid BLOB, value TEXT, state INTEGER)")
         self._connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._connection.execute("BEGIN")
 
@@ -62,14 +66,10 @@ class Outbox:
             ],
         )
 
-    def read(self) -> Iterator[list[DueProfile]]:
-        """Return the profiles to write, in batches. None may be added or removed in the meantime."""
-        after = -1
-        while rows := self._connection.execute(
-            f"SELECT {_COLUMNS} FROM due WHERE profile > ? ORDER BY profile LIMIT {_BATCH_ROWS}", (after,)
-        ).fetchall():
-            after = rows[-1][0]
-            yield [DueProfile(*row) for row in rows]
+    def read_after(self, profile: int, count: int) -> list[DueProfile]:
+        """Return the next profiles to write in the order of their ids, at most `count`, after one."""
+        query = f"SELECT {_COLUMNS} FROM due WHERE profile > ? ORDER BY profile LIMIT {count}"
+        return [DueProfile(*row) for row in self._connection.execute(query, (profile,))]
 
     def count(self) -> int:
         """Return the number of profiles to write."""
@@ -80,29 +80,39 @@ class Outbox:
         """Take profiles out, because they cannot be written."""
         self._connection.executemany("DELETE FROM due WHERE profile = ?", [(id_,) for id_ in profiles])
 
-    # Claims
-
-    def add_claims(self, claims: Iterable[tuple[str, int, bytes]]) -> None:
-        """Add values that only one profile may have: value, profile, kpid."""
-        self._connection.executemany("INSERT INTO claims VALUES (?, ?, ?)", claims)
+    # Keys of rows
 
     def index_claims(self) -> None:
-        """Prepare the search for values that several profiles have. No claim may be added afterwards."""
-        self._connection.execute("CREATE INDEX claims_by_claim ON claims (claim, profile)")
+        """Prepare the searches for claims of profiles to write. None may be added afterwards."""
+        self._connection.execute("CREATE INDEX due_by_claim ON due (claim, profile)")
 
-    def claimed(self, claims: Iterable[str]) -> set[str]:
-        """Return those of the values that a profile has claimed."""
-        search = "SELECT 1 FROM claims WHERE claim = ? LIMIT 1"
-        return {claim for claim in claims if self._connection.execute(search, (claim,)).fetchone() is not None}
+    def claims_after(self, claim: str | None, count: int) -> list[str]:
+        """Return the next claims in ascending order, at most `count`, after one; None for the first."""
+        after = "" if claim is None else "WHERE claim > ?"
+        query = f"SELECT DISTINCT claim FROM due {after} ORDER BY claim LIMIT {count}"
+        return [found for (found,) in self._connection.execute(query, () if claim is None else (claim,))]
 
-    def shared_claims(self) -> Iterator[list[tuple[str, int, bytes]]]:
-        """Return the claims of values that several profiles have, those of one value together, oldest first."""
-        shared = "SELECT claim FROM claims GROUP BY claim HAVING count(*) > 1"
-        cursor = self._connection.execute(
-            f"SELECT claim, profile, kpid FROM claims WHERE claim IN ({shared}) ORDER BY claim, profile"
-        )
-        while rows := cursor.fetchmany(_BATCH_ROWS):
-            yield rows
+    def take_repeated(self, count: int) -> list[tuple[DueProfile, bytes]]:
+        """Take out profiles whose claim an older one has too, at most `count`, each with the kpid of the oldest."""
+        columns = ", ".join(f"d.{name}" for name in _COLUMNS.split(", "))
+        rows = self._connection.execute(
+            f"SELECT {columns}, (SELECT kpid FROM due f WHERE f.claim = d.claim ORDER BY f.profile LIMIT 1) "
+            f"FROM due d WHERE EXISTS (SELECT 1 FROM due f WHERE f.claim = d.claim AND f.profile < d.profile) "
+            f"ORDER BY d.profile DESC LIMIT {count}"
+        ).fetchall()
+        self.remove(row[0] for row in rows)
+        return [(DueProfile(*row[:-1]), row[-1]) for row in rows]
+
+    def take_claimed(self, owners: Iterable[tuple[int, bytes, str]]) -> list[tuple[DueProfile, bytes]]:
+        """Take out profiles whose claim is that of one of the owners, given as profile, kpid and claim, unless the
+        owner is to be written itself. Return each with the kpid of its owner."""
+        taken: list[tuple[DueProfile, bytes]] = []
+        for owner, kpid, claim in owners:
+            if self._connection.execute("SELECT 1 FROM due WHERE profile = ?", (owner,)).fetchone() is None:
+                rows = self._connection.execute(f"SELECT {_COLUMNS} FROM due WHERE claim = ?", (claim,)).fetchall()
+                self.remove(row[0] for row in rows)
+                taken += [(DueProfile(*row), kpid) for row in rows]
+        return taken
 
     # Users of the application
 
@@ -118,3 +128,26 @@ class Outbox:
         """Return the ids of the users with a value, in their order."""
         found = self._connection.execute("SELECT id FROM users WHERE value = ? ORDER BY id", (value,))
         return [id_ for (id_,) in found]
+
+
+class OutboxThread:
+    """An outbox, and the thread in which it is used."""
+
+    def __init__(self, thread: SerialExecutor, outbox: Outbox) -> None:
+        self._thread = thread
+        self._outbox = outbox
+
+    async def run(self, work: Callable[[Outbox], _Result]) -> _Result:
+        """Run `work` on the outbox."""
+        return await self._thread.run(lambda: work(self._outbox))
+
+
+@asynccontextmanager
+async def open_outbox(folder: Path) -> AsyncIterator[OutboxThread]:
+    """Yield an outbox in a folder, which is deleted with it by its owner."""
+    async with open_thread("outbox") as thread:
+        outbox = await thread.run(lambda: Outbox(folder))
+        try:
+            yield OutboxThread(thread, outbox)
+        finally:
+            await thread.run(outbox.close)

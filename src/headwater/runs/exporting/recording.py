@@ -66,7 +66,7 @@ class Recorder:
         after = 0
         while True:
             query = exports.outdated(pipeline, after, MAX_WRITTEN_RECORDS)
-            gone = await self._job.state.read(lambda connection, query=query: list(connection.scalars(query)))
+            gone: list[int] = await self._job.state.read(partial(_scalars, query=query))
             if not gone:
                 return
             self._leaving += gone
@@ -94,6 +94,10 @@ class Recorder:
                     raise RunFailed("Finalize", f"the export cannot be recorded: {error.message}") from error
             await asyncio.sleep(pause)
             pause *= 2
+
+
+def _scalars(connection: Any, *, query: Any) -> list[int]:
+    return list(connection.scalars(query))
 
 
 def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leaving: Collection[int]) -> None:

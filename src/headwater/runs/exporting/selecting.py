@@ -1,19 +1,28 @@
 """The profiles of an export: the schema of its pipeline, its filter, and its order."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
-from headwater.base.errors import BadRequest, Unavailable
+from headwater.base.errors import BadRequest, HeadwaterError, Unavailable
+from headwater.base.steps import ProcessingStep
 from headwater.connectors.connector import Role, Target
+from headwater.connectors.contract import ConnectorContext, Engine, Factory
 from headwater.filters import CheckedFilter, check_filter, parse_json
 from headwater.profiles.alignment import find_misalignment, find_profile_schema
+from headwater.runs.capabilities import open_capability
 from headwater.runs.job import Job, RunFailed
 from headwater.schemas import InvalidValue, Schema, parse_path, parse_schema, property_at
 from headwater.schemas.records import RecordReader
-from headwater.state.profiles.exporting import ProfileSelection, ProfileStream, SelectedProfile
+from headwater.state.profiles.exporting import ProfileSelection, RowStream
 from headwater.state.profiles.searching import Order
 
+STEP: Final[ProcessingStep] = "Finalize"
+"""The step of a run that its destination ends."""
+_Capability = TypeVar("_Capability")
+_Result = TypeVar("_Result")
 _ROLE: Role = "Destination"
 _TARGET: Target = "User"
 
@@ -48,7 +57,7 @@ def read_input(job: Job) -> ExportInput:
     if difference is not None:
         raise RunFailed("InputValidation", f"inSchema differs from the profile schema: {difference.cause}")
     try:
-        schema = parse_schema(definition.in_schema or "")
+        schema = read_schema(definition.in_schema)
         given = None if definition.filter is None else parse_json(definition.filter)
         checked = None if given is None else check_filter(given, schema, role=_ROLE, target=_TARGET)
     except BadRequest as error:
@@ -56,7 +65,33 @@ def read_input(job: Job) -> ExportInput:
     return ExportInput(schema, RecordReader(schema), checked)
 
 
-async def read_rows(job: Job, stream: ProfileStream) -> Sequence[SelectedProfile]:
+@asynccontextmanager
+async def open_destination(
+    job: Job, capability: Callable[[Engine], Factory[_Capability] | None]
+) -> AsyncIterator[tuple[_Capability, ConnectorContext]]:
+    """Open a capability of the destination. Raises RunFailed."""
+    opening = open_capability(job.catalog, job.connection, job.environment, capability)
+    async with AsyncExitStack() as exits:
+        yield await call(job.connector.label, exits.enter_async_context(opening))
+
+
+async def call(what: str, result: Awaitable[_Result]) -> _Result:
+    """Return the result of a call of the destination. Raises RunFailed with its reason."""
+    try:
+        return await result
+    except HeadwaterError as error:
+        raise RunFailed(STEP, f"{what} cannot be written: {error.message}") from error
+
+
+def read_schema(text: str | None) -> Schema:
+    """Return the schema of a pipeline, which has one. Raises BadRequest for another."""
+    schema = None if text is None else parse_schema(text)
+    if schema is None:
+        raise BadRequest("a schema is missing")
+    return schema
+
+
+async def read_rows(job: Job, stream: RowStream) -> Sequence[Any]:
     """Return the next rows of a stream; none at the end. Raises RunFailed, RunCancelled."""
     job.report.check()
     try:

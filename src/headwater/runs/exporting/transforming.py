@@ -14,8 +14,9 @@ from msgspec import Struct
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.base.steps import ProcessingStep
 from headwater.catalog import Definition, Pipeline, encode_definition
+from headwater.runs.exporting.selecting import read_schema
 from headwater.runs.job import RunFailed
-from headwater.schemas import Codec, InvalidValue, Record, Schema, all_optional, parse_schema
+from headwater.schemas import Codec, InvalidValue, Record, Schema, all_optional
 from headwater.schemas.records import RecordReader
 from headwater.transforms.functions import Function, FunctionFailed, Purpose, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
@@ -60,10 +61,10 @@ def read_output(pipeline: Pipeline, in_schema: Schema, runner: Runner) -> Export
     """Return the output of a pipeline. Raises RunFailed if its transformation cannot be used."""
     definition = pipeline.definition
     transformation = definition.transformation
-    if transformation is None or definition.out_schema is None:
+    if transformation is None:
         raise RunFailed("Transformation", "the pipeline has no transformation")
     try:
-        schema = parse_schema(definition.out_schema)
+        schema = read_schema(definition.out_schema)
         made: Transformation
         if transformation.function is not None:
             # Each version of a function is another function, which shares nothing with the former one.

@@ -5,6 +5,7 @@ The database sorts, on its disk if it must, and returns rows in batches. All row
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -76,50 +77,72 @@ RECORD: Final = 3
 """The index of the first column of the record."""
 
 
-class ProfileStream:
-    """The profiles of a selection, in batches. Its methods raise Unavailable."""
+class RowStream:
+    """The rows of a query, in batches."""
 
-    def __init__(self, session: Session, cursor: Cursor, test: Callable[[str], bool] | None) -> None:
+    def __init__(self, session: Session, cursor: Cursor) -> None:
         self._session = session
         self._cursor = cursor
-        self._test = test
+
+    async def read(self, count: int = BATCH_PROFILES) -> Sequence[Any]:
+        """Return the next rows, at most `count`; none at the end. Raises Unavailable."""
+        async with as_unavailable(_WHAT):
+            rows: Sequence[Any] = await self._session.run(lambda _: self._cursor.fetchmany(count))
+            return rows
+
+
+class ProfileStream(RowStream):
+    """The profiles of a selection, in batches of `SelectedProfile`."""
+
+    def __init__(self, session: Session, cursor: Cursor, filter: CheckedFilter | None) -> None:
+        super().__init__(session, cursor)
+        self._test = None if filter is None else conditions.compile_test(filter)
 
     def holds(self, row: SelectedProfile) -> bool:
         """Return whether a row is in the selection."""
         return self._test is None or self._test(row[ATTRIBUTES].decode())
 
-    async def read(self, count: int = BATCH_PROFILES) -> Sequence[SelectedProfile]:
-        """Return the next rows, at most `count`; none at the end."""
-        async with as_unavailable(_WHAT):
-            rows: Sequence[SelectedProfile] = await self._session.run(lambda _: self._cursor.fetchmany(count))
-            return rows
-
 
 class ProfileExports:
-    """Reads the profiles of exports."""
+    """Reads what exports need, each time in one snapshot. Everything read ends with the block."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
     @asynccontextmanager
     async def read(self, selection: ProfileSelection) -> AsyncIterator[ProfileStream]:
-        """Start to read a selection, which ends with the block. Raises Unavailable."""
+        """Start to read profiles. Raises Unavailable."""
+        build = partial(build_query, selection)
+        async with self._start(build, indexed="profiles_by_workspace") as (session, cursor):
+            yield ProfileStream(session, cursor, selection.filter)
 
+    @asynccontextmanager
+    async def read_external_ids(self, pipeline: int) -> AsyncIterator[RowStream]:
+        """Start to read the profile, the kpid and the external id of all records of a pipeline. Raises Unavailable."""
+        records, profiles = tables.exports.c, tables.profiles.c
+
+        def build(*, is_sqlite: bool) -> Select[Any]:
+            source = tables.exports.join(tables.profiles, profiles.id == records.profile)
+            columns = (records.profile, profiles.kpid, records.external_id)
+            return select(*columns).select_from(source).where(records.pipeline == pipeline)
+
+        async with self._start(build) as (session, cursor):
+            yield RowStream(session, cursor)
+
+    @asynccontextmanager
+    async def _start(
+        self, build: Callable[..., Select[Any]], *, indexed: str = ""
+    ) -> AsyncIterator[tuple[Session, Cursor]]:
         def start(connection: Connection) -> Cursor:
             begin_snapshot(connection)
-            query = build_query(selection, is_sqlite=connection.dialect.name == "sqlite")
-            return open_cursor(connection, query, indexed="profiles_by_workspace")
+            return open_cursor(connection, build(is_sqlite=connection.dialect.name == "sqlite"), indexed=indexed)
 
         async with AsyncExitStack() as exits:
             async with as_unavailable(_WHAT):
                 session = await exits.enter_async_context(self._sessions.open())
                 cursor = await session.run(start)
             exits.push_async_callback(session.run, lambda _: cursor.close())
-            yield ProfileStream(session, cursor, _compile_test(selection))
-
-
-def _compile_test(selection: ProfileSelection) -> Callable[[str], bool] | None:
-    return None if selection.filter is None else conditions.compile_test(selection.filter)
+            yield session, cursor
 
 
 def build_query(selection: ProfileSelection, *, is_sqlite: bool) -> Select[Any]:
