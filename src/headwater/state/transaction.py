@@ -232,9 +232,7 @@ class Transaction:
 
     async def finish_resolution_request(self, workspace: int, requested_at: int) -> None:
         """Delete the request of an import for a resolution, unless it was made again since `requested_at`."""
-        self.write_later(
-            lambda connection: imports.finish_resolution_request(connection, workspace, requested_at)
-        )
+        self.write_later(lambda connection: imports.finish_resolution_request(connection, workspace, requested_at))
 
     async def advance(self, consumer: str, expected: int, new: int) -> None:
         """Move the position up to which `consumer` has processed the log from `expected`, initially 0, to `new`.

@@ -72,9 +72,7 @@ def open_cursor(connection: Connection, query: Select[Any], *, indexed: str = ""
     driver = _sqlite_driver(connection)
     if driver is None:
         return connection.execution_options(stream_results=True, max_row_buffer=1_000).execute(query)
-    compiled = query.compile(
-        dialect=sqlite.dialect(paramstyle="qmark"), compile_kwargs={"render_postcompile": True}
-    )
+    compiled = query.compile(dialect=sqlite.dialect(paramstyle="qmark"), compile_kwargs={"render_postcompile": True})
     text = str(compiled)
     if indexed:
         first = str(query.get_final_froms()[0]).split(maxsplit=1)[0]

@@ -20,9 +20,7 @@ async def open_thread(name: str) -> AsyncIterator[SerialExecutor]:
 
 
 @asynccontextmanager
-async def enter(
-    thread: SerialExecutor, make: Callable[[], AbstractContextManager[_Result]]
-) -> AsyncIterator[_Result]:
+async def enter(thread: SerialExecutor, make: Callable[[], AbstractContextManager[_Result]]) -> AsyncIterator[_Result]:
     """Enter and leave a synchronous context manager in a thread."""
 
     def start() -> tuple[AbstractContextManager[_Result], _Result]:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from typing import cast
 from uuid import UUID
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from headwater.base.clock import from_microseconds
 from headwater.base.errors import HeadwaterError
 from headwater.connectors.contract import Column, FileRow, RowWriter
 from headwater.runs.capabilities import make_format, open_capability
+from headwater.runs.compression import Compression
 from headwater.runs.exporting.blocking import enter, open_thread
 from headwater.runs.exporting.selecting import STEP, ExportInput, describe, read_input, read_rows
 from headwater.runs.files import create_file
@@ -23,6 +25,7 @@ from headwater.runs.job import Job, RunFailed
 from headwater.runs.placeholders import expand_placeholders
 from headwater.schemas import InvalidValue, Schema
 from headwater.state.profiles.exporting import ATTRIBUTES, KPID, ProfileStream, SelectedProfile
+
 
 async def export_to_file(job: Job) -> None:
     """Write the file of a run. Raises RunFailed, RunCancelled, Unavailable."""
@@ -66,7 +69,7 @@ async def _write_file(job: Job, given: ExportInput, stream: ProfileStream, count
                 columns_of(given.schema),
                 extension=connector.file_extension,
                 sheet=definition.sheet,
-                compression=definition.compression,
+                compression=cast(Compression, definition.compression),
                 created_at=started_at(job),
             )
             async with enter(thread, create) as writer:

@@ -46,7 +46,9 @@ class Outbox:
             "CREATE TABLE due (profile INTEGER PRIMARY KEY, kpid BLOB, source BLOB, content BLOB, external_id TEXT, "
             "body BLOB, claim TEXT)"
         )
-        self._connection.execute("CREATE TABLE people (profile INTEGER PRIMARY KEY, kpid BLOB, value TEXT, state INTEGER)")
+        self._connection.execute(
+            "CREATE TABLE people (profile INTEGER PRIMARY KEY, kpid BLOB, value TEXT, state INTEGER)"
+        )
         self._connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._connection.execute("BEGIN")
 

@@ -189,9 +189,7 @@ def _text_at(path: Path, *, is_sqlite: bool) -> ColumnElement[Any]:
     attributes = tables.profiles.c.attributes
     if is_sqlite:
         return func.json_extract(attributes, "$." + ".".join(path), type_=String())
-    text: ColumnElement[Any] = cast(attributes, JSON()).op("#>>")(
-        literal_column("'{" + ",".join(path) + "}'::text[]")
-    )
+    text: ColumnElement[Any] = cast(attributes, JSON()).op("#>>")(literal_column("'{" + ",".join(path) + "}'::text[]"))
     return type_coerce(text, String()).collate("C")
 
 
