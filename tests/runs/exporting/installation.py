@@ -80,7 +80,7 @@ class Installation:
         schema = members.pop("in_schema", PROFILE_SCHEMA)
         out = members.pop("out_schema", None)
         definition = Definition(
-            in_schema=serialise(schema), out_schema=None if out is None else serialise(out), **members
+            in_schema=serialise(schema).decode(), out_schema=None if out is None else serialise(out).decode(), **members
         )
         pipeline = Pipeline(
             id=id_,
@@ -142,21 +142,25 @@ class Installation:
             )
 
     async def remove_profiles(self, *ids: int) -> None:
+        """Delete profiles, as the worker does when it merges or erases them."""
+        profile, value = tables.profiles.c.id, tables.profile_values.c.profile
         async with self.state.transaction() as transaction:
-            for table, column in (
-                (tables.profiles, tables.profiles.c.id),
-                (tables.profile_values, tables.profile_values.c.profile),
-            ):
-                await transaction.run(
-                    lambda connection, t=table, c=column: connection.execute(delete(t).where(c.in_(ids)))
-                )  # type: ignore[misc]
+            await transaction.run(
+                lambda connection: connection.execute(delete(tables.profiles).where(profile.in_(ids)))
+            )
+            await transaction.run(
+                lambda connection: connection.execute(delete(tables.profile_values).where(value.in_(ids)))
+            )
 
     async def records(self, pipeline: int = PIPELINE) -> dict[int, ExportRecord]:
         """Return the records of exports by profile."""
         columns = [column for column in tables.exports.c if column.name != "pipeline"]
         query = select(*columns).where(tables.exports.c.pipeline == pipeline)
         rows = await self.state.read(lambda connection: connection.execute(query).all())
-        return {row[0]: ExportRecord(*row[:4], bool(row[4]), row[5]) for row in rows}
+        return {
+            profile: ExportRecord(profile, source, content, external_id, bool(is_failed), run)
+            for profile, source, content, external_id, is_failed, run in rows
+        }
 
     def job(
         self,

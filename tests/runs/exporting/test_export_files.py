@@ -85,7 +85,7 @@ async def test_only_profiles_that_pass_the_filter_are_written(
     await installation.write_profiles({index: {"email": f"{index}@x", "age": index} for index in range(1, 6)})
     for logical, wanted in (("and", ["2@x", "3@x"]), ("or", [f"{index}@x" for index in range(1, 6)])):
         given = Filter(
-            logical,  # type: ignore[arg-type]
+            logical,
             (Condition("age", "is greater than", ("1",)), Condition("age", "is less than", ("4",))),
         )
         pipeline = await add(

@@ -90,7 +90,7 @@ async def installation(
 
 
 async def add(installation: Installation, **members: Any) -> Pipeline:
-    given = {
+    given: dict[str, Any] = {
         "out_schema": OUT,
         "transformation": TransformationDefinition(mapping=MAPPING),
         "table_name": "people",
@@ -171,7 +171,7 @@ async def test_a_profile_without_the_key_fails(installation: Installation, sink:
     await installation.write_profiles({1: {"name": "a"}, **people(2)})
     report = await installation.export(await add(installation))
     assert counts(report)["OutputValidation"] == (1, 1) and counts(report)["Finalize"] == (1, 0)
-    assert [ids for ids in errors(report).values()] == [[kpid(1)]]
+    assert list(errors(report).values()) == [[kpid(1)]]
     assert sink.rows() == [("2@x", "n2", None)]
 
 
@@ -260,7 +260,12 @@ async def test_profiles_that_are_gone_or_filtered_out_keep_their_rows(installati
 
 
 async def test_a_function_transforms_in_batches(installation: Installation, sink: Sink) -> None:
-    source = "def transform(user):\n    if user['name'] == 'n2':\n        raise Exception('no')\n    return {'email': user['email'], 'name': user['name'].upper()}"
+    source = """
+def transform(user):
+    if user["name"] == "n2":
+        raise Exception("no")
+    return {"email": user["email"], "name": user["name"].upper()}
+"""
     function = FunctionDefinition(
         language="Python", source=source, in_paths=("email", "name"), out_paths=("email", "name")
     )
@@ -350,7 +355,7 @@ async def test_a_profile_that_is_erased_meanwhile_is_not_sent(installation: Inst
         await installation.remove_profiles(2)
         return await original(recorder, profiles)
 
-    Recorder.existing = erase  # type: ignore[method-assign]
+    Recorder.existing = erase  # type: ignore[method-assign,assignment]
     try:
         await execute_export(job)
     finally:

@@ -1,5 +1,6 @@
 """Exports of profiles: to files, to tables of databases, and to applications."""
 
+from headwater.runs.exporting.applications import export_to_application
 from headwater.runs.exporting.files import export_to_file
 from headwater.runs.exporting.tables import export_to_table
 from headwater.runs.job import Job, RunFailed
@@ -13,6 +14,8 @@ async def execute_export(job: Job) -> None:
             await export_to_file(job)
         case "Database":
             await export_to_table(job)
+        case "Application":
+            await export_to_application(job)
         case _:
             raise RunFailed(None, f"profiles cannot be exported to {job.connector.label}")
 

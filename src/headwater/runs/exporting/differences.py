@@ -25,11 +25,11 @@ from headwater.state.profiles.exporting import (
     SelectedProfile,
 )
 
-_SOURCE: Final = RECORD
-_CONTENT: Final = RECORD + 1
-_EXTERNAL_ID: Final = RECORD + 2
-_IS_FAILED: Final = RECORD + 3
-_RUN: Final = RECORD + 4
+SOURCE: Final = RECORD
+CONTENT: Final = RECORD + 1
+EXTERNAL_ID: Final = RECORD + 2
+IS_FAILED: Final = RECORD + 3
+RUN: Final = RECORD + 4
 
 
 class Candidate(Struct, frozen=True, gc=False):
@@ -44,6 +44,12 @@ class Candidate(Struct, frozen=True, gc=False):
     external_id: str
     run: int
     """The run that wrote it last; 0 for none."""
+    previous: bytes
+    """The content that the destination confirmed last; empty if it has none."""
+
+    def due(self, content: bytes, body: bytes, claim: str) -> DueProfile:
+        """Return the profile to write."""
+        return DueProfile(self.profile, self.kpid, self.source, content, self.external_id, body, claim, self.previous)
 
 
 class Batch(Struct):
@@ -72,19 +78,19 @@ class Differences:
         digest, run, is_full = self._digest, self._job.run.id, self._job.run.is_full
         for row in rows:
             if not stream.holds(row):
-                if row[_SOURCE] is not None:
+                if row[SOURCE] is not None:
                     batch.leaving.append(row[ID])
                 continue
             batch.received += 1
             source = digest(row[ATTRIBUTES])
-            if row[_SOURCE] == source:
-                if row[_RUN] == run:
+            if row[SOURCE] == source:
+                if row[RUN] == run:
                     batch.done += 1
                     continue
-                if not is_full and not row[_IS_FAILED]:
+                if not is_full and not row[IS_FAILED]:
                     batch.unchanged += 1
                     continue
-            self._add(batch, row, source, is_due=is_full or bool(row[_IS_FAILED]))
+            self._add(batch, row, source, is_due=is_full or bool(row[IS_FAILED]))
         return batch
 
     def _add(self, batch: Batch, row: Any, source: bytes, *, is_due: bool) -> None:
@@ -94,9 +100,11 @@ class Differences:
         except InvalidValue as error:
             report_failure(self._job.report, kpid, FailedRecord("InputValidation", describe(error), error.path))
             return
-        content = b"" if is_due or row[_CONTENT] is None else row[_CONTENT]
+        content = b"" if is_due or row[CONTENT] is None else row[CONTENT]
         batch.candidates.append(
-            Candidate(row[ID], kpid, record, source, content, row[_EXTERNAL_ID] or "", row[_RUN] or 0)
+            Candidate(
+                row[ID], kpid, record, source, content, row[EXTERNAL_ID] or "", row[RUN] or 0, row[CONTENT] or b""
+            )
         )
 
 

@@ -8,16 +8,17 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from headwater.base.threads import SerialExecutor
 from headwater.runs.exporting.blocking import open_thread
 
 _CACHE_KIB: Final = 16 * 1024
 _Result = TypeVar("_Result")
-_COLUMNS: Final = "profile, kpid, source, content, external_id, body, claim"
+_COLUMNS: Final = "profile, kpid, source, content, external_id, body, claim, previous"
 
 
 class DueProfile(Struct, frozen=True, gc=False):
@@ -33,6 +34,22 @@ class DueProfile(Struct, frozen=True, gc=False):
     """The output of the transformation."""
     claim: str
     """The value that only one profile may have: the key of the row, or the value by which users are found."""
+    previous: bytes = b""
+    """The content that the destination confirmed last; empty if it has none."""
+
+
+PersonState = Literal["Due", "Unchanged", "Settled"]
+"""Whether a profile is to be written, has been written by an earlier run, or was counted already."""
+
+
+class Person(Struct, frozen=True, gc=False):
+    """A profile, and the value by which it finds its users."""
+
+    profile: int
+    kpid: bytes
+    value: str
+    state: PersonState
+    source: bytes
 
 
 class Outbox:
@@ -44,10 +61,10 @@ class Outbox:
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.execute(
             "CREATE TABLE due (profile INTEGER PRIMARY KEY, kpid BLOB, source BLOB, content BLOB, external_id TEXT, "
-            "body BLOB, claim TEXT)"
+            "body BLOB, claim TEXT, previous BLOB)"
         )
         self._connection.execute(
-            "CREATE TABLE people (profile INTEGER PRIMARY KEY, kpid BLOB, value TEXT, state INTEGER)"
+            "CREATE TABLE people (profile INTEGER PRIMARY KEY, kpid BLOB, value TEXT, state TEXT, source BLOB)"
         )
         self._connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         self._connection.execute("BEGIN")
@@ -61,11 +78,8 @@ class Outbox:
     def add(self, profiles: Iterable[DueProfile]) -> None:
         """Add profiles to write."""
         self._connection.executemany(
-            f"INSERT INTO due ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (each.profile, each.kpid, each.source, each.content, each.external_id, each.body, each.claim)
-                for each in profiles
-            ],
+            f"INSERT INTO due ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            list(map(astuple, profiles)),
         )
 
     def read_after(self, profile: int, count: int) -> list[DueProfile]:
@@ -115,6 +129,36 @@ class Outbox:
                 self.remove(row[0] for row in rows)
                 taken += [(DueProfile(*row), kpid) for row in rows]
         return taken
+
+    # Profiles, by the value that finds their users
+
+    def add_people(self, people: Iterable[Person]) -> None:
+        """Add profiles with the values that find their users."""
+        self._connection.executemany(
+            "INSERT INTO people (profile, kpid, value, state, source) VALUES (?, ?, ?, ?, ?)",
+            [(each.profile, each.kpid, each.value, each.state, each.source) for each in people],
+        )
+
+    def index_people(self) -> None:
+        """Prepare the search for profiles by their value. None may be added afterwards."""
+        self._connection.execute("CREATE INDEX people_by_value ON people (value, profile)")
+
+    def next_shared(self, value: str | None, count: int) -> list[Person]:
+        """Return the oldest profiles, at most `count`, of the next value that several have, after a value."""
+        after = "" if value is None else "WHERE value > ?"
+        found = self._connection.execute(
+            f"SELECT value FROM people {after} GROUP BY value HAVING count(*) > 1 ORDER BY value LIMIT 1",
+            () if value is None else (value,),
+        ).fetchone()
+        return [] if found is None else self.people_after(found[0], -1, count)
+
+    def people_after(self, value: str, profile: int, count: int) -> list[Person]:
+        """Return the next profiles with a value in the order of their ids, at most `count`, after one."""
+        query = (
+            "SELECT profile, kpid, value, state, source FROM people WHERE value = ? AND profile > ? "
+            f"ORDER BY profile LIMIT {count}"
+        )
+        return [Person(*row) for row in self._connection.execute(query, (value, profile))]
 
     # Users of the application
 

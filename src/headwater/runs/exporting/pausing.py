@@ -4,7 +4,11 @@ import asyncio
 import random
 from typing import Final
 
+from headwater.base.errors import Unavailable
+from headwater.base.steps import ProcessingStep
+from headwater.connectors.contract import TransportError, TransportFailure
 from headwater.delivery.backoff import next_delay
+from headwater.runs.exporting.selecting import STEP
 from headwater.runs.job import Job, RunFailed
 
 MAX_ATTEMPTS: Final = 8
@@ -12,6 +16,10 @@ MAX_ATTEMPTS: Final = 8
 MAX_PAUSE_SECONDS: Final = 300.0
 """Longest wait that a destination can ask for. A run that has to wait longer ends, and the next one continues."""
 CHECK_SECONDS: Final = 0.5
+_DEFAULT_RETRY_SECONDS: Final = 1
+"""The wait that an error asks for if the destination asks for none."""
+_PERMANENT: Final = frozenset({TransportFailure.ADDRESS_FORBIDDEN, TransportFailure.AUTHORIZATION_REVOKED})
+"""Failures that no further attempt changes."""
 
 
 async def pause(job: Job, seconds: float) -> None:
@@ -39,16 +47,23 @@ class Pauses:
         self.failures = 0
 
     @property
-    def is_used_up(self) -> bool:
-        """Whether no further attempt is allowed."""
-        return self.failures >= MAX_ATTEMPTS
+    def is_last(self) -> bool:
+        """Whether the latest attempt was the last one."""
+        return self.failures >= MAX_ATTEMPTS - 1
 
-    async def wait(self, reason: str, requested: float | None = None) -> None:
-        """Wait before the next attempt. Raises RunFailed if none is allowed, or the wait would be too long."""
+    async def wait(
+        self, reason: str, error: Unavailable | None = None, step: ProcessingStep = STEP, requested: float | None = None
+    ) -> None:
+        """Wait before the next attempt, as long as the destination asks for. Raises RunFailed if no attempt is left, if
+        the wait would be too long, or if a user has to change something first; RunCancelled."""
         self.failures += 1
-        if self.is_used_up:
-            raise RunFailed("Finalize", f"{reason}; it was tried {self.failures} times")
+        if isinstance(error, TransportError) and error.failure in _PERMANENT:
+            raise RunFailed(step, reason) from error
+        if self.failures >= MAX_ATTEMPTS:
+            raise RunFailed(step, f"{reason}; it was tried {self.failures} times") from error
+        asked = error.retry_after if error is not None else 0.0
+        asked = max(asked, requested or 0.0)
+        if asked > MAX_PAUSE_SECONDS:
+            raise RunFailed(step, f"{reason}; it asks to wait {asked:.0f} seconds") from error
         self._delay = min(next_delay(self._delay, self._random), MAX_PAUSE_SECONDS)
-        if requested is not None and requested > MAX_PAUSE_SECONDS:
-            raise RunFailed("Finalize", f"{reason}; it asks to wait {requested:.0f} seconds")
-        await pause(self._job, max(self._delay, requested or 0.0))
+        await pause(self._job, max(self._delay, asked if asked > _DEFAULT_RETRY_SECONDS else 0.0))

@@ -117,7 +117,7 @@ class _TableExport:
                 equal.append(ExportRecord(each.profile, each.source, content, each.external_id, False, each.run))
             else:
                 key = str(self._output.reader.record(body)[self._key])
-                due.append(DueProfile(each.profile, each.kpid, each.source, content, each.external_id, body, key))
+                due.append(each.due(content, body, key))
         self._has_others |= bool(equal)
         self._job.report.unchanged(len(equal))
         await self._outbox.run(lambda outbox: outbox.add(due))
@@ -222,7 +222,7 @@ async def _upsert(
         try:
             found = await thread.run(partial(sink.upsert, write, [rows[index] for index in some]))
         except Unavailable as error:
-            await pauses.wait(f"the database cannot be written: {error.message}")
+            await pauses.wait(f"the database cannot be written: {error.message}", error)
             continue
         except HeadwaterError as error:
             raise RunFailed(STEP, f"the table cannot be written: {error.message}") from error
