@@ -43,7 +43,7 @@ class Sink(SqliteSink):
 
         self.database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.database.execute(
-            "CREATE TABLE people (email TEXT PRIMARY KEY NOT NULL, name TEXT, age INTEGER, note TEXT, CHECK (age < 1000))"
+            "CREATE TABLE people (email TEXT PRIMARY KEY NOT NULL, name TEXT, age INTEGER CHECK (age < 1000), note TEXT)"
         )
         self.batches: list[list[Row]] = []
         self.failures = 0
