@@ -96,9 +96,23 @@ class Report:
 
         A `count` above 1 is that of records that failed together; the sample is the first of them.
         """
-        key = (step, message)
         with self._lock:
             self._failed[_INDEX[step]] += count
+        self.explain(step, message, number=number, id=id, path=path, count=count)
+
+    def explain(
+        self,
+        step: ProcessingStep,
+        message: str,
+        *,
+        number: int | None = None,
+        id: str = "",
+        path: str = "",
+        count: int = 1,
+    ) -> None:
+        """Add records to the errors as `failed` does, without counting them as failed: `commit` has counted them."""
+        key = (step, message)
+        with self._lock:
             if key not in self._messages and len(self._messages) >= MAX_MESSAGES:
                 return
             is_new = key not in self._messages
@@ -108,6 +122,23 @@ class Report:
             summary.count += count
             if len(summary.samples) < MAX_SAMPLES and (is_new or not is_first):
                 summary.samples.append(RunErrorSample(number, id[:200], path))
+
+    def note(self, step: ProcessingStep, message: str) -> None:
+        """Add an error that is of no record: its count is 0."""
+        with self._lock:
+            self._messages.add((step, message))
+            self._errors.setdefault((step, message), ErrorSummary())
+
+    def commit(self, progress: RunProgress) -> None:
+        """Set the progress to what was committed with the data."""
+        with self._lock:
+            self._passed, self._failed = list(progress.passed), list(progress.failed)
+            expected = self._progress.total_rows, self._progress.total_bytes
+            self._progress = replace(progress, total_rows=expected[0], total_bytes=expected[1])
+
+    def restart(self) -> None:
+        """Set all counts to 0: the source is read from its start again."""
+        self.commit(NO_PROGRESS)
 
     def read(self, *, rows: int = 0, bytes: int | None = None) -> None:
         """Count rows, and set the number of bytes of the file that have been read."""

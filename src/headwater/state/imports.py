@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, select
 
 from headwater.state import bulk, tables
 from headwater.state.identityrows import next_ids
@@ -129,8 +129,7 @@ def _find(connection: Connection, target: ImportTarget, ids: list[str]) -> dict[
         return {}
     columns = "t.identity_id, t.id, t.updated_at, t.attributes, t.run"
     same = (
-        f"t.connection = {int(target.connection)} AND t.identity_id = w.value "
-        f"AND t.pipeline = {int(target.pipeline)}"
+        f"t.connection = {int(target.connection)} AND t.identity_id = w.value AND t.pipeline = {int(target.pipeline)}"
     )
     if connection.dialect.name == "sqlite":
         text = f"SELECT {columns} FROM json_each(?) w CROSS JOIN identities t ON {same} AND t.is_anonymous = 0"
@@ -168,9 +167,7 @@ def _update(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     run(connection, text, tuple(map(list, zip(*rows, strict=True))))
 
 
-def _insert(
-    connection: Connection, target: ImportTarget, rows: list[tuple[Any, ...]], *, with_ids: bool
-) -> list[int]:
+def _insert(connection: Connection, target: ImportTarget, rows: list[tuple[Any, ...]], *, with_ids: bool) -> list[int]:
     """Insert new identities; return their ids if `with_ids`."""
     if not rows:
         return []
@@ -233,9 +230,7 @@ def requested_resolutions(connection: Connection) -> dict[int, int]:
 def finish_resolution_request(connection: Connection, workspace: int, requested_at: int) -> None:
     """Delete a request, unless it was made again since."""
     table = tables.pending_resolutions
-    connection.execute(
-        delete(table).where(table.c.workspace == workspace, table.c.requested_at == requested_at)
-    )
+    connection.execute(delete(table).where(table.c.workspace == workspace, table.c.requested_at == requested_at))
 
 
 # --- Cursors ------------------------------------------------------------------------------------------------------
@@ -264,7 +259,11 @@ def remove_runs_except(connection: Connection, pipelines: Collection[int], *, li
     A run of such a pipeline ends at its next transaction: call it before the identities are deleted.
     """
     removed = 0
-    for column in (tables.run_progress.c.pipeline, tables.pipeline_cursors.c.pipeline, tables.import_changes.c.pipeline):
+    for column in (
+        tables.run_progress.c.pipeline,
+        tables.pipeline_cursors.c.pipeline,
+        tables.import_changes.c.pipeline,
+    ):
         gone = sorted(bulk.distinct(connection, column) - set(pipelines))
         removed += bulk.remove_some(connection, column, gone, limit=limit)
     return removed

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from headwater.base.errors import HeadwaterError
 from headwater.state import bulk, tables
@@ -36,23 +36,25 @@ class StoredRunProgress(Struct, frozen=True, kw_only=True):
     """The place at which it continues, in a form of its own; empty at its beginning."""
     progress: RunProgress = RunProgress()
     changed: int = 0
-    """Number of identities that it changed."""
+    """Number of identities that were changed, and not yet passed on for resolution."""
 
 
 def take(connection: Connection, run: int, pipeline: int, fence: int) -> StoredRunProgress:
-    """Take a run, and return its progress. The progress of earlier runs of the pipeline is deleted.
+    """Take a run, and return its progress. It takes over the changes of earlier runs of the pipeline that were not
+    passed on for resolution, and their progress is deleted.
 
     Raises RunTaken if a process with a later fence has taken it.
     """
     table = tables.run_progress
-    new = (run, pipeline, fence, None, NO_POSITION, _encode(RunProgress()), 0)
-    columns = list(table.c)
     moved = connection.execute(update(table).where(table.c.run == run, table.c.fence <= fence).values(fence=fence))
     if not moved.rowcount:
         if read(connection, run) is not None:
             raise RunTaken(run)
-        connection.execute(delete(table).where(table.c.pipeline == pipeline, table.c.run < run))
-        bulk.insert(connection, columns, [new])
+        earlier = (table.c.pipeline == pipeline, table.c.run < run)
+        changed = connection.scalar(select(func.sum(table.c.changed)).where(*earlier)) or 0
+        connection.execute(delete(table).where(*earlier))
+        new = (run, pipeline, fence, None, NO_POSITION, _encode(RunProgress()), int(changed))
+        bulk.insert(connection, list(table.c), [new])
     found = read(connection, run)
     assert found is not None, "it was written"
     return found
@@ -74,10 +76,14 @@ def write(
     connection.execute(
         update(table)
         .where(table.c.run == run)
-        .values(
-            cursor=cursor, position=position, progress=_encode(progress), changed=table.c.changed + changed
-        )
+        .values(cursor=cursor, position=position, progress=_encode(progress), changed=table.c.changed + changed)
     )
+
+
+def forget_changes(connection: Connection, run: int) -> None:
+    """Set the number of changed identities of a run to 0: they were passed on for resolution."""
+    table = tables.run_progress
+    connection.execute(update(table).where(table.c.run == run).values(changed=0))
 
 
 def read(connection: Connection, run: int) -> StoredRunProgress | None:
