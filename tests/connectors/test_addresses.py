@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.connectors.addresses import ANY_ADDRESS, AddressForbidden, AddressPolicy
+from headwater.connectors.addresses import (
+    ANY_ADDRESS,
+    NO_SYSTEM_PORTS,
+    SFTP_PORTS,
+    AddressForbidden,
+    AddressPolicy,
+)
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "192.0.1.1", "2606:4700::1111", "64:ff9b::808:808"]
 PRIVATE = [
@@ -71,6 +77,22 @@ def test_system_ports_are_forbidden_except_for_the_web(port: int, allowed: bool)
     else:
         with pytest.raises(AddressForbidden):
             AddressPolicy().check("8.8.8.8", port)
+
+
+@pytest.mark.parametrize(
+    ("port", "ports", "allowed"),
+    [
+        *((22, SFTP_PORTS, True), (2222, SFTP_PORTS, True), (25, SFTP_PORTS, False), (443, SFTP_PORTS, False)),
+        *((5432, NO_SYSTEM_PORTS, True), (1024, NO_SYSTEM_PORTS, True), (443, NO_SYSTEM_PORTS, False)),
+    ],
+)
+def test_each_protocol_has_its_system_ports(port: int, ports: frozenset[int], allowed: bool) -> None:
+    if allowed:
+        AddressPolicy().check("8.8.8.8", port, ports)
+    else:
+        with pytest.raises(AddressForbidden):
+            AddressPolicy().check("8.8.8.8", port, ports)
+    ANY_ADDRESS.check("8.8.8.8", port, ports)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,11 @@ _RESERVED: Final = tuple(
     )
 )
 _SYSTEM_PORTS: Final = 1_024
-_WEB_PORTS: Final = frozenset({80, 443})
+
+WEB_PORTS: Final = frozenset({80, 443})
+SFTP_PORTS: Final = frozenset({22})
+NO_SYSTEM_PORTS: Final[frozenset[int]] = frozenset()
+"""For protocols whose servers listen on ports from 1024, such as databases."""
 
 
 class AddressForbidden(Exception):
@@ -50,7 +54,7 @@ class AddressForbidden(Exception):
 class AddressPolicy(msgspec.Struct, frozen=True):
     """Allows public addresses, and those in `allowed` networks.
 
-    Of the ports below 1024 only 80 and 443 are allowed, unless the address is in an allowed network.
+    Of the ports below 1024 only those of the protocol are allowed, unless the address is in an allowed network.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -67,14 +71,17 @@ class AddressPolicy(msgspec.Struct, frozen=True):
             return ANY_ADDRESS
         return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")))
 
-    def check(self, host: str, port: int) -> None:
-        """Check the numeric address of a connection before it is made. Raises AddressForbidden."""
+    def check(self, host: str, port: int, ports: frozenset[int] = WEB_PORTS) -> None:
+        """Check the numeric address of a connection before it is made.
+
+        `ports` are the ports below 1024 on which public servers of the protocol listen. Raises AddressForbidden.
+        """
         address = _unwrapped(_parsed(host))
         if any(address in network for network in self.allowed):
             return
         if not _is_public(address):
             raise AddressForbidden("the address is not public")
-        if port < _SYSTEM_PORTS and port not in _WEB_PORTS:
+        if port < _SYSTEM_PORTS and port not in ports:
             raise AddressForbidden(f"port {port} is not allowed")
 
     def check_url(self, url: str) -> None:

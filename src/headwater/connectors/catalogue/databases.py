@@ -1,13 +1,26 @@
 """Databases that users are read from with a query, and that profiles are written to, into a table."""
 
 import re
-from typing import Annotated, ClassVar, Final
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Final, Literal
 
+from headwater.base.errors import Unprocessable
 from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.settings import Format, Number, Settings, Text
+from headwater.connectors.contract import ConnectorContext, Engine, Factory
+from headwater.connectors.settings import Choice, Format, Number, Settings, Text
 
 Host = Annotated[str, Text(1, 253)]
 Port = Annotated[int, Number(1, 65_535)]
+Tls = Annotated[
+    Literal["Off", "Preferred", "Required", "Verified"],
+    Choice(
+        label="TLS",
+        help="Preferred encrypts if the server can. Only Verified proves that it is the server of this host.",
+    ),
+]
+Path = Annotated[
+    str, Text(1, 1_024, help="The path of the database file, below the folder that the installation allows.")
+]
 
 _ACCOUNT: Final = Format(
     re.compile(r"[A-Za-z0-9_]+[.-][A-Za-z0-9_.-]+"),
@@ -28,6 +41,7 @@ class PostgreSQLSettings(Settings, frozen=True, kw_only=True):
     password: Annotated[str, Text(0, 100, secret=True)] = ""
     database: Annotated[str, Text(1, 63)]
     schema: Annotated[str, Text(1, 63)]
+    tls: Tls = "Preferred"
 
 
 class MySQLSettings(Settings, frozen=True, kw_only=True):
@@ -36,6 +50,7 @@ class MySQLSettings(Settings, frozen=True, kw_only=True):
     username: Annotated[str, Text(1, 16)]
     password: Annotated[str, Text(1, 200, secret=True)]
     database: Annotated[str, Text(1, 64)]
+    tls: Tls = "Preferred"
 
 
 class ClickHouseSettings(Settings, frozen=True, kw_only=True):
@@ -59,11 +74,41 @@ class SnowflakeSettings(Settings, frozen=True, kw_only=True):
     warehouse: Annotated[str, Text(1, 255)]
 
 
+class SQLiteSettings(Settings, frozen=True, kw_only=True):
+    path: Path
+
+
+class DuckDBSettings(Settings, frozen=True, kw_only=True):
+    path: Path
+
+
+def _factory(code: str, name: str) -> Factory[Any]:
+    """Return a factory that imports the module of a database, and with it the driver, when it is called."""
+
+    def make(settings: Any, context: ConnectorContext) -> Any:
+        try:
+            module = import_module(f"headwater.connectors.databases.{code}")
+        except ImportError as error:
+            raise Unprocessable(
+                "ConnectorNotAvailable",
+                f"the driver of {code} is not installed: pip install 'headwater[{code}]'",
+                field="connector",
+            ) from error
+        return getattr(module, name)(settings, context)
+
+    return make
+
+
 def _database(code: str, label: str, settings: type[Settings], query: str = _QUERY) -> Connector:
     return Connector(
         code=code,
         label=label,
         type="Database",
+        available=True,
+        engine=Engine(
+            query_source=_factory(code, f"{label}Source"),
+            table_sink=_factory(code, f"{label}Sink"),
+        ),
         categories=("Database",),
         source=Capabilities(
             targets=("User",),
@@ -79,6 +124,8 @@ def _database(code: str, label: str, settings: type[Settings], query: str = _QUE
 
 CONNECTORS: Final = (
     _database("postgresql", "PostgreSQL", PostgreSQLSettings),
+    _database("sqlite", "SQLite", SQLiteSettings),
+    _database("duckdb", "DuckDB", DuckDBSettings),
     _database("mysql", "MySQL", MySQLSettings),
     _database("clickhouse", "ClickHouse", ClickHouseSettings),
     _database(

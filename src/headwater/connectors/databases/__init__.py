@@ -1,0 +1,15 @@
+"""Databases: rows are read with a query and written into a table.
+
+| module | content |
+| --- | --- |
+| `postgresql.py`, `mysql.py`, `clickhouse.py`, `sqlite.py`, `duckdb.py`, `snowflake.py` | `QuerySource` and `TableSink` of one database |
+| `postgresql_session.py` | connections to PostgreSQL |
+| `postgresql_types.py`, … | the column types of a database as schema types, and their values |
+| `placeholders.py` | `${updated_at}` and `${limit}` in queries |
+| `quoting.py` | names of tables and columns |
+| `rows.py` | the result of a query: checked columns, bounded batches |
+| `writing.py` | checks a batch, and finds the rows that make it fail |
+| `limits.py`, `tls.py` | time limits, encryption |
+
+A module imports its driver, so it is imported when a connection of its database is used.
+"""

@@ -1,0 +1,39 @@
+"""Files of databases, below the folder that the installation allows."""
+
+import stat
+from pathlib import Path
+from typing import Final
+
+from headwater.base.errors import BadRequest, Unavailable
+from headwater.connectors.contract import ConnectorContext
+
+ROOT_SETTING: Final = "HEADWATER_FILESYSTEM_ROOT"
+
+
+def database_file(context: ConnectorContext, name: str) -> Path:
+    """Return the path of an existing database file.
+
+    `name` is relative to the folder; a leading "/" is ignored. Neither the file nor a folder on the way may be a
+    symbolic link. Engines open files by name, so this is not safe against a user of the machine who exchanges folders;
+    users of Headwater cannot make symbolic links. Raises BadRequest, and Unavailable if the installation allows no
+    folder or the file is missing.
+    """
+    root = context.filesystem_root
+    if root is None:
+        raise Unavailable(f"files of the server cannot be reached: the operator sets their folder with {ROOT_SETTING}")
+    parts = name.removeprefix("/").split("/")
+    if "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise BadRequest("the path must not be empty, and must not contain empty parts, . and ..", field="path")
+    path = root
+    try:
+        for part in parts:
+            path = path / part
+            if stat.S_ISLNK(mode := path.lstat().st_mode):
+                raise BadRequest("the path must not contain symbolic links", field="path")
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unavailable(f"the database file {name[:200]!r} does not exist") from None
+    except OSError as error:
+        raise Unavailable(f"the database file cannot be reached: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise BadRequest("the path is not the one of a file", field="path")
+    return path

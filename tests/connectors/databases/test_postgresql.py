@@ -1,0 +1,105 @@
+"""PostgreSQL as a source and a destination, with a real server."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from headwater.connectors.addresses import ANY_ADDRESS
+from headwater.connectors.catalogue.databases import PostgreSQLSettings
+from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink
+from headwater.connectors.databases.postgresql import PostgreSQLSink, PostgreSQLSource
+from tests.connectors.conformance.context import make_context
+from tests.connectors.conformance.query_source import QuerySourceConformance
+from tests.connectors.conformance.table_sink import TableSinkConformance
+from tests.postgresql import PASSWORD, USER, PostgresqlServer
+
+
+class Database:
+    """A database of the test server, with a connection of the test."""
+
+    def __init__(self, server: PostgresqlServer, name: str) -> None:
+        self.settings = PostgreSQLSettings(
+            host="127.0.0.1",
+            port=server.port,
+            username=USER,
+            password=PASSWORD,
+            database=name,
+            schema="public",
+        )
+        self.connection = psycopg.connect(
+            host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, dbname=name, autocommit=True
+        )
+
+    def execute(self, statement: str) -> list[Any]:
+        cursor = self.connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+    def source(self) -> PostgreSQLSource:
+        return PostgreSQLSource(self.settings, context())
+
+    def sink(self) -> PostgreSQLSink:
+        return PostgreSQLSink(self.settings, context())
+
+
+def context() -> ConnectorContext:
+    import msgspec
+
+    return msgspec.structs.replace(make_context(secrets=[PASSWORD]), addresses=ANY_ADDRESS)
+
+
+@pytest.fixture
+def database(postgresql_server: PostgresqlServer) -> Iterator[Database]:
+    url = postgresql_server.create(empty=True)
+    database = Database(postgresql_server, url.rpartition("/")[2])
+    postgresql_server.administer(f"GRANT ALL ON SCHEMA public TO {USER}", database.settings.database)
+    try:
+        yield database
+    finally:
+        database.connection.close()
+        postgresql_server.drop(url)
+
+
+class TestSource(QuerySourceConformance):
+    WRITING = (
+        *QuerySourceConformance.WRITING,
+        "WITH new AS (INSERT INTO people VALUES (99, 'x') RETURNING id) SELECT id FROM new",
+        "INSERT INTO people VALUES (99, 'x') RETURNING id",
+        "EXPLAIN ANALYZE DELETE FROM people",
+        "COPY people TO PROGRAM 'cat'",
+        "COPY people TO STDOUT",
+        "SELECT id INTO copied FROM people",
+        "SELECT id FROM people FOR UPDATE",
+        "SET default_transaction_read_only = off",
+        "COMMIT",
+        "SELECT set_config('transaction_read_only', 'off', false), nextval('numbers')",
+    )
+
+    @pytest.fixture(autouse=True)
+    def _database(self, database: Database) -> None:
+        self.database = database
+        database.execute("CREATE SEQUENCE numbers")
+
+    def make(self, rows: list[Row]) -> QuerySource:
+        self.database.execute("CREATE TABLE people (id int PRIMARY KEY, name text)")
+        with self.database.connection.cursor() as cursor, cursor.copy("COPY people FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return self.database.source()
+
+
+class TestSink(TableSinkConformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, database: Database) -> None:
+        self.database = database
+
+    def make(self) -> TableSink:
+        self.database.execute("CREATE TABLE people (id int PRIMARY KEY, name text NOT NULL, note text)")
+        return self.database.sink()
+
+    def read(self, sink: TableSink) -> list[Row]:
+        return self.database.execute("SELECT id, name, note FROM people ORDER BY id")
+
+    def set_note(self, sink: TableSink, id_: int, note: str) -> None:
+        self.database.execute(f"UPDATE people SET note = '{note}' WHERE id = {id_}")
