@@ -80,7 +80,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
     available = {code for code, connector in CONNECTORS.items() if connector.available}
-    others = {"csv", "dummy", "http-webhook", "json", "sample-oauth-app", "segment-api"}
+    others = {"csv", "dummy", "excel", "http-webhook", "json", "parquet", "sample-oauth-app", "segment-api"}
     assert available == EVENT_SOURCES | others
 
 

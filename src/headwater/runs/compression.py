@@ -11,22 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Final, Literal, Protocol, cast
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import msgspec
 import snappy
 
 from headwater.connectors.contract import InvalidFile
+from headwater.connectors.formats.archives import ENCRYPTED, METHODS, check_directory
 
 Compression = Literal["", "Zip", "Gzip", "Snappy"]
 
 _BUFFER_BYTES: Final = 1 << 18
-_FOOTER_BYTES: Final = 22
-_MAX_COMMENT_BYTES: Final = 0xFFFF
 _MAX_DIRECTORY_BYTES: Final = 1 << 20
 """Maximum size of the list of files in an archive. That of one file has less, and a list is read as a whole."""
-_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED: Final = 0x1
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31
 _SNAPPY: Final = b"\xff\x06\x00\x00sNaPpY"
@@ -200,7 +197,7 @@ def _read_exactly(source: _Input, size: int) -> bytes:
 
 @contextmanager
 def _open_archive(stream: BinaryIO, limits: InflationLimits) -> Iterator[BinaryIO]:
-    _check_directory(stream)
+    check_directory(stream, _MAX_DIRECTORY_BYTES)
     try:
         with zipfile.ZipFile(stream) as archive:
             entry = _single_file(archive)
@@ -230,36 +227,11 @@ def _single_file(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     if len(files) != 1:
         count = "no file" if not files else f"{len(files):,} files"
         raise InvalidFile(f"the Zip archive has {count}, and must have exactly one")
-    if files[0].flag_bits & _ENCRYPTED:
+    if files[0].flag_bits & ENCRYPTED:
         raise InvalidFile("the Zip archive is encrypted")
-    if files[0].compress_type not in _METHODS:
+    if files[0].compress_type not in METHODS:
         raise InvalidFile("the Zip archive is compressed with another method than Deflate")
     return files[0]
-
-
-def _check_directory(stream: BinaryIO) -> None:
-    """Check the size of the list of files, which `zipfile` reads as a whole. Raises InvalidFile."""
-    size = stream.seek(0, io.SEEK_END)
-    start = stream.seek(max(size - _MAX_COMMENT_BYTES - _FOOTER_BYTES, 0))
-    end = _read_exactly(_Input(stream), size - start)
-    footer = end[-_FOOTER_BYTES:]
-    if not (footer.startswith(b"PK\x05\x06") and footer.endswith(b"\0\0")):
-        found = end.rfind(b"PK\x05\x06")
-        if found < 0:
-            raise InvalidFile("the file is not a Zip archive, or it is truncated")
-        footer = end[found : found + _FOOTER_BYTES]
-    directory = int.from_bytes(footer[12:16], "little")
-    if directory == 0xFFFFFFFF:  # the size is in another record, in front of this one
-        found = end.rfind(b"PK\x06\x06")
-        directory = int.from_bytes(end[found + 40 : found + 48], "little") if found >= 0 else 0
-    if directory > _MAX_DIRECTORY_BYTES:
-        raise InvalidFile("the Zip archive has too many files, and must have exactly one")
-    stream.seek(0)
-
-
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
 
 
 class _Deflated(io.RawIOBase):

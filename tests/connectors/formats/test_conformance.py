@@ -8,7 +8,9 @@ from headwater.connectors.catalogue.file_formats import (
 )
 from headwater.connectors.contract import Column, FileFormat, Row
 from headwater.connectors.formats.csv import CsvFormat
+from headwater.connectors.formats.excel import ExcelFormat
 from headwater.connectors.formats.json import JsonFormat
+from headwater.connectors.formats.parquet import ParquetFormat
 from headwater.schemas import Json, JsonType
 from tests.connectors.conformance.file_format import FileFormatConformance
 
@@ -48,3 +50,18 @@ class TestJson(FileFormatConformance):
     def rows(self) -> list[Row]:
         texts = super().rows()
         return [tuple(Json.of(value) for value in row) for row in texts]
+
+
+class TestExcel(FileFormatConformance):
+    SHEET = "People"
+    INVALID = (b"", b"name,text\n", b"PK\x05\x06" + bytes(18), b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+
+    def make(self) -> FileFormat:
+        return ExcelFormat(None)
+
+
+class TestParquet(FileFormatConformance):
+    INVALID = (b"", b"name,text\n", b"PAR1", b"PAR1" + bytes(100) + b"PAR1", b"PARE" + bytes(20) + b"PARE")
+
+    def make(self) -> FileFormat:
+        return ParquetFormat()

@@ -71,6 +71,18 @@ def _make_csv(settings: CsvSourceSettings | CsvDestinationSettings, context: Con
     return CsvFormat(settings)
 
 
+def _make_excel(settings: ExcelSourceSettings | None, context: ConnectorContext) -> FileFormat:
+    from headwater.connectors.formats.excel import ExcelFormat
+
+    return ExcelFormat(settings)
+
+
+def _make_parquet(settings: None, context: ConnectorContext) -> FileFormat:
+    from headwater.connectors.formats.parquet import ParquetFormat
+
+    return ParquetFormat()
+
+
 def _make_json(settings: JsonSourceSettings | JsonDestinationSettings, context: ConnectorContext) -> FileFormat:
     from headwater.connectors.formats.json import JsonFormat
 
@@ -83,7 +95,7 @@ def _file_format(
     source: Capabilities,
     destination: Capabilities,
     extension: str,
-    make: Factory[FileFormat] | None,
+    make: Factory[FileFormat],
     *,
     has_sheets: bool = False,
 ) -> Connector:
@@ -96,7 +108,7 @@ def _file_format(
         destination=destination,
         file_extension=extension,
         has_sheets=has_sheets,
-        available=make is not None,
+        available=True,
         engine=Engine(file_format=make),
     )
 
@@ -106,7 +118,13 @@ CONNECTORS: Final = (
         "csv", "CSV", _reading("CSV", CsvSourceSettings), _writing("CSV", CsvDestinationSettings), "csv", _make_csv
     ),
     _file_format(
-        "excel", "Excel", _reading("Excel", ExcelSourceSettings), _writing("Excel"), "xlsx", None, has_sheets=True
+        "excel",
+        "Excel",
+        _reading("Excel", ExcelSourceSettings),
+        _writing("Excel"),
+        "xlsx",
+        _make_excel,
+        has_sheets=True,
     ),
     _file_format(
         "json",
@@ -116,5 +134,5 @@ CONNECTORS: Final = (
         "json",
         _make_json,
     ),
-    _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet", None),
+    _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet", _make_parquet),
 )

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from headwater.schemas import (
+    MISSING,
     ArrayType,
     BooleanType,
     DateTimeType,
@@ -18,12 +19,15 @@ from headwater.schemas import (
     DecimalType,
     FloatType,
     IntType,
+    IpType,
     JsonType,
     MapType,
     Missing,
     ObjectType,
+    StringType,
     TimeType,
     Type,
+    UuidType,
     Value,
     YearType,
     decimal_text,
@@ -69,10 +73,12 @@ def document_writer(type: Type | None, special_floats: str | None = None) -> ToD
 
 def text_writer(type: Type | None) -> ToText:
     """Return a function that writes the values of a type as text; null and missing values are empty."""
+    if isinstance(type, StringType | UuidType | IpType):
+        return _text_or_empty
     write = _text(type)
 
     def write_value(value: Value | Missing) -> str:
-        return "" if value is None or value is Missing.MISSING else write(value)
+        return "" if value is None or value is MISSING else write(value)
 
     return write_value
 
@@ -126,6 +132,10 @@ def _object_writer(type: ObjectType, special_floats: str | None) -> ToDocument:
 
 def _time_text(value: Any) -> str:
     return f"{value}Z"
+
+
+def _text_or_empty(value: Any) -> str:
+    return value or ""
 
 
 def _unchanged(value: Any) -> Any:
