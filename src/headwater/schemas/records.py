@@ -5,12 +5,12 @@ values; the strict reader of `decoding` reads a text that does not fit, and name
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import Meta, Raw
 
 from headwater.schemas import types as t
 from headwater.schemas.constraints import compile_check
@@ -23,6 +23,7 @@ from headwater.schemas.values import MISSING, Missing, Record, Value
 
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _NULL: Final = b"null"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _USUAL_LENGTHS: Final = tuple(len(f"2024-03-05T10:00:00{fraction}Z") for fraction in ("", ".500", ".500000"))
 
 
@@ -35,8 +36,7 @@ class RecordReader:
         plans = [_plan(property.type) for property in schema]
         fields: list[tuple[str, Any, Any]] = []
         for index, (property, (kind, _)) in enumerate(zip(schema, plans, strict=True)):
-            accepted = kind | None if property.nullable else kind
-            fields.append((f"field{index}", accepted | UnsetType, UNSET))
+            fields.append((f"field{index}", kind | None if property.nullable else kind, MISSING))
         names = {f"field{index}": name for index, name in enumerate(self._names)}
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=names, gc=False)).decode
         self._conversions = [
@@ -51,14 +51,15 @@ class RecordReader:
 
         Raises InvalidValue with the path of a value that does not conform.
         """
-        return tuple([MISSING if value is UNSET else value for value in self._values(text)])
+        values = self._values(text)
+        return values if isinstance(values, tuple) else tuple(values)
 
     def record(self, text: bytes) -> Record:
         """Return the record. Raises InvalidValue with the path of a value that does not conform."""
         return {
             name: value
             for name, value in zip(self._names, self._values(text), strict=True)
-            if value is not UNSET
+            if value is not MISSING
         }  # fmt: skip
 
     def _values(self, text: bytes) -> Sequence[Any]:
@@ -71,7 +72,7 @@ class RecordReader:
             converted = list(values)
             for index, convert, is_nullable in self._conversions:
                 value = converted[index]
-                if value is UNSET or value is None:
+                if value is MISSING or value is None:
                     continue
                 converted[index] = None if is_nullable and value == _NULL else convert(value)
         except (msgspec.DecodeError, ValueError, InvalidValue):
@@ -91,7 +92,7 @@ class RecordReader:
         for name, read, is_nullable in self._strict:
             raw = members.get(name)
             if raw is None:
-                values.append(UNSET)
+                values.append(MISSING)
             elif is_nullable and raw == _NULL:
                 values.append(None)
             else:
@@ -143,7 +144,8 @@ def _checked(type: t.Type) -> Callable[[Any], Any]:
 def _read_datetime(text: str) -> DateTime:
     """Return the point in time. The usual forms take a third of the time of `DateTime.parse`."""
     if len(text) in _USUAL_LENGTHS and text[-1] == "Z" and text[10] == "T":
-        return DateTime.of(datetime.fromisoformat(text))
+        since = datetime.fromisoformat(text) - _EPOCH
+        return DateTime(((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000)
     return DateTime.parse(text)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from headwater.base.clock import microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Definition, Pipeline, ProfileSchema, Workspace, open_catalog
-from headwater.connectors.addresses import AddressPolicy
+from headwater.connectors.addresses import ANY_ADDRESS
 from headwater.connectors.connector import Capabilities, Connector, ConnectorType
 from headwater.connectors.contract import Engine
 from headwater.connectors.environment import ConnectorEnvironment
@@ -106,7 +106,8 @@ class Installation:
                         created_at=NOW,
                     )
                 )
-            change.add_pipeline(pipeline)
+            if self.catalog.pipeline(WORKSPACE, id_) is None:
+                change.add_pipeline(pipeline)
         return pipeline
 
     async def change_pipeline(self, pipeline: Pipeline, **members: Any) -> Pipeline:
@@ -200,7 +201,7 @@ class Installation:
             catalog=self.catalog,
             state=self.state,
             environment=ConnectorEnvironment(
-                addresses=AddressPolicy(), clock=self.clock, filesystem_root=self.folder / "files"
+                addresses=ANY_ADDRESS, clock=self.clock, filesystem_root=self.folder / "files"
             ),
             functions=self.functions,
             clock=self.clock,
@@ -232,7 +233,10 @@ def errors(report: Report) -> dict[str, list[str]]:
 
 @asynccontextmanager
 async def open_installation(
-    folder: Path, database_url: str | None, connectors: Sequence[Connector]
+    folder: Path,
+    database_url: str | None,
+    connectors: Sequence[Connector],
+    profiles: ProfileSchema = ProfileSchema(schema=PROFILE_SCHEMA),
 ) -> AsyncIterator[Installation]:
     """Open an installation with these connectors as well."""
     clock = MovableClock()
@@ -249,8 +253,7 @@ async def open_installation(
         )
         state = await exits.enter_async_context(open_state(url, writes=True, clock=clock))
         functions = await exits.enter_async_context(Runner())
-        async with catalog.change() as change:
-            change.add_workspace(
-                Workspace(id=WORKSPACE, name="W", created_at=NOW, profile_schema=ProfileSchema(schema=PROFILE_SCHEMA))
-            )
+        if catalog.workspace(WORKSPACE) is None:
+            async with catalog.change() as change:
+                change.add_workspace(Workspace(id=WORKSPACE, name="W", created_at=NOW, profile_schema=profiles))
         yield Installation(catalog, state, functions, clock, folder)

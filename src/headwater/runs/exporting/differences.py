@@ -75,23 +75,30 @@ class Differences:
     def compare(self, rows: Sequence[SelectedProfile], stream: ProfileStream) -> Batch:
         """Return what is to be done with the rows. Counts the records that do not conform to the schema."""
         batch = Batch([], [])
-        digest, run, is_full = self._digest, self._job.run.id, self._job.run.is_full
-        for row in rows:
-            if not stream.holds(row):
-                if row[SOURCE] is not None:
-                    batch.leaving.append(row[ID])
-                continue
-            batch.received += 1
-            source = digest(row[ATTRIBUTES])
+        run, is_full, begin = self._job.run.id, self._job.run.is_full, self._digest.begin
+        held = rows if stream.holds_all else [row for row in rows if self._holds(row, stream, batch)]
+        batch.received = len(held)
+        for row in held:
+            begun = begin()
+            begun.update(row[ATTRIBUTES])
+            source = begun.digest()
             if row[SOURCE] == source:
                 if row[RUN] == run:
                     batch.done += 1
-                    continue
-                if not is_full and not row[IS_FAILED]:
+                elif not is_full and not row[IS_FAILED]:
                     batch.unchanged += 1
-                    continue
-            self._add(batch, row, source, is_due=is_full or bool(row[IS_FAILED]))
+                else:
+                    self._add(batch, row, source, is_due=True)
+            else:
+                self._add(batch, row, source, is_due=is_full or bool(row[IS_FAILED]))
         return batch
+
+    def _holds(self, row: SelectedProfile, stream: ProfileStream, batch: Batch) -> bool:
+        if stream.holds(row):
+            return True
+        if row[SOURCE] is not None:
+            batch.leaving.append(row[ID])
+        return False
 
     def _add(self, batch: Batch, row: Any, source: bytes, *, is_due: bool) -> None:
         kpid = row[KPID]

@@ -100,7 +100,7 @@ def _write_rows(
     """Write those of the profiles that are in the selection and conform to the schema."""
     report, read = job.report, given.reader.row
     rows: list[FileRow] = []
-    chosen = [each for each in profiles if stream.holds(each)]
+    chosen = profiles if stream.holds_all else [each for each in profiles if stream.holds(each)]
     for profile in chosen:
         try:
             rows.append(read(profile[ATTRIBUTES]))

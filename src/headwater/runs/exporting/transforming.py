@@ -95,10 +95,11 @@ class Digest:
     """Makes digests that depend on the definition of a pipeline too."""
 
     def __init__(self, definition: bytes) -> None:
-        self._begun = blake2b(definition, digest_size=DIGEST_BYTES)
+        self.begin = blake2b(definition, digest_size=DIGEST_BYTES).copy
+        """Returns the state of a digest, to update with a text."""
 
     def __call__(self, text: bytes) -> bytes:
-        begun = self._begun.copy()
+        begun = self.begin()
         begun.update(text)
         return begun.digest()
 

@@ -98,6 +98,11 @@ class ProfileStream(RowStream):
         super().__init__(session, cursor)
         self._test = None if filter is None else conditions.compile_test(filter)
 
+    @property
+    def holds_all(self) -> bool:
+        """Whether all rows are in the selection."""
+        return self._test is None
+
     def holds(self, row: SelectedProfile) -> bool:
         """Return whether a row is in the selection."""
         return self._test is None or self._test(row[ATTRIBUTES].decode())
