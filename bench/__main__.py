@@ -21,6 +21,7 @@ from bench import delivery, management
 from bench.accepting import backends, intake, single, stream
 from bench.containment import containment
 from bench.destinations import deliveries
+from bench.exports import exports
 from bench.filters import measure as measure_filters
 from bench.functions import functions
 from bench.load import Plan, measure
@@ -182,6 +183,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "containment": containment,
     "state": state,
     "profiles": profiles,
+    "exports": exports,
     "warehouse": warehouse,
 }
 LONG_FIGURES: dict[str, Callable[[Path, float], None]] = {

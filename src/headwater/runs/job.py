@@ -83,17 +83,34 @@ class Report:
             self._failed[_INDEX["Filter"]] += count
 
     def failed(
-        self, step: ProcessingStep, message: str, *, number: int | None = None, id: str = "", path: str = ""
+        self,
+        step: ProcessingStep,
+        message: str,
+        *,
+        number: int | None = None,
+        id: str = "",
+        path: str = "",
+        count: int = 1,
     ) -> None:
-        """Count a record that failed at a step. `message` has no values of the record, so that equal errors are one."""
+        """Count a record that failed at a step. `message` has no values of the record, so that equal errors are one.
+
+        A `count` above 1 is that of records that failed together; the sample is the first of them.
+        """
         with self._lock:
-            self._failed[_INDEX[step]] += 1
-        self.explain(step, message, number=number, id=id, path=path)
+            self._failed[_INDEX[step]] += count
+        self.explain(step, message, number=number, id=id, path=path, count=count)
 
     def explain(
-        self, step: ProcessingStep, message: str, *, number: int | None = None, id: str = "", path: str = ""
+        self,
+        step: ProcessingStep,
+        message: str,
+        *,
+        number: int | None = None,
+        id: str = "",
+        path: str = "",
+        count: int = 1,
     ) -> None:
-        """Add a record to the errors as `failed` does, without counting it as failed: `commit` has counted it."""
+        """Add records to the errors as `failed` does, without counting them as failed: `commit` has counted them."""
         key = (step, message)
         with self._lock:
             if key not in self._messages and len(self._messages) >= MAX_MESSAGES:
@@ -101,8 +118,9 @@ class Report:
             is_new = key not in self._messages
             self._messages.add(key)
             summary = self._errors.setdefault(key, ErrorSummary())
-            summary.count += 1
-            if len(summary.samples) < MAX_SAMPLES and (is_new or summary.count > 1):
+            is_first = not summary.count
+            summary.count += count
+            if len(summary.samples) < MAX_SAMPLES and (is_new or not is_first):
                 summary.samples.append(RunErrorSample(number, id[:200], path))
 
     def note(self, step: ProcessingStep, message: str) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Connection, Table, func, select, update
 
 from headwater.base.mentions import Mentions
 from headwater.state import bulk, tables
+from headwater.state.exports import remove_records_of_profiles
 from headwater.state.lanes import NO_DOCUMENT, LaneEntry
 from headwater.state.profiles import tables as profile_tables
 from headwater.state.profiles.model import ChangedIdentity, IdentityName, IdentityRow, LinkValue, ProfileRow
@@ -174,7 +175,8 @@ def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
 
 
 def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
-    """Delete aliases and history of profiles that are gone, refused evidence, and names in separations.
+    """Delete aliases, history and records of exports of profiles that are gone, refused evidence, and names in
+    separations.
 
     Return the number of rows without the aliases, most of which are gone with their profiles.
     """
@@ -184,6 +186,7 @@ def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: 
         gone = _own_profiles(connection, subject)
     _remove_rows(connection, profile_tables.profile_aliases.c.profile, gone, dry=dry)
     removed = _remove_rows(connection, profile_tables.profile_changes.c.profile, gone, dry=dry)
+    removed += remove_records_of_profiles(connection, gone, dry=dry)
     refusals = profile_tables.resolution_refusals.c
     for column in (refusals.identity, refusals.other):
         removed += _remove_rows(connection, column, set(subject.identities), dry=dry)

@@ -18,6 +18,7 @@ from headwater.state.deduplication import MessageKey, MessageStates, MessageStor
 from headwater.state.devices import Device, DeviceCursor
 from headwater.state.identities import Identity, IdentityCursor
 from headwater.state.lanes import Chunk, Lane
+from headwater.state.profiles.exporting import ProfileExports
 from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
@@ -53,6 +54,8 @@ class StateStore:
         """The erased persons, for the process that writes."""
         self.profiles = ProfileReader(engine)
         """Reads profiles."""
+        self.exports = ProfileExports(sessions)
+        """Reads the profiles of exports."""
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.state import bulk, devices, identityrows, imports, lanes, tables, traits
+from headwater.state import bulk, devices, exports, identityrows, imports, lanes, tables, traits
 from headwater.state.counts import PipelineCounts
 from headwater.state.deduplication import Message, MessageKey, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
@@ -229,13 +229,17 @@ class Transaction:
         return await self.run(remove)
 
     async def remove_runs_except(self, pipelines: Collection[int]) -> int:
-        """Delete the progress of runs and the cursors of pipelines that are not in `pipelines`. Return their number.
+        """Delete the progress of runs, the cursors and the records of exports of pipelines that are not in `pipelines`.
+        Return their number.
 
         Call it before `remove_identities_except`: an import of such a pipeline writes nothing after it.
         """
-        return await self.run(
-            lambda connection: imports.remove_runs_except(connection, pipelines, limit=MAX_REMOVED_ROWS)
-        )
+
+        def remove(connection: Connection) -> int:
+            removed = imports.remove_runs_except(connection, pipelines, limit=MAX_REMOVED_ROWS)
+            return removed + exports.remove_records_except(connection, pipelines, limit=MAX_REMOVED_ROWS)
+
+        return await self.run(remove)
 
     async def finish_resolution_request(self, workspace: int, requested_at: int) -> None:
         """Delete the request of an import for a resolution, unless it was made again since `requested_at`."""

@@ -78,15 +78,21 @@ async def sessions(engine: AsyncEngine, *, cache_mib: int = 16) -> AsyncIterator
 def snapshot(connection: Connection) -> Iterator[None]:
     """Make every statement of the block see the same state of the database. It must be the first use of the
     transaction."""
+    begin_snapshot(connection)
+    try:
+        yield
+    finally:
+        connection.rollback()
+
+
+def begin_snapshot(connection: Connection) -> None:
+    """Make every following statement of the transaction see the same state of the database. It must be the first use
+    of the transaction."""
     if connection.dialect.name == "sqlite":
         # The driver opens a transaction for writes only: without this each SELECT could see a later state.
         connection.exec_driver_sql("BEGIN")
     else:
         connection.execution_options(isolation_level="REPEATABLE READ")
-    try:
-        yield
-    finally:
-        connection.rollback()
 
 
 def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exception | None:

@@ -6,9 +6,10 @@ them only if something listens for statements.
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 
@@ -53,6 +54,51 @@ def begin_writing(connection: Connection) -> None:
     driver = connection.connection.driver_connection
     if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
         run(connection, "BEGIN IMMEDIATE")
+
+
+class Cursor(Protocol):
+    """The result of a query, read in parts."""
+
+    def fetchmany(self, size: int, /) -> Any:
+        """Return the next rows as a sequence of tuples, empty at the end."""
+
+    def close(self) -> None:
+        """End the query."""
+
+
+def open_cursor(connection: Connection, query: Select[Any], *, indexed: str = "") -> Cursor:
+    """Start a query whose rows are read in parts, in constant memory of this process. SQLite returns booleans as 0 and
+    1, and reads the first table by the index `indexed`, if one is given."""
+    driver = _sqlite_driver(connection)
+    if driver is None:
+        return connection.execution_options(stream_results=True, max_row_buffer=1_000).execute(query)
+    compiled = query.compile(dialect=sqlite.dialect(paramstyle="qmark"), compile_kwargs={"render_postcompile": True})
+    text = str(compiled)
+    if indexed:
+        first = str(query.get_final_froms()[0]).split(maxsplit=1)[0]
+        text = text.replace(f"FROM {first} ", f"FROM {first} INDEXED BY {indexed} ", 1)
+    parameters = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    try:
+        return _Rows(text, driver.execute(text, parameters))
+    except sqlite3.Error as error:
+        raise _as_sqlalchemy(text, error) from error
+
+
+class _Rows:
+    """The rows of SQLite's cursor, with the errors of SQLAlchemy."""
+
+    def __init__(self, text: str, cursor: sqlite3.Cursor) -> None:
+        self._text = text
+        self._cursor = cursor
+
+    def fetchmany(self, size: int) -> list[Any]:
+        try:
+            return self._cursor.fetchmany(size)
+        except sqlite3.Error as error:
+            raise _as_sqlalchemy(self._text, error) from error
+
+    def close(self) -> None:
+        self._cursor.close()
 
 
 def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:

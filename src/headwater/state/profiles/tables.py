@@ -51,6 +51,7 @@ profiles = Table(
     Column("is_constrained", Boolean, nullable=False),
     Unique("kpid", name="profiles_kpid"),
     Index("profiles_by_time", "workspace", "updated_at", "id"),
+    Index("profiles_by_workspace", "workspace", "id"),
 )
 """The profiles. `attributes` is a JSON object."""
 
@@ -168,3 +169,18 @@ resolutions = Table(
 )
 """The digest of the settings and the schema that the profiles of a workspace follow, and the checkpoint of a resolution
 of all identities that has not ended. Null for none."""
+
+exports = Table(
+    "exports",
+    METADATA,
+    Column("pipeline", Integer, primary_key=True, autoincrement=False),
+    Column("profile", BigInteger, primary_key=True, autoincrement=False),
+    Column("source", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("is_failed", Boolean, nullable=False),
+    Column("run", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The profiles that each pipeline has written to its destination. `source` is a digest of the attributes that were
+read, and `content` one of what was written (`headwater.state.exports`)."""

@@ -1,0 +1,133 @@
+"""Exports profiles to a file: all that pass the filter, in the order of a property, in one file per run.
+
+The file appears complete or not at all, so the records pass their last step together at the end. A run that is resumed
+writes the file from the beginning, under the same name.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import cast
+from uuid import UUID
+
+from msgspec import Struct
+
+from headwater.base.clock import from_microseconds
+from headwater.base.errors import HeadwaterError
+from headwater.connectors.contract import Column, FileRow, RowWriter
+from headwater.runs.capabilities import make_format, open_capability
+from headwater.runs.compression import Compression
+from headwater.runs.exporting.blocking import enter, open_thread
+from headwater.runs.exporting.selecting import STEP, ExportInput, describe, read_input, read_rows
+from headwater.runs.files import create_file
+from headwater.runs.job import Job, RunFailed
+from headwater.runs.placeholders import expand_placeholders
+from headwater.schemas import InvalidValue, Schema
+from headwater.state.profiles.exporting import ATTRIBUTES, KPID, ProfileStream, SelectedProfile
+
+
+async def export_to_file(job: Job) -> None:
+    """Write the file of a run. Raises RunFailed, RunCancelled, Unavailable."""
+    given = read_input(job)
+    selection = given.selection(job, order_by=job.pipeline.definition.order_by)
+    if given.filter is None:
+        job.report.expect(rows=await job.state.profiles.count(job.pipeline.workspace))
+    counts = _Counts()
+    async with job.state.exports.read(selection) as stream:
+        try:
+            await _write_file(job, given, stream, counts)
+        except RunFailed as error:
+            if error.step == STEP and counts.written:
+                job.report.failed(STEP, error.message, count=counts.written)
+            raise
+    job.report.passed(STEP, counts.written)
+
+
+class _Counts(Struct):
+    written: int = 0
+    """Number of profiles that were given to the writer."""
+
+
+async def _write_file(job: Job, given: ExportInput, stream: ProfileStream, counts: _Counts) -> None:
+    """Write the profiles to a file, while the next ones are read. Raises RunFailed, RunCancelled."""
+    definition, catalog = job.pipeline.definition, job.catalog
+    connector = catalog.connectors[definition.format]
+    try:
+        async with (
+            open_capability(catalog, job.connection, job.environment, lambda engine: engine.file_storage) as opened,
+            open_thread("file") as thread,
+        ):
+            storage, context = opened
+            format = make_format(connector, "Destination", definition.format_settings, context)
+            path = expand_placeholders(definition.path, started_at(job))
+            create = partial(
+                create_file,
+                storage,
+                format,
+                path,
+                columns_of(given.schema),
+                extension=connector.file_extension,
+                sheet=definition.sheet,
+                compression=cast(Compression, definition.compression),
+                created_at=started_at(job),
+            )
+            async with enter(thread, create) as writer:
+                writing: asyncio.Task[None] | None = None
+                try:
+                    while rows := await read_rows(job, stream):
+                        if writing is not None:
+                            await writing
+                        work = partial(_write_rows, job, given, stream, rows, writer, counts)
+                        writing = asyncio.create_task(thread.run(work))
+                    if writing is not None:
+                        await writing
+                finally:
+                    if writing is not None:
+                        await asyncio.wait((writing,))
+    except HeadwaterError as error:
+        raise RunFailed(STEP, f"the file cannot be written: {error.message}") from error
+
+
+def _write_rows(
+    job: Job,
+    given: ExportInput,
+    stream: ProfileStream,
+    profiles: Sequence[SelectedProfile],
+    writer: RowWriter,
+    counts: _Counts,
+) -> None:
+    """Write those of the profiles that are in the selection and conform to the schema."""
+    report, read = job.report, given.reader.row
+    rows: list[FileRow] = []
+    chosen = profiles if stream.holds_all else [each for each in profiles if stream.holds(each)]
+    for profile in chosen:
+        try:
+            rows.append(read(profile[ATTRIBUTES]))
+        except InvalidValue as error:
+            report.failed("InputValidation", describe(error), id=str(UUID(bytes=profile[KPID])), path=error.path)
+    report.read(rows=len(chosen))
+    report.passed("Receive", len(chosen))
+    report.passed("InputValidation", len(rows))
+    if rows:
+        counts.written += len(rows)
+        writer.write(rows)
+
+
+def started_at(job: Job) -> datetime:
+    """Return the start of the run, which is the same for all processes that execute it."""
+    return from_microseconds(job.run.created_at if job.run.started_at is None else job.run.started_at)
+
+
+def columns_of(schema: Schema) -> list[Column]:
+    """Return the columns of a file with the profiles of a schema."""
+    return [
+        Column(
+            name=property.name,
+            type=property.type,
+            nullable=property.nullable,
+            read_optional=property.read_optional,
+            description=property.description,
+        )
+        for property in schema
+    ]

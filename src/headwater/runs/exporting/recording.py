@@ -1,0 +1,115 @@
+"""Records what an export has written, with the counts of the run, in transactions that hold the fence of the run.
+
+The stored counts are those of the last step only. A run that is resumed finds the differences again, and counts the
+other steps again while it does.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from headwater.base.errors import Unavailable
+from headwater.runs.job import NO_PROGRESS, Job, RunCancelled, RunFailed
+from headwater.state import exports, runprogress
+from headwater.state.exports import MAX_WRITTEN_RECORDS
+from headwater.state.profiles.exporting import ExportRecord
+from headwater.state.runprogress import NO_POSITION, RunTaken
+from headwater.state.runs import STEPS, RunProgress
+
+MAX_ATTEMPTS: Final = 6
+"""Number of times that a transaction is tried while the state store is unavailable."""
+PAUSE_SECONDS: Final = 1.0
+"""Pause after the first failed attempt. Each is twice as long as the one before."""
+_LAST: Final = STEPS.index("Finalize")
+
+
+class Recorder:
+    """Writes the records of one run."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._waiting: list[ExportRecord] = []
+        self._leaving: list[int] = []
+
+    async def start(self) -> None:
+        """Take the run. Raises RunCancelled if another process has it."""
+        run = self._job.run
+        await self._write(partial(runprogress.take, run=run.id, pipeline=run.pipeline, fence=run.fence))
+
+    async def add(self, records: Sequence[ExportRecord] = (), leaving: Collection[int] = ()) -> None:
+        """Write records, and delete those of profiles that left the selection, once there are many."""
+        self._waiting += records
+        self._leaving += leaving
+        if len(self._waiting) + len(self._leaving) >= MAX_WRITTEN_RECORDS:
+            await self.flush()
+
+    async def commit(self, records: Sequence[ExportRecord]) -> None:
+        """Write records of profiles that the destination has confirmed. Raises RunCancelled, RunFailed."""
+        self._waiting += records
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that waits, and the counts of the run."""
+        while True:
+            records, self._waiting = self._waiting[:MAX_WRITTEN_RECORDS], self._waiting[MAX_WRITTEN_RECORDS:]
+            leaving, self._leaving = self._leaving[:MAX_WRITTEN_RECORDS], self._leaving[MAX_WRITTEN_RECORDS:]
+            await self._write(partial(_record, job=self._job, records=records, leaving=leaving))
+            if not self._waiting and not self._leaving:
+                return
+
+    async def remove_outdated(self) -> None:
+        """Delete the records of profiles that do not exist, because they were merged or erased."""
+        pipeline = self._job.pipeline.id
+        after = 0
+        while True:
+            query = exports.outdated(pipeline, after, MAX_WRITTEN_RECORDS)
+            gone: list[int] = await self._job.state.read(partial(_scalars, query=query))
+            if not gone:
+                return
+            self._leaving += gone
+            await self.flush()
+            after = gone[-1]
+
+    async def existing(self, profiles: Sequence[int]) -> set[int]:
+        """Return those of the profiles that exist: some may have been erased since they were read."""
+        try:
+            return await self._job.state.read(lambda connection: exports.existing_profiles(connection, profiles))
+        except Unavailable as error:
+            raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
+
+    async def _write(self, work: Any) -> None:
+        pause = PAUSE_SECONDS
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                async with self._job.state.transaction() as transaction:
+                    await transaction.run(work)
+                return
+            except RunTaken as error:
+                raise RunCancelled from error
+            except Unavailable as error:
+                if attempt == MAX_ATTEMPTS:
+                    raise RunFailed("Finalize", f"the export cannot be recorded: {error.message}") from error
+            await asyncio.sleep(pause)
+            pause *= 2
+
+
+def _scalars(connection: Any, *, query: Any) -> list[int]:
+    return list(connection.scalars(query))
+
+
+def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leaving: Collection[int]) -> None:
+    run = job.run
+    runprogress.hold(connection, run.id, run.fence)
+    exports.write_records(connection, run.pipeline, records)
+    exports.remove_records(connection, run.pipeline, leaving)
+    progress = _last_step(job.report.progress)
+    runprogress.write(connection, run.id, cursor=None, position=NO_POSITION, progress=progress)
+
+
+def _last_step(progress: RunProgress) -> RunProgress:
+    """Return the counts of the last step only."""
+    only = {name: (*(0,) * _LAST, getattr(progress, name)[_LAST]) for name in ("passed", "failed")}
+    return replace(NO_PROGRESS, **only)

@@ -1,0 +1,147 @@
+"""Exports to files: all profiles that pass the filter, in order, in one file or in none."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from headwater.connectors.contract import Engine
+from headwater.filters import Condition, Filter, document
+from headwater.runs.exporting import execute_export
+from headwater.runs.job import RunCancelled, RunFailed
+from headwater.schemas import ObjectType, Property, StringType
+from tests.connectors.reference.files import MemoryStorage
+from tests.runs.exporting.installation import PIPELINE, Installation, connector, counts, errors, kpid, open_installation
+
+FORMAT = {"separator": ","}
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+async def installation(tmp_path: Path, database_url: str | None, storage: MemoryStorage) -> AsyncIterator[Installation]:
+    made = connector("memory", "FileStorage", Engine(file_storage=lambda settings, context: storage))
+    async with open_installation(tmp_path, database_url, [made]) as opened:
+        yield opened
+
+
+async def add(installation: Installation, **members: Any) -> Any:
+    given = {"format": "csv", "format_settings": FORMAT, "path": "people.csv", "order_by": "email"} | members
+    return await installation.add_pipeline("memory", **given)
+
+
+def rows(storage: MemoryStorage, name: str = "people.csv") -> list[list[str]]:
+    return list(csv.reader(io.StringIO(storage.files[name].decode())))
+
+
+async def test_profiles_are_written_in_the_order_of_a_property(
+    installation: Installation, storage: MemoryStorage
+) -> None:
+    await installation.write_profiles(
+        {
+            1: {"email": "c@x"},
+            2: {"email": "a@x", "age": 3},
+            3: {"name": "no email"},
+            4: {"email": "b@x"},
+            5: {"email": "a@x"},
+        }
+    )
+    await installation.write_profiles({9: {"email": "other@x"}}, workspace=8)
+    report = await installation.export(await add(installation))
+    assert rows(storage) == [
+        ["email", "name", "age"],
+        ["a@x", "", "3"],
+        ["a@x", "", ""],
+        ["b@x", "", ""],
+        ["c@x", "", ""],
+        ["", "no email", ""],
+    ]
+    assert counts(report) == {"Receive": (5, 0), "InputValidation": (5, 0), "Finalize": (5, 0)}
+
+
+async def test_long_strings_are_ordered_by_their_whole_text(installation: Installation, storage: MemoryStorage) -> None:
+    ends = ["c", "", "a", "aa", "\u00e9", "\N{GRINNING FACE}"]
+    await installation.write_profiles({index: {"email": "x" * 64 + end} for index, end in enumerate(ends, 1)})
+    await installation.export(await add(installation))
+    assert [row[0] for row in rows(storage)[1:]] == ["x" * 64 + end for end in sorted(ends)]
+
+
+async def test_numbers_are_ordered_as_numbers(installation: Installation, storage: MemoryStorage) -> None:
+    await installation.write_profiles({index: {"age": age} for index, age in enumerate((10, -1, 9, 100), 1)})
+    await installation.export(await add(installation, order_by="age"))
+    assert [row[2] for row in rows(storage)[1:]] == ["-1", "9", "10", "100"]
+
+
+async def test_only_profiles_that_pass_the_filter_are_written(
+    installation: Installation, storage: MemoryStorage
+) -> None:
+    await installation.write_profiles({index: {"email": f"{index}@x", "age": index} for index in range(1, 6)})
+    for logical, wanted in (("and", ["2@x", "3@x"]), ("or", [f"{index}@x" for index in range(1, 6)])):
+        given = Filter(
+            logical,
+            (Condition("age", "is greater than", ("1",)), Condition("age", "is less than", ("4",))),
+        )
+        pipeline = await add(
+            installation,
+            id_=PIPELINE + (logical == "or"),
+            filter=msgspec.json.encode(document(given)).decode(),
+        )
+        report = await installation.export(pipeline)
+        assert [row[0] for row in rows(storage)[1:]] == wanted
+        assert counts(report)["Receive"] == (len(wanted), 0)
+
+
+async def test_a_file_without_profiles_has_a_header(installation: Installation, storage: MemoryStorage) -> None:
+    report = await installation.export(await add(installation))
+    assert rows(storage) == [["email", "name", "age"]]
+    assert counts(report) == {}
+
+
+async def test_placeholders_have_the_start_of_the_run(installation: Installation, storage: MemoryStorage) -> None:
+    job = installation.job(await add(installation, path="${today}/${ NOW }/${unix}.csv"))
+    installation.clock.advance(3_600)
+    await execute_export(job)
+    assert list(storage.files) == ["2026-11-22/2026-11-22-12-00-10/1795348810.csv"]
+
+
+async def test_a_profile_that_does_not_conform_is_left_out(installation: Installation, storage: MemoryStorage) -> None:
+    await installation.write_profiles({1: {"email": "a@x", "age": "old"}, 2: {"email": "b@x"}})
+    report = await installation.export(await add(installation))
+    assert [row[0] for row in rows(storage)[1:]] == ["b@x"]
+    assert counts(report) == {"Receive": (2, 0), "InputValidation": (1, 1), "Finalize": (1, 0)}
+    assert errors(report) == {"InputValidation: property «age» must be an integer": [kpid(1)]}
+
+
+async def test_a_cancelled_run_leaves_the_file_as_it_was(installation: Installation, storage: MemoryStorage) -> None:
+    storage.files["people.csv"] = b"before"
+    await installation.write_profiles({1: {"email": "a@x"}})
+    job = installation.job(await add(installation))
+    job.report.cancel()
+    with pytest.raises(RunCancelled):
+        await execute_export(job)
+    assert storage.files == {"people.csv": b"before"}
+
+
+async def test_a_storage_that_fails_leaves_no_file(installation: Installation, storage: MemoryStorage) -> None:
+    await installation.write_profiles({1: {"email": "a@x"}})
+    for path, message in (("../x", "is not the name of a file"), ("x\0", "is not the name")):
+        pipeline = await add(installation, path=path, id_=PIPELINE + len(path))
+        with pytest.raises(RunFailed, match=message) as failure:
+            await installation.export(pipeline)
+        assert failure.value.step == "Finalize"
+    assert not storage.files
+
+
+async def test_a_schema_that_is_not_that_of_profiles_fails(installation: Installation, storage: MemoryStorage) -> None:
+    schema = ObjectType((Property("phone", StringType(), read_optional=True),))
+    with pytest.raises(RunFailed, match="property phone no longer exists") as failure:
+        await installation.export(await add(installation, in_schema=schema, order_by="phone"))
+    assert failure.value.step == "InputValidation"
+    assert not storage.files

@@ -1,0 +1,187 @@
+"""Profiles are read for exports in order, in one snapshot, with the records of a pipeline."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from headwater.filters import Condition, Filter, check_filter
+from headwater.schemas import (
+    DateTimeType,
+    IntType,
+    IpType,
+    ObjectType,
+    Property,
+    StringType,
+    Type,
+    UuidType,
+)
+from headwater.state import StateStore, exports
+from headwater.state.erasure import Subject, remove_traces_of_profiles
+from headwater.state.profiles.exporting import ATTRIBUTES, ID, RECORD, ExportRecord, ProfileSelection
+from headwater.state.profiles.searching import Order
+from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, profile, write
+from tests.state.profiles.test_profile_plans import PEOPLE, fill
+from tests.state.test_plans import noted, plan
+
+SCHEMA = ObjectType(
+    (Property("text", StringType(), read_optional=True), Property("small", IntType(32), read_optional=True))
+)
+
+
+async def ids(state: StateStore, **selection: Any) -> list[int]:
+    """Return the ids of the selected profiles, read in small batches."""
+    found: list[int] = []
+    async with state.exports.read(ProfileSelection(workspace=WORKSPACE, **selection)) as stream:
+        while rows := await stream.read(2):
+            assert len(rows) <= 2
+            found += [row[ID] for row in rows if stream.holds(row)]
+    return found
+
+
+def record(profile: int, *, run: int = 1, is_failed: bool = False) -> ExportRecord:
+    return ExportRecord(profile, b"source", b"content", f"e{profile}", is_failed, run)
+
+
+async def write_records(state: StateStore, pipeline: int, *records: ExportRecord) -> None:
+    async with state.transaction() as transaction:
+        await transaction.run(lambda connection: exports.write_records(connection, pipeline, records))
+
+
+async def records(state: StateStore, pipeline: int) -> dict[int, Any]:
+    async with state.exports.read(ProfileSelection(workspace=WORKSPACE, pipeline=pipeline)) as stream:
+        return {row[ID]: tuple(row[RECORD:]) for row in await stream.read() if row[RECORD] is not None}
+
+
+@pytest.mark.parametrize(
+    ("type_", "attributes", "expected"),
+    [
+        (StringType(), ['"b"', '"a"', None, '"B"', '"\u00e9"', '""', '"a"'], [6, 4, 2, 7, 1, 5, 3]),
+        (IntType(32), ["3", "-3", "0", None, "20"], [2, 3, 1, 5, 4]),
+        (IntType(64), ['"3"', '"-3"', '"9007199254740993"', '"9007199254740992"', None], [2, 1, 4, 3, 5]),
+        (UuidType(), ['"6ba7b811-9dad-11d1-80b4-00c04fd430c8"', '"6ba7b810-9dad-11d1-80b4-00c04fd430c8"'], [2, 1]),
+        (IpType(), ['"10.0.0.2"', '"10.0.0.1"', None], [2, 1, 3]),
+        (DateTimeType(), ['"2024-01-01T00:00:00.5Z"', '"2024-01-01T00:00:00Z"'], [2, 1]),
+    ],
+    ids=str,
+)
+async def test_profiles_are_in_the_order_of_a_property(
+    state: StateStore, type_: Type, attributes: Sequence[str | None], expected: list[int]
+) -> None:
+    rows = [
+        profile(number, "{}" if value is None else f'{{"a":{{"b":{value}}}}}')
+        for number, value in enumerate(attributes, 1)
+    ]
+    await write(state, changes(profiles=rows))
+    assert await ids(state, order=Order(("a", "b"), type_)) == expected
+    assert await ids(state) == sorted(expected)
+
+
+async def test_long_strings_have_the_order_of_their_whole_text(state: StateStore) -> None:
+    ends = ["b", "a", "\\u0000", "", "aa"]
+    rows = [profile(number, f'{{"a":"{"x" * 64}{end}"}}') for number, end in enumerate(ends, 1)]
+    await write(state, changes(profiles=rows))
+    found = await ids(state, order=Order(("a",), StringType()))
+    assert [number for number in found if number != 3] == [4, 2, 5, 1]
+
+
+async def test_only_profiles_of_the_workspace_that_pass_the_filter_are_read(state: StateStore) -> None:
+    await write(
+        state,
+        changes(profiles=[profile(number, f'{{"text":"t{number}","small":{number}}}') for number in range(1, 6)]),
+        changes(OTHER_WORKSPACE, profiles=[profile(9, '{"text":"t3"}', workspace=OTHER_WORKSPACE)]),
+    )
+    two = Condition("small", "is greater than", ("2",))
+    for given, expected in (
+        (Filter("and", (two,)), [3, 4, 5]),
+        (Filter("and", (two, Condition("text", "is not", ("t4",)))), [3, 5]),
+        (Filter("or", (two, Condition("text", "is", ("t1",)))), [1, 3, 4, 5]),
+        (Filter("and", (Condition("text", "is one of", ("t3", "t9")),)), [3]),
+    ):
+        checked = check_filter(given, SCHEMA, role="Destination", target="User")
+        assert await ids(state, filter=checked) == expected
+
+
+async def test_all_rows_are_of_one_snapshot(state: StateStore) -> None:
+    await write(state, changes(profiles=[profile(number, '{"text":"before"}') for number in range(1, 6)]))
+    async with state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+        rows = list(await stream.read(1))
+        await write(state, changes(profiles=[profile(3, '{"text":"after"}')], removed_profiles=[4]))
+        while more := await stream.read(2):
+            rows += more
+    assert [row[ID] for row in rows] == [1, 2, 3, 4, 5]
+    assert {bytes(row[ATTRIBUTES]) for row in rows} == {b'{"text":"before"}'}
+    assert await ids(state) == [1, 2, 3, 5]
+
+
+async def test_records_of_a_pipeline_are_read_with_profiles(state: StateStore) -> None:
+    await write(state, changes(profiles=[profile(number) for number in (1, 2, 3)]))
+    await write_records(state, 11, record(1), record(3, is_failed=True), record(99))
+    await write_records(state, 12, record(2))
+    assert await records(state, 11) == {
+        1: (b"source", b"content", "e1", False, 1),
+        3: (b"source", b"content", "e3", True, 1),
+    }
+    await write_records(state, 11, record(1, run=2))
+    assert (await records(state, 11))[1][-1] == 2
+    async with state.exports.read_external_ids(11) as stream:
+        assert [(row[0], row[2]) for row in await stream.read()] == [(1, "e1"), (3, "e3")]
+
+
+async def test_records_are_deleted_with_their_reasons(state: StateStore) -> None:
+    await write(state, changes(profiles=[profile(number) for number in range(1, 6)]))
+    for pipeline in (11, 12, 13):
+        await write_records(state, pipeline, *(record(number) for number in range(1, 6)))
+    async with state.transaction() as transaction:
+        assert await transaction.run(lambda connection: exports.remove_records(connection, 11, [1, 9])) == 1
+        assert (
+            await transaction.run(lambda connection: exports.remove_records_except(connection, [11, 12], limit=3)) == 3
+        )
+        assert await transaction.remove_runs_except([11, 12]) == 2
+    assert list(await records(state, 11)) == [2, 3, 4, 5] and not await records(state, 13)
+
+    await write(state, changes(removed_profiles=[2, 3]))
+    query = exports.outdated(11, 0, 10)
+    assert await state.read(lambda connection: list(connection.scalars(query))) == [2, 3]
+    async with state.transaction() as transaction:
+        subject = Subject(WORKSPACE, profiles=(2, 4))
+        for dry in (True, False):
+            removed = await transaction.run(
+                lambda connection, dry=dry: remove_traces_of_profiles(connection, subject, dry=dry)  # type: ignore[misc]
+            )
+            assert removed == (0 if dry else 2)  # of profile 2, whose identities are all gone, in two pipelines
+    assert await state.read(lambda connection: list(connection.scalars(query))) == [3]
+
+
+async def test_no_statement_of_exports_reads_a_whole_table(state: StateStore) -> None:
+    await fill(state)
+    for pipeline in range(30):
+        await write_records(state, pipeline, *(record(number) for number in range(1, PEOPLE, 10)))
+    engine = state._engine
+    if engine.dialect.name == "postgresql":
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("ANALYZE")
+    given = Filter("and", (Condition("text", "is", ("a10",)),))
+    checked = check_filter(given, SCHEMA, role="Destination", target="User")
+    async with noted(state) as statements:
+        await ids(state)
+        await ids(state, filter=checked)
+        async with state.transaction() as transaction:
+
+            def work(connection: Any) -> None:
+                exports.write_records(connection, 3, [record(1)])
+                exports.remove_records(connection, 3, [1])
+                exports.remove_records_of_profiles(connection, [1])
+                exports.remove_records_except(connection, range(1, 30), limit=10)
+                exports.existing_profiles(connection, [1])
+
+            await transaction.run(work)
+    assert len(statements) >= 8
+    scan = re.compile(
+        r"SCAN (profiles|exports|t)\b(?! USING (COVERING )?INDEX \S+ \()|Seq Scan on (profiles|exports|t)\b"
+    )
+    async with engine.connect() as connection:
+        for statement in statements:
+            lines = await plan(connection, statement)
+            assert not [line for line in lines if scan.search(line)], (statement[0][:300], lines)
