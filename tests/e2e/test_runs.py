@@ -191,7 +191,7 @@ def test_another_workspace_notices_nothing(system: RunningSystem) -> None:
     pipelines = [make_import(system, "1h")[1] for _ in range(5)]
     runs = [start_run(system, pipeline) for pipeline in pipelines]
     for method, path in (("GET", ""), ("GET", "/errors"), ("POST", "/cancel")):
-        body = {} if method == "POST" else None
+        body: Any = {} if method == "POST" else None
         assert call(system, method, f"/v1/pipelines/runs/{runs[0]}{path}", other, body).status_code == 404
     assert call(system, "POST", f"/v1/pipelines/{pipelines[0]}/runs", other, {}).status_code == 404
     _, pipeline = make_import(system, workspace=other)
