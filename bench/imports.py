@@ -94,7 +94,7 @@ class FolderStorage:
     def open(self, name: str) -> Iterator[StoredFile]:
         path = self._folder / name
         with path.open("rb", buffering=0) as stream:
-            yield StoredFile(stream=stream, size=path.stat().st_size, version=name)  # type: ignore[arg-type]
+            yield StoredFile(stream=stream, size=path.stat().st_size, version=name)
 
     def create(self, name: str, content_type: str) -> Any:
         raise NotImplementedError
@@ -138,7 +138,7 @@ def imports(folder: Path, seconds: float) -> None:
     write_csv(path, ROWS)
 
     async def measure() -> None:
-        async with open_scenario(folder, definition(), storage=FolderStorage(folder)) as scenario:  # type: ignore[arg-type]
+        async with open_scenario(folder, definition(), storage=FolderStorage(folder)) as scenario:
             baseline = floor(path, folder)
             for name in ("new", "unchanged"):
                 rate, cpu = await run(scenario)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from headwater.api.services.watching import HEARTBEAT_SECONDS
+from headwater.events.wire import MAX_ID_BYTES
 from headwater.filters import MAX_CONDITIONS, MAX_VALUES
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
 from headwater.observe.listeners import (
@@ -17,8 +18,14 @@ from headwater.observe.listeners import (
 )
 from headwater.observe.live import MAX_WAITING_BYTES
 from headwater.observe.watching import MAX_QUEUE_BYTES, MAX_QUEUED_OUTCOMES, MAX_WATCHERS
+from headwater.runs.importing.applications import MAX_EMPTY_PAGES
+from headwater.runs.importing.databases import MAX_LIMIT
+from headwater.runs.importing.importing import MAX_WAITING_BATCHES
+from headwater.runs.importing.mapping import FUNCTION_RECORDS
+from headwater.runs.importing.records import MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_READ_BYTES, MAX_READ_ROWS
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, MAX_PROPERTIES
 from headwater.state import MAX_ATTRIBUTES_BYTES
+from headwater.state.imports import MAX_TRACKED
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
 from headwater.transforms.mapping import MAX_DEPTH as MAX_CALL_DEPTH
@@ -53,6 +60,17 @@ SENTENCES = {
         f"| time without reading a listener | {IDLE_SECONDS / 3600:.0f} hour; then it is removed |",
         f"of a workspace that wait for it are at most {MAX_WAITING_BYTES >> 20} MiB |",
         f"After {HEARTBEAT_SECONDS:.0f} seconds without an event",
+    ],
+    "imports.md": [
+        f"1 to {MAX_ID_BYTES:,} bytes without NUL",
+        f"more than {MAX_ATTRIBUTES_BYTES:,} bytes of JSON |",
+        f"returns {MAX_EMPTY_PAGES:,} empty pages in a row",
+        f"changed more than {MAX_TRACKED:,} identities",
+        f"| {MAX_READ_ROWS:,}, or {MAX_READ_BYTES >> 20} MiB of values |",
+        f"| {MAX_BATCH_ROWS:,} and up to {MAX_READ_ROWS - 1} more, or {MAX_BATCH_BYTES >> 20} MiB of attributes |",
+        f"| batches that wait for the store | {MAX_WAITING_BATCHES} |",
+        f"| records of one call of a function | {FUNCTION_RECORDS:,} |",
+        f"`${{limit}}` is {MAX_LIMIT}",
     ],
     "functions.md": [
         f"| result of one record | {MAX_RESULT_CHARACTERS:,} characters of JSON",

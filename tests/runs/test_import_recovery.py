@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headwater.runs.importing import execute_import, files, importing, records
 from headwater.runs.job import RunCancelled
-from headwater.state import Transaction, imports
+from headwater.state import IdentityObservation, Transaction, imports, open_state
 from tests.runs.scenario import Scenario, csv_definition, open_scenario, passed
+from tests.sqlite import migrated_url
 
 FIRST = ("1,a@x,2026-01-01", "2,b@x,2026-01-01", "3,c@x,2026-01-01", "4,d@x,2026-01-01", "5,e@x,2026-01-01")
 SECOND = (
@@ -182,3 +184,27 @@ async def test_many_changes_request_a_resolution_of_all(
         assert list(await scenario.state.requested_resolutions()) == [scenario.pipeline.workspace]
         assert not await scenario.rows("SELECT * FROM import_changes")
         assert len(await scenario.rows("SELECT * FROM unresolved")) == 2
+
+
+async def test_an_import_and_the_worker_write_at_the_same_time(tmp_path: Path, database_url: str | None) -> None:
+    """Each has its own connection. Neither fails, and no two identities have one id."""
+    async with (
+        open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario,
+        open_state(database_url or migrated_url(tmp_path / "state.db"), writes=False, clock=scenario.clock) as state,
+    ):
+        rows = [f"u{number},a@x,2026-01-01" for number in range(300)]
+        scenario.storage.files["users.csv"] = content(*rows)
+        job = msgspec.structs.replace(scenario.job(), state=state)
+        importing = asyncio.create_task(execute_import(job))
+        number = 0
+        while not importing.done():
+            number += 1
+            seen = IdentityObservation(99, 98, (97,), f"w{number}", None, number, ("{}",), reaches=(97,))
+            async with scenario.state.transaction() as transaction:
+                changes = await transaction.merge_identities([seen])
+                await transaction.change_identities(changes)
+        await importing
+        assert number > 1
+        found = await scenario.rows("SELECT id, identity_id, pipeline FROM identities")
+        assert len({row[0] for row in found}) == len(found) == 300 + number
+        assert len([row for row in found if row[2] == scenario.pipeline.id]) == 300

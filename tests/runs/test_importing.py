@@ -20,7 +20,9 @@ from tests.runs.scenario import TEXT, csv_definition, open_scenario, passed, sch
 
 
 def filter_json(text: str) -> str:
-    return msgspec.json.encode(document(parse_text(text))).decode()
+    parsed = parse_text(text)
+    assert parsed is not None
+    return msgspec.json.encode(document(parsed)).decode()
 
 
 async def test_the_documented_example(tmp_path: Path, database_url: str | None) -> None:

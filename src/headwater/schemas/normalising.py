@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import msgspec
@@ -194,7 +194,7 @@ def _string(type: t.StringType, nullable: bool) -> Normalise:
             if empty_is_null and not value:
                 return None
             check(value)
-        return value
+        return cast(str, value)
 
     return normalise
 

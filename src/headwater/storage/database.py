@@ -22,11 +22,9 @@ from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
 from headwater.storage.postgresql import milliseconds
 from headwater.storage.scrubbing import SECURE_DELETE
+from headwater.storage.statements import BUSY_TIMEOUT_SECONDS as BUSY_TIMEOUT_SECONDS
 
 _log = structlog.get_logger(__name__)
-
-BUSY_TIMEOUT_SECONDS = 5.0
-"""Time limit of a SQLite writer that waits for another process's transaction."""
 
 Location = str | postgresql.ProcessConnections
 """The URL of a database, or the connections of a process to PostgreSQL, which all of its stores share."""

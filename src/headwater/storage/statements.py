@@ -5,12 +5,17 @@ them only if something listens for statements.
 """
 
 import sqlite3
+import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
+
+BUSY_TIMEOUT_SECONDS: Final = 5.0
+"""Time limit of a SQLite writer that waits for another process's transaction."""
+_POLL_SECONDS: Final = 0.0005
 
 
 def fetch(connection: Connection, text: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
@@ -99,6 +104,35 @@ class _Rows:
 
     def close(self) -> None:
         self._cursor.close()
+
+
+def begin_writing_soon(connection: Connection) -> None:
+    """Begin a writing transaction as `begin_writing` does, between two transactions of a busy process.
+
+    SQLite itself looks for the lock every 100 ms at most, and would miss the short time in which such a process does
+    not have it. Raises DBAPIError if the lock is taken for BUSY_TIMEOUT_SECONDS.
+    """
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection) or driver.in_transaction:
+        return
+    until = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    fetch(connection, "PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                run(connection, "BEGIN IMMEDIATE")
+                return
+            except DBAPIError as error:
+                if not _is_busy(error) or time.monotonic() > until:
+                    raise
+            time.sleep(_POLL_SECONDS)
+    finally:
+        fetch(connection, f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_SECONDS * 1_000)}")
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:

@@ -56,8 +56,12 @@ class _Records(Struct):
 
     def select(self, chosen: Sequence[bool]) -> "_Records":
         """Return the records that are chosen."""
-        fields = (self.numbers, self.ids, self.times, self.records)
-        return _Records(*(list(compress(field, chosen)) for field in fields))
+        return _Records(
+            list(compress(self.numbers, chosen)),
+            list(compress(self.ids, chosen)),
+            list(compress(self.times, chosen)),
+            list(compress(self.records, chosen)),
+        )
 
 
 class RecordMapper:

@@ -222,7 +222,7 @@ class Compiler:
         if isinstance(typed.type, StringType):
             if isinstance(part, PathReference) and len(part.steps) == 1:
                 name = part.steps[0].name
-                return lambda given: given.record.get(name) or ""  # type: ignore[return-value]  # it is a text
+                return lambda given: given.record.get(name) or ""
             return lambda given: evaluate(given) or ""
 
         if isinstance(part, PathReference):
