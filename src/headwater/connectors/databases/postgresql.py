@@ -17,7 +17,6 @@ from headwater.connectors.contract import (
     Column,
     ConnectorContext,
     ItemResult,
-    QueryRejected,
     Row,
     Rows,
     TableWrite,
@@ -83,6 +82,12 @@ class PostgreSQLSource:
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
         self._sessions.close()
+
+
+def check(settings: PostgreSQLSettings, context: ConnectorContext) -> PostgreSQLSettings:
+    """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
+    Session(settings, context, is_read_only=True).close()
+    return settings
 
 
 class _Sessions:
@@ -163,6 +168,14 @@ class _Target(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.select} WHERE number >= {first} AND number < {end} ORDER BY number {self.conflict}"
 
 
+class _RowsRejected(Exception):
+    """Rows of a batch are at fault. Raised to roll its transaction back."""
+
+    def __init__(self, results: list[ItemResult]) -> None:
+        super().__init__()
+        self.results = results
+
+
 class PostgreSQLSink:
     """Implements `TableSink`. It keeps one connection, and opens another one after a failure.
 
@@ -194,6 +207,8 @@ class PostgreSQLSink:
         try:
             with session.errors():
                 return self._write(session, target, rows)
+        except _RowsRejected as error:
+            return error.results
         except Unavailable:
             self._forget()
             raise
@@ -278,10 +293,8 @@ class PostgreSQLSink:
 
             results = find_failing(len(rows), write)
             if results is not None:
-                raise psycopg.Rollback
+                raise _RowsRejected(results)
             return [DELIVERED] * len(rows)
-        assert results is not None
-        return results
 
 
 def _statements(table: str, write: TableWrite, types: Mapping[str, str]) -> _Target:
@@ -298,9 +311,7 @@ def _statements(table: str, write: TableWrite, types: Mapping[str, str]) -> _Tar
         ),
         copy=f"COPY {batch} (number, {', '.join(names)}) FROM STDIN",
         select=f"INSERT INTO {table} ({quote_all(write.columns)}) SELECT {casts} FROM {batch}",
-        conflict=(
-            f"ON CONFLICT ({quote_all(write.key)}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"
-        ),
+        conflict=(f"ON CONFLICT ({quote_all(write.key)}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"),
     )
 
 
