@@ -1,5 +1,6 @@
 """PostgreSQL: reads rows with a query, and writes rows into a table."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ CHUNK_ROWS: Final = 16
 
 _BATCH: Final = "headwater_batch"
 """The temporary table that a batch is copied into, as texts."""
+
+_QUOTED: Final = re.compile(r':? ".*"', re.DOTALL)
 
 _COLUMNS: Final = """
 WITH RECURSIVE found AS (
@@ -322,8 +325,8 @@ def _is_about_rows(error: psycopg.Error) -> bool:
 
 
 def _rejection(error: psycopg.Error) -> ItemResult:
-    """Return the result of a row. Its message has no values of the row."""
-    message = (error.diag.message_primary or "the database rejects the row").partition(': "')[0]
+    """Return the result of a row. Its message has no values of the row, which PostgreSQL quotes."""
+    message = error.diag.message_primary or "the database rejects the row"
     if isinstance(error, psycopg.IntegrityError):
         return rejected("ConstraintViolated", message)
-    return rejected("InvalidValue", message)
+    return rejected("InvalidValue", _QUOTED.sub("", message))
