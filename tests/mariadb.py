@@ -54,7 +54,8 @@ class MariadbServer:
             "--default-time-zone=+05:45",  # no test may depend on it
         )
         wait_until(self._answers, 60)
-        self.administer(f"CREATE USER '{USER}'@'127.0.0.1' IDENTIFIED BY '{pymysql.converters.escape_string(PASSWORD)}'")
+        password = pymysql.converters.escape_string(PASSWORD)
+        self.administer(f"CREATE USER '{USER}'@'127.0.0.1' IDENTIFIED BY '{password}'")
 
     def create(self) -> str:
         """Create a database that the user owns, and return its name."""

@@ -15,6 +15,7 @@ ACCESS: dict[str, Access] = {
     "ClientService": "client",
     "ConnectionService": "management",
     "ConnectorService": "management",
+    "DatabaseService": "management",
     "DeliveryService": "management",
     "DeviceService": "management",
     "ErasureService": "management",

@@ -368,6 +368,17 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                 *("type", "event"),
             )
         ),
+        "DatabaseService.QueryDatabase": RawBody(
+            response=_object(
+                {
+                    "rows": {"type": "array", "items": people},
+                    "schema": {"anyOf": [answered("Type"), {"type": "null"}]},
+                    "issues": {"type": ["array", "null"], "items": {"type": "string"}},
+                },
+                *("rows", "schema", "issues"),
+            ),
+            answer="The first rows.",
+        ),
         "FilterService.ExplainFilter": RawBody(
             _object({"filter": sent("Filter"), "event": component("StoredEvent")}, "filter", "event")
         ),

@@ -38,6 +38,7 @@ async def test_an_application_has_all_members(api: Api) -> None:
         ),
         terms=pb.Connector.Terms(user="Customer", users="Customers", user_id="Dummy Unique ID"),
         available=True,
+        installed=True,
     )
 
 

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from headwater.connectors.connector import Terms
+from headwater.connectors.connector import Driver, Terms
 from headwater.connectors.registry import CONNECTORS
 
 U, E, UE = ("User",), ("Event",), ("User", "Event")
@@ -18,6 +19,7 @@ DOCUMENTED = [
     ("client", "SDK", UE, False, None, False, ()),
     ("csv", "File", U, True, U, True, ()),
     ("dotnet", "SDK", UE, False, None, False, ()),
+    ("duckdb", "Database", U, True, U, True, ()),
     ("dummy", "Application", U, True, UE, True, ("Server",)),
     ("excel", "File", U, True, U, False, ()),
     ("filesystem", "FileStorage", U, True, U, True, ()),
@@ -50,11 +52,13 @@ DOCUMENTED = [
     ("segment-api", "Application", None, False, E, True, ("Server",)),
     ("sftp", "FileStorage", U, True, U, True, ()),
     ("snowflake", "Database", U, True, U, True, ()),
+    ("sqlite", "Database", U, True, U, True, ()),
     ("stripe", "Application", U, True, U, True, ()),
     ("webhook", "Webhook", UE, False, None, False, ()),
 ]  # fmt: skip
 
 ON_A_DEVICE = {"android", "ios", "javascript"}
+DATABASES = {row[0] for row in DOCUMENTED if row[1] == "Database"}
 EVENT_SOURCES = {row[0] for row in DOCUMENTED if row[1] in ("SDK", "Webhook")}
 
 
@@ -84,7 +88,7 @@ FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3"}
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
     available = {code for code, connector in CONNECTORS.items() if connector.available}
     others = {"csv", "dummy", "excel", "http-webhook", "json", "parquet", "sample-oauth-app", "segment-api"}
-    assert available == EVENT_SOURCES | FILE_STORAGES | others
+    assert available == EVENT_SOURCES | FILE_STORAGES | DATABASES | others
 
 
 @pytest.mark.parametrize("code", CONNECTORS)
@@ -175,3 +179,20 @@ def test_an_application_that_is_available_has_an_engine_for_its_targets(code: st
     assert (engine.user_source is not None) is (source is not None and "User" in source.targets)
     assert (engine.user_sink is not None) is (destination is not None and "User" in destination.targets)
     assert (engine.event_sink is not None) is (destination is not None and "Event" in destination.targets)
+
+
+def test_a_driver_that_is_not_installed_is_named() -> None:
+    missing = Driver("no_such_module.part", "extra")
+    assert (missing.is_installed, missing.install_command) == (False, "pip install 'headwater[extra]'")
+    assert Driver("json", "extra").is_installed
+    with_driver = {code for code, connector in CONNECTORS.items() if connector.driver is not None}
+    assert {"clickhouse", "duckdb", "snowflake"} <= with_driver
+
+
+@pytest.mark.parametrize("code", sorted(DATABASES))
+def test_the_modules_of_databases_have_what_the_catalogue_names(code: str) -> None:
+    connector = CONNECTORS[code]
+    assert connector.engine.query_source is not None and connector.engine.table_sink is not None
+    if connector.is_installed:
+        module = import_module(f"headwater.connectors.databases.{code}")
+        assert {f"{connector.label}Source", f"{connector.label}Sink", "check"} <= set(vars(module))

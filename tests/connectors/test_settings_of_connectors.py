@@ -12,8 +12,17 @@ from tests.connectors.invalid import invalid_settings
 GONE = object()
 """Stands in the place of a value for a member that is left out."""
 
-POSTGRESQL = {"host": "db", "port": 5432, "username": "u", "password": "", "database": "d", "schema": "public"}
-MYSQL = {"host": "db", "port": 3306, "username": "u", "password": "p", "database": "d"}
+POSTGRESQL = {
+    "host": "db",
+    "port": 5432,
+    "username": "u",
+    "password": "",
+    "database": "d",
+    "schema": "public",
+    "tls": "Preferred",
+}
+MYSQL = {"host": "db", "port": 3306, "username": "u", "password": "p", "database": "d", "tls": "Verified"}
+CLICKHOUSE = {"host": "db", "port": 8123, "username": "", "password": "", "database": "", "tls": "Off"}
 SNOWFLAKE = {
     "account": "org-account",
     "username": "u",
@@ -65,7 +74,9 @@ RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("postgresql", "Source", POSTGRESQL),
     ("postgresql", "Destination", POSTGRESQL),
     ("mysql", "Source", MYSQL),
-    ("clickhouse", "Source", {"host": "db", "port": 9000, "username": "", "password": "", "database": ""}),
+    ("clickhouse", "Source", CLICKHOUSE),
+    ("sqlite", "Source", {"path": "shop/users.db"}),
+    ("duckdb", "Destination", {"path": "x" * 1_024}),
     ("snowflake", "Destination", SNOWFLAKE),
     ("filesystem", "Source", {"simulateHighIOLatency": False}),
     ("s3", "Source", S3),
@@ -168,6 +179,9 @@ WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
     ("postgresql", "Source", {"password": "x" * 101}, "password"),
     ("postgresql", "Source", {"database": ""}, "database"),
     ("postgresql", "Source", {"schema": GONE}, "schema"),
+    ("postgresql", "Source", {"tls": "verify-full"}, "tls"),
+    ("sqlite", "Source", {"path": ""}, "path"),
+    ("duckdb", "Destination", {"path": "x" * 1_025}, "path"),
     ("mysql", "Source", {"username": "x" * 17}, "username"),
     ("mysql", "Source", {"password": ""}, "password"),
     ("clickhouse", "Source", {"database": "x" * 65}, "database"),

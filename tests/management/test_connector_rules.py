@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from headwater.base.errors import HeadwaterError
 from headwater.catalog import Catalog, Connection
-from headwater.connectors.connector import Role
+from headwater.connectors.connector import Driver, Role
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.registry import CONNECTORS
 from headwater.management.connections import (
@@ -50,14 +51,21 @@ REFUSED: list[tuple[CreateConnection, int, str, str]] = [
     (_request("postgresql", settings={**POSTGRESQL, "port": "5432"}), 422, "InvalidSettings", "settings.port"),
     (_request("brevo", settings={"apiKey": 5}), 422, "InvalidSettings", "settings.apiKey"),
     (_request("dummy", settings={"operationDelay": 5}), 422, "InvalidSettings", "settings.operationDelay"),
-    (_request("postgresql", settings=POSTGRESQL), 422, "ConnectorNotAvailable", "connector"),
-    (_request("postgresql", "Source", settings=POSTGRESQL), 422, "ConnectorNotAvailable", "connector"),
     (_request("brevo", settings={"apiKey": "k"}), 422, "ConnectorNotAvailable", "connector"),
     (_request("segment-api", settings={"writeKey": "k"}), 422, "InvalidSettings", "settings.writeKey"),
     (_request("http-webhook", "Source"), 400, "BadRequest", "role"),
     (_request("http-webhook"), 400, "BadRequest", "settings"),
     (_request("rudderstack", "Source", settings={"a": 1}), 400, "BadRequest", "settings"),
 ]
+
+
+async def test_a_connector_without_its_driver_is_rejected(
+    catalog: Catalog, workspace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = msgspec.structs.replace(CONNECTORS["sqlite"], driver=Driver("no_such_module", "sqlite"))
+    monkeypatch.setitem(catalog.connectors, "sqlite", missing)
+    async with refused(catalog, 422, "ConnectorNotAvailable", "connector"):
+        await create_connection(catalog, workspace, _request("sqlite", settings={"path": "users.db"}))
 
 
 @pytest.mark.parametrize(("request_", "status", "code", "field"), REFUSED)

@@ -183,6 +183,8 @@ class Connector(message.Message):
     TERMS_FIELD_NUMBER: builtins.int
     STRATEGIES_FIELD_NUMBER: builtins.int
     AVAILABLE_FIELD_NUMBER: builtins.int
+    INSTALLED_FIELD_NUMBER: builtins.int
+    INSTALL_COMMAND_FIELD_NUMBER: builtins.int
     code: builtins.str
     """code identifies the connector, such as "javascript" or "postgresql"."""
     label: builtins.str
@@ -199,6 +201,12 @@ class Connector(message.Message):
     """available says whether connections can be created on this installation. A connector that is documented but not
     built yet is listed with false.
     """
+    installed: builtins.bool
+    """installed says whether the installation has the library that the connector needs. It is true for connectors that
+    need none in addition.
+    """
+    install_command: builtins.str
+    """install_command is the command with which the operator installs the library. Empty when it is installed."""
     @builtins.property
     def categories(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """categories are where a catalogue shows the connector, such as "CRM" or "Analytics"."""
@@ -234,10 +242,12 @@ class Connector(message.Message):
         terms: Connector.Terms | None = ...,
         strategies: builtins.bool = ...,
         available: builtins.bool = ...,
+        installed: builtins.bool = ...,
+        install_command: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["as_destination", b"as_destination", "as_source", b"as_source", "oauth", b"oauth", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["as_destination", b"as_destination", "as_source", b"as_source", "available", b"available", "categories", b"categories", "code", b"code", "file_extension", b"file_extension", "has_sheets", b"has_sheets", "label", b"label", "oauth", b"oauth", "strategies", b"strategies", "terms", b"terms", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["as_destination", b"as_destination", "as_source", b"as_source", "available", b"available", "categories", b"categories", "code", b"code", "file_extension", b"file_extension", "has_sheets", b"has_sheets", "install_command", b"install_command", "installed", b"installed", "label", b"label", "oauth", b"oauth", "strategies", b"strategies", "terms", b"terms", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ from headwater.api.services.api_keys import ApiKeyServicer
 from headwater.api.services.applications import ApplicationRestServicer, ApplicationServicer, Previewer
 from headwater.api.services.connections import ConnectionRestServicer, ConnectionServicer
 from headwater.api.services.connectors import ConnectorServicer
+from headwater.api.services.databases import DatabaseRestServicer, DatabaseServicer
 from headwater.api.services.deliveries import DeliveryRestServicer, DeliveryServicer
 from headwater.api.services.devices import DeviceServicer
 from headwater.api.services.erasures import ErasureRestServicer, ErasureServicer
@@ -43,6 +44,7 @@ from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvir
 from headwater.intake import Intake
 from headwater.log import EventLog
 from headwater.management.blocking import BlockingCalls
+from headwater.management.databases import DatabaseCalls
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.management.settings_checks import SettingsChecks
 from headwater.observe.outcomes import OutcomeFeed
@@ -60,6 +62,8 @@ from headwater.rest.v1 import (
 )
 from headwater.rest.v1 import connections_pb2 as rest_connections
 from headwater.rest.v1 import connections_pb2_grpc as rest_connections_grpc
+from headwater.rest.v1 import databases_pb2 as rest_databases
+from headwater.rest.v1 import databases_pb2_grpc as rest_databases_grpc
 from headwater.rest.v1 import deliveries_pb2 as rest_deliveries
 from headwater.rest.v1 import deliveries_pb2_grpc as rest_deliveries_grpc
 from headwater.rest.v1 import erasures_pb2 as rest_erasures
@@ -91,6 +95,8 @@ from headwater.v1 import (
     connections_pb2_grpc,
     connectors_pb2,
     connectors_pb2_grpc,
+    databases_pb2,
+    databases_pb2_grpc,
     deliveries_pb2,
     deliveries_pb2_grpc,
     devices_pb2,
@@ -255,6 +261,11 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
             connectors_pb2_grpc.add_ConnectorServiceServicer_to_server,
         ),
         (
+            databases_pb2.DESCRIPTOR,
+            DatabaseServicer(parts.catalog, _databases(parts)),
+            databases_pb2_grpc.add_DatabaseServiceServicer_to_server,
+        ),
+        (
             deliveries_pb2.DESCRIPTOR,
             DeliveryServicer(parts.catalog, parts.deliveries),
             deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,
@@ -368,6 +379,10 @@ def _exporter(parts: Services) -> PersonExporter:
     return PersonExporter(parts.catalog, parts.state, parts.warehouse)
 
 
+def _databases(parts: Services) -> DatabaseCalls:
+    return DatabaseCalls(parts.catalog, parts.environment, parts.calls)
+
+
 def _counts(parts: Services) -> PipelineCountReader:
     return PipelineCountReader(parts.catalog, parts.state, parts.lanes, parts.clock)
 
@@ -389,6 +404,11 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
             rest_connections.DESCRIPTOR,
             ConnectionRestServicer(parts.catalog, parts.computing, parts.runs),
             rest_connections_grpc.add_ConnectionServiceServicer_to_server,
+        ),
+        (
+            rest_databases.DESCRIPTOR,
+            DatabaseRestServicer(parts.catalog, _databases(parts)),
+            rest_databases_grpc.add_DatabaseServiceServicer_to_server,
         ),
         (
             rest_deliveries.DESCRIPTOR,

@@ -38,6 +38,7 @@ Reason = Literal[
     "InternalServerError",
     "InvalidAlterSchema",
     "InvalidEvent",
+    "InvalidPlaceholder",
     "InvalidSettings",
     "LinkedConnectionNotExist",
     "NoIdentityRemains",

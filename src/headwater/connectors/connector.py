@@ -4,6 +4,7 @@ A connector is a kind of system that data comes from or goes to ("javascript", "
 up in a workspace. `Connector.engine` makes the code that talks to the outside system.
 """
 
+from importlib.util import find_spec
 from typing import Final, Literal
 
 import msgspec
@@ -44,6 +45,28 @@ class Terms(msgspec.Struct, frozen=True):
     user_id: str = ""
 
 
+class Driver(msgspec.Struct, frozen=True):
+    """A library that a connector needs and an installation can leave out.
+
+    `module` is the module that it brings, and `extra` the extra of this package that installs it.
+    """
+
+    module: str
+    extra: str
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether the module can be imported. It is not imported for this."""
+        try:
+            return find_spec(self.module) is not None
+        except (ImportError, ValueError):
+            return False
+
+    @property
+    def install_command(self) -> str:
+        return f"pip install 'headwater[{self.extra}]'"
+
+
 class OAuthSupport(msgspec.Struct, frozen=True, kw_only=True):
     """The redirect URIs that the provider of an application refuses: those with the host 127.0.0.1, or localhost."""
 
@@ -60,8 +83,9 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     `falls_back_to_request_ip` is true, an event without an IP address gets that of the request: right for an SDK on the
     user's own device, wrong for one on a server. If `public_key` is true, its event write keys have the form `pk_` and
     a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file formats. `engine` has the
-    implemented capabilities. `oauth` is None if users need not authorize access. If `is_sample` is true, it is listed
-    only by installations that have its OAuth client.
+    implemented capabilities. `driver` is the library that it needs in addition; None without one. `oauth` is None if
+    users need not authorize access. If `is_sample` is true, it is listed only by installations that have its OAuth
+    client.
     """
 
     code: str
@@ -80,6 +104,12 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine = NO_ENGINE
     oauth: OAuthSupport | None = None
     is_sample: bool = False
+    driver: Driver | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Return whether everything that its engine imports is installed."""
+        return self.driver is None or self.driver.is_installed
 
     def capabilities(self, role: Role) -> Capabilities | None:
         """Return the capabilities in `role`, or None if the role is not supported."""

@@ -154,10 +154,17 @@ def _declared_settings(connector: Connector, role: Role) -> type[Settings] | Non
 
 
 def check_available(connector: Connector) -> None:
-    """Reject a connector without an engine; this is the last rule."""
+    """Reject a connector without an engine, or without its driver; this is the last rule."""
     if not connector.available:
         raise Unprocessable(
             "ConnectorNotAvailable",
             f'connections of connector "{connector.code}" cannot be made yet: this version has no engine for them',
+            field="connector",
+        )
+    driver = connector.driver
+    if driver is not None and not driver.is_installed:
+        raise Unprocessable(
+            "ConnectorNotAvailable",
+            f'the driver of connector "{connector.code}" is not installed: {driver.install_command}',
             field="connector",
         )

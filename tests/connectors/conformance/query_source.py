@@ -14,8 +14,13 @@ class QuerySourceConformance(ABC):
     """
 
     QUERY = "SELECT id, name FROM people WHERE id > ${after} ORDER BY id"
-    WRITING = ("DELETE FROM people", "INSERT INTO people VALUES (99, 'x')", "DROP TABLE people")
-    INVALID = ("SELEC id", "SELECT missing FROM people", "SELECT id, id FROM people", "SELECT 1; SELECT 2")
+    WRITING: tuple[str, ...] = ("DELETE FROM people", "INSERT INTO people VALUES (99, 'x')", "DROP TABLE people")
+    INVALID: tuple[str, ...] = (
+        "SELEC id",
+        "SELECT missing FROM people",
+        "SELECT id, id FROM people",
+        "SELECT 1; SELECT 2",
+    )
 
     @abstractmethod
     def make(self, rows: list[Row]) -> QuerySource: ...

@@ -4,13 +4,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-import pytest
-
-pytest.importorskip("clickhouse_connect", reason="the driver of ClickHouse is not installed")
-if find_spec("chdb") is None:
-    pytest.skip("no ClickHouse to test with: chdb has no wheel for this machine", allow_module_level=True)
-
 import clickhouse_connect
+import pytest
 from clickhouse_connect.driver.client import Client
 
 from headwater.connectors.catalogue.databases import ClickHouseSettings
@@ -50,6 +45,8 @@ class Database:
 
 @pytest.fixture
 def database() -> Iterator[Database]:
+    if find_spec("chdb") is None:
+        pytest.skip("no ClickHouse to test with: chdb has no wheel for this machine")
     database = Database()
     yield database
     database.client.close()

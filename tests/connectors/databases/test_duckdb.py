@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pytest
-
-duckdb = pytest.importorskip("duckdb", reason="the driver of DuckDB is not installed")
 
 from headwater.connectors.catalogue.databases import DuckDBSettings
 from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink

@@ -61,6 +61,8 @@ def _message(connector: Connector) -> pb.Connector:
         file_extension=connector.file_extension,
         strategies=connector.strategies,
         available=connector.available,
+        installed=connector.is_installed,
+        install_command="" if connector.driver is None or connector.is_installed else connector.driver.install_command,
     )
     if connector.source is not None:
         message.as_source.CopyFrom(_as_source(connector.source))

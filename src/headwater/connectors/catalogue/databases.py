@@ -1,12 +1,13 @@
 """Databases that users are read from with a query, and that profiles are written to, into a table."""
 
 import re
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from headwater.base.errors import Unprocessable
-from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.contract import ConnectorContext, Engine, Factory
+from headwater.connectors.connector import Capabilities, Connector, Driver
+from headwater.connectors.contract import ConnectorContext, Engine
 from headwater.connectors.settings import Choice, Format, Number, Settings, Text
 
 Host = Annotated[str, Text(1, 253)]
@@ -83,32 +84,34 @@ class DuckDBSettings(Settings, frozen=True, kw_only=True):
     path: Path
 
 
-def _factory(code: str, name: str) -> Factory[Any]:
-    """Return a factory that imports the module of a database, and with it the driver, when it is called."""
+def _function(code: str, name: str, driver: Driver | None) -> Callable[[Any, ConnectorContext], Any]:
+    """Return a function of a database's module, which imports the module, and with it the driver, when it is called."""
 
-    def make(settings: Any, context: ConnectorContext) -> Any:
-        try:
-            module = import_module(f"headwater.connectors.databases.{code}")
-        except ImportError as error:
+    def call(settings: Any, context: ConnectorContext) -> Any:
+        if driver is not None and not driver.is_installed:
             raise Unprocessable(
                 "ConnectorNotAvailable",
-                f"the driver of {code} is not installed: pip install 'headwater[{code}]'",
+                f"the driver of {code} is not installed: {driver.install_command}",
                 field="connector",
-            ) from error
-        return getattr(module, name)(settings, context)
+            )
+        return getattr(import_module(f"headwater.connectors.databases.{code}"), name)(settings, context)
 
-    return make
+    return call
 
 
-def _database(code: str, label: str, settings: type[Settings], query: str = _QUERY) -> Connector:
+def _database(
+    code: str, label: str, settings: type[Settings], query: str = _QUERY, driver: Driver | None = None
+) -> Connector:
     return Connector(
         code=code,
         label=label,
         type="Database",
         available=True,
+        driver=driver,
         engine=Engine(
-            query_source=_factory(code, f"{label}Source"),
-            table_sink=_factory(code, f"{label}Sink"),
+            query_source=_function(code, f"{label}Source", driver),
+            table_sink=_function(code, f"{label}Sink", driver),
+            check=_function(code, "check", driver),
         ),
         categories=("Database",),
         source=Capabilities(
@@ -126,13 +129,14 @@ def _database(code: str, label: str, settings: type[Settings], query: str = _QUE
 CONNECTORS: Final = (
     _database("postgresql", "PostgreSQL", PostgreSQLSettings),
     _database("sqlite", "SQLite", SQLiteSettings),
-    _database("duckdb", "DuckDB", DuckDBSettings),
+    _database("duckdb", "DuckDB", DuckDBSettings, driver=Driver("duckdb", "duckdb")),
     _database("mysql", "MySQL", MySQLSettings),
-    _database("clickhouse", "ClickHouse", ClickHouseSettings),
+    _database("clickhouse", "ClickHouse", ClickHouseSettings, driver=Driver("clickhouse_connect", "clickhouse")),
     _database(
         "snowflake",
         "Snowflake",
         SnowflakeSettings,
         query=_QUERY.upper().replace("${UPDATED_AT}", "${updated_at}").replace("${LIMIT}", "${limit}"),
+        driver=Driver("snowflake.connector", "snowflake"),
     ),
 )

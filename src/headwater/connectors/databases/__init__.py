@@ -2,7 +2,7 @@
 
 | module | content |
 | --- | --- |
-| `postgresql.py`, `mysql.py`, `clickhouse.py`, `sqlite.py`, `duckdb.py`, `snowflake.py` | `QuerySource` and `TableSink` of one database |
+| `postgresql.py`, `mysql.py`, … | `QuerySource` and `TableSink` of one database |
 | `postgresql_session.py` | connections to PostgreSQL |
 | `postgresql_types.py`, … | the column types of a database as schema types, and their values |
 | `placeholders.py` | `${updated_at}` and `${limit}` in queries |

@@ -129,9 +129,7 @@ def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> urllib3.PoolMa
 class ClickHouseSource:
     """Implements `QuerySource`."""
 
-    def __init__(
-        self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect
-    ) -> None:
+    def __init__(self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect) -> None:
         self._settings = settings
         self._context = context
         self._connect = connect
@@ -183,6 +181,12 @@ class ClickHouseSource:
             if self._is_closed:
                 raise Unavailable("the connection to the database was closed") from error
             raise _translated(error, self._context) from error
+
+
+def check(settings: ClickHouseSettings, context: ConnectorContext) -> ClickHouseSettings:
+    """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
+    connect(settings, context).close()
+    return settings
 
 
 def _reading_settings(client: Client) -> dict[str, Any]:
@@ -248,9 +252,7 @@ class ClickHouseSink:
     A row replaces the whole row of its key, so the other columns of existing rows are read first, and written again.
     """
 
-    def __init__(
-        self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect
-    ) -> None:
+    def __init__(self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect) -> None:
         self._settings = settings
         self._context = context
         self._connect = connect
@@ -353,7 +355,8 @@ def _insert(client: Client, target: _Target, write: TableWrite, rows: Sequence[R
     positions = [write.columns.index(name) for name in write.key]
     try:
         existing = _existing(client, target, write, rows, others)
-        known, new = [], []
+        known: list[list[Any]] = []
+        new: list[list[Any]] = []
         for row in rows:
             kept = existing.get(tuple(row[position] for position in positions))
             values = [stored(value) for value in row]
@@ -383,7 +386,9 @@ def _existing(
     names = ", ".join(quote(name, "`") for name in (*write.key, *others))
     key = ", ".join(quote(name, "`") for name in write.key)
     types = [target.types[name] for name in write.key]
-    formats = {name: form for name, type_ in zip(write.key, types, strict=True) if (form := read_format(type_))}
+    formats: dict[str, str | dict[str, str]] = {
+        name: form for name, type_ in zip(write.key, types, strict=True) if (form := read_format(type_))
+    }
     found = client.query(
         f"SELECT {names} FROM {target.table} FINAL WHERE ({key}) IN ({keys})", column_formats=formats
     ).result_columns

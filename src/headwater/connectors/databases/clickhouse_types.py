@@ -203,7 +203,7 @@ def check_value(value: Value, name: str) -> str:
     inner, nullable = _unwrapped(name)
     if value is None:
         return "" if nullable else "must not be null"
-    if isinstance(value, DateTime) and inner.startswith("DateTime(") or inner == "DateTime":
+    if (isinstance(value, DateTime) and inner.startswith("DateTime(")) or inner == "DateTime":
         seconds = value.nanoseconds // _DATETIME_NANOSECONDS if isinstance(value, DateTime) else -1
         return "" if 0 <= seconds <= _MAX_DATETIME_SECONDS else "must be in the years 1970 to 2105"
     if isinstance(value, DateTime) and not 1900 <= value.date.year <= 2261:

@@ -128,6 +128,12 @@ class DuckDBSource:
             timer.cancel()
 
 
+def check(settings: DuckDBSettings, context: ConnectorContext) -> DuckDBSettings:
+    """Open the file. Raises BadRequest, Unavailable, and Unprocessable with InvalidSettings if it is no database."""
+    _open(context, settings.path, is_read_only=True).close()
+    return settings
+
+
 def _check_reading(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
     statements = connection.extract_statements(statement)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -271,7 +277,8 @@ def _names(table: str) -> tuple[str, str]:
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, ...]:
     schema, name = _names(table)
     found = connection.execute(
-        "SELECT c.column_name, c.is_nullable FROM duckdb_columns() c JOIN duckdb_tables() t USING (table_oid, database_name) "
+        "SELECT c.column_name, c.is_nullable "
+        "FROM duckdb_columns() c JOIN duckdb_tables() t USING (table_oid, database_name) "
         "WHERE c.database_name = current_database() AND c.schema_name = ? AND c.table_name = ? ORDER BY c.column_index",
         [schema, name],
     ).fetchall()

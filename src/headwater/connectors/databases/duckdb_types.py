@@ -138,7 +138,7 @@ def reader(type_: Any) -> Callable[[Any], Value] | None:
 
 
 def _converted(convert: Callable[[Any], Value] | None, value: Any) -> Value:
-    return value if value is None or convert is None else convert(value)  # type: ignore[no-any-return]
+    return value if value is None or convert is None else convert(value)
 
 
 def _nothing(_: Any) -> Value:

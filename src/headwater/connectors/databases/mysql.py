@@ -4,7 +4,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -121,7 +121,8 @@ class _Session:
             if self._is_ended:
                 return
             self._is_ended = True
-        number, is_running = self.connection.thread_id(), self.is_running
+        driver: Any = self.connection
+        number, is_running = driver.thread_id(), self.is_running
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         if is_running:
@@ -140,7 +141,7 @@ class _Session:
             result: Any = self.cursor._result  # type: ignore[attr-defined]
             if result is not None:
                 result.unbuffered_active = False
-            self.cursor.connection = None
+            self.cursor.connection = None  # type: ignore[assignment]
         _discard(self.connection)
 
 
@@ -179,6 +180,12 @@ class MySQLSource:
             session.end()
 
 
+def check(settings: MySQLSettings, context: ConnectorContext) -> MySQLSettings:
+    """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
+    _Session(settings, context, is_read_only=True).close()
+    return settings
+
+
 def _query(session: _Session, statement: str, limit: int | None) -> QueryRows:
     session.cursor = cursor = SSCursor(session.connection)
     session.is_running = True
@@ -208,7 +215,7 @@ def _rows(session: _Session, cursor: SSCursor) -> Iterator[Sequence[Row]]:
     result: Any = cursor._result  # type: ignore[attr-defined]
     read = result._read_rowdata_packet_unbuffered
     while True:
-        chunk = []
+        chunk: list[Row] = []
         with session.errors():
             while len(chunk) < CHUNK_ROWS and (row := read()) is not None:
                 chunk.append(row)
@@ -307,7 +314,7 @@ class MySQLSink:
         return (parts[0], parts[1]) if len(parts) == 2 else (self._settings.database, parts[0])
 
     def _target(self, session: _Session, write: TableWrite) -> _Target:
-        """Return the statement. Raises BadRequest if the table lacks a column, or its unique indexes do not allow it."""
+        """Return the statement. Raises BadRequest if the table lacks a column, or has other unique indexes."""
         if write not in self._targets:
             columns = {column.name for column in self._columns(session, write.table)}
             if missing := [name for name in write.columns if name not in columns]:
@@ -446,12 +453,11 @@ def _discard(connection: "pymysql.Connection[Any]") -> None:
 
 
 def _log_in(settings: MySQLSettings, plain: socket.socket) -> "pymysql.Connection[Any]":
-    encryption: Mapping[str, Any] = {
-        "Off": {"ssl_disabled": True},
-        "Preferred": {},
-        "Required": {"ssl": make_context(is_verified=False)},
-        "Verified": {"ssl": make_context(is_verified=True)},
-    }[settings.tls]
+    encryption: dict[str, Any] = {}  # preferred
+    if settings.tls == "Off":
+        encryption = {"ssl_disabled": True}
+    elif settings.tls != "Preferred":
+        encryption = {"ssl": make_context(is_verified=settings.tls == "Verified")}
     connection = pymysql.connect(
         host=settings.host,
         port=settings.port,

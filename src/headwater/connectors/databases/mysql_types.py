@@ -161,7 +161,7 @@ def table_column(name: str, declared: str, *, nullable: bool, writable: bool) ->
 
 def _table_type(declared: str) -> Type | str:
     match = _DECLARED.match(declared)
-    name, arguments, attributes = match.groups() if match is not None else (declared, None, "")
+    name, arguments, attributes = (match[1], match[2] or "", match[3]) if match is not None else (declared, "", "")
     is_unsigned = "unsigned" in attributes
     if declared == "tinyint(1)" or declared == "bit(1)":
         return BooleanType()

@@ -6,7 +6,7 @@ to tell code from strings, quoted names and comments:
 | place | `${name}` |
 | --- | --- |
 | in code | is replaced; an unknown name is an error |
-| in a string or a quoted name | is an error if the name is known, because a literal has its own quotes; otherwise it is text |
+| in a string or a quoted name | is an error if the name is known: a literal has quotes of its own; else it is text |
 | in a comment | is part of the comment |
 """
 
@@ -52,10 +52,10 @@ class Syntax(msgspec.Struct, frozen=True, kw_only=True):
 
 
 POSTGRESQL: Final = Syntax(escape_strings=True, dollar_quotes=True, nested_comments=True)
-MYSQL: Final = Syntax(
-    name_quotes="`", string_quotes="'\"", backslash_escapes=True, line_comments=r"--(?=\s|\Z)|#"
+MYSQL: Final = Syntax(name_quotes="`", string_quotes="'\"", backslash_escapes=True, line_comments=r"--(?=\s|\Z)|#")
+CLICKHOUSE: Final = Syntax(
+    name_quotes='"`', backslash_escapes=True, line_comments=r"--|#(?=[ !])", nested_comments=True
 )
-CLICKHOUSE: Final = Syntax(name_quotes='"`', backslash_escapes=True, line_comments=r"--|#(?=[ !])", nested_comments=True)
 SQLITE: Final = Syntax(name_quotes='"`[')
 DUCKDB: Final = Syntax(escape_strings=True, dollar_quotes=True)
 SNOWFLAKE: Final = Syntax(backslash_escapes=True, dollar_quotes=True, line_comments="--|//")

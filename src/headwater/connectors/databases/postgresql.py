@@ -1,5 +1,6 @@
 """PostgreSQL: reads rows with a query, and writes rows into a table."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from headwater.connectors.contract import (
     Column,
     ConnectorContext,
     ItemResult,
-    QueryRejected,
     Row,
     Rows,
     TableWrite,
@@ -37,6 +37,8 @@ CHUNK_ROWS: Final = 16
 
 _BATCH: Final = "headwater_batch"
 """The temporary table that a batch is copied into, as texts."""
+
+_QUOTED: Final = re.compile(r':? ".*"', re.DOTALL)
 
 _COLUMNS: Final = """
 WITH RECURSIVE found AS (
@@ -83,6 +85,12 @@ class PostgreSQLSource:
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
         self._sessions.close()
+
+
+def check(settings: PostgreSQLSettings, context: ConnectorContext) -> PostgreSQLSettings:
+    """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
+    Session(settings, context, is_read_only=True).close()
+    return settings
 
 
 class _Sessions:
@@ -163,6 +171,14 @@ class _Target(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.select} WHERE number >= {first} AND number < {end} ORDER BY number {self.conflict}"
 
 
+class _RowsRejected(Exception):
+    """Rows of a batch are at fault. Raised to roll its transaction back."""
+
+    def __init__(self, results: list[ItemResult]) -> None:
+        super().__init__()
+        self.results = results
+
+
 class PostgreSQLSink:
     """Implements `TableSink`. It keeps one connection, and opens another one after a failure.
 
@@ -194,6 +210,8 @@ class PostgreSQLSink:
         try:
             with session.errors():
                 return self._write(session, target, rows)
+        except _RowsRejected as error:
+            return error.results
         except Unavailable:
             self._forget()
             raise
@@ -278,10 +296,8 @@ class PostgreSQLSink:
 
             results = find_failing(len(rows), write)
             if results is not None:
-                raise psycopg.Rollback
+                raise _RowsRejected(results)
             return [DELIVERED] * len(rows)
-        assert results is not None
-        return results
 
 
 def _statements(table: str, write: TableWrite, types: Mapping[str, str]) -> _Target:
@@ -298,9 +314,7 @@ def _statements(table: str, write: TableWrite, types: Mapping[str, str]) -> _Tar
         ),
         copy=f"COPY {batch} (number, {', '.join(names)}) FROM STDIN",
         select=f"INSERT INTO {table} ({quote_all(write.columns)}) SELECT {casts} FROM {batch}",
-        conflict=(
-            f"ON CONFLICT ({quote_all(write.key)}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"
-        ),
+        conflict=(f"ON CONFLICT ({quote_all(write.key)}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"),
     )
 
 
@@ -311,8 +325,8 @@ def _is_about_rows(error: psycopg.Error) -> bool:
 
 
 def _rejection(error: psycopg.Error) -> ItemResult:
-    """Return the result of a row. Its message has no values of the row."""
-    message = (error.diag.message_primary or "the database rejects the row").partition(': "')[0]
+    """Return the result of a row. Its message has no values of the row, which PostgreSQL quotes."""
+    message = error.diag.message_primary or "the database rejects the row"
     if isinstance(error, psycopg.IntegrityError):
         return rejected("ConstraintViolated", message)
-    return rejected("InvalidValue", message)
+    return rejected("InvalidValue", _QUOTED.sub("", message))

@@ -16,7 +16,8 @@ def parse_table(text: str, *, max_parts: int = 2) -> tuple[str, ...]:
     Names are those in the database, in their case. A part that contains a dot or a double quote is written in double
     quotes, where a double quote is doubled. Raises BadRequest.
     """
-    parts, here = [], 0
+    parts: list[str] = []
+    here = 0
     while (match := _PART.match(text, here)) is not None and len(parts) < max_parts:
         parts.append(match[1].replace('""', '"') if match[1] is not None else match[2])
         here = match.end()

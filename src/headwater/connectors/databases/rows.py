@@ -34,7 +34,9 @@ class QueryRows:
     `read` returns an iterator of chunks. It is called once, by the first batch.
     """
 
-    def __init__(self, columns: Sequence[Column], read: Callable[[], Iterator[Sequence[Row]]], limit: int | None) -> None:
+    def __init__(
+        self, columns: Sequence[Column], read: Callable[[], Iterator[Sequence[Row]]], limit: int | None
+    ) -> None:
         self.columns = check_columns(columns)
         self._read = read
         self._left = limit

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from headwater.base.errors import BadRequest, Unavailable
+from headwater.base.errors import BadRequest, Unavailable, Unprocessable
 from headwater.connectors.catalogue.databases import SQLiteSettings
 from headwater.connectors.contract import (
     DELIVERED,
@@ -131,6 +131,18 @@ class SQLiteSource:
             if self._is_closed:
                 raise Unavailable("the connection to the database was closed") from error
             raise _translated(error) from error
+
+
+def check(settings: SQLiteSettings, context: ConnectorContext) -> SQLiteSettings:
+    """Open the file. Raises BadRequest, Unavailable, and Unprocessable with InvalidSettings if it is no database."""
+    connection = _open(database_file(context, settings.path), "ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.DatabaseError as error:
+        raise Unprocessable("InvalidSettings", f"the file cannot be read: {error}", field="settings.path") from error
+    finally:
+        connection.close()
+    return settings
 
 
 def _converted(chunk: list[tuple[Any, ...]], converters: Sequence[_Convert | None]) -> list[Row]:
@@ -303,7 +315,8 @@ def _table_columns(connection: sqlite3.Connection, name: str) -> tuple[Column, .
     if connection.execute(kinds, (table,)).fetchone() is None:
         raise BadRequest(f"table {name[:200]!r} does not exist in the database", field="table")
     found = connection.execute(
-        'SELECT name, type, "notnull" OR (pk AND upper(type) = \'INTEGER\'), hidden FROM pragma_table_xinfo(?)', (table,)
+        "SELECT name, type, \"notnull\" OR (pk AND upper(type) = 'INTEGER'), hidden FROM pragma_table_xinfo(?)",
+        (table,),
     )
     return tuple(
         _column(column, type_, nullable=not is_required, writable=hidden == 0)
@@ -390,7 +403,7 @@ def _as_string(value: Any) -> Value:
 
 
 def _as_number(value: Any) -> Value:
-    return _text(value) if isinstance(value, bytes) else value  # type: ignore[no-any-return]
+    return _text(value) if isinstance(value, bytes) else value
 
 
 def _as_float(value: Any) -> Value:

@@ -102,7 +102,7 @@ def _check_row(row: Row, positions: Sequence[int], write: TableWrite, seen: set[
 
 def _has_nul(value: Value) -> bool:
     if isinstance(value, str):
-        return not value.isascii() and _has_surrogate(value) or "\0" in value
+        return (not value.isascii() and _has_surrogate(value)) or "\0" in value
     if isinstance(value, list):
         return any(map(_has_nul, value))
     if isinstance(value, dict):
