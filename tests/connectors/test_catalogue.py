@@ -83,7 +83,8 @@ FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
     available = {code for code, connector in CONNECTORS.items() if connector.available}
-    assert available == EVENT_SOURCES | FILE_STORAGES | {"dummy", "http-webhook", "sample-oauth-app", "segment-api"}
+    others = {"csv", "dummy", "excel", "http-webhook", "json", "parquet", "sample-oauth-app", "segment-api"}
+    assert available == EVENT_SOURCES | FILE_STORAGES | others
 
 
 @pytest.mark.parametrize("code", CONNECTORS)
