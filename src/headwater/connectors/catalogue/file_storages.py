@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from headwater.connectors.addresses import find_broken_url_rule
 from headwater.connectors.catalogue.databases import Port
 from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.contract import NO_ENGINE, ConnectorContext, Engine, FileStorage
+from headwater.connectors.contract import ConnectorContext, Engine, FileStorage
 from headwater.connectors.settings import PRINTABLE, VISIBLE, Flag, Format, List, Settings, Text, setting
 
 _REGION: Final = Format(re.compile(r"[a-z]{2}(-[a-z]+)+-[1-9]"), 'must be an AWS region, such as "eu-west-1"')
@@ -79,7 +79,13 @@ class SftpSettings(Settings, frozen=True, kw_only=True):
     username: Annotated[str, Text(1, 200)]
     password: Annotated[str, Text(1, 200, secret=True)]
     host_public_key: Annotated[
-        str, Text(0, 5_000, help="The server's public key, as a line of a known_hosts file has it.")
+        str,
+        Text(
+            0,
+            5_000,
+            help="The server's public key, as a line of a known_hosts file has it. Without it the key that the server "
+            "has when you save is stored.",
+        ),
     ] = ""
 
 
@@ -110,7 +116,7 @@ def _writing(label: str, settings: type[Settings]) -> Capabilities:
 
 
 def _file_storage(
-    code: str, label: str, source: Capabilities | None, destination: Capabilities | None, engine: Engine = NO_ENGINE
+    code: str, label: str, source: Capabilities | None, destination: Capabilities | None, engine: Engine
 ) -> Connector:
     return Connector(
         code=code,
@@ -119,7 +125,7 @@ def _file_storage(
         categories=("File storage",),
         source=source,
         destination=destination,
-        available=engine is not NO_ENGINE,
+        available=True,
         engine=engine,
     )
 
@@ -141,6 +147,18 @@ def _s3(settings: S3Settings, context: ConnectorContext) -> FileStorage:
     from headwater.connectors.storages.s3 import S3
 
     return S3(settings, context)
+
+
+def _sftp(settings: SftpSettings, context: ConnectorContext) -> FileStorage:
+    from headwater.connectors.storages.sftp import Sftp
+
+    return Sftp(settings, context)
+
+
+def _check_sftp(settings: SftpSettings, context: ConnectorContext) -> SftpSettings:
+    from headwater.connectors.storages.sftp import check_settings
+
+    return check_settings(settings, context)
 
 
 def _http_get(settings: HttpSettings, context: ConnectorContext) -> FileStorage:
@@ -169,6 +187,7 @@ CONNECTORS: Final = (
         "SFTP",
         _reading("an SFTP server", SftpSettings),
         _writing("an SFTP server", SftpDestinationSettings),
+        Engine(file_storage=_sftp, check=_check_sftp),
     ),
     _file_storage(
         "http-get", "HTTP GET", _reading("an HTTP server", HttpSettings), None, Engine(file_storage=_http_get)

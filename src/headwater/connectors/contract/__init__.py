@@ -35,8 +35,10 @@ from headwater.connectors.contract.files import (
     InvalidFile,
     InvalidFileName,
     InvalidRow,
+    NoColumns,
     RowRead,
     RowWriter,
+    SheetMissing,
     StoredFile,
 )
 from headwater.connectors.contract.oauth import (
@@ -129,6 +131,7 @@ __all__ = [
     "InvalidFileName",
     "InvalidRow",
     "ItemResult",
+    "NoColumns",
     "OAuthClient",
     "OAuthProvider",
     "OAuthTokens",
@@ -142,6 +145,7 @@ __all__ = [
     "RowWriter",
     "Rows",
     "SendResult",
+    "SheetMissing",
     "SinkPolicy",
     "SourceUser",
     "StoredFile",

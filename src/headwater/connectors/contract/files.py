@@ -30,6 +30,14 @@ class InvalidFile(BadRequest):
     """The content is not in the format. The message names the row, or the byte, at which reading ended."""
 
 
+class NoColumns(InvalidFile):
+    """The file, or the sheet, has no columns."""
+
+
+class SheetMissing(InvalidFile):
+    """The file has no sheet of that name."""
+
+
 class InvalidRow(BadRequest):
     """The format cannot represent a value. The message names the column."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headwater.connectors.contract import MAX_COLUMNS, Column, InvalidFile
+from headwater.connectors.contract import MAX_COLUMNS, Column, InvalidFile, NoColumns
 from headwater.schemas import StringType, suggest_property_name
 
 _TEXT: Final = StringType()
@@ -44,7 +44,7 @@ def text_columns(headings: Sequence[str], *, has_names: bool) -> tuple[Column, .
     same name.
     """
     if not headings:
-        raise InvalidFile("the file has no columns")
+        raise NoColumns("the file has no columns")
     if len(headings) > MAX_COLUMNS:
         raise InvalidFile(f"the file has {len(headings):,} columns, and the most are {MAX_COLUMNS:,}")
     if any("\0" in heading for heading in headings):

@@ -18,6 +18,7 @@ from headwater.connectors.contract import (
     FileReader,
     FileRow,
     InvalidFile,
+    NoColumns,
     RowRead,
     RowWriter,
 )
@@ -142,7 +143,7 @@ class _CsvReader:
         self._rows = self._read() if self._rules.are_usual else self._read_slowly()
         first = next(self._rows, None)
         if first is None:
-            raise InvalidFile("the file is empty")
+            raise NoColumns("the file is empty")
         number, headings = first
         self._fields = settings.number_of_columns or len(headings)
         self._check(number, headings)

@@ -15,7 +15,17 @@ from xlsxwriter.exceptions import XlsxWriterException
 from xlsxwriter.worksheet import Worksheet
 
 from headwater.connectors.catalogue.file_formats import ExcelSourceSettings
-from headwater.connectors.contract import Column, FileReader, FileRow, InvalidFile, InvalidRow, RowRead, RowWriter
+from headwater.connectors.contract import (
+    Column,
+    FileReader,
+    FileRow,
+    InvalidFile,
+    InvalidRow,
+    NoColumns,
+    RowRead,
+    RowWriter,
+    SheetMissing,
+)
 from headwater.connectors.formats.columns import letters, recognise, text_columns
 from headwater.connectors.formats.values import ToText, text_writer
 from headwater.connectors.formats.workbooks import Sheet, Workbook
@@ -45,7 +55,7 @@ class _ExcelReader:
         self._rows = workbook.rows(sheet)
         first = next(self._rows, None)
         if first is None:
-            raise InvalidFile("the sheet is empty")
+            raise NoColumns("the sheet is empty")
         self.columns = text_columns(first[1], has_names=has_names)
         if not has_names:
             self._rows = chain([first], self._rows)
@@ -155,7 +165,7 @@ class ExcelFormat:
         with _open(stream) as workbook:
             found = next((candidate for candidate in workbook.sheets if candidate.name == sheet), None)
             if found is None:
-                raise InvalidFile(f"the workbook has no sheet {sheet[:31]!r}")
+                raise SheetMissing(f"the workbook has no sheet {sheet[:31]!r}")
             yield _ExcelReader(workbook, found, has_names=self._has_names)
 
     @contextmanager

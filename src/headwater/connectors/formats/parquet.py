@@ -19,6 +19,7 @@ from headwater.connectors.contract import (
     FileRow,
     InvalidFile,
     InvalidRow,
+    NoColumns,
     RowRead,
     RowWriter,
 )
@@ -173,7 +174,7 @@ def _columns(file: Any) -> tuple[tuple[Column, ...], list[_Rule | None]]:
     if len(columns) > MAX_COLUMNS:
         raise InvalidFile(f"the file has {len(columns):,} columns, and the most are {MAX_COLUMNS:,}")
     if not any(rules):
-        raise InvalidFile("the file has no column that can be read")
+        raise NoColumns("the file has no column that can be read")
     return tuple(columns), rules
 
 
