@@ -23,7 +23,7 @@ MAX_ATTEMPTS: Final = 6
 """Number of times that a transaction is tried while the state store is unavailable."""
 PAUSE_SECONDS: Final = 1.0
 """Pause after the first failed attempt. Each is twice as long as the one before."""
-_LAST: Final = STEPS.index("Finalize")
+_FINALIZE: Final = STEPS.index("Finalize")
 
 
 class Recorder:
@@ -111,5 +111,5 @@ def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leavi
 
 def _last_step(progress: RunProgress) -> RunProgress:
     """Return the counts of the last step only."""
-    only = {name: (*(0,) * _LAST, getattr(progress, name)[_LAST]) for name in ("passed", "failed")}
+    only = {name: (*(0,) * _FINALIZE, getattr(progress, name)[_FINALIZE]) for name in ("passed", "failed")}
     return replace(NO_PROGRESS, **only)
