@@ -236,7 +236,7 @@ async def open_installation(
     folder: Path,
     database_url: str | None,
     connectors: Sequence[Connector],
-    profiles: ProfileSchema = ProfileSchema(schema=PROFILE_SCHEMA),
+    schema: Schema = PROFILE_SCHEMA,
 ) -> AsyncIterator[Installation]:
     """Open an installation with these connectors as well."""
     clock = MovableClock()
@@ -255,5 +255,7 @@ async def open_installation(
         functions = await exits.enter_async_context(Runner())
         if catalog.workspace(WORKSPACE) is None:
             async with catalog.change() as change:
-                change.add_workspace(Workspace(id=WORKSPACE, name="W", created_at=NOW, profile_schema=profiles))
+                change.add_workspace(
+                    Workspace(id=WORKSPACE, name="W", created_at=NOW, profile_schema=ProfileSchema(schema=schema))
+                )
         yield Installation(catalog, state, functions, clock, folder)
