@@ -28,7 +28,7 @@ async def test_an_application_has_all_members(api: Api) -> None:
         type="Application",
         categories=["Test"],
         as_source=pb.Connector.AsSource(
-            targets=["User"], has_settings=True, webhooks_per="None", summary="Import ten made-up customers."
+            targets=["User"], has_settings=True, webhooks_per="None", summary="Import made-up customers."
         ),
         as_destination=pb.Connector.AsDestination(
             targets=["User", "Event"],

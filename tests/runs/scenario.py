@@ -30,9 +30,7 @@ _SOURCE = Capabilities(targets=("User",))
 
 def schema(*properties: Property, **texts: Any) -> str:
     """Return the text of a schema with these properties, and properties of kind string by name."""
-    return serialise(
-        ObjectType((*properties, *(Property(name, type_) for name, type_ in texts.items())))
-    ).decode()
+    return serialise(ObjectType((*properties, *(Property(name, type_) for name, type_ in texts.items())))).decode()
 
 
 @dataclass

@@ -130,11 +130,15 @@ class Report:
             self._errors.setdefault((step, message), ErrorSummary())
 
     def commit(self, progress: RunProgress) -> None:
-        """Set the progress to what was committed with the data."""
+        """Set the progress to what was committed with the data. Totals that are known stay."""
         with self._lock:
+            rows, bytes = self._progress.total_rows, self._progress.total_bytes
             self._passed, self._failed = list(progress.passed), list(progress.failed)
-            expected = self._progress.total_rows, self._progress.total_bytes
-            self._progress = replace(progress, total_rows=expected[0], total_bytes=expected[1])
+            self._progress = replace(
+                progress,
+                total_rows=progress.total_rows if rows is None else rows,
+                total_bytes=progress.total_bytes if bytes is None else bytes,
+            )
 
     def restart(self) -> None:
         """Set all counts to 0: the source is read from its start again."""

@@ -32,6 +32,7 @@ from headwater.schemas.normalising import (
     compile_normaliser,
     compile_property,
     compile_row_normaliser,
+    compile_rows_normaliser,
     describe_problem,
 )
 from headwater.schemas.parsing import parse_schema, parse_type, read_schema, read_type
@@ -134,6 +135,7 @@ __all__ = [
     "compile_pattern",
     "compile_property",
     "compile_row_normaliser",
+    "compile_rows_normaliser",
     "compile_writer",
     "contains_path",
     "decimal_text",

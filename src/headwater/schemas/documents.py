@@ -5,7 +5,6 @@ transformations, which conform. A record that does not gives a text that cannot 
 """
 
 from collections.abc import Callable
-from datetime import date
 from typing import Any, Final
 
 import msgspec
@@ -83,8 +82,6 @@ def _conversion(type: t.Type) -> _Convert | None:
             return _write_decimal
         case t.DateTimeType() | t.TimeType():
             return _write_time
-        case t.DateType():
-            return date.isoformat
         case t.JsonType():
             return _write_json
         case _:

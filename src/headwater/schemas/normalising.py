@@ -30,6 +30,7 @@ from headwater.schemas.values import MISSING, Record, canonical_ip, canonical_uu
 Normalise = Callable[[Any], Any]
 """Returns the value of the schema, None for null. Raises InvalidValue with a path."""
 RowNormaliser = Callable[[Sequence[Any]], Record]
+RowsNormaliser = Callable[[Sequence[Sequence[Any]]], list[Record] | None]
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
@@ -87,6 +88,46 @@ def compile_row_normaliser(schema: t.Schema, columns: Sequence[str]) -> RowNorma
         return record
 
     return normalise
+
+
+def compile_rows_normaliser(schema: t.Schema, columns: Sequence[str]) -> RowsNormaliser:
+    """Return a function that normalises many rows together, column by column, which is several times as fast.
+
+    It returns None if one of the rows cannot be normalised, or lacks a value: normalise them one by one then.
+    """
+    positions = {name: index for index, name in enumerate(columns)}
+    names = tuple(schema.by_name)
+    fields = [(positions[property.name], _column(property)) for property in schema]
+
+    def normalise(rows: Sequence[Sequence[Any]]) -> list[Record] | None:
+        if not rows:
+            return []
+        values = tuple(zip(*rows, strict=True))
+        try:
+            normalised = [normalise_column(values[index]) for index, normalise_column in fields]
+        except (InvalidValue, TypeError):
+            return None
+        return [dict(zip(names, row, strict=False)) for row in zip(*normalised, strict=True)]
+
+    return normalise
+
+
+def _column(property: t.Property) -> Callable[[tuple[Any, ...]], Sequence[Any]]:
+    """Return the normalisation of the values of a column. Raises InvalidValue or TypeError for any that is wrong."""
+    normalise = compile_property(property)
+
+    def normalise_each(values: tuple[Any, ...]) -> Sequence[Any]:
+        if MISSING in values:
+            raise TypeError("a value is missing")
+        return list(map(normalise, values))
+
+    def check_texts(values: tuple[Any, ...]) -> Sequence[Any]:
+        joined = "".join(values)
+        if "\0" in joined or not joined.isascii():
+            return list(map(normalise, values))
+        return values
+
+    return check_texts if property.type == t.StringType() else normalise_each
 
 
 def compile_property(property: t.Property) -> Normalise:

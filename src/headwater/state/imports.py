@@ -5,8 +5,10 @@ wait in `import_changes`, and are stored as unresolved when the run ends, or all
 resolved if the run has changed many.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +18,7 @@ from headwater.state import bulk, tables
 from headwater.state.identityrows import next_ids
 from headwater.state.profiles.rows import ProfileRows
 from headwater.state.suppressions import FOREVER, PersonName, Suppressions
-from headwater.storage.statements import fetch, run, run_each
+from headwater.storage.statements import fetch, run
 
 MAX_TRACKED: Final = 50_000
 """Maximum number of changed identities of a run that are resolved one by one. With more, all identities of the
@@ -24,12 +26,16 @@ workspace are resolved, which is faster from about this number on."""
 SLICE_ROWS: Final = 2_000
 """Maximum number of identities that one transaction deletes or passes on: some 20 ms."""
 
-_KEY_NAMES: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
-_COLUMNS: Final = [column for column in tables.identities.c if column.name != "id"]
-_COLUMNS_WITH_ID: Final = [tables.identities.c.id, *_COLUMNS]
+_STATEMENT_ROWS: Final = 2_048
+"""Maximum number of rows of a statement of SQLite."""
 
 Imported = tuple[int | None, str]
 """The update time in microseconds since the epoch, None if the source does not state it; and the attributes as JSON."""
+_NewRow = tuple[str, int, str]
+"""The user id, the update time and the attributes."""
+_Row = tuple[int, str, int, str]
+"""The identity's id before them."""
+_T = TypeVar("_T")
 
 
 class ImportTarget(Struct, frozen=True):
@@ -71,33 +77,29 @@ def write(
     suppressed = _find_suppressed(connection, target, users, suppressions)
     if suppressed:
         users = {id_: user for id_, user in users.items() if id_ not in suppressed}
-    stored = _find(connection, target, [*users, *(id_ for id_ in kept if id_ not in users)])
-    new: list[tuple[Any, ...]] = []
-    changed: list[tuple[Any, ...]] = []
+    stored = _find(connection, target, users)
+    run_id = target.run
+    changed: list[_Row] = []
+    new: list[_NewRow] = []
     seen: list[int] = []
-    workspace, source, pipeline, run_id = target.workspace, target.connection, target.pipeline, target.run
     for id_, (updated_at, attributes) in users.items():
         row = stored.get(id_)
         if row is None:
-            at = now if updated_at is None else updated_at
-            new.append((workspace, source, id_, False, pipeline, "[]", at, attributes, run_id))
+            new.append((id_, now if updated_at is None else updated_at, attributes))
             continue
-        key, before_at, before, before_run = row
+        key, before_at, before_run, has_same = row
         if before_run == run_id and target.skips_repeats:
             continue
-        if attributes == before and (updated_at is None or updated_at == before_at):
-            if before_run != run_id:
-                seen.append(key)
-        else:
-            changed.append((now if updated_at is None else updated_at, attributes, run_id, key))
-    seen += [stored[id_][0] for id_ in kept if id_ not in users and id_ in stored]
+        if not has_same or (updated_at is not None and updated_at != before_at):
+            changed.append((key, id_, now if updated_at is None else updated_at, attributes))
+        elif before_run != run_id:
+            seen.append(key)
     if target.is_full:
         _touch(connection, seen, run_id)
-    _update(connection, changed)
-    ids = _insert(connection, target, new, with_ids=is_tracked)
+        _keep(connection, target, kept)
+    ids = _write(connection, target, changed, new, with_ids=is_tracked)
     if is_tracked:
-        rows = [(pipeline, id_) for id_ in ids] + [(pipeline, row[3]) for row in changed]
-        bulk.upsert(connection, list(tables.import_changes.c), rows, key=("pipeline", "identity"))
+        _track(connection, target, [*ids, *(row[0] for row in changed)])
     return Written(len(new) + len(changed), suppressed)
 
 
@@ -120,27 +122,32 @@ def _find_suppressed(
     return frozenset(found)
 
 
-def _find(connection: Connection, target: ImportTarget, ids: list[str]) -> dict[str, tuple[int, int, str, int]]:
-    """Return the id, update time, attributes and run of the identities that exist, by user id.
+def _find(
+    connection: Connection, target: ImportTarget, users: Mapping[str, Imported]
+) -> dict[str, tuple[int, int, int, bool]]:
+    """Return the id, the update time, the run, and whether the attributes are the same, of the identities that exist,
+    by user id.
 
     The join has one search of the index per id, whatever the statistics of the database are.
     """
-    if not ids:
-        return {}
-    columns = "t.identity_id, t.id, t.updated_at, t.attributes, t.run"
-    same = (
-        f"t.connection = {int(target.connection)} AND t.identity_id = w.value AND t.pipeline = {int(target.pipeline)}"
-    )
+    columns = "t.identity_id, t.id, t.updated_at, t.run, t.attributes = w.attributes"
+    same = f"t.connection = {int(target.connection)} AND t.identity_id = w.id AND t.pipeline = {int(target.pipeline)}"
+    given = [(id_, attributes) for id_, (_, attributes) in users.items()]
     if connection.dialect.name == "sqlite":
-        text = f"SELECT {columns} FROM json_each(?) w CROSS JOIN identities t ON {same} AND t.is_anonymous = 0"
-        rows = fetch(connection, text, (_encode(ids).decode(),))
-    else:
+        found: list[Any] = []
+        for some in _slices(given):
+            text = _sqlite_find(columns, same, len(some))
+            [(rows,)] = fetch(connection, text, tuple(chain.from_iterable(some)))
+            found += _decode_found(rows)
+    elif given:
         text = (
-            "SELECT t.* FROM unnest($1::varchar[]) AS w(value) CROSS JOIN LATERAL "
+            "SELECT t.* FROM unnest($1::varchar[], $2::text[]) AS w(id, attributes) CROSS JOIN LATERAL "
             f"(SELECT {columns} FROM identities t WHERE {same} AND NOT t.is_anonymous OFFSET 0) t"
         )
-        rows = fetch(connection, text, (ids,))
-    return {identity_id: (id_, at, attributes, run_id) for identity_id, id_, at, attributes, run_id in rows}
+        found = fetch(connection, text, tuple(map(list, zip(*given, strict=True))))
+    else:
+        found = []
+    return {id_: (key, at, run_id, bool(has_same)) for id_, key, at, run_id, has_same in found}
 
 
 def _touch(connection: Connection, ids: list[int], run_id: int) -> None:
@@ -153,30 +160,95 @@ def _touch(connection: Connection, ids: list[int], run_id: int) -> None:
         run(connection, "UPDATE identities SET run = $1 WHERE id = ANY ($2::bigint[])", (run_id, ids))
 
 
-def _update(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    if connection.dialect.name == "sqlite":
-        run_each(connection, "UPDATE identities SET updated_at = ?, attributes = ?, run = ? WHERE id = ?", rows)
-        return
-    text = (
-        "UPDATE identities t SET updated_at = w.at, attributes = w.attributes, run = w.run "
-        "FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS w(at, attributes, run, id) "
-        "WHERE t.id = w.id"
-    )
-    run(connection, text, tuple(map(list, zip(*rows, strict=True))))
+def _keep(connection: Connection, target: ImportTarget, kept: Collection[str]) -> None:
+    table = tables.identities.c
+    key = (table.connection, table.identity_id, table.is_anonymous, table.pipeline)
+    keys = [(target.connection, id_, False, target.pipeline) for id_ in kept]
+    _touch(connection, [row[0] for row in bulk.lookup(connection, (table.id,), key, keys)], target.run)
 
 
-def _insert(connection: Connection, target: ImportTarget, rows: list[tuple[Any, ...]], *, with_ids: bool) -> list[int]:
-    """Insert new identities; return their ids if `with_ids`."""
-    if not rows:
-        return []
+def _write(
+    connection: Connection, target: ImportTarget, changed: list[_Row], new: list[_NewRow], *, with_ids: bool
+) -> list[int]:
+    """Write changed and new identities. Return the ids of new ones if `with_ids`."""
     if connection.dialect.name == "sqlite":
-        ids = next_ids(connection, len(rows))
-        bulk.insert(connection, _COLUMNS_WITH_ID, [(id_, *row) for id_, row in zip(ids, rows, strict=True)])
+        ids = next_ids(connection, len(new)) if new else []
+        new.sort()  # neighbours in the index by user id come one after another
+        rows = changed + [(key, *row) for key, row in zip(ids, new, strict=True)]
+        for some in _slices(rows):
+            run(connection, _sqlite_upsert(target, len(some)), tuple(chain.from_iterable(some)))
         return ids
-    bulk.insert(connection, _COLUMNS, rows)
-    return [row[0] for row in _find(connection, target, [row[2] for row in rows]).values()] if with_ids else []
+    if changed:
+        text = (
+            f"UPDATE identities t SET updated_at = w.at, attributes = w.attributes, run = {int(target.run)} "
+            "FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS w(id, at, attributes) WHERE t.id = w.id"
+        )
+        keys, _, times, attributes = zip(*changed, strict=True)
+        run(connection, text, (list(keys), list(times), list(attributes)))
+    if not new:
+        return []
+    text = (
+        f"INSERT INTO identities ({_INSERTED}) SELECT {_constants(target)}, w.id, w.at, w.attributes "
+        "FROM unnest($1::varchar[], $2::bigint[], $3::text[]) AS w(id, at, attributes)"
+    )
+    parameters = tuple(map(list, zip(*new, strict=True)))
+    if not with_ids:
+        run(connection, text, parameters)
+        return []
+    return [row[0] for row in fetch(connection, f"{text} RETURNING id", parameters)]
+
+
+def _track(connection: Connection, target: ImportTarget, ids: list[int]) -> None:
+    """Remember changed identities."""
+    if not ids:
+        return
+    new = f"INSERT INTO import_changes (pipeline, identity) SELECT {int(target.pipeline)}"
+    if connection.dialect.name == "sqlite":
+        run(connection, f"{new}, value FROM json_each(?) WHERE TRUE ON CONFLICT DO NOTHING", (_encode(ids).decode(),))
+    else:
+        run(connection, f"{new}, unnest($1::bigint[]) ON CONFLICT DO NOTHING", (ids,))
+
+
+_INSERTED: Final = (
+    "workspace, connection, is_anonymous, pipeline, anonymous_ids, run, identity_id, updated_at, attributes"
+)
+
+
+def _constants(target: ImportTarget) -> str:
+    return f"{int(target.workspace)}, {int(target.connection)}, FALSE, {int(target.pipeline)}, '[]', {int(target.run)}"
+
+
+# SQLite's driver gives up Python's lock for each step of a statement, and gets it back only when the thread that maps
+# pauses. So each statement has many rows and one step: its result is one text. The numbers of rows are powers of two,
+# so that few statements are prepared.
+
+
+def _slices(rows: list[_T]) -> Iterator[list[_T]]:
+    """Yield the rows in lists whose lengths are powers of two."""
+    start = 0
+    while left := len(rows) - start:
+        size = min(_STATEMENT_ROWS, 1 << (left.bit_length() - 1))
+        yield rows[start : start + size]
+        start += size
+
+
+@lru_cache(maxsize=64)
+def _sqlite_find(columns: str, same: str, rows: int) -> str:
+    values = ", ".join(["(?, ?)"] * rows)
+    return (
+        f"WITH w(id, attributes) AS (VALUES {values}) SELECT json_group_array(json_array({columns})) "
+        f"FROM w CROSS JOIN identities t ON {same} AND t.is_anonymous = 0"
+    )
+
+
+@lru_cache(maxsize=64)
+def _sqlite_upsert(target: ImportTarget, rows: int) -> str:
+    values = ", ".join([f"({_constants(target)}, ?, ?, ?, ?)"] * rows)
+    inserted = _INSERTED.replace("run, ", "run, id, ")
+    return (
+        f"INSERT INTO identities ({inserted}) VALUES {values} ON CONFLICT (id) DO UPDATE SET "
+        "updated_at = excluded.updated_at, attributes = excluded.attributes, run = excluded.run"
+    )
 
 
 # --- The end of a run ---------------------------------------------------------------------------------------------
@@ -270,3 +342,4 @@ def remove_runs_except(connection: Connection, pipelines: Collection[int], *, li
 
 
 _encode: Final = msgspec.json.Encoder().encode
+_decode_found: Final = msgspec.json.Decoder(list[tuple[str, int, int, int, int]]).decode

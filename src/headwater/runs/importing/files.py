@@ -1,8 +1,8 @@
 """Reads the rows of a file. It is read as a whole in every run; rows that are older than the cursor are left out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, Final
 
 from headwater.base.errors import HeadwaterError
 from headwater.runs.files import OpenFile
@@ -16,7 +16,7 @@ from headwater.runs.importing.records import (
     RawBatch,
 )
 from headwater.runs.job import Report, RunFailed
-from headwater.schemas import Schema
+from headwater.schemas import Json, Schema, StringType
 
 
 class FileSource:
@@ -60,6 +60,7 @@ class FileSource:
         failed: list[FailedRecord] = []
         size = 0
         last = place.row
+        measure = _measure_texts if all(column.type == _TEXT for column in file.columns) else _measure
         try:
             for row in file.rows():
                 last = row.number
@@ -68,12 +69,9 @@ class FileSource:
                 if row.error:
                     failed.append(FailedRecord("Receive", row.error, last))
                 else:
-                    values = row.values
-                    rows.append(values)
+                    rows.append(row.values)
                     numbers.append(last)
-                    for value in values:
-                        if value.__class__ is str:
-                            size += len(value)
+                    size += measure(row.values)
                 if len(numbers) >= MAX_READ_ROWS or size >= MAX_READ_BYTES or len(failed) >= MAX_READ_ROWS:
                     self._report.check()
                     yield RawBatch(Place(version, last), rows, numbers, failed, file.bytes_read())
@@ -86,3 +84,23 @@ class FileSource:
     def close(self) -> None:
         """Close the file."""
         self._open.close()
+
+
+_TEXT: Final = StringType()
+
+
+def _measure_texts(values: Sequence[Any]) -> int:
+    return len("".join(values))
+
+
+def _measure(values: Sequence[Any]) -> int:
+    """Return the size of the large values of a row."""
+    size = 0
+    for value in values:
+        if isinstance(value, str | bytes):
+            size += len(value)
+        elif isinstance(value, Json):
+            size += len(value.text)
+        elif isinstance(value, list | dict):
+            size += len(str(value))
+    return size

@@ -5,8 +5,8 @@ known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
-from typing import Any, Final
+from itertools import compress, repeat
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -20,16 +20,17 @@ from headwater.runs.importing.records import FailedRecord, MappedBatch, RawBatch
 from headwater.runs.importing.updatedat import compile_time
 from headwater.runs.job import RunFailed
 from headwater.schemas import (
-    Codec,
     IntType,
     InvalidValue,
     JsonType,
     Record,
+    RecordWriter,
     Schema,
     Type,
     compile_normaliser,
     compile_property,
     compile_row_normaliser,
+    compile_rows_normaliser,
     compile_writer,
     describe_problem,
 )
@@ -45,13 +46,18 @@ RunFunction = Callable[[Function, Sequence[Record], Schema, Schema], Iterator[Ou
 """Runs a function in a sandbox, and waits for it. Raises FunctionFailed and Unavailable."""
 
 
-class _Candidate(Struct, frozen=True):
-    """A record that has passed the filter."""
+class _Records(Struct):
+    """Records that are valid, with their numbers, ids and update times, in lists of one length."""
 
-    number: int | None
-    id: str
-    updated_at: int | None
-    record: Record
+    numbers: Sequence[int | None]
+    ids: Sequence[str]
+    times: Sequence[int | None]
+    records: Sequence[Record]
+
+    def select(self, chosen: Sequence[bool]) -> "_Records":
+        """Return the records that are chosen."""
+        fields = (self.numbers, self.ids, self.times, self.records)
+        return _Records(*(list(compress(field, chosen)) for field in fields))
 
 
 class RecordMapper:
@@ -85,53 +91,60 @@ class RecordMapper:
         for failed in batch.failed:
             _fail(mapped, failed)
         read = self._read(batch, mapped)
-        mapped.passed["Receive"] = len(read) + _count(mapped, "InputValidation")
-        mapped.passed["InputValidation"] = len(read)
-        candidates = self._filter(read, mapped)
+        count = len(read.ids)
+        mapped.passed["Receive"] = count + _count(mapped, "InputValidation")
+        mapped.passed["InputValidation"] = count
+        passed = self._filter(read, mapped)
         if self._has_filter:
-            mapped.passed["Filter"] = len(candidates)
-        self._advance(candidates, mapped)
-        transformed = 0
-        for candidate, result in zip(candidates, self._transform([each.record for each in candidates]), strict=True):
-            if isinstance(result, str):
-                transformed += 1
-                mapped.users[candidate.id] = candidate.updated_at, result
-            else:
-                step, message, path = result
-                _fail(mapped, FailedRecord(step, message, candidate.number, candidate.id, path))
-        mapped.passed["OutputValidation"] = transformed
-        mapped.passed["Transformation"] = transformed + _count(mapped, "OutputValidation")
+            mapped.passed["Filter"] = len(passed.ids)
+        self._advance(passed, mapped)
+        self._transform_all(passed, mapped)
         return mapped
 
-    def _read(self, batch: RawBatch, mapped: MappedBatch) -> list[_Candidate]:
+    def _read(self, batch: RawBatch, mapped: MappedBatch) -> _Records:
         """Return the records that are valid, and not older than the cursor."""
+        read = self._identify.all(batch) or self._read_each(batch, mapped)
         since = self._since
-        read: list[_Candidate] = []
-        identify = self._identify
+        if since is None or not read.ids:
+            return read
+        return read.select([updated_at is None or updated_at >= since for updated_at in read.times])
+
+    def _read_each(self, batch: RawBatch, mapped: MappedBatch) -> _Records:
+        """Return the valid records of a batch in which some may not be."""
+        valid: list[tuple[int | None, str, int | None, Record]] = []
         for number, row in zip(batch.numbers or repeat(None), batch.rows, strict=False):
             try:
-                id_, updated_at, record = identify(row)
+                valid.append((number, *self._identify.one(row)))
             except _Unusable as error:
                 _fail(mapped, FailedRecord(error.step, error.message, number, error.id, error.path))
-                continue
-            if since is not None and updated_at is not None and updated_at < since:
-                continue
-            read.append(_Candidate(number, id_, updated_at, record))
-        return read
+        return _Records(*zip(*valid, strict=True)) if valid else _Records((), (), (), ())
 
-    def _filter(self, read: list[_Candidate], mapped: MappedBatch) -> list[_Candidate]:
-        passes = self._passes
-        if passes is None:
+    def _filter(self, read: _Records, mapped: MappedBatch) -> _Records:
+        if self._passes is None:
             return read
-        passed = [each for each in read if passes(each.record)]
-        mapped.filtered = len(read) - len(passed)
+        passed = read.select(list(map(self._passes, read.records)))
+        mapped.filtered = len(read.ids) - len(passed.ids)
         return passed
 
-    def _advance(self, candidates: list[_Candidate], mapped: MappedBatch) -> None:
+    def _advance(self, read: _Records, mapped: MappedBatch) -> None:
         """Set the cursor: a time in the future would hide the changes until then, so it counts as now."""
-        times = [each.updated_at for each in candidates if each.updated_at is not None]
-        if times:
-            mapped.cursor = min(max(times), self._now())
+        latest = max((updated_at for updated_at in read.times if updated_at is not None), default=None)
+        mapped.cursor = None if latest is None else min(latest, self._now())
+
+    def _transform_all(self, read: _Records, mapped: MappedBatch) -> None:
+        users, transformed, size = mapped.users, 0, 0
+        results = self._transform(read.records)
+        for number, id_, updated_at, result in zip(read.numbers, read.ids, read.times, results, strict=True):
+            if isinstance(result, str):
+                transformed += 1
+                size += len(result)
+                users[id_] = updated_at, result
+            else:
+                step, message, path = result
+                _fail(mapped, FailedRecord(step, message, number, id_, path))
+        mapped.size = size
+        mapped.passed["OutputValidation"] = transformed
+        mapped.passed["Transformation"] = transformed + _count(mapped, "OutputValidation")
 
 
 def _count(mapped: MappedBatch, step: ProcessingStep) -> int:
@@ -161,7 +174,7 @@ class _Unusable(Exception):
 
 
 class _Identify:
-    """Normalises a row or a user; returns its id, its update time and its record. Raises _Unusable."""
+    """Normalises rows or users, and finds their ids and update times."""
 
     def __init__(self, definition: Definition, schema: Schema, columns: tuple[str, ...] | None) -> None:
         self._is_row = columns is not None
@@ -172,6 +185,7 @@ class _Identify:
             self._normalise = compile_normaliser(schema)
             return
         self._normalise = compile_row_normaliser(schema, columns)
+        self._normalise_all = compile_rows_normaliser(schema, columns)
         id_property = schema.by_name[self._id_column]
         self._to_id = _compile_id(id_property.type)
         self._id_index = columns.index(self._id_column)
@@ -180,7 +194,29 @@ class _Identify:
             time_property = schema.by_name[self._time_column]
             self._to_time = compile_time(time_property.type, definition.updated_at_format)
 
-    def __call__(self, row: Any) -> tuple[str, int | None, Record]:
+    def all(self, batch: RawBatch) -> _Records | None:
+        """Return all rows of a batch; None if one of them is not valid, or if they are users of an application."""
+        records = self._normalise_all(batch.rows) if self._is_row else None
+        if not records:
+            return None
+        to_id, id_column, time_column = self._to_id, self._id_column, self._time_column
+        ids = [to_id(record[id_column]) for record in records]
+        if None in ids:
+            return None
+        times: Sequence[int | None] = [None] * len(records)
+        if time_column:
+            values = [record[time_column] for record in records]
+            if None in values:
+                return None
+            try:
+                times = list(map(self._to_time, values))
+            except InvalidValue:
+                return None
+        numbers = [None] * len(records) if batch.numbers is None else batch.numbers
+        return _Records(numbers, cast(list[str], ids), times, records)
+
+    def one(self, row: Any) -> tuple[str, int | None, Record]:
+        """Return the id, the update time and the record of a row or a user. Raises _Unusable."""
         if not self._is_row:
             return self._user(row)
         try:
@@ -256,7 +292,7 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 
 _Failure = tuple[ProcessingStep, str, str]
 """The step, the message and the path of a record that failed."""
-_Transform = Callable[[list[Record]], Iterable[str | _Failure]]
+_Transform = Callable[[Sequence[Record]], Iterable[str | _Failure]]
 """Returns the attributes of each record as JSON, or its failure. Raises RunFailed."""
 
 
@@ -270,14 +306,14 @@ def _compile_transformation(
 ) -> _Transform:
     transformation = pipeline.definition.transformation
     assert transformation is not None, "imports are transformed"
-    encode = _compile_encoder(out_schema)
+    write = compile_writer(out_schema)
     if transformation.mapping is not None:
-        return _compile_mapping(transformation.mapping, in_schema, out_schema, encode)
+        return _compile_mapping(transformation.mapping, in_schema, out_schema, write)
     assert transformation.function is not None, "it is a mapping or a function"
     owner = f"{pipeline.workspace}/{pipeline.id}/{hash(transformation.function)}"
     function = transformation.function.function(owner=owner)
 
-    def transform(records: list[Record]) -> Iterator[str | _Failure]:
+    def transform(records: Sequence[Record]) -> Iterator[str | _Failure]:
         for start in range(0, len(records), FUNCTION_RECORDS):
             try:
                 outcomes = run_function(function, records[start : start + FUNCTION_RECORDS], in_schema, out_schema)
@@ -286,41 +322,36 @@ def _compile_transformation(
             for outcome in outcomes:
                 if isinstance(outcome, RecordError):
                     yield outcome.step, outcome.message, ""
-                else:
-                    yield encode(outcome)
+                    continue
+                try:
+                    yield _bounded(write(outcome).decode())
+                except UnicodeEncodeError:
+                    yield _NOT_UNICODE
 
     return transform
 
 
 def _compile_mapping(
-    expressions: dict[str, str], in_schema: Schema, out_schema: Schema, encode: Callable[[Record], str | _Failure]
+    expressions: dict[str, str], in_schema: Schema, out_schema: Schema, write: RecordWriter
 ) -> _Transform:
-    mapping = CompiledMapping(expressions, in_schema, out_schema)
+    apply = CompiledMapping(expressions, in_schema, out_schema).apply
 
-    def transform(records: list[Record]) -> Iterator[str | _Failure]:
-        apply = mapping.apply
+    def transform(records: Sequence[Record]) -> list[str | _Failure]:
+        results: list[str | _Failure] = []
         for record in records:
             try:
-                yield encode(apply(record))
+                results.append(_bounded(write(apply(record)).decode()))
             except MappingFailed as error:
-                yield error.step, error.message, error.path
+                results.append((error.step, error.message, error.path))
+            except UnicodeEncodeError:
+                results.append(_NOT_UNICODE)
+        return results
 
     return transform
 
 
-def _compile_encoder(schema: Schema) -> Callable[[Record], str | _Failure]:
-    """Return a function that writes attributes as JSON, and checks their size."""
-    write = compile_writer(schema)
-    codec = Codec(schema)
+_NOT_UNICODE: Final[_Failure] = "OutputValidation", "the result has a text with lone surrogates", ""
 
-    def encode(record: Record) -> str | _Failure:
-        try:
-            attributes = write(record).decode()
-        except Exception:  # a bug of the transformation, as conforming records can be written: the codec explains it
-            try:
-                attributes = codec.encode(record).decode()
-            except InvalidValue as error:
-                return "OutputValidation", describe_problem(error), error.path
-        return attributes if attributes_fit(attributes) else ("OutputValidation", _TOO_LARGE, "")
 
-    return encode
+def _bounded(attributes: str) -> str | _Failure:
+    return attributes if attributes_fit(attributes) else ("OutputValidation", _TOO_LARGE, "")
