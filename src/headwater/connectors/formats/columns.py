@@ -47,6 +47,8 @@ def text_columns(headings: Sequence[str], *, has_names: bool) -> tuple[Column, .
         raise InvalidFile("the file has no columns")
     if len(headings) > MAX_COLUMNS:
         raise InvalidFile(f"the file has {len(headings):,} columns, and the most are {MAX_COLUMNS:,}")
+    if any("\0" in heading for heading in headings):
+        raise InvalidFile("the first row contains the NUL character; the file may be UTF-16, and must be UTF-8")
     if not has_names:
         return tuple(Column(name=letters(index), type=_TEXT, nullable=False) for index in range(len(headings)))
     found: dict[str, int] = {}

@@ -22,20 +22,13 @@ from headwater.connectors.contract import (
     RowWriter,
 )
 from headwater.connectors.formats.columns import check_text, text_columns
-from headwater.connectors.formats.csv_rows import (
-    MAX_VALUE_CHARACTERS,
-    Rules,
-    broken_quote,
-    not_closed,
-    read_rows,
-    too_long,
-)
+from headwater.connectors.formats.csv_rows import MAX_VALUE_CHARACTERS, Rules, read_rows
 from headwater.connectors.formats.values import text_writer
 
 _BLOCK_BYTES: Final = 1 << 18
 MAX_LINE_BYTES: Final = 4 << 20
 """Maximum length of a line. A file with a longer one is invalid, so that one line cannot fill the memory."""
-MAX_ROW_BYTES: Final = 16 << 20
+MAX_ROW_BYTES: Final = 4 << 20
 """Maximum length of the lines of one row, whose quoted values may have line breaks."""
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -182,15 +175,20 @@ class _CsvReader:
             for values in reader:
                 last = reader.line_num
                 if lines.has_quotes and '"' in "".join(values):
-                    for _ in read_rows(iter(lines.text(first, last)), self._rules, first):
-                        pass
+                    self._check_quotes(first, last)
                 if values:
                     yield first, values
                 first = lines.row_line = last + 1
         except UnicodeDecodeError:
             raise lines.undecodable() from None
         except csv.Error as error:
-            raise InvalidFile(_explain(str(error), first, reader.line_num)) from None
+            self._check_quotes(first, reader.line_num)
+            raise InvalidFile(f"line {first:,} is not CSV: {error}") from None
+
+    def _check_quotes(self, first: int, last: int) -> None:
+        """Read the current row, which is in these lines, by the exact rules. Raises InvalidFile."""
+        for _ in read_rows(iter(self._lines.text(first, last)), self._rules, first):
+            pass
 
     def _read_slowly(self) -> Iterator[tuple[int, list[str]]]:
         lines = self._lines
@@ -262,12 +260,3 @@ class CsvFormat:
 
 def _fields(count: int) -> str:
     return "1 field" if count == 1 else f"{count:,} fields"
-
-
-def _explain(error: str, first: int, last: int) -> str:
-    """Return the message for an error of the `csv` module in a row of these lines."""
-    if "field larger" in error:
-        return too_long(first)
-    if "unexpected end" in error:
-        return not_closed(first)
-    return broken_quote(last)

@@ -68,7 +68,7 @@ class _Row:
                 stop = self._text.find(separator, self._position, self._end)
                 field = self._text[self._position : self._end if stop < 0 else stop]
                 if '"' in field and not lazy:
-                    raise InvalidFile(broken_quote(self.number))
+                    raise InvalidFile(_broken_quote(self.number))
                 fields.append(field)
                 self._position += len(field)
             if self._position >= self._end:
@@ -90,7 +90,7 @@ class _Row:
             pieces.append(piece)
             size += len(piece)
             if size > MAX_VALUE_CHARACTERS:
-                raise InvalidFile(too_long(self._first))
+                raise InvalidFile(_too_long(self._first))
             if quote < 0:
                 if not self._next_line():
                     return self._unclosed(pieces)
@@ -101,7 +101,7 @@ class _Row:
             if self._text.startswith('"', self._position):
                 self._position += 1
             elif not self._rules.lazy:
-                raise InvalidFile(broken_quote(self.number))
+                raise InvalidFile(_broken_quote(self.number))
             pieces.append('"')
             size += 1
 
@@ -116,18 +116,18 @@ class _Row:
     def _unclosed(self, pieces: list[str]) -> str:
         """Return the last field of a file that ends in a quoted field."""
         if not self._rules.lazy:
-            raise InvalidFile(not_closed(self._first))
+            raise InvalidFile(_not_closed(self._first))
         self._position = self._end = len(self._text)
         text = "".join(pieces)
         return text[: _end(text)]
 
     def _checked(self, fields: list[str]) -> list[str]:
         if len(self._text) > MAX_VALUE_CHARACTERS and any(len(field) > MAX_VALUE_CHARACTERS for field in fields):
-            raise InvalidFile(too_long(self._first))
+            raise InvalidFile(_too_long(self._first))
         return fields
 
 
-def too_long(line: int) -> str:
+def _too_long(line: int) -> str:
     """Return the message for a value that is too long."""
     return (
         f"the row that begins in line {line:,} has a value of more than {MAX_VALUE_CHARACTERS:,} characters; "
@@ -135,12 +135,12 @@ def too_long(line: int) -> str:
     )
 
 
-def not_closed(line: int) -> str:
+def _not_closed(line: int) -> str:
     """Return the message for a quoted value without an end."""
     return f"the row that begins in line {line:,} has a quote that is not closed"
 
 
-def broken_quote(line: int) -> str:
+def _broken_quote(line: int) -> str:
     """Return the message for a quote that is neither around a value nor written twice."""
     return f"line {line:,} has a quote in a value; put the value in quotes and write the quote twice, or set lazyQuotes"
 

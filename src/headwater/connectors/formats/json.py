@@ -22,10 +22,12 @@ from headwater.connectors.formats.values import ToDocument, document_writer
 from headwater.schemas import MISSING, InvalidValue, Json, JsonType, Missing, Value
 
 _BLOCK_BYTES: Final = 1 << 18
-MAX_RECORD_CHARACTERS: Final = 4 << 20
+MAX_RECORD_CHARACTERS: Final = 2 << 20
 """Maximum length of a record. A file with a longer one is invalid, so that one record cannot fill the memory."""
 MAX_KEY_CHARACTERS: Final = 1_000
 """Maximum length of the member that the list is in."""
+_SIGNATURE_BYTES: Final = 16
+"""Enough of a file to recognise well-known contents."""
 _LONGEST_TOKEN: Final = 16
 """Longer than any token that may be cut at the end of a block, other than strings."""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -51,7 +53,7 @@ class _Source:
         self.start = 0
         """The position in `text` up to which it has been read."""
         self.is_complete = False
-        data = self._read(_BLOCK_BYTES)
+        data = self._read(max(_BLOCK_BYTES, _SIGNATURE_BYTES))
         check_text(data, "JSON")
         self._append(data)
         self.start = int(self.text.startswith(_BOM))
@@ -188,9 +190,13 @@ class _JsonReader:
     def _end(self, name: str, max_characters: int) -> int:
         """Return the position after the next value. Raises InvalidFile if it is not valid or too long."""
         source = self._source
+        too_long = InvalidFile(f"{name} is longer than {max_characters:,} characters")
         while True:
             try:
-                return self._scanner.end(source.text, source.start)
+                end = self._scanner.end(source.text, source.start)
+                if end - source.start > max_characters:
+                    raise too_long
+                return end
             except RecursionError:
                 raise InvalidFile(f"{name} is nested too deeply") from None
             except json.JSONDecodeError as error:
@@ -200,17 +206,20 @@ class _JsonReader:
                     raise InvalidFile(f"{name} {message}") from None
             except ValueError as error:
                 raise InvalidFile(f"{name} is not JSON: {error}") from None
-            if len(source.text) - source.start > max_characters:
-                raise InvalidFile(f"{name} is longer than {max_characters:,} characters")
-            source.fill(len(source.text) - source.start)
+            waiting = len(source.text) - source.start
+            if waiting > max_characters:
+                raise too_long
+            source.fill(min(waiting, max_characters - waiting + 1))
 
     def _record(self, number: int, text: str) -> RowRead:
         if self._scanner.repeated is not None:
             return RowRead(number=number, error=f"the record has the member {_shown(self._scanner.repeated)} twice")
         try:
             members = _members(text)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return RowRead(number=number, error="the record is not valid JSON in UTF-8")
+        except RecursionError:
+            return RowRead(number=number, error="the record is nested too deeply")
+        except (msgspec.DecodeError, UnicodeError):  # the scanner has found all other faults
+            return RowRead(number=number, error="the record has a text that is not valid Unicode")
         values: list[Value | Missing] = []
         for key, is_optional in self._wanted:
             raw = members.get(key)
@@ -232,10 +241,6 @@ class _JsonReader:
 def _json_value(raw: bytes) -> Json:
     """Return a value as it is in the file, but for escapes that JSON does not need: two texts are one value."""
     if b"\\u" in raw:
-        try:
-            msgspec.json.decode(raw)  # the text of a value that is kept is not validated, and may have half a character
-        except (msgspec.DecodeError, UnicodeError):
-            raise InvalidValue("is not valid Unicode") from None
         raw = _ESCAPE.sub(_unescape, raw.decode()).encode()
     return Json.parse(raw) if raw[0] in b"{[" else Json(raw.decode())
 
