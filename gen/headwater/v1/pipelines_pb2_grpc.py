@@ -126,8 +126,8 @@ class PipelineServiceServicer:
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
         that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-        EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-        compile.
+        EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+        function does not compile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

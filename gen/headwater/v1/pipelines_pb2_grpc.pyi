@@ -43,8 +43,8 @@ class PipelineServiceStub:
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
     that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-    EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-    compile.
+    EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+    function does not compile.
     """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
     """GetPipeline returns one pipeline."""
@@ -125,8 +125,8 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
     that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-    EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-    compile.
+    EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+    function does not compile.
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
     """GetPipeline returns one pipeline."""
@@ -209,8 +209,8 @@ class PipelineServiceServicer:
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
         that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-        EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-        compile.
+        EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+        function does not compile.
         """
 
     def GetPipeline(

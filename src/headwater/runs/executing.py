@@ -50,6 +50,8 @@ class Execution:
         """Errors that are not stored yet."""
         self._uncounted: list[RunError] = []
         """Errors that are not in the counts of the pipeline yet."""
+        self._rows = job.report.progress.rows
+        """The number of rows at the last look. It falls when a run begins again."""
         self._moved_at = time.monotonic()
         self._renewed_at = 0.0
         self._is_cancelled = False
@@ -149,6 +151,9 @@ class Execution:
         run, now, progress = self._job.run, time.monotonic(), self._job.report.progress
         if progress != self._saved:
             self._moved_at = now
+        if progress.rows < self._rows:
+            await self._runs.clear_errors(run.id, run.fence)
+        self._rows = progress.rows
         if not self._unsaved and not self._uncounted:  # the report is bounded, and collects further ones
             self._take_errors()
         if self._unsaved or self._uncounted or progress != self._saved:

@@ -35,8 +35,11 @@ class Recorder:
         self._leaving: list[int] = []
 
     async def start(self) -> None:
-        """Take the run. Raises RunCancelled if another process has it."""
-        run = self._job.run
+        """Take the run. Raises RunCancelled if another process has it, or the pipeline was deleted."""
+        run, catalog = self._job.run, self._job.catalog
+        await catalog.refresh()
+        if catalog.pipeline(run.workspace, run.pipeline) is None:
+            raise RunCancelled
         await self._write(partial(runprogress.take, run=run.id, pipeline=run.pipeline, fence=run.fence))
 
     async def add(self, records: Sequence[ExportRecord] = (), leaving: Collection[int] = ()) -> None:

@@ -10,13 +10,14 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, Update, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Delete, Select, Update, and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.base.identifiers import Identifiers
+from headwater.base.mentions import Mentions
 from headwater.base.steps import ProcessingStep
 from headwater.state.runs.model import (
     STEPS,
@@ -33,6 +34,7 @@ from headwater.state.runs.model import (
 )
 from headwater.state.runs.tables import run_errors, runs, schedules
 from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.sessions import scrub
 
 LEASE_SECONDS: Final = 15.0
 """Time after the last heartbeat of a run process at which another one may take its run."""
@@ -47,6 +49,8 @@ MAX_ERRORS: Final = 1_000
 MAX_SAMPLES: Final = 5
 """Maximum number of records that are kept of each error."""
 MAX_MESSAGE_CHARACTERS: Final = 500
+MAX_EXAMINED: Final = 50
+"""Maximum number of runs that one call of `remove_mentions` examines."""
 RUNNING: Final = "the run before has not ended"
 """The reason of a tick that is skipped because the pipeline is running."""
 _MAX_REMOVED: Final = 500
@@ -61,6 +65,12 @@ _decode_progress: Final = msgspec.json.Decoder(RunProgress).decode
 _encode_samples: Final = msgspec.json.Encoder().encode
 _decode_samples: Final = msgspec.json.Decoder(tuple[RunErrorSample, ...]).decode
 _NO_PROGRESS: Final = _encode_progress(RunProgress())
+
+_first: Final = select(func.min(_c.pipeline).label("pipeline")).cte("pipelines", recursive=True)
+_next: Final = select(func.min(_c.pipeline)).where(_c.pipeline > _first.c.pipeline).scalar_subquery()
+_all: Final = _first.union_all(select(_next).where(_first.c.pipeline.is_not(None)))
+_PIPELINES: Final = select(_all.c.pipeline).where(_all.c.pipeline.is_not(None))
+"""Searches the index once for each pipeline, because a pipeline has many runs."""
 
 
 class RunLost(Unavailable):
@@ -262,15 +272,8 @@ class RunStore:
 
     async def pipelines(self) -> set[int]:
         """Return the pipelines that have runs."""
-        found, last = set[int](), 0
-        query = select(_c.pipeline).order_by(_c.pipeline).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
-            while True:
-                next_ = (await connection.execute(query.where(_c.pipeline > last))).scalar_one_or_none()
-                if next_ is None:
-                    return found
-                last = next_
-                found.add(last)
+            return set(await connection.scalars(_PIPELINES))
 
     async def remove_pipeline(self, pipeline: int) -> bool:
         """Delete runs of a pipeline that was deleted, a limited number; request the cancel of the running one.
@@ -298,6 +301,43 @@ class RunStore:
             async with self._begin() as connection:
                 await _remove(connection, ids)
         return len(ids) < _MAX_REMOVED
+
+    # Erasures
+
+    async def remove_mentions(
+        self, workspace: int, mentions: Mentions, *, after: int, dry: bool
+    ) -> tuple[int, int | None]:
+        """Delete the errors that mention a person, and the records of errors with an id of the person, of the next
+        `MAX_EXAMINED` runs of a workspace with ids above `after`.
+
+        Return the number of errors and records, and the last examined run; None at the end. With `dry` none is deleted.
+        """
+        table = run_errors.c
+        query = select(_c.id).where(_c.workspace == workspace, _c.id > after).order_by(_c.id).limit(MAX_EXAMINED)
+        columns = (table.run, table.step, table.digest, table.message, table.samples)
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            ids = list(await connection.scalars(query))
+            rows = (await connection.execute(select(*columns).where(table.run.in_(ids)))).all()
+        removed, changes = 0, list[Update | Delete]()
+        for run, step, digest, message, samples in rows:
+            same = and_(table.run == run, table.step == step, table.digest == digest)
+            stored = _decode_samples(samples)
+            kept = tuple(each for each in stored if not mentions.are_in(_encode_samples(each.id)))
+            if mentions.are_in_text(message):
+                removed += 1
+                changes.append(delete(run_errors).where(same))
+            elif len(kept) < len(stored):
+                removed += len(stored) - len(kept)
+                changes.append(update(run_errors).where(same).values(samples=_encode_samples(kept)))
+        if changes and not dry:
+            async with self._begin() as connection:
+                for change in changes:
+                    await connection.execute(change)
+        return removed, ids[-1] if len(ids) == MAX_EXAMINED else None
+
+    async def overwrite_removed(self) -> bool:
+        """Overwrite what was deleted from the file. Return whether everything was done."""
+        return await scrub(self._engine)
 
     # The run process
 

@@ -44,6 +44,7 @@ runs = Table(
     Index("runs_by_workspace", "workspace", "created_at", "id"),
     Index("runs_by_pipeline", "pipeline", "created_at", "id"),
     Index("runs_by_time", "created_at", "id"),
+    Index("runs_by_id", "workspace", "id"),
     Index("runs_due", "pipeline", "due_at", unique=True),
     Index("runs_live", "pipeline", unique=True, sqlite_where=_IS_LIVE, postgresql_where=_IS_LIVE),
     Index(

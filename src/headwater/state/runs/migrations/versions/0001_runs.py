@@ -36,6 +36,7 @@ def upgrade() -> None:
     op.create_index("runs_by_workspace", "runs", ["workspace", "created_at", "id"])
     op.create_index("runs_by_pipeline", "runs", ["pipeline", "created_at", "id"])
     op.create_index("runs_by_time", "runs", ["created_at", "id"])
+    op.create_index("runs_by_id", "runs", ["workspace", "id"])
     op.create_index("runs_due", "runs", ["pipeline", "due_at"], unique=True)
     op.create_index("runs_live", "runs", ["pipeline"], unique=True, sqlite_where=_IS_LIVE, postgresql_where=_IS_LIVE)
     op.create_index(
