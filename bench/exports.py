@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from headwater.base.clock import SystemClock
-from headwater.catalog import Pipeline, ProfileSchema, TransformationDefinition
+from headwater.catalog import Pipeline, TransformationDefinition
 from headwater.connectors.catalogue.databases import PostgreSQLSettings, SQLiteSettings
 from headwater.connectors.contract import ConnectorContext, Engine, StoredFile, TableSink
 from headwater.connectors.databases.postgresql import PostgreSQLSink
@@ -102,7 +102,7 @@ async def _measure(folder: Path, url: str, figure: str) -> None:
     ]
     label = f"{'PostgreSQL' if url.startswith('postgresql') else 'SQLite'}, {figure}"
     (folder / figure).mkdir()
-    async with open_installation(folder / figure, url, connectors, ProfileSchema(schema=SCHEMA)) as installation:
+    async with open_installation(folder / figure, url, connectors, SCHEMA) as installation:
         before = _peak_mib()
         if figure in ("parquet", "csv"):
             settings = {"separator": ","} if figure == "csv" else None

@@ -13,7 +13,7 @@ from headwater.base.clock import microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, Definition, Pipeline, ProfileSchema, Workspace, open_catalog
 from headwater.connectors.addresses import ANY_ADDRESS
-from headwater.connectors.connector import Capabilities, Connector, ConnectorType
+from headwater.connectors.connector import Capabilities, Connector, ConnectorType, Role
 from headwater.connectors.contract import Engine
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
@@ -74,9 +74,15 @@ class Installation:
         self._runs = 0
 
     async def add_pipeline(
-        self, connector_code: str, *, id_: int = PIPELINE, connection: int = CONNECTION, **members: Any
+        self,
+        connector_code: str,
+        *,
+        id_: int = PIPELINE,
+        connection: int = CONNECTION,
+        role: Role = "Destination",
+        **members: Any,
     ) -> Pipeline:
-        """Add a destination with a pipeline."""
+        """Add a pipeline, and its connection if that does not exist."""
         schema = members.pop("in_schema", PROFILE_SCHEMA)
         out = members.pop("out_schema", None)
         definition = Definition(
@@ -100,7 +106,7 @@ class Installation:
                         workspace=WORKSPACE,
                         name=f"c{connection}",
                         connector=connector_code,
-                        role="Destination",
+                        role=role,
                         strategy=None,
                         sending_mode=None,
                         created_at=NOW,
@@ -236,7 +242,7 @@ async def open_installation(
     folder: Path,
     database_url: str | None,
     connectors: Sequence[Connector],
-    profiles: ProfileSchema = ProfileSchema(schema=PROFILE_SCHEMA),
+    schema: Schema = PROFILE_SCHEMA,
 ) -> AsyncIterator[Installation]:
     """Open an installation with these connectors as well."""
     clock = MovableClock()
@@ -255,5 +261,7 @@ async def open_installation(
         functions = await exits.enter_async_context(Runner())
         if catalog.workspace(WORKSPACE) is None:
             async with catalog.change() as change:
-                change.add_workspace(Workspace(id=WORKSPACE, name="W", created_at=NOW, profile_schema=profiles))
+                change.add_workspace(
+                    Workspace(id=WORKSPACE, name="W", created_at=NOW, profile_schema=ProfileSchema(schema=schema))
+                )
         yield Installation(catalog, state, functions, clock, folder)

@@ -1,5 +1,6 @@
 """Exports to tables: upserts of what differs, each key once, bad rows alone."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from headwater.base.errors import Unavailable
 from headwater.catalog import FunctionDefinition, Pipeline, TransformationDefinition
 from headwater.connectors.contract import NOT_ATTEMPTED, Engine, ItemResult, Row, TableWrite
-from headwater.runs.exporting import execute_export, pausing
+from headwater.runs.exporting import execute_export, pausing, tables
+from headwater.runs.exporting.recording import Recorder
 from headwater.runs.job import Report, RunCancelled, RunFailed
 from headwater.schemas import IntType, ObjectType, Property, StringType
 from headwater.state import runprogress
@@ -39,11 +41,9 @@ class Sink(SqliteSink):
     def __init__(self) -> None:
         super().__init__()
         self.database.close()
-        import sqlite3
-
         self.database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.database.execute(
-            "CREATE TABLE people (email TEXT PRIMARY KEY NOT NULL, name TEXT, age INTEGER CHECK (age < 1000), note TEXT)"
+            "CREATE TABLE people (email TEXT PRIMARY KEY NOT NULL, name TEXT, age INTEGER CHECK (age < 999), note TEXT)"
         )
         self.batches: list[list[Row]] = []
         self.failures = 0
@@ -285,8 +285,6 @@ def transform(user):
 async def test_a_killed_run_is_resumed(
     installation: Installation, sink: Sink, stage: int, is_full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headwater.runs.exporting import tables
-
     monkeypatch.setattr(tables, "MAX_ROWS", 3)
     pipeline = await add(installation)
     await installation.write_profiles(people(*range(1, 11)) | {11: {"email": "3@x"}})
@@ -347,8 +345,6 @@ async def test_a_profile_that_is_erased_meanwhile_is_not_sent(installation: Inst
     await installation.write_profiles(people(1, 2, 3))
     pipeline = await add(installation)
     job = installation.job(pipeline)
-    from headwater.runs.exporting.recording import Recorder
-
     original = Recorder.existing
 
     async def erase(recorder: Recorder, profiles: Sequence[int]) -> set[int]:

@@ -107,7 +107,7 @@ class _Compared(Struct):
 
     batch: Batch
     purposes: list[Purpose] = []
-    """Of each candidate."""
+    """The purpose of each candidate."""
     people: list[Person] = []
     """All profiles of the batch but the candidates."""
     values: list[str] = []

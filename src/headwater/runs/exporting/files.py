@@ -66,7 +66,7 @@ async def _write_file(job: Job, given: ExportInput, stream: ProfileStream, count
                 storage,
                 format,
                 path,
-                columns_of(given.schema),
+                list_columns(given.schema),
                 extension=connector.file_extension,
                 sheet=definition.sheet,
                 compression=cast(Compression, definition.compression),
@@ -119,7 +119,7 @@ def started_at(job: Job) -> datetime:
     return from_microseconds(job.run.created_at if job.run.started_at is None else job.run.started_at)
 
 
-def columns_of(schema: Schema) -> list[Column]:
+def list_columns(schema: Schema) -> list[Column]:
     """Return the columns of a file with the profiles of a schema."""
     return [
         Column(

@@ -98,6 +98,7 @@ async def read_users(job: Job, source: UserSource, path: Path, outbox: OutboxThr
     while True:
         job.report.check()
         page = await _read_page(job, source, cursor)
+        job.report.read(rows=len(page.users))
         for user in page.users:
             value = None if user.error else value_at(user.attributes, path)
             if value not in (None, MISSING):

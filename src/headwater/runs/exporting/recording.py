@@ -23,7 +23,7 @@ MAX_ATTEMPTS: Final = 6
 """Number of times that a transaction is tried while the state store is unavailable."""
 PAUSE_SECONDS: Final = 1.0
 """Pause after the first failed attempt. Each is twice as long as the one before."""
-_LAST: Final = STEPS.index("Finalize")
+_FINALIZE: Final = STEPS.index("Finalize")
 
 
 class Recorder:
@@ -35,8 +35,11 @@ class Recorder:
         self._leaving: list[int] = []
 
     async def start(self) -> None:
-        """Take the run. Raises RunCancelled if another process has it."""
-        run = self._job.run
+        """Take the run. Raises RunCancelled if another process has it, or the pipeline was deleted."""
+        run, catalog = self._job.run, self._job.catalog
+        await catalog.refresh()
+        if catalog.pipeline(run.workspace, run.pipeline) is None:
+            raise RunCancelled
         await self._write(partial(runprogress.take, run=run.id, pipeline=run.pipeline, fence=run.fence))
 
     async def add(self, records: Sequence[ExportRecord] = (), leaving: Collection[int] = ()) -> None:
@@ -111,5 +114,5 @@ def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leavi
 
 def _last_step(progress: RunProgress) -> RunProgress:
     """Return the counts of the last step only."""
-    only = {name: (*(0,) * _LAST, getattr(progress, name)[_LAST]) for name in ("passed", "failed")}
+    only = {name: (*(0,) * _FINALIZE, getattr(progress, name)[_FINALIZE]) for name in ("passed", "failed")}
     return replace(NO_PROGRESS, **only)

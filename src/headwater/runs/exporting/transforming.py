@@ -51,7 +51,7 @@ class ExportOutput(Struct, frozen=True):
     """The output of an export to tables and applications."""
 
     schema: Schema
-    """As the pipeline has it."""
+    """The output schema of the pipeline."""
     transformation: Transformation
     reader: RecordReader
     """Reads what the transformation returned."""
