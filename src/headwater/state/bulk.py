@@ -1,8 +1,10 @@
 """Reads and writes many rows with few calls, in the way that suits each database.
 
-SQLite searches many keys with one statement, and runs one prepared statement for each row to write: a statement with
-many rows takes a fifth more time, because it is compiled each time. PostgreSQL gets one statement with an array for
-each column, which saves a message per row, and is not limited to the 32,767 parameters of a statement.
+SQLite searches many keys with one statement, and writes many rows with one prepared statement, in half the time of a
+statement for each row. The numbers of rows are fixed, because a statement is compiled once for each of them. While a
+statement executes, other threads of Python do.
+PostgreSQL gets one statement with an array for each column, which saves a message per row, and is not limited to the
+32,767 parameters of a statement.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,6 +26,12 @@ Rows = Sequence[tuple[Any, ...]]
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 1_000
+_ROWS_PER_INSERT: Final = 50
+"""Number of rows of a statement of SQLite for some rows."""
+_MAX_ROWS_PER_INSERT: Final = 4_000
+"""Maximum number of rows of a statement of SQLite for many rows: others execute between two statements."""
+_MIN_MANY_ROWS: Final = 1_000
+_MAX_PARAMETERS: Final = 32_000
 _HIGHEST: Final = 2**63 - 1
 
 
@@ -254,16 +262,40 @@ def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
         names = [column.name for column in insert.columns]
         connection.execute(insert.statement().from_select(names, _arrays(insert.columns, rows)))
         return
-    run_each(connection, _sqlite_text(insert), rows)
+    width, done = len(insert.columns), 0
+    if len(rows) >= _MIN_MANY_ROWS and not insert.columns[0].nullable:
+        size = min(_MAX_ROWS_PER_INSERT, _MAX_PARAMETERS // width)
+        text = _sqlite_text(insert, size)
+        while len(rows) - done >= _MIN_MANY_ROWS:
+            values = tuple(chain.from_iterable(rows[done : done + size]))
+            run(connection, text, values + (None,) * (size * width - len(values)))
+            done += size
+    size = _ROWS_PER_INSERT
+    if len(rows) - done >= size:
+        together = len(rows) - (len(rows) - done) % size
+        groups = (rows[start : start + size] for start in range(done, together, size))
+        run_each(connection, _sqlite_text(insert, size), map(tuple, map(chain.from_iterable, groups)))
+        done = together
+    if done < len(rows):
+        run_each(connection, _sqlite_text(insert, 1), rows[done:])
 
 
 @cache
-def _sqlite_text(insert: _Insert) -> str:
-    """Return the text of the statement for one row. The code has a dozen different inserts."""
+def _sqlite_text(insert: _Insert, rows: int) -> str:
+    """Return the text of the statement for that many rows. The code has a dozen different inserts.
+
+    More than `_ROWS_PER_INSERT` are a maximum: rows that begin with null are left out.
+    """
     names = [column.name for column in insert.columns]
     compiled = insert.statement().compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=names)
     assert compiled.positiontup == names, "the rows are in the order of the statement"
-    return str(compiled)
+    text, row = str(compiled), f"({', '.join('?' * len(names))})"
+    before, separator, after = text.partition(f"VALUES {row}")
+    assert separator, "the statement has one row"
+    values = f"VALUES {', '.join([row] * rows)}"
+    if rows > _ROWS_PER_INSERT:
+        values = f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL"
+    return f"{before}{values}{after}"
 
 
 def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:

@@ -5,7 +5,7 @@ them only if something listens for statements.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -36,7 +36,7 @@ def run(connection: Connection, text: str, parameters: tuple[Any, ...] = ()) -> 
         raise _as_sqlalchemy(text, error) from error
 
 
-def run_each(connection: Connection, text: str, rows: Sequence[tuple[Any, ...]]) -> int:
+def run_each(connection: Connection, text: str, rows: Iterable[tuple[Any, ...]]) -> int:
     """Run a statement of SQLite for each row of parameters, at least one. Return the number of rows that it changed."""
     driver = _sqlite_driver(connection)
     if driver is None:
