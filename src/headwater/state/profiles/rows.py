@@ -294,11 +294,7 @@ class ProfileRows:
         rows: list[tuple[int, int, str]] = []
         removed: list[tuple[int, int]] = []
         counted = len(new.keys() - stored.keys()) - len(stored.keys() - new.keys())
-        if counted:
-            columns = list(tables.profile_counts.c)
-            bulk.upsert(
-                self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
-            )
+        self._count_profiles(changes.workspace, counted)
         read_values, workspace = values.read_values, changes.workspace
         for id_, attributes in new.items():
             if id_ not in stored:
@@ -318,6 +314,12 @@ class ProfileRows:
             bulk.upsert(self._connection, _VALUE_COLUMNS, rows, key=("property", "profile"))
         else:
             bulk.insert(self._connection, _VALUE_COLUMNS, rows)
+
+    def _count_profiles(self, workspace: int, more: int) -> None:
+        """Add to the number of profiles."""
+        if more:
+            columns = list(tables.profile_counts.c)
+            bulk.upsert(self._connection, columns, [(workspace, more)], key=("workspace",), adding=("profiles",))
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
