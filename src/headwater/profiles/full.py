@@ -44,6 +44,8 @@ SLICE_LINKS: Final = 20_000
 """Number of links that are compared, and at most written, together."""
 SLICE_IDENTITIES: Final = 8_000
 """Number of identities whose profiles are updated in one transaction. A set that belongs together is not divided."""
+KPIDS_PER_PREFIX: Final = 4_000
+"""Number of new profiles whose kpids have the same prefix."""
 SLICE_RENAMES: Final = 2_000
 """Number of identities whose attributes are renamed in one transaction."""
 SLICE_UNRESOLVED: Final = 200
@@ -56,12 +58,27 @@ _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 
 
-def random_uuid() -> bytes:
-    """Return the bytes of a random UUID, version 4, in a fifth of the time of `uuid4`."""
-    value = bytearray(urandom(16))
-    value[6] = value[6] & 0x0F | 0x40
-    value[8] = value[8] & 0x3F | 0x80
-    return bytes(value)
+class KpidSource:
+    """Returns the bytes of random UUIDs, version 4.
+
+    Those of `KPIDS_PER_PREFIX` successive calls have the same first two bytes, which are random too, and 106 other
+    random bits. So the index of profiles by kpid changes in a few pages for each slice, and not in one for each
+    profile.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = b""
+        self._left = 0
+
+    def __call__(self) -> bytes:
+        """Return the next one."""
+        if not self._left:
+            self._prefix, self._left = urandom(2), KPIDS_PER_PREFIX
+        self._left -= 1
+        value = bytearray(self._prefix + urandom(14))
+        value[6] = value[6] & 0x0F | 0x40
+        value[8] = value[8] & 0x3F | 0x80
+        return bytes(value)
 
 
 class FullResolution:
@@ -75,7 +92,7 @@ class FullResolution:
         clock: Clock,
         report: Report,
         *,
-        new_kpid: Callable[[], bytes] = random_uuid,
+        new_kpid: Callable[[], bytes] | None = None,
     ) -> None:
         self._state = state
         self._context = context
@@ -83,7 +100,7 @@ class FullResolution:
         self._schema = schema
         self._clock = clock
         self._report = report
-        self._new_kpid = new_kpid
+        self._new_kpid = new_kpid or KpidSource()
         self._has_written = False
         self._new_ids: list[int] = []
         """Ids for new profiles, in descending order."""

@@ -35,11 +35,11 @@ class Scan:
         self.sets = Sets(0)
         self.over: set[LinkValue] = set()
         self.blocked: dict[LinkValue, None] = {}
-        self.components = array("q")
+        self.components = array("i")
         """A number for the component of each."""
-        self._roots = array("q")
+        self._roots = array("i")
         """The first identity of the region of each."""
-        self._following = array("q")
+        self._following = array("i")
         """The next identity of the region of each; 0 for the last."""
         self._reader = context.reader
         self._has_blocks = any(each.blocked_values or each.blocked_presets for each in context.settings.identifiers)
@@ -86,7 +86,7 @@ class Scan:
         """Find the regions: sets of present profiles and new components that no link leaves."""
         size, profiles = len(self.ids), self.profiles
         regions = Sets(size)
-        self.components = array("q", map(self.sets.find, range(size)))
+        self.components = array("i", map(self.sets.find, range(size)))
         for number, root in enumerate(self.components):
             if root != number:
                 regions.unite(root, number)
@@ -95,10 +95,10 @@ class Scan:
             if profile and (other := first.setdefault(profile, number)) != number:
                 regions.unite(other, number)
         first.clear()
-        self._roots = array("q", map(regions.find, range(size)))
+        self._roots = array("i", map(regions.find, range(size)))
         # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
-        self._following = array("q", bytes(8 * size))
-        last = array("q", range(size))
+        self._following = array("i", bytes(4 * size))
+        last = array("i", range(size))
         for number, root in enumerate(self._roots):
             if root != number:
                 self._following[last[root]] = number
