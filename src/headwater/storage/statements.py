@@ -50,11 +50,11 @@ def run_each(connection: Connection, text: str, rows: Iterable[tuple[Any, ...]])
 def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
     """Return SQLite's own connection, in a transaction of SQLAlchemy; None for another driver, and if something
     listens for statements."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection) or connection.dispatch.before_cursor_execute:
+    if connection.dialect.driver != "pysqlite" or connection.dispatch.before_cursor_execute:
         return None
     if not connection.in_transaction():
         connection.begin()
+    driver: sqlite3.Connection | None = connection.connection.dbapi_connection  # type: ignore[assignment]
     return driver
 
 
