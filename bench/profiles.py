@@ -301,7 +301,7 @@ async def _scan_seconds(state: StateStore) -> float:
     def read(rows: ResolutionRows) -> None:
         after = 0
         while found := rows.scan(WORKSPACE, after=after, limit=5_000):
-            after = found[-1].id
+            after = found[-1][0]
 
     began = time.perf_counter()
     await state.read_profiles(read)

@@ -1,6 +1,6 @@
 """The rows of profiles in memory, for tests of the algorithm without a database."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -120,6 +120,9 @@ class MemoryRows:
         self._read("identities_named", [id for ids in found.values() for id in ids])
         return found
 
+    def guards(self, workspace: int) -> tuple[bool, bool]:
+        return bool(self.separation_rows), bool(self.refused_rows)
+
     def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:
         return self._read(
             "separations",
@@ -154,7 +157,7 @@ class MemoryRows:
         self.last_profile += count
         return list(range(self.last_profile - count + 1, self.last_profile + 1))
 
-    def write(self, changes: ProfileChanges) -> None:
+    def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
         """Write the changes, none of which is without effect."""
         self.writes += 1
         for id in changes.removed_profiles:

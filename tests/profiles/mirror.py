@@ -1,6 +1,6 @@
 """Rows in memory that compare each of their results with those of a database."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import delete
 
@@ -135,9 +135,14 @@ class MirroredRows(MemoryRows):
         assert super().new_profile_ids(count) == stored
         return stored
 
-    def write(self, changes: ProfileChanges) -> None:
-        super().write(changes)
-        self._stored.write(changes)
+    def guards(self, workspace: int) -> tuple[bool, bool]:
+        guards = super().guards(1)
+        assert self._stored.guards(1) == guards
+        return guards
+
+    def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
+        super().write(changes, stored)
+        self._stored.write(changes, stored)
 
     def _same(self, found: list[Row], stored: list[Row]) -> list[Row]:
         assert sorted(found, key=repr) == sorted(stored, key=repr)

@@ -87,9 +87,9 @@ async def profiles(harness: Harness, source: Connection) -> dict[frozenset[str],
     def read(rows: ResolutionRows) -> dict[frozenset[str], str]:
         scanned = rows.scan(source.workspace, after=0, limit=1_000)
         found: dict[int, set[str]] = {}
-        for each in scanned:
-            if each.profile is not None:
-                found.setdefault(each.profile, set()).add(each.identity_id)
+        for _, _, identity_id, _, _, profile, _ in scanned:
+            if profile is not None:
+                found.setdefault(profile, set()).add(identity_id)
         kpids = {row.id: str(UUID(bytes=row.kpid)) for row in rows.profiles(found)}
         return {frozenset(users): kpids[id_] for id_, users in found.items()}
 

@@ -15,10 +15,10 @@ from headwater.state.profiles.model import IdentityName, LinkValue, Member
 
 
 class Sets:
-    """Disjoint sets of the numbers from 0 to `size - 1`, in 8 bytes for each. At first each number is its own set."""
+    """Disjoint sets of the numbers from 0 to `size - 1`, in 4 bytes for each. At first each number is its own set."""
 
     def __init__(self, size: int) -> None:
-        self._parents = array("q", range(size))
+        self._parents = array("i", range(size))
 
     def find(self, number: int) -> int:
         """Return the number that represents the set."""

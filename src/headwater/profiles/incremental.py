@@ -2,7 +2,7 @@
 resolution."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from headwater.state.profiles.model import (
     ProfileRow,
     RefusedEvidence,
     Separation,
+    no_changes,
 )
 
 MAX_REGION_IDENTITIES: Final = 10_000
@@ -57,6 +58,9 @@ class Rows(Protocol):
     def identities_named(self, names: Collection[IdentityName]) -> dict[IdentityName, list[int]]:
         """Return the ids of the identities with each of the names, in all pipelines."""
 
+    def guards(self, workspace: int) -> tuple[bool, bool]:
+        """Return whether the workspace has separations, and whether it has refused evidence."""
+
     def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:
         """Return the separations that have at least one of the names, complete."""
 
@@ -75,8 +79,9 @@ class Rows(Protocol):
     def new_profile_ids(self, count: int) -> list[int]:
         """Return ascending ids, higher than every id that a profile ever had."""
 
-    def write(self, changes: ProfileChanges) -> None:
-        """Write the changes. Removed rows are deleted first."""
+    def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
+        """Write the changes. Removed rows are deleted first. `stored` has at least those of the written and deleted
+        profiles that exist."""
 
 
 def resolve_changes(
@@ -182,6 +187,7 @@ class _Batch:
         self._workspace = context.workspace
         self._now = now
         self._limit = limit
+        self._has_separations, self._has_refused = rows.guards(context.workspace)
         self._seeds: set[int] = set()
         """The profiles to resolve."""
         self._causes: dict[int, set[int]] = {}
@@ -285,7 +291,8 @@ class _Batch:
         """
         if not self._touched:
             return {}
-        self._known_over = {one.value: one for one in self._rows.refused(self._workspace, (), self._touched)}
+        if self._has_refused:
+            self._known_over = {one.value: one for one in self._rows.refused(self._workspace, (), self._touched)}
         removals = {
             value: sum(value in change.old and value not in change.new for change in changes)
             for value, changes in self._touched.items()
@@ -379,7 +386,9 @@ class _Batch:
         for name, identities in self._rows.identities_named(names).items():
             for identity in identities:
                 wanted.setdefault(identity, set()).update(names[name])
-        over = {refused.value for refused in self._rows.refused(self._workspace, (), masks)}
+        over: set[LinkValue] = set()
+        if self._has_refused:
+            over = {refused.value for refused in self._rows.refused(self._workspace, (), masks)}
         values = [value for value in masks if value not in over]
         by_limit: dict[int, list[LinkValue]] = {}
         for value in values:
@@ -405,7 +414,7 @@ class _Batch:
 
     def _check_size(self, profiles: set[int]) -> None:
         """Raise _TooLarge if a changed identity is the cause of reading too many members of other profiles."""
-        if self._limit is None:
+        if self._limit is None or sum(len(self._members.get(id, ())) for id in profiles) <= self._limit:
             return
         read = Counter[int]()
         for id in profiles:
@@ -432,7 +441,7 @@ class _Batch:
         members = list(after.values())
         refused_before, over = self._read_refused(before, members)
         separations: list[Separation] = []
-        if len(members) > 1:
+        if self._has_separations and len(members) > 1:
             separations = self._rows.separations(self._workspace, {member.name for member in members})
         resolution = resolve(
             Region(
@@ -455,31 +464,24 @@ class _Batch:
             new_kpid,
             successors=self._successors,
         )
-        changes = ProfileChanges(
-            workspace=self._workspace,
-            profiles=[],
-            removed_profiles=names.removed,
-            members=[],
-            removed_members=[],
-            links=[],
-            removed_links=[],
-            aliases=names.aliases,
-            removed_aliases=names.removed_aliases,
-            history=names.history,
-            refused=[],
-            removed_refused=[],
-        )
+        changes = no_changes(self._workspace)
+        changes.removed_profiles.extend(names.removed)
+        changes.aliases.extend(names.aliases)
+        changes.removed_aliases.extend(names.removed_aliases)
+        changes.history.extend(names.history)
         self._write_members(changes, before, resolution, names)
         self._write_profiles(changes, resolution, names)
         self._write_links(changes)
         self._write_refused(changes, refused_before, resolution)
-        if any(getattr(changes, field) for field in changes.__struct_fields__[1:]):
-            self._rows.write(changes)
+        if not changes.are_none:
+            self._rows.write(changes, self._profiles)
 
     def _read_refused(
         self, before: Collection[int], members: list[Member]
     ) -> tuple[list[RefusedEvidence], set[LinkValue]]:
         """Return the refused links of the region before, and the values over their limit that several members have."""
+        if not self._has_refused:
+            return [], self._over
         counts = Counter(value for member in members for value, _ in compute_masks(member.evidence))
         shared = [value for value, count in counts.items() if count > 1 and value not in self._touched]
         constrained = any(self._profiles[id].is_constrained for id in self._seeds)

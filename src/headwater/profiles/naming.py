@@ -61,6 +61,18 @@ def name_parts(
     their successors: they stay founders until then. `new_ids` returns that many ascending ids that no profile ever had.
     It is called at most once.
     """
+    if len(parts) == 1 and not aliases and not successors and not waiting:
+        if not profiles:
+            [id] = new_ids(1)
+            founder = parts[0].members[0].identity
+            profile = ProfileRow(id, workspace, new_kpid(), founder, 0, "{}", parts[0].is_constrained)
+            return Names([profile], [], [], [], [], {})
+        if len(profiles) == 1:
+            [profile] = profiles
+            if any(member.identity == profile.founder for member in parts[0].members):
+                if profile.is_constrained != parts[0].is_constrained:
+                    profile = replace(profile, is_constrained=parts[0].is_constrained)
+                return Names([profile], [], [], [], [], {profile.id: profile.id})
     naming = _Naming(parts, profiles, aliases, workspace, now, last_successors(successors), waiting)
     naming.claim()
     naming.keep_ids()

@@ -24,7 +24,7 @@ from headwater.profiles.constraints import Constraints, divide
 from headwater.profiles.evidence import SAME_NAME, EvidenceReader
 from headwater.state import StateStore
 from headwater.state.profiles.model import IdentityRow, LinkValue, Member, Separation
-from headwater.state.profiles.resolving import ResolutionRows, ScannedIdentity
+from headwater.state.profiles.resolving import ResolutionRows, ScannedRow
 from headwater.state.profiles.sorting import LinkSorter, NumberedLink
 
 MAX_SECONDS: Final = 60.0
@@ -137,7 +137,7 @@ async def _read(state: StateStore, workspace: int, scan: "_Scan", deadline: floa
         if not rows:
             break
         await _in_thread(scan.take, rows)
-        after = rows[-1].id
+        after = rows[-1][0]
     await _in_thread(scan.end)
 
 
@@ -223,23 +223,23 @@ class _Scan:
         """For each limited identifier the number of values in each part."""
         self._is_counting = False
 
-    def take(self, rows: Sequence[ScannedIdentity]) -> None:
+    def take(self, rows: Sequence[ScannedRow]) -> None:
         """Add identities."""
         links: list[NumberedLink] = []
-        for row in rows:
-            number = len(self.ids)
-            self.ids.append(row.id)
-            self.profiles.append(row.profile or 0)
-            self.firsts.append(
-                number if row.profile is None else self._first_of_profile.setdefault(row.profile, number)
-            )
-            mask = 0
-            for index, value in enumerate(self._reader.read(row.attributes)):
+        read, add = self._reader.read, links.append
+        start, shared = len(self.ids), self.shared_connections
+        self.ids.extend([row[0] for row in rows])
+        for number, (_, source, identity_id, is_anonymous, attributes, profile, _) in enumerate(rows, start):
+            self.profiles.append(profile or 0)
+            self.firsts.append(self._first_of_profile.setdefault(profile, number) if profile else number)
+            mask, bit = 0, 1
+            for index, value in enumerate(read(attributes)):
                 if value is not None:
-                    links.append((index, value, number, mask))
-                    mask |= 1 << index
-            if row.connection in self.shared_connections:
-                links.append((SAME_NAME, f"{row.connection} {int(row.is_anonymous)} {row.identity_id}", number, 0))
+                    add((index, value, number, mask))
+                    mask |= bit
+                bit <<= 1
+            if source in shared:
+                add((SAME_NAME, f"{source} {int(is_anonymous)} {identity_id}", number, 0))
         self._sorter.add(links)
 
     def end(self) -> None:

@@ -1,8 +1,10 @@
 """Reads and writes many rows with few calls, in the way that suits each database.
 
-SQLite searches many keys with one statement, and runs one prepared statement for each row to write: a statement with
-many rows takes a fifth more time, because it is compiled each time. PostgreSQL gets one statement with an array for
-each column, which saves a message per row, and is not limited to the 32,767 parameters of a statement.
+SQLite searches many keys with one statement, and writes many rows with one prepared statement, in half the time of a
+statement for each row. The numbers of rows are fixed, because a statement is compiled once for each of them. While a
+statement executes, other threads of Python do.
+PostgreSQL gets one statement with an array for each column, which saves a message per row, and is not limited to the
+32,767 parameters of a statement.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -11,9 +13,8 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Column, Connection, Select, String, bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Column, Connection, Dialect, String, select
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from headwater.storage.statements import fetch, run, run_each
@@ -24,13 +25,20 @@ Rows = Sequence[tuple[Any, ...]]
 Value = TypeVar("Value")
 
 _KEYS_PER_QUERY: Final = 1_000
+_ROWS_PER_INSERT: Final = 50
+"""Number of rows of a statement of SQLite for some rows."""
+_MAX_ROWS_PER_INSERT: Final = 4_000
+"""Maximum number of rows of a statement of SQLite for many rows: others execute between two statements."""
+_MIN_MANY_ROWS: Final = 1_000
+_MAX_PARAMETERS: Final = 32_000
 _HIGHEST: Final = 2**63 - 1
+_POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def insert(connection: Connection, columns: Columns, rows: Rows) -> None:
     """Insert rows into the table of the columns."""
     if rows:
-        _run(connection, _Insert(connection.dialect.name, tuple(columns)), rows)
+        _run(connection, _Insert(tuple(columns)), rows)
 
 
 def upsert(
@@ -47,7 +55,7 @@ def upsert(
     Columns in `adding` are added to the stored value, and columns in `keeping` keep it.
     """
     if rows:
-        insert = _Insert(connection.dialect.name, tuple(columns), tuple(key), frozenset(adding), frozenset(keeping))
+        insert = _Insert(tuple(columns), tuple(key), frozenset(adding), frozenset(keeping))
         _run(connection, insert, rows)
 
 
@@ -223,60 +231,67 @@ def _sqlite_lookup(
 class _Insert(Struct, frozen=True):
     """An insert into the table of the columns; with a `key`, as `upsert` does it."""
 
-    dialect: str
     columns: tuple[Column[Any], ...]
     key: tuple[str, ...] = ()
     adding: frozenset[str] = frozenset()
     keeping: frozenset[str] = frozenset()
 
-    def statement(self) -> Any:
-        """Return the statement. ON CONFLICT has the same syntax in both databases, but is not in SQLAlchemy's core."""
-        table = self.columns[0].table
-        new = (sqlite if self.dialect == "sqlite" else postgresql).insert(table)
+    def text(self, values: str) -> str:
+        """Return the statement with these values, which both databases accept."""
+        table, names = self.columns[0].table.name, [column.name for column in self.columns]
+        statement = f"INSERT INTO {table} ({', '.join(names)}) {values}"
         if not self.key:
-            return new
-        changed = {
-            column.name: table.c[column.name] + new.excluded[column.name]
-            if column.name in self.adding
-            else new.excluded[column.name]
-            for column in self.columns
-            if column.name not in self.key and column.name not in self.keeping
-        }
-        return (
-            new.on_conflict_do_update(index_elements=self.key, set_=changed)
-            if changed
-            else new.on_conflict_do_nothing()
+            return statement
+        changed = ", ".join(
+            f"{name} = {table}.{name} + excluded.{name}" if name in self.adding else f"{name} = excluded.{name}"
+            for name in names
+            if name not in self.key and name not in self.keeping
         )
+        action = f"UPDATE SET {changed}" if changed else "NOTHING"
+        return f"{statement} ON CONFLICT ({', '.join(self.key)}) DO {action}"
 
 
 def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
-    if insert.dialect == "postgresql":
-        names = [column.name for column in insert.columns]
-        connection.execute(insert.statement().from_select(names, _arrays(insert.columns, rows)))
+    if connection.dialect.name == "postgresql":
+        run(connection, _postgresql_text(insert), tuple(map(list, zip(*rows, strict=True))))
         return
-    run_each(connection, _sqlite_text(insert), rows)
+    width, done = len(insert.columns), 0
+    if len(rows) >= _MIN_MANY_ROWS and not insert.columns[0].nullable:
+        size = min(_MAX_ROWS_PER_INSERT, _MAX_PARAMETERS // width)
+        text = _sqlite_text(insert, size)
+        while len(rows) - done >= _MIN_MANY_ROWS:
+            values = tuple(chain.from_iterable(rows[done : done + size]))
+            run(connection, text, values + (None,) * (size * width - len(values)))
+            done += size
+    size = _ROWS_PER_INSERT
+    if len(rows) - done >= size:
+        together = len(rows) - (len(rows) - done) % size
+        groups = (rows[start : start + size] for start in range(done, together, size))
+        run_each(connection, _sqlite_text(insert, size), map(tuple, map(chain.from_iterable, groups)))
+        done = together
+    if done < len(rows):
+        run_each(connection, _sqlite_text(insert, 1), rows[done:])
 
 
 @cache
-def _sqlite_text(insert: _Insert) -> str:
-    """Return the text of the statement for one row. The code has a dozen different inserts."""
-    names = [column.name for column in insert.columns]
-    compiled = insert.statement().compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=names)
-    assert compiled.positiontup == names, "the rows are in the order of the statement"
-    return str(compiled)
+def _sqlite_text(insert: _Insert, rows: int) -> str:
+    """Return the text of the statement for that many rows. The code has a dozen different inserts.
+
+    More than `_ROWS_PER_INSERT` are a maximum: rows that begin with null are left out.
+    """
+    row = f"({', '.join('?' * len(insert.columns))})"
+    values = f"VALUES {', '.join([row] * rows)}"
+    return insert.text(values if rows <= _ROWS_PER_INSERT else f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL")
+
+
+@cache
+def _postgresql_text(insert: _Insert) -> str:
+    """Return the text of the statement for an array of each column."""
+    types = [_plain(column.type).compile(dialect=_POSTGRESQL) for column in insert.columns]
+    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+    return insert.text(f"SELECT * FROM unnest({arrays})")
 
 
 def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """Return the type without a collation, which the type of an array cannot have."""
     return String() if isinstance(type_, String) else type_
-
-
-def _arrays(columns: Columns, rows: Rows) -> Select[Any]:
-    """Return the rows as a SELECT from arrays, one for each column."""
-    arrays = [
-        bindparam(None, list(values), type_=ARRAY(_plain(column.type)), unique=True)
-        for column, values in zip(columns, zip(*rows, strict=True), strict=True)
-    ]
-    names = [column.name for column in columns]
-    unnested = func.unnest(*arrays).table_valued(*names).render_derived()
-    return select(*(unnested.c[name] for name in names))

@@ -6,7 +6,7 @@ them only if something listens for statements.
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Select
@@ -42,7 +42,7 @@ def run(connection: Connection, text: str, parameters: tuple[Any, ...] = ()) -> 
         raise _as_sqlalchemy(text, error) from error
 
 
-def run_each(connection: Connection, text: str, rows: Sequence[tuple[Any, ...]]) -> int:
+def run_each(connection: Connection, text: str, rows: Iterable[tuple[Any, ...]]) -> int:
     """Run a statement of SQLite for each row of parameters, at least one. Return the number of rows that it changed."""
     driver = _sqlite_driver(connection)
     if driver is None:
@@ -138,11 +138,11 @@ def _is_busy(error: DBAPIError) -> bool:
 def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
     """Return SQLite's own connection, in a transaction of SQLAlchemy; None for another driver, and if something
     listens for statements."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection) or connection.dispatch.before_cursor_execute:
+    if connection.dialect.driver != "pysqlite" or connection.dispatch.before_cursor_execute:
         return None
     if not connection.in_transaction():
         connection.begin()
+    driver: sqlite3.Connection | None = connection.connection.dbapi_connection  # type: ignore[assignment]
     return driver
 
 

@@ -9,7 +9,7 @@ from itertools import count, pairwise
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from headwater.filters import Condition, Filter, InvalidFilter, check_filter, compile_filter
@@ -202,14 +202,24 @@ def read_key(row: ProfileRow, path: str) -> Any:
     return here
 
 
-@pytest.mark.parametrize("most", [0, 5_000], ids=["scanned", "candidates"])
+@pytest.mark.parametrize(
+    ("most", "tested"), [(0, 0), (5_000, 5_000), (5_000, 0)], ids=["scanned", "tested", "in order"]
+)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(people(), max_size=12), a_filter(), st.sampled_from(ORDERS), st.booleans(), st.integers(1, 4))
 def test_a_list_has_what_the_filter_selects_in_memory(
-    stores: Stores, most: int, people: list[Any], given: Filter, order: str | None, descending: bool, limit: int
+    stores: Stores,
+    most: int,
+    tested: int,
+    people: list[Any],
+    given: Filter,
+    order: str | None,
+    descending: bool,
+    limit: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "MAX_CANDIDATES", most)
+        patch.setattr(searching, "MAX_TESTED", tested)
         patch.setattr(searching, "_ROWS_PER_STEP", 3)
         workspace, rows = stores.fill(people)
         checked = check_filter(given, SCHEMA, role="Destination", target="User")
@@ -249,6 +259,7 @@ def test_a_number_of_32_bits_is_found_by_its_digits(stores: Stores, name: str, o
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(people(), max_size=12), st.sampled_from(ORDERS), st.booleans(), st.integers(1, 4))
+@example([{"huge": 2**64 - 1}, {"huge": 2**64 - 2}, {"huge": 2**63}, {"huge": 2**63 - 1}, {"huge": 5}], "huge", True, 1)
 def test_a_list_is_in_order(stores: Stores, people: list[Any], order: str | None, descending: bool, limit: int) -> None:
     workspace, rows = stores.fill(people)
     by = None if order is None else Order(tuple(order.split(".")), VALUES[order.rpartition(".")[2]][0])

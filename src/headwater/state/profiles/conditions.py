@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
-from sqlalchemy import ColumnElement, Numeric, String, and_, cast, func, literal, or_
+from sqlalchemy import ColumnElement, Numeric, String, and_, case, cast, func, literal, or_
 
 from headwater.filters import CheckedFilter, compile_filter
 from headwater.filters.validation import CheckedCondition
@@ -45,6 +45,8 @@ _AT_MOST: Final = frozenset(("is less than", "is less than or equal to", "is bef
 _AT_LEAST: Final = frozenset(("is greater than", "is greater than or equal to", "is after", "is on or after"))
 _EXACT: Final = 10**15
 """Below this limit a whole number has the same digits as an int and as a float."""
+_MAX_INT64: Final = 2**63 - 1
+_MAX_DIGITS: Final = len(str(2**64 - 1))
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -175,9 +177,11 @@ def sort_key(type_: Type, value: str) -> str:
     return value
 
 
-def sort_bound(type_: Type, key: str) -> ColumnElement[Any]:
+def sort_bound(type_: Type, key: str, *, is_sqlite: bool) -> ColumnElement[Any]:
     """Return a key as an expression to compare with `sort_value`."""
     if isinstance(type_, IntType) and type_.bit_size == 64:
+        if is_sqlite:
+            return literal(key.zfill(_MAX_DIGITS)) if int(key) > _MAX_INT64 else literal(int(key))
         return cast(literal(key, String()), Numeric())
     return literal(key, String())
 
@@ -191,8 +195,15 @@ def comparable(type_: Type, key: str) -> Any:
 
 def _digits(value: Value, *, is_sqlite: bool) -> ColumnElement[Any]:
     """Return the number that a value of digits has."""
-    if is_sqlite:
-        return cast(func.substr(value, 2), Numeric())
+    if is_sqlite:  # above 64 bits with a sign it has only doubles; a text sorts after every number
+        digits = func.substr(value, 2)
+        is_large = and_(
+            func.length(value) >= len(str(_MAX_INT64)) + 1,
+            digits.op("NOT GLOB")("*[^0-9]*"),
+            or_(func.length(value) == _MAX_DIGITS + 1, value > f"T{_MAX_INT64}"),
+        )
+        padded = func.substr(literal("0").concat(digits), -_MAX_DIGITS)
+        return case((is_large, padded), else_=cast(digits, Numeric()))
     return func.coalesce(cast(func.substring(value, _DIGITS.pattern), Numeric()), 0)
 
 

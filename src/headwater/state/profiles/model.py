@@ -39,6 +39,11 @@ class IdentityRow(Struct, frozen=True, gc=False):
     """A JSON array of strings."""
 
 
+MergedRow = tuple[int, int, int, str, str, int]
+"""The parts of an identity that a profile takes: its time, id, connection and attributes; and its identity id, and
+whether it is anonymous. The latest one sorts last."""
+
+
 class ChangedIdentity(Struct, frozen=True, gc=False):
     """An identity that a batch inserted, changed or deleted."""
 
@@ -182,3 +187,13 @@ class ProfileChanges(Struct, frozen=True):
     refused: list[RefusedEvidence]
     """Refused evidence to write, unless it exists."""
     removed_refused: list[RefusedEvidence]
+
+    @property
+    def are_none(self) -> bool:
+        """Return whether nothing is written."""
+        return not any(getattr(self, name) for name in self.__struct_fields__[1:])
+
+
+def no_changes(workspace: int) -> ProfileChanges:
+    """Return changes to which rows can be added."""
+    return ProfileChanges(workspace, [], [], [], [], [], [], [], [], [], [], [])

@@ -156,9 +156,22 @@ class ProfileRows:
             last = count
         return list(range(last - count + 1, last + 1))
 
-    def write(self, changes: ProfileChanges) -> None:
-        """Write the changes. Deletions come first, so a profile may take the kpid of one that is deleted."""
-        self._write_values(changes)
+    def guards(self, workspace: int) -> tuple[bool, bool]:
+        """Return whether the workspace has separations, and whether it has refused evidence."""
+        query = (
+            f"SELECT EXISTS (SELECT 1 FROM separations WHERE workspace = {int(workspace)}), "
+            f"EXISTS (SELECT 1 FROM resolution_refusals WHERE workspace = {int(workspace)})"
+        )
+        [(has_separations, has_refused)] = fetch(self._connection, query)
+        return bool(has_separations), bool(has_refused)
+
+    def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
+        """Write the changes. Deletions come first, so a profile may take the kpid of one that is deleted.
+
+        `stored` has at least those of the written and deleted profiles that exist, if the caller has read them in this
+        transaction.
+        """
+        self._write_values(changes, self._stored(changes) if stored is None else stored)
         self._remove(changes)
         workspace = changes.workspace
         profiles = [
@@ -273,51 +286,59 @@ class ProfileRows:
 
     def _remove(self, changes: ProfileChanges) -> None:
         connection = self._connection
-        links, refusals = tables.links.c, tables.resolution_refusals.c
-        bulk.remove(connection, (tables.profiles.c.id,), _singles(changes.removed_profiles))
-        bulk.remove(connection, (tables.members.c.identity,), _singles(changes.removed_members))
-        keys = [
-            (changes.workspace, value.identifier, value.value, identity) for value, identity in changes.removed_links
-        ]
-        bulk.remove(connection, [links[name] for name in _LINK_KEY], sorted(keys))
-        bulk.remove(connection, (tables.profile_aliases.c.kpid,), _singles(changes.removed_aliases))
-        removed = map(_refused_key, changes.removed_refused)
-        bulk.remove(connection, [refusals[name] for name in _REFUSED_KEY], removed)
+        if changes.removed_profiles:
+            bulk.remove(connection, (tables.profiles.c.id,), _singles(changes.removed_profiles))
+        if changes.removed_members:
+            bulk.remove(connection, (tables.members.c.identity,), _singles(changes.removed_members))
+        if changes.removed_links:
+            workspace, links = changes.workspace, tables.links.c
+            keys = [(workspace, value.identifier, value.value, identity) for value, identity in changes.removed_links]
+            bulk.remove(connection, [links[name] for name in _LINK_KEY], sorted(keys))
+        if changes.removed_aliases:
+            bulk.remove(connection, (tables.profile_aliases.c.kpid,), _singles(changes.removed_aliases))
+        if changes.removed_refused:
+            refusals = tables.resolution_refusals.c
+            removed = map(_refused_key, changes.removed_refused)
+            bulk.remove(connection, [refusals[name] for name in _REFUSED_KEY], removed)
 
-    def _write_values(self, changes: ProfileChanges) -> None:
+    def _stored(self, changes: ProfileChanges) -> dict[int, ProfileRow]:
+        ids = [*(row.id for row in changes.profiles), *changes.removed_profiles]
+        return {row.id: row for row in self.profiles(ids)}
+
+    def _write_values(self, changes: ProfileChanges, profiles: Mapping[int, ProfileRow]) -> None:
         """Write the values that differ from those of the stored profiles, and the number of profiles."""
-        table = tables.profiles.c
         new = {row.id: row.attributes for row in changes.profiles}
-        ids = _singles([*new, *changes.removed_profiles])
-        found = bulk.lookup(self._connection, (table.id, table.workspace, table.attributes), (table.id,), ids)
-        stored = {id_: (workspace, attributes) for id_, workspace, attributes in found}
+        stored = {id_: profiles[id_] for id_ in (*new, *changes.removed_profiles) if id_ in profiles}
         rows: list[tuple[int, int, str]] = []
         removed: list[tuple[int, int]] = []
         counted = len(new.keys() - stored.keys()) - len(stored.keys() - new.keys())
-        if counted:
-            columns = list(tables.profile_counts.c)
-            bulk.upsert(
-                self._connection, columns, [(changes.workspace, counted)], key=("workspace",), adding=("profiles",)
-            )
+        self._count_profiles(changes.workspace, counted)
         read_values, workspace = values.read_values, changes.workspace
         for id_, attributes in new.items():
             if id_ not in stored:
                 for property, value in read_values(workspace, attributes).items():
                     rows.append((property, id_, value))
-        for id_, (workspace, attributes) in stored.items():
-            if attributes == new.get(id_):
+        for id_, row in stored.items():
+            if row.attributes == new.get(id_):
                 continue
-            before = values.read_values(workspace, attributes)
+            before = values.read_values(row.workspace, row.attributes)
             after = values.read_values(changes.workspace, new.get(id_, "{}"))
             rows += [(property, id_, value) for property, value in after.items() if before.get(property) != value]
             removed += [(property, id_) for property in before.keys() - after.keys()]
-        table_values = tables.profile_values.c
-        bulk.remove(self._connection, (table_values.property, table_values.profile), sorted(removed))
+        if removed:
+            key = (tables.profile_values.c.property, tables.profile_values.c.profile)
+            bulk.remove(self._connection, key, sorted(removed))
         rows.sort()
         if stored:
             bulk.upsert(self._connection, _VALUE_COLUMNS, rows, key=("property", "profile"))
         else:
             bulk.insert(self._connection, _VALUE_COLUMNS, rows)
+
+    def _count_profiles(self, workspace: int, more: int) -> None:
+        """Add to the number of profiles."""
+        if more:
+            columns = list(tables.profile_counts.c)
+            bulk.upsert(self._connection, columns, [(workspace, more)], key=("workspace",), adding=("profiles",))
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}

@@ -1,18 +1,17 @@
 """Finds profiles by conditions on their attributes, in an order.
 
-If few profiles can meet a filter, `profile_values` has them: these profiles are read, tested and sorted.
-Otherwise the profiles are read in the order of the list and tested, until the page is full. A page takes a fraction of
-a second with a million profiles. It takes seconds if a filter that selects nearly none has no condition that values can
-decide, such as that a number with a fraction is not another, or if several conditions select many each, and few
-together.
+If few profiles can meet a filter, `profile_values` has them: these profiles are read, tested and sorted. If they are
+some thousands, only their places in the list are read and sorted, and then profiles in this order until the page is
+full. Otherwise all profiles are read in the order of the list and tested, until the page is full. A page takes a
+fraction of a second with a million profiles. It takes seconds if a filter that selects nearly none has no condition
+that values can decide, such as that a number with a fraction is not another.
 """
 
-from collections.abc import Callable
-from functools import cmp_to_key
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Select, String, exists, func, select, tuple_, type_coerce, union
+from sqlalchemy import ColumnElement, Connection, Select, String, case, exists, func, select, tuple_, type_coerce, union
 
 from headwater.filters import CheckedFilter
 from headwater.filters.validation import CheckedCondition
@@ -23,15 +22,16 @@ from headwater.state.profiles.conditions import Test
 from headwater.state.profiles.model import LinkValue, ProfileRow
 from headwater.state.profiles.rows import ProfileRows, read_profile
 
-MAX_CANDIDATES: Final = 5_000
-"""Maximum number of profiles that are read to test and sort them. Above it, at least one of two hundred profiles in a
-million can meet the filter, and a page is full soon."""
+MAX_CANDIDATES: Final = 20_000
+"""Maximum number of profiles whose places are read to sort them. Above it, at least one of fifty profiles in a million
+can meet the filter, and a page is full soon."""
+MAX_TESTED: Final = 5_000
+"""Maximum number of profiles that are all tested. Of more, the total is an estimate."""
+SAMPLE: Final = 1_000
+"""Number of values of a property that are read to estimate how many meet a condition."""
 _ROWS_PER_STEP: Final = 1_000
 """Number of profiles that are tested without a pause: 5 ms of the event loop."""
 _MIN_ROWS_PER_STEP: Final = 50
-
-_RANKS: Final = {"is": 0, "is one of": 1, "is between": 3, "contains": 3, "starts with": 2, "ends with": 3, "exists": 5}
-"""The order in which conditions are likely to be met by few profiles."""
 
 
 class Order(Struct, frozen=True):
@@ -162,13 +162,25 @@ def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -
         parts = [_meeting(workspace, each, condition).limit(MAX_CANDIDATES + 1) for each, condition in known]
         query: Any = union(*(select(part.subquery().c.profile) for part in parts))
     else:
-        known.sort(key=lambda pair: _RANKS.get(pair[0].operator, 4))
+        if len(known) > 1:
+            known.sort(key=lambda pair: _frequency(connection, workspace, *pair))
         query = _meeting(workspace, *known[0])
         for each, _ in known[1:]:
             query = query.where(_also(workspace, each, is_sqlite=is_sqlite))
         query = query.limit(MAX_CANDIDATES + 1)
     found = list(connection.scalars(query))
     return found if len(found) <= MAX_CANDIDATES else None
+
+
+def _frequency(
+    connection: Connection, workspace: int, condition: CheckedCondition, narrowed: ColumnElement[bool]
+) -> float:
+    """Return the part of the oldest values of a property that meets a condition."""
+    table = tables.profile_values.c
+    some = select(table.value).where(table.property == _property(workspace, condition.path)).limit(SAMPLE)
+    sample = some.order_by(table.profile).with_only_columns(case((narrowed, 1), else_=0).label("is_met")).subquery()
+    number, met = connection.execute(select(func.count(), func.sum(sample.c.is_met)).select_from(sample)).one()
+    return float((met or 0) / max(number, 1))
 
 
 def _without(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
@@ -219,35 +231,68 @@ def _also(workspace: int, condition: CheckedCondition, *, is_sqlite: bool) -> Co
 
 def _choose(connection: Connection, search: Search, test: Test, candidates: list[int]) -> ProfilePage:
     """Return the part of the list from all profiles that can be in it."""
-    found: list[_Found] = []
-    for ids in bulk.chunks(sorted(candidates), _ROWS_PER_STEP):
-        rows = bulk.lookup(connection, list(tables.profiles.c), (_profiles.id,), ((id_,) for id_ in ids))
-        for row in map(read_profile, rows):
-            if row.workspace == search.workspace and test(row.attributes):
-                found.append((row, _cursor(search, row)))
-    precedence = cmp_to_key(_precedence(search))
-    found.sort(key=lambda each: precedence(each[1]))
-    after = None if search.after is None else precedence(search.after)
-    listed = found if after is None else [each for each in found if after < precedence(each[1])]
-    return _page(search, listed[search.first :], len(found), is_estimate=False)
+    if len(candidates) > MAX_TESTED:
+        return _choose_in_order(connection, search, test, candidates)
+    found: dict[ProfileCursor, ProfileRow] = {}
+    for row in _read(connection, search, sorted(candidates)):
+        if test(row.attributes):
+            found[_cursor(search, row)] = row
+    listed = _sort(search, found)[search.first :]
+    return _page(search, [(found[cursor], cursor) for cursor in listed], len(found), is_estimate=False)
 
 
-def _precedence(search: Search) -> Callable[[ProfileCursor, ProfileCursor], int]:
-    """Return the order of the list as a comparison."""
-    sign = -1 if search.descending else 1
-    order = search.order
+def _choose_in_order(connection: Connection, search: Search, test: Test, candidates: list[int]) -> ProfilePage:
+    """Return the part of the list by testing these profiles in its order, until it is full."""
+    places = _sort(search, _places(connection, search, sorted(candidates)))
+    wanted, found, tested = search.first + search.limit + 1, list[_Found](), 0
+    for some in bulk.chunks(places, _ROWS_PER_STEP):
+        if len(found) >= wanted:
+            break
+        rows = {row.id: row for row in _read(connection, search, [place.id for place in some])}
+        tested += len(some)
+        found += [(row, place) for place in some if (row := rows.get(place.id)) is not None and test(row.attributes)]
+    is_estimate = tested < len(candidates)
+    total = max(len(found), round(len(found) / max(tested, 1) * len(candidates)))
+    return _page(search, found[search.first :], total, is_estimate=is_estimate)
 
-    def compare(one: ProfileCursor, other: ProfileCursor) -> int:
-        if order is not None and (one.key is None) != (other.key is None):
-            return 1 if one.key is None else -1
-        if order is None or one.key is None or other.key is None:
-            pair: Any = (one.updated_at, one.id), (other.updated_at, other.id)
-        else:
-            keys = [conditions.comparable(order.type, key) for key in (one.key, other.key)]
-            pair = (keys[0], one.id), (keys[1], other.id)
-        return sign * (int(pair[0] > pair[1]) - int(pair[0] < pair[1]))
 
-    return compare
+def _read(connection: Connection, search: Search, ids: list[int]) -> Iterator[ProfileRow]:
+    """Yield the profiles with these ids."""
+    for some in bulk.chunks(ids, _ROWS_PER_STEP):
+        rows = bulk.lookup(connection, list(_profiles), (_profiles.id,), ((id_,) for id_ in some))
+        yield from (row for row in map(read_profile, rows) if row.workspace == search.workspace)
+
+
+def _places(connection: Connection, search: Search, ids: list[int]) -> list[ProfileCursor]:
+    """Return the places of these profiles."""
+    wanted = [(id_,) for id_ in ids]
+    times = bulk.lookup(connection, (_profiles.id, _profiles.updated_at), (_profiles.id,), wanted)
+    if search.order is None:
+        return [ProfileCursor(id_, updated_at) for id_, updated_at in times]
+    table, property, type_ = tables.profile_values.c, _property(search.workspace, search.order.path), search.order.type
+    key = (table.property, table.profile)
+    keys = dict(
+        map(tuple, bulk.lookup(connection, (table.profile, table.value), key, [(property, id_) for id_ in ids]))
+    )
+    return [
+        ProfileCursor(id_, updated_at, None if (value := keys.get(id_)) is None else conditions.sort_key(type_, value))
+        for id_, updated_at in times
+    ]
+
+
+def _sort(search: Search, places: Iterable[ProfileCursor]) -> list[ProfileCursor]:
+    """Return those of the places that are after that of the search, in the order of the list."""
+    order, descending = search.order, search.descending
+
+    def key(place: ProfileCursor) -> tuple[bool, Any, int]:
+        if order is None or place.key is None:
+            return order is not None and not descending, place.updated_at, place.id
+        return descending, conditions.comparable(order.type, place.key), place.id
+
+    after = None if search.after is None else key(search.after)
+    if after is not None:
+        places = [place for place in places if (key(place) < after if descending else key(place) > after)]
+    return sorted(places, key=key, reverse=descending)
 
 
 def _cursor(search: Search, row: ProfileRow) -> ProfileCursor:
@@ -350,11 +395,12 @@ def _with_value(
 ) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
     """Return a query for the profiles that have the property of the order, after a place, and its order."""
     table = tables.profile_values.c
-    sorted_by = conditions.sort_value(order.type, _value, is_sqlite=connection.dialect.name == "sqlite")
+    is_sqlite = connection.dialect.name == "sqlite"
+    sorted_by = conditions.sort_value(order.type, _value, is_sqlite=is_sqlite)
     place = (sorted_by, table.profile)
     query = select(table.profile, table.value).where(table.property == _property(search.workspace, order.path))
     if after is not None and after.key is not None:
-        bound = tuple_(conditions.sort_bound(order.type, after.key), after.id)
+        bound = tuple_(conditions.sort_bound(order.type, after.key, is_sqlite=is_sqlite), after.id)
         query = query.where(tuple_(*place) < bound if search.descending else tuple_(*place) > bound)
     return query, place
 

@@ -2,11 +2,15 @@
 
 import sqlite3
 from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import Final
 
 NumberedLink = tuple[int, str, int, int]
 """The identifier, the value, the number of the identity, and its mask."""
 _CACHE_KIB: Final = 16 * 1024
+_ROWS_PER_INSERT: Final = 50
+_INSERT: Final = "INSERT INTO links VALUES (?, ?, ?, ?)"
+_INSERT_MANY: Final = f"INSERT INTO links VALUES {', '.join(['(?, ?, ?, ?)'] * _ROWS_PER_INSERT)}"
 
 
 class LinkSorter:
@@ -26,7 +30,11 @@ class LinkSorter:
 
     def add(self, links: Iterable[NumberedLink]) -> None:
         """Add links. None may be added after the first call of `take`."""
-        self._connection.executemany("INSERT INTO links VALUES (?, ?, ?, ?)", links)
+        everything = list(links)
+        together = len(everything) // _ROWS_PER_INSERT * _ROWS_PER_INSERT
+        groups = (everything[start : start + _ROWS_PER_INSERT] for start in range(0, together, _ROWS_PER_INSERT))
+        self._connection.executemany(_INSERT_MANY, map(tuple, map(chain.from_iterable, groups)))
+        self._connection.executemany(_INSERT, everything[together:])
 
     def take(self, count: int) -> list[NumberedLink]:
         """Return the next links in the order of identifier, value and number, at most `count`."""

@@ -10,6 +10,7 @@ property of a million profiles is read in a tenth of a second. A value is a text
 """
 
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -47,6 +48,18 @@ def read_values(workspace: int, attributes: str) -> dict[int, str]:
         with suppress(msgspec.DecodeError):
             _collect(workspace, "", _decode(attributes), found)
     return found
+
+
+def new_rows(workspace: int, profiles: Iterable[tuple[int, str]]) -> list[tuple[int, int, str]]:
+    """Return the rows of new profiles, given by id and attributes, in the order of the ids. The rows are sorted."""
+    by_property: dict[int, list[tuple[int, int, str]]] = {}
+    for id_, attributes in profiles:
+        for property, value in read_values(workspace, attributes).items():
+            if property in by_property:
+                by_property[property].append((property, id_, value))
+            else:
+                by_property[property] = [(property, id_, value)]
+    return [row for property in sorted(by_property) for row in by_property[property]]
 
 
 def text_value(text: str) -> str:

@@ -1,0 +1,120 @@
+"""The identities of a workspace during a resolution of all of them, in arrays: some forty bytes for each."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from headwater.profiles.components import Sets
+from headwater.profiles.evidence import SAME_NAME
+from headwater.profiles.settings import ResolutionContext
+from headwater.state.profiles.model import Evidence, LinkValue, Member
+from headwater.state.profiles.resolving import ScannedRow
+from headwater.state.profiles.rows import encode_evidence
+from headwater.state.profiles.sorting import LinkSorter, NumberedLink
+
+
+class Scan:
+    """The identities of a workspace in arrays, by their numbers in the order of age, and their sorted links."""
+
+    def __init__(self, context: ResolutionContext, sorter: LinkSorter) -> None:
+        self.settings = context.settings
+        self.sorter = sorter
+        self.ids = array("q")
+        self.profiles = array("q")
+        """The profile of each; 0 if it is in none."""
+        self.digests = array("q")
+        """A hash of the attributes of each, by which a later change is noticed."""
+        self.differs = bytearray()
+        """Whether the stored evidence of each is another one."""
+        self.deleted: dict[int, list[Member]] = {}
+        """The members, by profile, whose identities were deleted before they were scanned."""
+        self.replaced: set[int] = set()
+        """Those of them that have successors."""
+        self.shared: set[int] = set()
+        """The connections in which several identities can have one name."""
+        self.sets = Sets(0)
+        self.over: set[LinkValue] = set()
+        self.blocked: dict[LinkValue, None] = {}
+        self.components = array("i")
+        """A number for the component of each."""
+        self._roots = array("i")
+        """The first identity of the region of each."""
+        self._following = array("i")
+        """The next identity of the region of each; 0 for the last."""
+        self._reader = context.reader
+        self._has_blocks = any(each.blocked_values or each.blocked_presets for each in context.settings.identifiers)
+
+    def take(self, rows: Sequence[ScannedRow]) -> None:
+        """Add identities."""
+        links: list[NumberedLink] = []
+        read, add = self._reader.read, links.append
+        start, shared, differs = len(self.ids), self.shared, self.differs
+        self.ids.extend([row[0] for row in rows])
+        self.profiles.extend([row[5] or 0 for row in rows])
+        self.digests.extend([hash(row[4]) for row in rows])
+        differs.extend(b"\x01" * len(rows))
+        for number, (_, source, identity_id, is_anonymous, attributes, _, stored) in enumerate(rows, start):
+            evidence = read(attributes)
+            if stored is not None and encode_evidence(evidence) == stored:
+                differs[number] = False
+            mask, bit = 0, 1
+            for index, value in enumerate(evidence):
+                if value is not None:
+                    add((index, value, number, mask))
+                    mask |= bit
+                bit <<= 1
+            if source in shared:
+                add((SAME_NAME, f"{source} {int(is_anonymous)} {identity_id}", number, 0))
+            if self._has_blocks:
+                self.blocked.update(dict.fromkeys(self._reader.blocked(attributes)))
+        self.sorter.add(links)
+
+    def has(self, identity: int) -> bool:
+        """Return whether the identity was scanned."""
+        index = bisect_left(self.ids, identity)
+        return index < len(self.ids) and self.ids[index] == identity
+
+    def read_evidence(self, number: int) -> Evidence:
+        """Return the evidence that an identity had at the scan."""
+        evidence: list[str | None] = [None] * len(self.settings.identifiers)
+        for identifier, value in self.sorter.find_links(number):
+            if identifier != SAME_NAME:
+                evidence[identifier] = value
+        return tuple(evidence)
+
+    def group(self) -> None:
+        """Find the regions: sets of present profiles and new components that no link leaves."""
+        size, profiles = len(self.ids), self.profiles
+        regions = Sets(size)
+        self.components = array("i", map(self.sets.find, range(size)))
+        for number, root in enumerate(self.components):
+            if root != number:
+                regions.unite(root, number)
+        first: dict[int, int] = {}
+        for number, profile in enumerate(profiles):
+            if profile and (other := first.setdefault(profile, number)) != number:
+                regions.unite(other, number)
+        first.clear()
+        self._roots = array("i", map(regions.find, range(size)))
+        # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
+        self._following = array("i", bytes(4 * size))
+        last = array("i", range(size))
+        for number, root in enumerate(self._roots):
+            if root != number:
+                self._following[last[root]] = number
+                last[root] = number
+
+    def slices(self, size: int) -> Iterator[list[int]]:
+        """Yield the numbers of all identities in slices of complete regions, each with at least `size` identities."""
+        slice_: list[int] = []
+        for number, root in enumerate(self._roots):
+            if root != number:
+                continue
+            if len(slice_) >= size:
+                yield slice_
+                slice_ = []
+            slice_.append(number)
+            while number := self._following[number]:
+                slice_.append(number)
+        if slice_:
+            yield slice_
