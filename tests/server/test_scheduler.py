@@ -22,6 +22,8 @@ from tests.harness import add_workspace
 from tests.runs.test_scheduling import add_pipeline
 from tests.sqlite import migrated_url
 
+pytestmark = pytest.mark.process
+
 IGNORES_SIGNALS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 SLEEPS = "import time; time.sleep(600)"
 
