@@ -15,13 +15,17 @@ from headwater.management.transformations import TRIAL_SECONDS
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import MAX_PROPERTIES
 from headwater.server.cli import main
-from headwater.server.settings import Settings, read, variable
+from headwater.server.scheduler import KEPT_AGE
+from headwater.server.settings import MAX_RUNS, Settings, read, variable
 from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED
+from headwater.state.runs import MAX_ATTEMPTS, MAX_ERRORS, MAX_KEPT
+from headwater.state.runs.store import MAX_MESSAGE_CHARACTERS, MAX_SAMPLES
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 FUNCTIONS = (ROOT / "docs" / "functions.md").read_text()
+LIMITS = (ROOT / "docs" / "limits.md").read_text()
 PROFILES = (ROOT / "docs" / "profiles.md").read_text()
 PROFILES_PROTO = (ROOT / "protos" / "headwater" / "v1" / "profiles.proto").read_text()
 EVENTS_PROTO = (ROOT / "protos" / "headwater" / "v1" / "events.proto").read_text()
@@ -51,6 +55,26 @@ def rows(page: str) -> dict[str, str]:
 )
 def test_the_limits_of_functions_are_documented(limit: str, stated: str) -> None:
     assert rows(FUNCTIONS)[limit] == stated
+
+
+@pytest.mark.parametrize(
+    ("limit", "stated"),
+    [
+        ("run processes on a machine", f"`HEADWATER_RUNS`, {DEFAULTS.runs} unless set otherwise, at most {MAX_RUNS}"),
+        ("runs of a pipeline that are kept", f"{MAX_KEPT:,}, for {KEPT_AGE.days} days"),
+        (
+            "different errors of a run",
+            f"{MAX_ERRORS:,}, of each the first {MAX_SAMPLES} records; messages of {MAX_MESSAGE_CHARACTERS} characters",
+        ),
+        (
+            "time without progress",
+            f"`HEADWATER_RUN_TIMEOUT`, {DEFAULTS.run_timeout // 60} minutes unless set otherwise",
+        ),
+        ("run processes that end unexpectedly, without getting further", str(MAX_ATTEMPTS)),
+    ],
+)
+def test_the_limits_of_runs_are_documented(limit: str, stated: str) -> None:
+    assert rows(LIMITS)[limit] == stated
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,27 @@ async def test_a_run_without_progress_fails(harness: Harness) -> None:
     assert (await get(harness, job)).error == "the run made no progress for 0.2 seconds"
 
 
+async def test_a_run_that_hangs_in_a_transaction_fails(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its counts cannot be stored, because the transaction holds the state store."""
+    monkeypatch.setattr(executing, "STORE_SECONDS", 0.05)
+    job = await claimed_job(harness)
+    hangs = asyncio.Event()
+
+    async def work(job: Job) -> None:
+        async with job.state.transaction():
+            job.report.read(rows=1)
+            job.report.passed("Receive")
+            while not hangs.is_set():  # as a driver that does not end
+                with suppress(asyncio.CancelledError):
+                    await hangs.wait()
+
+    execution = Execution(job, harness.runs, execute=work, timeout_seconds=0.2)
+    assert await execution.run(asyncio.Event()) == "Failed"
+    assert execution.is_stuck
+    hangs.set()
+    await until(lambda: counts(harness, job))
+
+
 async def test_progress_keeps_a_run_alive(harness: Harness) -> None:
     async def work(job: Job) -> None:
         for _ in range(20):
@@ -201,9 +223,10 @@ async def test_a_process_whose_run_was_taken_changes_nothing(harness: Harness) -
     job = await claimed_job(harness)
     execution = asyncio.create_task(execute(harness, job, until_cancelled))
     await until(lambda: has_progress(harness, job))
-    await harness.runs.release(job.run.id, 1, expected=True)
-    other = await harness.runs.claim(harness.workspace)
-    assert other is not None
+    other = None
+    while other is None:  # the process may prolong its lease in between
+        await harness.runs.release(job.run.id, 1, expected=True)
+        other = await harness.runs.claim(harness.workspace)
     await harness.runs.save(other.id, 2, RunProgress(rows=1_000))
     assert await execution is None
     run = await get(harness, job)

@@ -20,6 +20,8 @@ PROGRESS_SECONDS: Final = 1.0
 """Interval at which the progress is stored, and a cancel is noticed."""
 HEARTBEAT_SECONDS: Final = 5.0
 """Interval at which the lease is prolonged while nothing changes. It is below the lease."""
+STORE_SECONDS: Final = 5.0
+"""Time after which the progress is looked at although the last one is not stored yet."""
 STOP_SECONDS: Final = 10.0
 """Time that a run has to stop, after a cancel, a stop of the system, or its last progress."""
 FINISH_SECONDS: Final = 60.0
@@ -52,9 +54,12 @@ class Execution:
         """Errors that are not in the counts of the pipeline yet."""
         self._rows = job.report.progress.rows
         """The number of rows at the last look. It falls when a run begins again."""
+        self._seen = job.report.progress
+        """The progress at the last look, and below its time."""
         self._moved_at = time.monotonic()
         self._renewed_at = 0.0
         self._is_cancelled = False
+        self._done = asyncio.Event()
         self.is_stuck = False
         """Whether the work did not end although it was asked to."""
 
@@ -76,11 +81,13 @@ class Execution:
                 await asyncio.wait((work,), timeout=STOP_SECONDS)
                 self.is_stuck = not work.done()
             failure = await _failure(work)
-            watch_failure = watch.exception() if watch.done() and not watch.cancelled() else None
         finally:
-            for task in (work, watch, stopping):
+            # A transaction that is cancelled would leave its lock to a connection that nobody closes.
+            self._done.set()
+            for task in (work, stopping):
                 task.cancel()
             await asyncio.wait((watch, stopping))
+        watch_failure = watch.exception()
         if isinstance(watch_failure, RunLost):
             _log.warning("a run was taken by another process", run=run.id)
             return None
@@ -120,7 +127,8 @@ class Execution:
         self._take_errors()
         while True:
             try:
-                await self._count(progress)
+                if not self.is_stuck:  # its work may hold a transaction of the state store
+                    await self._count(progress)
                 await self._runs.finish(
                     run.id, run.fence, status, error=error, step=step, progress=progress, errors=self._unsaved
                 )
@@ -133,24 +141,47 @@ class Execution:
             await asyncio.sleep(PROGRESS_SECONDS)
 
     async def _watch(self) -> None:
-        """Store the progress until a cancel is requested. Raises RunLost, and RunFailed without progress."""
-        run, never = self._job.run, asyncio.Event()
-        while not self._is_cancelled:
-            await wait(never, PROGRESS_SECONDS)
-            try:
-                await self._store()
-            except RunLost:
-                raise
-            except Unavailable as error:  # the next round tries again, and the fence protects the data meanwhile
-                _log.warning("the progress of a run cannot be stored", run=run.id, reason=error.message)
-            if time.monotonic() - self._moved_at > self._timeout_seconds:
-                raise RunFailed(None, f"the run made no progress for {self._timeout_seconds:g} seconds")
+        """Store the progress until the work is done or a cancel is requested.
+
+        Raises RunLost, and RunFailed without progress, also while a store does not respond.
+        """
+        storing: asyncio.Future[None] | None = None
+        try:
+            while not self._is_cancelled:
+                await wait(self._done, PROGRESS_SECONDS)
+                if self._done.is_set():
+                    return
+                self._look()
+                if storing is None:
+                    storing = asyncio.ensure_future(self._store())
+                await asyncio.wait((storing,), timeout=STORE_SECONDS)
+                if storing.done():
+                    self._check(storing)
+                    storing = None
+        finally:
+            if storing is not None:
+                await asyncio.wait((storing,), timeout=STOP_SECONDS)
+
+    def _look(self) -> None:
+        """Raise RunFailed if the progress has not changed for too long."""
+        now, progress = time.monotonic(), self._job.report.progress
+        if progress != self._seen:
+            self._seen, self._moved_at = progress, now
+        elif now - self._moved_at > self._timeout_seconds:
+            raise RunFailed(None, f"the run made no progress for {self._timeout_seconds:g} seconds")
+
+    def _check(self, storing: "asyncio.Future[None]") -> None:
+        """Raise RunLost, and what is a bug. After an outage the next round tries again: the fence protects the data."""
+        try:
+            storing.result()
+        except RunLost:
+            raise
+        except Unavailable as error:
+            _log.warning("the progress of a run cannot be stored", run=self._job.run.id, reason=error.message)
 
     async def _store(self) -> None:
         """Store the progress if it has changed; otherwise prolong the lease at times."""
         run, now, progress = self._job.run, time.monotonic(), self._job.report.progress
-        if progress != self._saved:
-            self._moved_at = now
         if progress.rows < self._rows:
             await self._runs.clear_errors(run.id, run.fence)
         self._rows = progress.rows

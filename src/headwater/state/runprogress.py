@@ -50,7 +50,7 @@ def take(connection: Connection, run: int, pipeline: int, fence: int) -> StoredR
     if not moved.rowcount:
         if read(connection, run) is not None:
             raise RunTaken(run)
-        earlier = (table.c.pipeline == pipeline, table.c.run < run)
+        earlier = (table.c.pipeline == pipeline, table.c.run != run)  # ids are random
         changed = connection.scalar(select(func.sum(table.c.changed)).where(*earlier)) or 0
         connection.execute(delete(table).where(*earlier))
         new = (run, pipeline, fence, None, NO_POSITION, _encode(RunProgress()), int(changed))

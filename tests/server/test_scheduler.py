@@ -1,0 +1,163 @@
+"""The processes that the scheduler starts: what happens to them, and to their runs."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headwater.base.clock import SystemClock
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Catalog, open_catalog
+from headwater.server import scheduler
+from headwater.server.processes import Program, start
+from headwater.server.scheduler import Scheduler
+from headwater.server.settings import Settings, read
+from headwater.state.runs import MAX_ATTEMPTS, Run, RunRequest, RunStatus, RunStore, open_runs
+from headwater.storage.database import sqlite_url
+from tests.harness import add_workspace
+from tests.runs.test_scheduling import add_pipeline
+from tests.sqlite import migrated_url
+
+pytestmark = pytest.mark.process
+
+IGNORES_SIGNALS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+SLEEPS = "import time; time.sleep(600)"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read({"HEADWATER_DATA_DIR": str(tmp_path), "HEADWATER_WATCHDOG_SECONDS": "0", "HEADWATER_RUNS": "2"})
+
+
+@pytest.fixture
+async def catalog(settings: Settings) -> AsyncIterator[Catalog]:
+    migrated_url(settings.catalog_path)
+    async with open_catalog(
+        sqlite_url(settings.catalog_path), clock=SystemClock(), identifiers=Identifiers()
+    ) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+async def runs(settings: Settings) -> AsyncIterator[RunStore]:
+    migrated_url(settings.runs_path)
+    async with open_runs(sqlite_url(settings.runs_path), clock=SystemClock(), identifiers=Identifiers()) as runs:
+        yield runs
+
+
+class Started:
+    """A scheduler whose run processes execute other programs."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, runs: RunStore) -> None:
+        self.runs = runs
+        self.catalog = catalog
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(Scheduler(settings, catalog, runs, SystemClock(), {}).run(self.stop))
+
+    async def create(self) -> Run:
+        workspaces = self.catalog.workspaces()
+        workspace = workspaces[0] if workspaces else await add_workspace(self.catalog)
+        pipeline = await add_pipeline(self.catalog, workspace.id, period=None)
+        request = RunRequest(workspace=workspace.id, pipeline=pipeline.id, connection=pipeline.connection)
+        return await self.runs.create(request)
+
+    async def wait_for(self, run: Run, status: RunStatus) -> Run:
+        async with asyncio.timeout(60):
+            while True:
+                found = await self.runs.find(run.id)
+                assert found is not None
+                if found.status == status:
+                    return found
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def started(
+    settings: Settings, catalog: Catalog, runs: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Started]:
+    monkeypatch.setattr(scheduler, "ROUND_SECONDS", 0.01)
+    started = Started(settings, catalog, runs)
+    yield started
+    started.stop.set()
+    await started.task
+
+
+def execute(monkeypatch: pytest.MonkeyPatch, code: str) -> list[Any]:
+    """Let run processes execute other code; return the list of their processes."""
+    children = list[Any]()
+
+    async def start_other(program: Program) -> Any:
+        child = await start(Program(program.name, (sys.executable, "-c", code), program.environment))
+        children.append(child)
+        return child
+
+    monkeypatch.setattr(scheduler, "start", start_other)
+    return children
+
+
+async def test_a_process_that_ignores_a_cancel_is_killed(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.2)
+    children = execute(monkeypatch, SLEEPS)
+    run = await started.create()
+    await started.wait_for(run, "Running")
+    await started.runs.cancel(run.id)
+    await started.wait_for(run, "Cancelled")
+    assert [await child.wait() for child in children] == [-signal.SIGKILL]
+
+
+async def test_a_process_that_fails_is_replaced_until_the_run_fails(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = execute(monkeypatch, "raise SystemExit(1)")
+    failed = await started.wait_for(await started.create(), "Failed")
+    assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times"
+    assert len(children) == MAX_ATTEMPTS
+
+
+async def test_further_runs_wait_for_a_free_place(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(monkeypatch, SLEEPS)
+    first = [await started.create() for _ in range(2)]
+    for run in first:
+        await started.wait_for(run, "Running")
+    third = await started.create()
+    await asyncio.sleep(0.2)  # rounds that start nothing
+    found = await started.runs.find(third.id)
+    assert found is not None and found.status == "Queued"
+    children = execute(monkeypatch, SLEEPS)
+    for run in first:
+        await started.runs.cancel(run.id)
+    monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
+    await started.wait_for(third, "Running")
+    assert len(children) == 1
+
+
+async def test_a_stop_kills_processes_that_do_not_end(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "STOP_SECONDS", 0.2)
+    children = execute(monkeypatch, IGNORES_SIGNALS)
+    run = await started.create()
+    await started.wait_for(run, "Running")
+    started.stop.set()
+    await started.task
+    assert [await child.wait() for child in children] in ([-signal.SIGKILL], [-signal.SIGTERM])
+    [waiting] = await started.runs.waiting()
+    assert (waiting.workspace, waiting.running) == (run.workspace, 0)
+
+
+async def test_runs_of_deleted_pipelines_are_swept(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "SWEEP_SECONDS", 0.0)
+    children = execute(monkeypatch, SLEEPS)
+    monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
+    run = await started.create()
+    await started.wait_for(run, "Running")
+    async with started.catalog.change() as change:
+        pipeline = started.catalog.pipeline(None, run.pipeline)
+        assert pipeline is not None
+        change.remove_pipeline(pipeline)
+    async with asyncio.timeout(60):
+        while await started.runs.find(run.id) is not None:
+            await asyncio.sleep(0.01)
+    assert [await child.wait() for child in children] == [-signal.SIGKILL]
