@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 from headwater.api.services.watching import HEARTBEAT_SECONDS
+from headwater.connectors.contract import MAX_COLUMNS
+from headwater.connectors.formats import workbooks as excel
+from headwater.connectors.formats.csv import MAX_LINE_BYTES, MAX_ROW_BYTES
+from headwater.connectors.formats.csv_rows import MAX_VALUE_CHARACTERS
+from headwater.connectors.formats.excel import MAX_CELL_CHARACTERS, MAX_ROWS
+from headwater.connectors.formats.json import MAX_RECORD_CHARACTERS
 from headwater.filters import MAX_CONDITIONS, MAX_VALUES
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
 from headwater.observe.listeners import (
@@ -17,6 +23,8 @@ from headwater.observe.listeners import (
 )
 from headwater.observe.live import MAX_WAITING_BYTES
 from headwater.observe.watching import MAX_QUEUE_BYTES, MAX_QUEUED_OUTCOMES, MAX_WATCHERS
+from headwater.runs.compression import LIMITS as INFLATION
+from headwater.runs.files import MAX_SPOOLED_BYTES
 from headwater.schemas import MAX_DEPTH, MAX_JSON_DEPTH, MAX_PROPERTIES
 from headwater.state import MAX_ATTRIBUTES_BYTES
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
@@ -53,6 +61,17 @@ SENTENCES = {
         f"| time without reading a listener | {IDLE_SECONDS / 3600:.0f} hour; then it is removed |",
         f"of a workspace that wait for it are at most {MAX_WAITING_BYTES >> 20} MiB |",
         f"After {HEARTBEAT_SECONDS:.0f} seconds without an event",
+    ],
+    "files.md": [
+        f"| columns | {MAX_COLUMNS:,} |",
+        f"| {MAX_VALUE_CHARACTERS:,} characters; {MAX_LINE_BYTES >> 20} MiB; {MAX_ROW_BYTES >> 20} MiB |",
+        f"| {MAX_RECORD_CHARACTERS:,} characters; {MAX_JSON_DEPTH} levels |",
+        f"| {excel.MAX_VALUE_CHARACTERS:,} characters; {MAX_CELL_CHARACTERS:,} |",
+        f"| {MAX_ROWS:,} with the header |",
+        f"| Excel: one decompressed sheet | {excel.MAX_PART_BYTES >> 30} GiB |",
+        f"| {INFLATION.max_bytes >> 30} GiB, and {INFLATION.max_ratio} times the compressed size "
+        f"after {INFLATION.free_bytes >> 20} MiB |",
+        f"| copy of a file that must be read at any position | {MAX_SPOOLED_BYTES >> 30} GiB |",
     ],
     "functions.md": [
         f"| result of one record | {MAX_RESULT_CHARACTERS:,} characters of JSON",
