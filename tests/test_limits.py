@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 from headwater.api.services.watching import HEARTBEAT_SECONDS
+from headwater.connectors.contract import MAX_COLUMNS
+from headwater.connectors.formats import workbooks as excel
+from headwater.connectors.formats.csv import MAX_LINE_BYTES, MAX_ROW_BYTES
+from headwater.connectors.formats.csv_rows import MAX_VALUE_CHARACTERS
+from headwater.connectors.formats.excel import MAX_CELL_CHARACTERS, MAX_ROWS
+from headwater.connectors.formats.json import MAX_RECORD_CHARACTERS
 from headwater.events.wire import MAX_ID_BYTES
 from headwater.filters import MAX_CONDITIONS, MAX_VALUES
 from headwater.management.pipelines.rules import MAX_DEFINITION_BYTES
@@ -18,6 +24,8 @@ from headwater.observe.listeners import (
 )
 from headwater.observe.live import MAX_WAITING_BYTES
 from headwater.observe.watching import MAX_QUEUE_BYTES, MAX_QUEUED_OUTCOMES, MAX_WATCHERS
+from headwater.runs.compression import LIMITS as INFLATION
+from headwater.runs.files import MAX_SPOOLED_BYTES
 from headwater.runs.importing.applications import MAX_EMPTY_PAGES
 from headwater.runs.importing.databases import MAX_LIMIT
 from headwater.runs.importing.importing import MAX_WAITING_BATCHES
@@ -71,6 +79,17 @@ SENTENCES = {
         f"| batches that wait for the store | {MAX_WAITING_BATCHES} |",
         f"| records of one call of a function | {FUNCTION_RECORDS:,} |",
         f"`${{limit}}` is {MAX_LIMIT}",
+    ],
+    "files.md": [
+        f"| columns | {MAX_COLUMNS:,} |",
+        f"| {MAX_VALUE_CHARACTERS:,} characters; {MAX_LINE_BYTES >> 20} MiB; {MAX_ROW_BYTES >> 20} MiB |",
+        f"| {MAX_RECORD_CHARACTERS:,} characters; {MAX_JSON_DEPTH} levels |",
+        f"| {excel.MAX_VALUE_CHARACTERS:,} characters; {MAX_CELL_CHARACTERS:,} |",
+        f"| {MAX_ROWS:,} with the header |",
+        f"| Excel: one decompressed sheet | {excel.MAX_PART_BYTES >> 30} GiB |",
+        f"| {INFLATION.max_bytes >> 30} GiB, and {INFLATION.max_ratio} times the compressed size "
+        f"after {INFLATION.free_bytes >> 20} MiB |",
+        f"| copy of a file that must be read at any position | {MAX_SPOOLED_BYTES >> 30} GiB |",
     ],
     "functions.md": [
         f"| result of one record | {MAX_RESULT_CHARACTERS:,} characters of JSON",

@@ -20,10 +20,9 @@ from headwater.connectors.formats import excel, workbooks
 from headwater.connectors.formats.excel import MAX_CELL_CHARACTERS, ExcelFormat
 from headwater.schemas import MISSING, DecimalType, FloatType, IntType, StringType
 from tests.connectors.formats.growth import memory_growth
+from tests.connectors.formats.handmade import MAIN, RELATIONS, by_hand
 from tests.connectors.formats.typed import EVERY_TYPE, FULL_ROW
 
-MAIN: Final = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-RELATIONS: Final = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 TEXT: Final = [Column(name="text", type=StringType())]
 
 
@@ -53,26 +52,6 @@ def by_openpyxl(
         sheet[cell].number_format = format
     stream = io.BytesIO()
     book.save(stream)
-    return stream.getvalue()
-
-
-def by_hand(rows: str, *, texts: str = "", sheet: str = "Sheet", namespace: str = MAIN, **parts: str) -> bytes:
-    """Return a workbook whose sheet has these rows, in XML. `parts` replace other files, by their last name."""
-    found = {
-        "_rels/.rels": f'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-        f'<Relationship Id="r" Type="{RELATIONS}/officeDocument" Target="/xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{namespace}" xmlns:r="{RELATIONS}"><sheets>'
-        f'<sheet name="{sheet}" sheetId="1" r:id="s"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-        f'<Relationship Id="s" Type="{RELATIONS}/worksheet" Target="worksheets/one.xml"/>'
-        f'<Relationship Id="t" Type="{RELATIONS}/sharedStrings" Target="texts.xml"/></Relationships>',
-        "xl/worksheets/one.xml": f'<worksheet xmlns="{namespace}"><sheetData>{rows}</sheetData></worksheet>',
-        "xl/texts.xml": f'<sst xmlns="{namespace}">{texts}</sst>',
-    }
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, content in found.items():
-            archive.writestr(path, parts.get(path.rpartition("/")[2].partition(".")[0], content))
     return stream.getvalue()
 
 
@@ -297,6 +276,12 @@ def test_a_sheet_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -
         read(by_hand(ROW * 10_000))
 
 
+def test_a_description_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbooks, "MAX_DESCRIPTION_BYTES", 100_000)
+    with pytest.raises(InvalidFile, match="a part of the workbook is larger than 100,000 bytes"):
+        read(by_hand(ROW, workbook=f'<workbook xmlns="{MAIN}">{"<sheet/>" * 100_000}</workbook>'))
+
+
 def test_shared_texts_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbooks, "_MAX_TEXTS_BYTES", 200)
     texts = "".join(f"<si><t>é{number}</t></si>" for number in range(50))
@@ -395,7 +380,7 @@ BOMB: Final = f"""
 import zipfile
 from headwater.connectors.contract import InvalidFile
 from headwater.connectors.formats.excel import ExcelFormat
-from tests.connectors.formats.test_excel import by_hand
+from tests.connectors.formats.handmade import by_hand
 
 def bomb(part, start, piece, count):
     stream = io.BytesIO()
@@ -428,7 +413,6 @@ TEXTS = b'<sst xmlns="{MAIN}">'
         ("xl/worksheets/one.xml", "SHEET", "b'<x>' * 16384", 200),
         ("xl/texts.xml", "TEXTS", "b'<si><t>some text</t></si>' * 4096", 200),
         ("xl/texts.xml", "TEXTS", "b'<si/>' * 4096", 200),
-        ("xl/workbook.xml", "b'<a>'", "b'<b/>' * 16384", 400),
     ],
 )
 def test_a_bomb_is_refused_in_little_memory(part: str, start: str, piece: str, count: int) -> None:

@@ -15,7 +15,8 @@ from headwater.connectors.contract.tables import Column
 from headwater.schemas import Missing, Value
 
 FileRow: TypeAlias = tuple[Value | Missing, ...]
-"""The values of a row, in the order of the columns. A value that a row lacks is MISSING."""
+"""The values of a row, in the order of the columns. MISSING stands for a value that the row lacks, and for those of
+columns that are not supported."""
 
 
 class InvalidFileName(BadRequest):
