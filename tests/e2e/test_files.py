@@ -82,7 +82,7 @@ def test_an_sftp_server_is_asked_before_its_settings_are_stored(system: RunningS
     (tmp_path / "root" / "users.csv").write_bytes(TEXT)
     host_key, public_key = make_host_key(tmp_path)
     with asyncssh_server(tmp_path / "root", host_key) as port:
-        settings = {"host": "127.0.0.1", "port": port, "username": USER, "password": PASSWORD}
+        settings: dict[str, Any] = {"host": "127.0.0.1", "port": port, "username": USER, "password": PASSWORD}
         rejected = create(system, "sftp", **{**settings, "password": "another-password"})
         assert error(rejected) == (422, "InvalidSettings")
         assert "another-password" not in rejected.text
