@@ -29,9 +29,9 @@ def check_directory(stream: BinaryIO, max_bytes: int) -> None:
     footer = end[-_FOOTER_BYTES:]
     if not (footer.startswith(_FOOTER) and footer.endswith(b"\0\0")):
         found = end.rfind(_FOOTER)
-        if found < 0:
+        footer = end[found : found + _FOOTER_BYTES] if found >= 0 else b""
+        if len(footer) < _FOOTER_BYTES:
             raise InvalidFile("the file is not a Zip archive, or it is truncated")
-        footer = end[found : found + _FOOTER_BYTES]
     directory = int.from_bytes(footer[12:16], "little")
     if directory == _UNKNOWN:
         found = end.rfind(_LARGE_FOOTER)

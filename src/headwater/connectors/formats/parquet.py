@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, BinaryIO, Final, NamedTuple
 from uuid import UUID
 
@@ -73,6 +73,7 @@ _GROUP_BYTES: Final = 32 << 20
 _NANOSECONDS: Final[Mapping[str, int]] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _MAX_NANOSECONDS: Final = 2**63 - 1
+_DECIMALS: Final = Context(prec=76)
 
 Convert = Callable[[Any], Any]
 """Converts a value of pyarrow other than null. Raises ValueError, whose text says what is wrong with it."""
@@ -336,7 +337,7 @@ def _array(name: str, type: Any, convert: Convert | None, values: Sequence[Any])
         if pa.types.is_temporal(type):
             return pa.array(found, pa.int32() if type.bit_width == 32 else pa.int64()).cast(type)
         return pa.array(found, type)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise InvalidRow(f"{name} cannot be written to Parquet: {error}") from None
 
 
@@ -372,7 +373,7 @@ def _written(type: Type | None) -> tuple[Any, Convert | None]:
 def _scaled(scale: int) -> Convert:
     """Return a function that gives numbers the exponent of the column, which pyarrow needs."""
     exponent = Decimal(1).scaleb(-scale)
-    return lambda number: number.quantize(exponent)
+    return lambda number: number.quantize(exponent, context=_DECIMALS)
 
 
 def _written_datetime(moment: DateTime) -> int:

@@ -30,6 +30,8 @@ MAX_COLUMNS: Final = 16_384
 _MAX_DIRECTORY_BYTES: Final = 4 << 20
 _MAX_SILENT_BYTES: Final = 4 << 20
 """Maximum size of an element's start, or of a comment: expat keeps them in memory until they end."""
+_MAX_OPEN_ELEMENTS: Final = 1_000
+"""Maximum nesting of elements, checked after each piece: expat keeps the names of those that are open."""
 _PIECE_BYTES: Final = 1 << 16
 _MAX_TEXTS_BYTES: Final = 24 << 20
 """Shared texts beyond this size are kept in a file."""
@@ -194,9 +196,10 @@ class Workbook(AbstractContextManager["Workbook"]):
 
 
 class _Handler:
-    """Receives the elements of a file. `elements` counts them."""
+    """Receives the elements of a file. `started` and `ended` count them."""
 
-    elements = 0
+    started = 0
+    ended = 0
 
     def start(self, element: str, attributes: dict[str, str]) -> None: ...
 
@@ -213,10 +216,11 @@ class _Description(_Handler):
         self._end = end
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        self.elements += 1
+        self.started += 1
         self._start(element, attributes)
 
     def end(self, element: str) -> None:
+        self.ended += 1
         if self._end is not None:
             self._end(element)
 
@@ -252,7 +256,7 @@ class _TextHandler(_Value):
         self._phonetic = 0
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        self.elements += 1
+        self.started += 1
         name = _NAMES.get(element)
         if name == "t":
             self._collects = not self._phonetic
@@ -260,6 +264,7 @@ class _TextHandler(_Value):
             self._phonetic += 1
 
     def end(self, element: str) -> None:
+        self.ended += 1
         name = _NAMES.get(element)
         if name == "t":
             self._collects = False
@@ -286,7 +291,7 @@ class _SheetHandler(_Value):
         self._columns: dict[str, int] = {}
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        self.elements += 1
+        self.started += 1
         name = _NAMES.get(element)
         if name == "v":
             self._collects = True
@@ -300,6 +305,7 @@ class _SheetHandler(_Value):
             self._phonetic += 1
 
     def end(self, element: str) -> None:
+        self.ended += 1
         name = _NAMES.get(element)
         if name in ("v", "t"):
             self._collects = False
@@ -402,9 +408,11 @@ def _parse(pieces: Iterator[bytes], handler: _Handler) -> Iterator[None]:
     silent = 0
     try:
         for piece in pieces:
-            elements = handler.elements
+            started = handler.started
             parser.Parse(piece, False)
-            silent = 0 if handler.elements > elements else silent + len(piece)
+            silent = 0 if handler.started > started else silent + len(piece)
+            if handler.started - handler.ended > _MAX_OPEN_ELEMENTS:
+                raise InvalidFile("the workbook is damaged: its elements are nested too deeply")
             if silent > _MAX_SILENT_BYTES:
                 raise InvalidFile("the workbook is damaged: it has an element that does not end")
             yield
