@@ -108,17 +108,17 @@ def site() -> Iterator[Site]:
         thread.join()
 
 
-def settings_of(port: int, **values: Any) -> HttpSettings:
+def make_settings(port: int, **values: Any) -> HttpSettings:
     return HttpSettings.read({"host": "127.0.0.1", "port": port, **values})
 
 
 def getting(port: int, addresses: str = "1", **values: Any) -> HttpGet:
-    settings = settings_of(port, **values)
+    settings = make_settings(port, **values)
     return HttpGet(settings, make_context(secrets=settings.secrets(), addresses=AddressPolicy.parse(addresses)))
 
 
 def posting(port: int, addresses: str = "1", **values: Any) -> HttpPost:
-    settings = settings_of(port, **values)
+    settings = make_settings(port, **values)
     return HttpPost(settings, make_context(secrets=settings.secrets(), addresses=AddressPolicy.parse(addresses)))
 
 
@@ -352,5 +352,5 @@ def test_each_of_them_has_one_direction(site: Site) -> None:
 )
 def test_settings_that_are_not_valid(values: dict[str, Any], field: str) -> None:
     with pytest.raises(Unprocessable) as caught:
-        settings_of(80, **values)
+        make_settings(80, **values)
     assert (caught.value.code, caught.value.field) == ("InvalidSettings", f"settings.{field}")
