@@ -87,6 +87,8 @@ class SQLiteSource:
         with self._lock:
             self._open.add(connection)
         try:
+            if self._is_closed:
+                raise Unavailable("the connection to the database was closed")
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
                 types = _types(connection, statement)
