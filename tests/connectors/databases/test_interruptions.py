@@ -30,7 +30,8 @@ ENDLESS = {
 LONG = {
     "postgresql": "SELECT n, repeat('x', 1000) AS t FROM generate_series(1, 10000000) n",
     "mysql": "SELECT seq, REPEAT('x', 1000) AS t FROM seq_1_to_10000000",
-    "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, hex(zeroblob(500)) AS t FROM n",
+    "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT i, hex(zeroblob(500)) AS t FROM n",
 }
 RUNNING: dict[str, str] = {
     "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()",
@@ -112,7 +113,7 @@ def test_a_query_that_gives_no_rows_is_ended_after_a_time(database: Any, monkeyp
     for module in (postgresql, mysql, sqlite):
         monkeypatch.setattr(module, "WAIT_SECONDS", 0.3)
     monkeypatch.setattr(postgresql_session, "WAIT_SECONDS", 0.3)
-    with pytest.raises(Unavailable, match="0.3 seconds"):
+    with pytest.raises(Unavailable, match=r"0\.3 seconds"):
         read_all(database.source(), ENDLESS[database.kind])
     assert gone(database)
 
