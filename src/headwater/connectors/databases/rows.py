@@ -84,7 +84,7 @@ def _sizes(rows: Sequence[Row], large: Sequence[int]) -> int:
     for index in large:
         for row in rows:
             value = row[index]
-            total += len(value) if value.__class__ is str else _size(value)  # type: ignore[arg-type]
+            total += len(value) if value.__class__ is str else _size(value)
     return total
 
 

@@ -147,9 +147,10 @@ def check(settings: SQLiteSettings, context: ConnectorContext) -> SQLiteSettings
     return settings
 
 
-def _converted(chunk: list[tuple[Any, ...]], converters: Sequence[tuple[type, _Convert]]) -> list[Row]:
+def _converted(chunk: list[tuple[Any, ...]], converters: Sequence[tuple[type[Any], _Convert]]) -> list[Row]:
     """Convert the values column by column, which is faster than row by row."""
     columns: list[Sequence[Value]] = []
+    values: tuple[Any, ...]
     for values, (usual, convert) in zip(zip(*chunk, strict=True), converters, strict=True):
         columns.append([value if value is None or value.__class__ is usual else convert(value) for value in values])
     return list(zip(*columns, strict=True))
@@ -460,7 +461,7 @@ def _as_uuid(value: Any) -> Value:
     return value.lower() if isinstance(value, str) else _as_number(value)
 
 
-_CONVERTERS: Final[Mapping[type, tuple[type, _Convert]]] = {
+_CONVERTERS: Final[Mapping[type, tuple[type[Any], _Convert]]] = {
     type(None): (type(None), _as_nothing),
     BooleanType: (bool, _as_boolean),
     DateTimeType: (DateTime, _as_datetime),
