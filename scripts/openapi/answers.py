@@ -20,6 +20,7 @@ ACCESS: dict[str, Access] = {
     "DeviceService": "management",
     "ErasureService": "management",
     "EventService": "management",
+    "FileService": "management",
     "FilterService": "management",
     "IdentityResolutionService": "management",
     "IdentityService": "management",

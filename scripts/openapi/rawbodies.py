@@ -357,6 +357,16 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                 *("users", "cursor"),
             )
         ),
+        "FileService.ListFileRecords": RawBody(
+            response=_object(
+                {
+                    "records": {"type": "array", "items": people},
+                    "schema": {"anyOf": [answered("Type"), {"type": "null"}]},
+                    "issues": {"type": ["array", "null"], "items": {"type": "string"}},
+                },
+                *("records", "schema", "issues"),
+            )
+        ),
         "ApplicationService.PreviewSendEvent": RawBody(
             _object(
                 {

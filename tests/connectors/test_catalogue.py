@@ -82,17 +82,13 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
     assert connector.source is None or connector.source.sending_modes == ()
 
 
-FILE_STORAGES = {"filesystem", "s3"}
+FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
     available = {code for code, connector in CONNECTORS.items() if connector.available}
-    assert available == EVENT_SOURCES | FILE_STORAGES | DATABASES | {
-        "dummy",
-        "http-webhook",
-        "sample-oauth-app",
-        "segment-api",
-    }
+    others = {"csv", "dummy", "excel", "http-webhook", "json", "parquet", "sample-oauth-app", "segment-api"}
+    assert available == EVENT_SOURCES | FILE_STORAGES | DATABASES | others
 
 
 @pytest.mark.parametrize("code", CONNECTORS)

@@ -131,7 +131,13 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     ERROR_REASON_NO_IDENTITY_REMAINS: _ErrorReason.ValueType  # 52
     """ERROR_REASON_NO_IDENTITY_REMAINS means that a split names all identities of the profile."""
     ERROR_REASON_INVALID_PLACEHOLDER: _ErrorReason.ValueType  # 53
-    """ERROR_REASON_INVALID_PLACEHOLDER means that a query or a path has a placeholder that does not exist there."""
+    """ERROR_REASON_INVALID_PLACEHOLDER means that a query or a path has a placeholder that is unknown, or not allowed there."""
+    ERROR_REASON_INVALID_PATH: _ErrorReason.ValueType  # 54
+    """ERROR_REASON_INVALID_PATH means that the storage refuses the path."""
+    ERROR_REASON_NO_COLUMNS_FOUND: _ErrorReason.ValueType  # 55
+    """ERROR_REASON_NO_COLUMNS_FOUND means that the file has no columns."""
+    ERROR_REASON_SHEET_NOT_EXIST: _ErrorReason.ValueType  # 56
+    """ERROR_REASON_SHEET_NOT_EXIST means that the file has no sheet of that name."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons of errors. An error has the `code` of its reason, as `error.code` over REST and as `reason`
@@ -249,4 +255,10 @@ ERROR_REASON_IDENTITY_NOT_EXIST: ErrorReason.ValueType  # 51
 ERROR_REASON_NO_IDENTITY_REMAINS: ErrorReason.ValueType  # 52
 """ERROR_REASON_NO_IDENTITY_REMAINS means that a split names all identities of the profile."""
 ERROR_REASON_INVALID_PLACEHOLDER: ErrorReason.ValueType  # 53
-"""ERROR_REASON_INVALID_PLACEHOLDER means that a query or a path has a placeholder that does not exist there."""
+"""ERROR_REASON_INVALID_PLACEHOLDER means that a query or a path has a placeholder that is unknown, or not allowed there."""
+ERROR_REASON_INVALID_PATH: ErrorReason.ValueType  # 54
+"""ERROR_REASON_INVALID_PATH means that the storage refuses the path."""
+ERROR_REASON_NO_COLUMNS_FOUND: ErrorReason.ValueType  # 55
+"""ERROR_REASON_NO_COLUMNS_FOUND means that the file has no columns."""
+ERROR_REASON_SHEET_NOT_EXIST: ErrorReason.ValueType  # 56
+"""ERROR_REASON_SHEET_NOT_EXIST means that the file has no sheet of that name."""

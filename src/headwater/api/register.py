@@ -23,6 +23,7 @@ from headwater.api.services.erasures import ErasureRestServicer, ErasureServicer
 from headwater.api.services.events import EventReader, EventRestServicer, EventServicer
 from headwater.api.services.explanations import Explainer
 from headwater.api.services.exports import PersonExporter
+from headwater.api.services.files import FileRestServicer, FileServicer
 from headwater.api.services.filters import FilterRestServicer, FilterServicer
 from headwater.api.services.identities import IdentityServicer
 from headwater.api.services.identity_resolution import IdentityResolutionServicer
@@ -45,6 +46,7 @@ from headwater.intake import Intake
 from headwater.log import EventLog
 from headwater.management.blocking import BlockingCalls
 from headwater.management.databases import DatabaseCalls
+from headwater.management.files import FileViewer
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.management.settings_checks import SettingsChecks
 from headwater.observe.outcomes import OutcomeFeed
@@ -70,6 +72,8 @@ from headwater.rest.v1 import erasures_pb2 as rest_erasures
 from headwater.rest.v1 import erasures_pb2_grpc as rest_erasures_grpc
 from headwater.rest.v1 import events_pb2 as rest_events
 from headwater.rest.v1 import events_pb2_grpc as rest_events_grpc
+from headwater.rest.v1 import files_pb2 as rest_files
+from headwater.rest.v1 import files_pb2_grpc as rest_files_grpc
 from headwater.rest.v1 import filters_pb2 as rest_filters
 from headwater.rest.v1 import filters_pb2_grpc as rest_filters_grpc
 from headwater.rest.v1 import pipelines_pb2 as rest_pipelines
@@ -104,6 +108,8 @@ from headwater.v1 import (
     erasures_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
+    files_pb2,
+    files_pb2_grpc,
     filters_pb2,
     filters_pb2_grpc,
     identities_pb2,
@@ -158,7 +164,9 @@ class Services:
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
     calls: BlockingCalls = field(default_factory=BlockingCalls)
-    """The threads of calls to databases and storages of files."""
+    """The threads of calls to databases, and of checks of settings."""
+    file_calls: BlockingCalls = field(default_factory=lambda: BlockingCalls(max_calls=8, max_workspace_calls=2))
+    """The threads that look at files. They compute, so there are few of them."""
     allowed_redirect_uris: tuple[str, ...] = ()
     """The redirect URIs that authorizations may use; empty means any."""
     observers: Observers | None = None
@@ -218,6 +226,10 @@ def ingest_router(parts: Services, metrics: Metrics = NO_METRICS) -> Router:
 
 def _previewer(parts: Services) -> Previewer:
     return Previewer(parts.catalog, parts.functions, parts.computing, parts.environment)
+
+
+def _file_viewer(parts: Services) -> FileViewer:
+    return FileViewer(parts.catalog, parts.environment, parts.file_calls, parts.clock)
 
 
 def _registration(file: FileDescriptor, servicer: object, add: Add) -> Registration:
@@ -281,6 +293,11 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
             events_pb2.DESCRIPTOR,
             EventServicer(parts.catalog, parts.intake, parts.state, reader, tracer, observer),
             events_pb2_grpc.add_EventServiceServicer_to_server,
+        ),
+        (
+            files_pb2.DESCRIPTOR,
+            FileServicer(parts.catalog, _file_viewer(parts)),
+            files_pb2_grpc.add_FileServiceServicer_to_server,
         ),
         (
             filters_pb2.DESCRIPTOR,
@@ -420,6 +437,11 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
             rest_events.DESCRIPTOR,
             EventRestServicer(EventReader(parts.catalog, parts.warehouse, parts.computing), observer),
             rest_events_grpc.add_EventServiceServicer_to_server,
+        ),
+        (
+            rest_files.DESCRIPTOR,
+            FileRestServicer(parts.catalog, _file_viewer(parts)),
+            rest_files_grpc.add_FileServiceServicer_to_server,
         ),
         (
             rest_filters.DESCRIPTOR,

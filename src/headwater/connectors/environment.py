@@ -75,12 +75,12 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 redact=redactor.redact,
                 oauth_client=client,
                 addresses=self.addresses,
-                filesystem_root=self._root_of(workspace),
+                filesystem_root=self._find_root(workspace),
             )
         finally:
             await http.close()
 
-    def _root_of(self, workspace: int | None) -> Path | None:
+    def _find_root(self, workspace: int | None) -> Path | None:
         if self.filesystem_root is None or self.filesystem_is_shared:
             return self.filesystem_root
         return None if workspace is None else self.filesystem_root / str(workspace)

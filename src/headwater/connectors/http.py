@@ -2,7 +2,8 @@
 
 It has one pool of connections for one connection of a workspace, so that a slow destination does not use up the pool of
 another. It checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no
-proxy settings, and limits times and bytes. It retries nothing, with two exceptions. As HTTP allows, aiohttp sends a
+proxy settings, and limits times and bytes. `stream` exchanges bodies that are larger
+than the memory. It retries nothing, with two exceptions. As HTTP allows, aiohttp sends a
 GET, HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on. A request whose
 access token is rejected with 401 has had no effect, and is sent once more with another token.
 """
@@ -13,7 +14,8 @@ import socket
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -108,6 +110,36 @@ class AiohttpClient:
                     self._access_token.reject(newer)
         return _without(token, response)
 
+    @asynccontextmanager
+    async def stream(
+        self, request: HttpRequest, body: AsyncIterable[bytes] | None = None
+    ) -> AsyncIterator["StreamedResponse"]:
+        """Send a request whose body or response can be larger than the memory, and yield the response.
+
+        `request.timeout_seconds` is the time limit of each read, not of the exchange. `body`, if it is not None, is
+        sent as it is produced; a body that raises ends the connection before the request is complete. Raises
+        TransportError, also from `StreamedResponse.read`.
+        """
+        self._check(request)
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=body if body is not None else request.body or None,
+                headers={"accept-encoding": "identity", **request.headers},
+                skip_auto_headers=("content-type",),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_SECONDS, sock_read=request.timeout_seconds
+                ),
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise self._failure(error) from error
+        try:
+            yield StreamedResponse(response, self._failure)
+        finally:
+            response.close()
+
     async def _exchange(self, request: HttpRequest, token: str = "") -> HttpResponse:
         headers = {"accept-encoding": "gzip, deflate", **request.headers}
         if token:
@@ -176,6 +208,23 @@ class AiohttpClient:
     def _failure(self, error: Exception) -> TransportError:
         failure, text = _classify(error)
         return TransportError(failure, self._redactor.redact(text))
+
+
+class StreamedResponse:
+    """A response whose body is read as it arrives. The body is as the server sent it, and untrusted."""
+
+    def __init__(self, response: aiohttp.ClientResponse, failure: Callable[[Exception], TransportError]) -> None:
+        self._response = response
+        self._failure = failure
+        self.status = response.status
+        self.headers: Mapping[str, str] = _joined(response.headers)
+
+    async def read(self) -> bytes:
+        """Return the next bytes of the body; empty at its end. Raises TransportError."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise self._failure(error) from error
 
 
 def _classify(error: BaseException) -> tuple[TransportFailure, str]:

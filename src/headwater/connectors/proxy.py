@@ -30,7 +30,8 @@ _KEPT_OUT: Final = (b"proxy-", b"connection:", b"keep-alive:")
 class GuardedProxy:
     """A proxy in a thread, from `__enter__` to `__exit__`.
 
-    `failure` is the last error of resolving or connecting. Libraries only report that the proxy refused.
+    `failure` is the error of the last attempt to resolve and connect, None if it succeeded. Libraries only report that
+    the proxy refused.
     """
 
     def __init__(self, addresses: AddressPolicy, ports: frozenset[int] = WEB_PORTS) -> None:
@@ -101,6 +102,7 @@ class GuardedProxy:
             return _refuse(writer, b"400 Bad Request")
         try:
             upstream_reader, upstream = await self._connect(host, port)
+            self.failure = None
         except Unavailable as error:
             self.failure = error
             return _refuse(writer, b"502 Bad Gateway")

@@ -42,8 +42,8 @@ def resolve_allowed(
     """Return the numeric addresses of a host, in the order in which to try them.
 
     Every address must be allowed. `ports` are the ports below 1024 of the protocol, as in `AddressPolicy.check`. Raises
-    DestinationForbidden, and Unavailable if the host has no address or the resolver does not answer in time. It blocks:
-    call it in a thread.
+    DestinationForbidden, and Unavailable if the host has no address or the resolver does not respond in time. It
+    blocks: call it in a thread.
     """
     addresses = _addresses(host, port, timeout_seconds)
     for address in addresses:

@@ -109,7 +109,9 @@ class Janitor:
         if before == self._swept:  # scanning all identities is slow, so it runs once per change
             return
         async with self._removing() as (transaction, present):
-            removed = await transaction.remove_identities_except(present.pipelines)
+            removed = await transaction.remove_runs_except(present.pipelines)
+        async with self._removing() as (transaction, present):
+            removed += await transaction.remove_identities_except(present.pipelines)
         async with self._removing() as (transaction, present):
             removed += await transaction.remove_counts_except(present.pipelines)
         async with self._removing() as (transaction, present):

@@ -122,11 +122,13 @@ class ProfileCompanion:
     # Resolutions that are due
 
     async def start_due(self) -> None:
-        """Create a resolution for each workspace whose profiles do not follow its settings.
+        """Create a resolution for each workspace whose profiles do not follow its settings, or for which an import has
+        requested one.
 
-        That is so after a change of settings, and after the first start of a release that has profiles.
+        The former is so after a change of settings, and after the first start of a release that has profiles.
         """
         await self._catalog.refresh()
+        await self._start_requested()
         applied, waiting = await self._state.read_profiles(
             lambda rows: (rows.all_applied(), rows.unresolved_workspaces())
         )
@@ -140,11 +142,22 @@ class ProfileCompanion:
             if has_identities and self._changes.is_due(workspace, applied.get(id_)):
                 await self._request(id_)
 
-    async def _request(self, workspace: int) -> None:
+    async def _start_requested(self) -> None:
+        """Create the resolutions that imports have requested. One that runs began before the end of the import, so the
+        request waits for its end."""
+        for workspace, requested_at in (await self._state.requested_resolutions()).items():
+            if self._catalog.workspace(workspace) is not None and await self._request(workspace):
+                async with self._state.transaction() as transaction:
+                    await transaction.finish_resolution_request(workspace, requested_at)
+
+    async def _request(self, workspace: int) -> bool:
+        """Create a resolution; return whether it was created."""
         if workspace in self._running or await self._operations.unfinished(workspace, RESOLUTION_KINDS):
-            return
+            return False
         with suppress(Unprocessable):  # as many operations as possible execute already
             await self._operations.create(workspace, IdentityResolutionParameters(), None)
+            return True
+        return False
 
     # Operations
 

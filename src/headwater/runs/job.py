@@ -86,9 +86,16 @@ class Report:
         self, step: ProcessingStep, message: str, *, number: int | None = None, id: str = "", path: str = ""
     ) -> None:
         """Count a record that failed at a step. `message` has no values of the record, so that equal errors are one."""
-        key = (step, message)
         with self._lock:
             self._failed[_INDEX[step]] += 1
+        self.explain(step, message, number=number, id=id, path=path)
+
+    def explain(
+        self, step: ProcessingStep, message: str, *, number: int | None = None, id: str = "", path: str = ""
+    ) -> None:
+        """Add a record to the errors as `failed` does, without counting it as failed: `commit` has counted it."""
+        key = (step, message)
+        with self._lock:
             if key not in self._messages and len(self._messages) >= MAX_MESSAGES:
                 return
             is_new = key not in self._messages
@@ -97,6 +104,27 @@ class Report:
             summary.count += 1
             if len(summary.samples) < MAX_SAMPLES and (is_new or summary.count > 1):
                 summary.samples.append(RunErrorSample(number, id[:200], path))
+
+    def note(self, step: ProcessingStep, message: str) -> None:
+        """Add an error that is of no record: its count is 0."""
+        with self._lock:
+            self._messages.add((step, message))
+            self._errors.setdefault((step, message), ErrorSummary())
+
+    def commit(self, progress: RunProgress) -> None:
+        """Set the progress to what was committed with the data. Totals that are known stay."""
+        with self._lock:
+            rows, bytes = self._progress.total_rows, self._progress.total_bytes
+            self._passed, self._failed = list(progress.passed), list(progress.failed)
+            self._progress = replace(
+                progress,
+                total_rows=progress.total_rows if rows is None else rows,
+                total_bytes=progress.total_bytes if bytes is None else bytes,
+            )
+
+    def restart(self) -> None:
+        """Set all counts to 0: the source is read from its start again."""
+        self.commit(NO_PROGRESS)
 
     def read(self, *, rows: int = 0, bytes: int | None = None) -> None:
         """Count rows, and set the number of bytes of the file that have been read."""

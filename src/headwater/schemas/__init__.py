@@ -22,11 +22,19 @@ from headwater.schemas.codec import Codec
 from headwater.schemas.constraints import Check, compile_check
 from headwater.schemas.datetimes import DateTime, Time
 from headwater.schemas.decimals import decimal_text, parse_decimal
+from headwater.schemas.documents import RecordWriter, compile_writer
 from headwater.schemas.errors import InvalidPath, InvalidType, InvalidValue, PropertyNotFound, SchemaError
 from headwater.schemas.eventschema import EVENT_SCHEMA
 from headwater.schemas.floats import TEXT_EXPONENT, float_text, to_float32
 from headwater.schemas.json_value import JSON_NULL, MAX_JSON_DEPTH, Json
 from headwater.schemas.names import is_property_name, suggest_property_name
+from headwater.schemas.normalising import (
+    compile_normaliser,
+    compile_property,
+    compile_row_normaliser,
+    compile_rows_normaliser,
+    describe_problem,
+)
 from headwater.schemas.parsing import parse_schema, parse_type, read_schema, read_type
 from headwater.schemas.paths import (
     Path,
@@ -105,6 +113,7 @@ __all__ = [
     "Property",
     "PropertyNotFound",
     "Record",
+    "RecordWriter",
     "Schema",
     "SchemaError",
     "StringType",
@@ -122,9 +131,15 @@ __all__ = [
     "check_profile_schema",
     "check_size",
     "compile_check",
+    "compile_normaliser",
     "compile_pattern",
+    "compile_property",
+    "compile_row_normaliser",
+    "compile_rows_normaliser",
+    "compile_writer",
     "contains_path",
     "decimal_text",
+    "describe_problem",
     "float_text",
     "is_path",
     "is_property_name",

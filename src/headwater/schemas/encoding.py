@@ -150,7 +150,7 @@ def _conversion(type: t.Type) -> tuple[Any, str, Encoder]:
         case t.IntType() | t.YearType():
             return int, "must be an int", _identity
         case t.FloatType():
-            return float, "must be a float", _write_float32 if type.bit_size == 32 else _write_float
+            return float, "must be a float", write_float32 if type.bit_size == 32 else write_float
         case t.DecimalType():
             return Decimal, "must be a Decimal", lambda value: Raw(decimal_text(value).encode())
         case t.DateTimeType():
@@ -186,13 +186,13 @@ def _check_text(value: str) -> None:
             raise InvalidValue("must not contain lone surrogates") from None
 
 
-def _write_float(value: float) -> Any:
+def write_float(value: float) -> Any:
     if 1e-4 <= abs(value) < _EXACT:
         return int(value) if value.is_integer() else value
     return Raw(float_text(value).encode()) if math.isfinite(value) else _write_not_finite(value)
 
 
-def _write_float32(value: float) -> Any:
+def write_float32(value: float) -> Any:
     if not math.isfinite(value):
         return _write_not_finite(value)
     if to_float32(value) != value:

@@ -25,11 +25,11 @@ from headwater.state.identities import (
     needs_write,
 )
 from headwater.state.profiles.model import ChangedIdentity, IdentityName
-from headwater.storage.statements import fetch
+from headwater.storage.statements import begin_writing, fetch
 
 _KEY_NAMES: Final = ("connection", "identity_id", "is_anonymous", "pipeline")
 _KEY: Final = [tables.identities.c[name] for name in _KEY_NAMES]
-_COLUMNS: Final = list(tables.identities.c)
+_COLUMNS: Final = [column for column in tables.identities.c if column.name != "run"]
 _NEW_COLUMNS: Final = [column for column in _COLUMNS if column.name != "id"]
 _NAMED_COLUMNS: Final = [
     tables.identities.c[name] for name in ("id", "workspace", "connection", "identity_id", "pipeline", "is_anonymous")
@@ -126,7 +126,7 @@ def _insert(connection: Connection, new: Sequence[tuple[IdentityKey, IdentitySta
         return []
     rows = [_row(*item) for item in new]
     if connection.dialect.name == "sqlite":
-        ids = _next_ids(connection, len(rows))
+        ids = next_ids(connection, len(rows))
         numbered = [(id_, *row) for id_, row in zip(ids, rows, strict=True)]
         bulk.upsert(connection, _COLUMNS, numbered, key=_KEY_NAMES, keeping=("id",))
         return ids
@@ -136,8 +136,12 @@ def _insert(connection: Connection, new: Sequence[tuple[IdentityKey, IdentitySta
     return [by_key[_values(key)] for key, _ in new]
 
 
-def _next_ids(connection: Connection, count: int) -> list[int]:
-    """Return ids that no identity had, in ascending order."""
+def next_ids(connection: Connection, count: int) -> list[int]:
+    """Return ids that no identity had, in ascending order. Only SQLite needs them.
+
+    The transaction writes from here on, because imports take ids in other processes.
+    """
+    begin_writing(connection)
     table = tables.checkpoints.c
     stored = fetch(connection, _READ_LAST_ID)
     last = int.from_bytes(stored[0][0]) if stored else _highest_id(connection)

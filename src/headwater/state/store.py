@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
 from headwater.base.steps import ProcessingStep
-from headwater.state import devices, lanes, migrations, tables
+from headwater.state import devices, imports, lanes, migrations, runprogress, tables
 from headwater.state.counts import PipelineError
 from headwater.state.deduplication import MessageKey, MessageStates, MessageStore, RocksMessageStore, SqlMessageStore
 from headwater.state.devices import Device, DeviceCursor
@@ -21,6 +21,7 @@ from headwater.state.lanes import Chunk, Lane
 from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
+from headwater.state.runprogress import StoredRunProgress
 from headwater.state.suppressions import Suppressions
 from headwater.state.transaction import LatestCall, Transaction, decode_position
 from headwater.storage.database import Location, as_unavailable, open_database
@@ -302,6 +303,15 @@ class StateStore:
         """Return the errors of pipelines that the worker has recorded, as `CountTables.read_errors` does."""
         async with self._connect() as connection:
             return await tables.counts.read_errors(connection, pipelines, start=start, end=end, step=step, limit=limit)
+
+    async def run_progress(self, run: int) -> StoredRunProgress | None:
+        """Return the progress of a run with its effects; None if none was written, or the pipeline has a later run."""
+        return await self.read(lambda connection: runprogress.read(connection, run))
+
+    async def requested_resolutions(self) -> dict[int, int]:
+        """Return the workspaces whose identities have to be resolved after an import, with the time of the request in
+        microseconds since the epoch."""
+        return await self.read(imports.requested_resolutions)
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """Return the states of those messages that are known."""

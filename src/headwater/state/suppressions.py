@@ -21,6 +21,8 @@ ANY_CONNECTION: Final = 0
 KEPT_MICROSECONDS: Final = 8 * 86_400_000_000
 """Time for which a suppression of accepted events is kept: lanes and the log may have such events for some days."""
 _KEY_OWNER: Final = "suppression key"
+_VERSION_OWNER: Final = "suppression version"
+"""The owner of a checkpoint that each change of the suppressions replaces, for processes that only read them."""
 _KEY_BYTES: Final = 32
 
 
@@ -41,13 +43,17 @@ def dropped_events(connection: Connection, erasures: Collection[int]) -> dict[in
 
 
 class Suppressions:
-    """The suppressions in memory, for the process that writes them. Empty ones cost nothing."""
+    """The suppressions in memory, for the process that writes them. Empty ones cost nothing.
+
+    Other processes call `refresh` in each transaction.
+    """
 
     def __init__(self) -> None:
         self._key = b""
         self._until: dict[tuple[int, bytes], int] = {}
         self._hashes: frozenset[int] = frozenset()
         self._is_read = False
+        self._version = b""
 
     def __bool__(self) -> bool:
         return bool(self._until)
@@ -58,6 +64,13 @@ class Suppressions:
             return
         self._reread(connection)
         self._is_read = True
+
+    def refresh(self, connection: Connection) -> None:
+        """Read the suppressions, unless no process has changed them since."""
+        version = _read_checkpoint(connection, _VERSION_OWNER)
+        if not self._is_read or version != self._version:
+            self._reread(connection)
+            self._is_read, self._version = True, version
 
     @property
     def is_read(self) -> bool:
@@ -97,7 +110,7 @@ class Suppressions:
                 workspace, digest, crc32(name.id.encode()), FOREVER, erasure, now, 0
             )  # fmt: skip
         bulk.upsert(connection, list(tables.suppressions.c), list(rows.values()), key=("workspace", "digest"))
-        self._reread(connection)
+        self._changed(connection)
 
     def count(self, connection: Connection, workspace: int, names: Iterable[PersonName]) -> None:
         """Count dropped events: the ids of each, in its connection."""
@@ -117,29 +130,36 @@ class Suppressions:
         """Drop only the events of an erasure's persons at or before a position."""
         table = tables.suppressions
         connection.execute(update(table).where(table.c.erasure == erasure).values(until_position=position))
-        self._reread(connection)
+        self._changed(connection)
 
     def expire(self, connection: Connection, *, now: int) -> None:
         """Delete suppressions of accepted events that no store can have."""
         table = tables.suppressions
         old = (table.c.until_position < FOREVER, table.c.created_at < now - KEPT_MICROSECONDS)
         if connection.execute(delete(table).where(*old)).rowcount:
-            self._reread(connection)
+            self._changed(connection)
 
     def forget(self) -> None:
         """Read the suppressions again at the next use, because a transaction was rolled back."""
         self._is_read = False
+
+    def _changed(self, connection: Connection) -> None:
+        version = secrets.token_bytes(8)
+        bulk.upsert(connection, list(tables.checkpoints.c), [(_VERSION_OWNER, version)], key=("owner",))
+        self._reread(connection)
 
     def _reread(self, connection: Connection) -> None:
         table = tables.suppressions.c
         rows = connection.execute(select(table.workspace, table.digest, table.hash, table.until_position)).all()
         self._until = {(row.workspace, row.digest): row.until_position for row in rows}
         self._hashes = frozenset(row.hash for row in rows)
-        checkpoints = tables.checkpoints.c
-        self._key = (
-            connection.scalar(select(checkpoints.value).where(checkpoints.owner == _KEY_OWNER)) or self._key or b""
-        )
+        self._key = _read_checkpoint(connection, _KEY_OWNER) or self._key
 
     def _digest(self, workspace: int, name: PersonName) -> bytes:
         text = f"{workspace}/{name.connection}/{int(name.is_anonymous)}/{name.id}"
         return blake2b(text.encode(), key=self._key, digest_size=16).digest()
+
+
+def _read_checkpoint(connection: Connection, owner: str) -> bytes:
+    table = tables.checkpoints.c
+    return connection.scalar(select(table.value).where(table.owner == owner)) or b""

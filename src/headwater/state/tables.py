@@ -24,12 +24,56 @@ identities = Table(
     Column("anonymous_ids", Text, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("attributes", Text, nullable=False, server_default=text("'{}'")),
+    Column("run", BigInteger, nullable=False, server_default=text("0")),
     Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
     Index("identities_by_time", "connection", "updated_at"),
-    Index("identities_by_pipeline", "pipeline"),
+    Index("identities_by_pipeline", "pipeline", "id"),
     Index("identities_by_workspace", "workspace", "id"),
 )
-"""One person in one pipeline. `anonymous_ids` is a JSON array of strings, in the order of arrival."""
+"""One person in one pipeline. `anonymous_ids` is a JSON array of strings, in the order of arrival. `run` is the last
+import that saw the person, 0 for identities from events."""
+
+run_progress = Table(
+    "run_progress",
+    METADATA,
+    Column("run", _Position, primary_key=True, autoincrement=False),
+    Column("pipeline", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("cursor", BigInteger),
+    Column("position", LargeBinary, nullable=False),
+    Column("progress", LargeBinary, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Index("run_progress_by_pipeline", "pipeline", "run"),
+)
+"""The progress of the last run of each pipeline, written in the transactions of its effects. `fence` is that of the
+process that executes it, `changed` the number of identities that it changed."""
+
+pipeline_cursors = Table(
+    "pipeline_cursors",
+    METADATA,
+    Column("pipeline", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+)
+"""The latest update time that a completed import of each pipeline has seen, with the digest of its definition."""
+
+import_changes = Table(
+    "import_changes",
+    METADATA,
+    Column("pipeline", Integer, primary_key=True, autoincrement=False),
+    Column("identity", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""The identities that the imports of each pipeline have changed, until they are resolved. Imports with many changes
+leave them out."""
+
+pending_resolutions = Table(
+    "pending_resolutions",
+    METADATA,
+    Column("workspace", Integer, primary_key=True, autoincrement=False),
+    Column("requested_at", BigInteger, nullable=False),
+)
+"""The workspaces whose identities have to be resolved after an import."""
 
 devices = Table(
     "devices",

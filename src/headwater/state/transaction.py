@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
-from headwater.state import bulk, devices, identityrows, lanes, tables, traits
+from headwater.state import bulk, devices, identityrows, imports, lanes, tables, traits
 from headwater.state.counts import PipelineCounts
 from headwater.state.deduplication import Message, MessageKey, MessageStates, MessageStore
 from headwater.state.devices import DeviceEvent
@@ -216,6 +216,19 @@ class Transaction:
     async def remove_counts_except(self, pipelines: Collection[int]) -> int:
         """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
         return await self.run(lambda connection: tables.counts.remove_except(connection, pipelines))
+
+    async def remove_runs_except(self, pipelines: Collection[int]) -> int:
+        """Delete the progress of runs and the cursors of pipelines that are not in `pipelines`. Return their number.
+
+        Call it before `remove_identities_except`: an import of such a pipeline writes nothing after it.
+        """
+        return await self.run(
+            lambda connection: imports.remove_runs_except(connection, pipelines, limit=MAX_REMOVED_ROWS)
+        )
+
+    async def finish_resolution_request(self, workspace: int, requested_at: int) -> None:
+        """Delete the request of an import for a resolution, unless it was made again since `requested_at`."""
+        self.write_later(lambda connection: imports.finish_resolution_request(connection, workspace, requested_at))
 
     async def advance(self, consumer: str, expected: int, new: int) -> None:
         """Move the position up to which `consumer` has processed the log from `expected`, initially 0, to `new`.

@@ -47,6 +47,14 @@ def run_each(connection: Connection, text: str, rows: Sequence[tuple[Any, ...]])
         raise _as_sqlalchemy(text, error) from error
 
 
+def begin_writing(connection: Connection) -> None:
+    """Begin the transaction of a SQLite connection as a writing one, unless it has begun. Nothing that is read after
+    it changes in another process before its end."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
+        run(connection, "BEGIN IMMEDIATE")
+
+
 def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
     """Return SQLite's own connection, in a transaction of SQLAlchemy; None for another driver, and if something
     listens for statements."""

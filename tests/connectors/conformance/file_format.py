@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headwater.connectors.contract import Column, FileFormat, InvalidFile, Row
+from headwater.connectors.contract import Column, FileFormat, FileRow, InvalidFile, Row
 from headwater.schemas import StringType
 
 TEXTS = ("plain", "", "a,b", 'quo"te', "line\nbreak", "é\N{GRINNING FACE}", " spaces ", "=1+1", "'", "\t")
@@ -49,7 +49,7 @@ class FileFormatConformance(ABC):
         assert not stream.closed
         return stream.getvalue()
 
-    def read(self, content: bytes) -> list[Row]:
+    def read(self, content: bytes) -> list[FileRow]:
         with self.make().read(io.BytesIO(content), self.SHEET) as reader:
             rows = list(reader.rows())
         assert not any(row.error for row in rows)
@@ -68,7 +68,7 @@ class FileFormatConformance(ABC):
     def test_rows_are_numbered(self) -> None:
         with self.make().read(io.BytesIO(self.written(self.rows())), self.SHEET) as reader:
             numbers = [row.number for row in reader.rows()]
-        assert numbers == list(range(numbers[0], numbers[0] + len(TEXTS))) and numbers[0] >= 1
+        assert len(numbers) == len(TEXTS) and numbers == sorted(set(numbers)) and numbers[0] >= 1
 
     def test_a_stream_may_return_any_pieces(self) -> None:
         assert self.read(self.written(self.rows(), 1)) == self.read(self.written(self.rows(), 100))

@@ -17,6 +17,7 @@ def test_all_settings_have_defaults() -> None:
         "customerExportFailPercentage": 0,
         "operationDelay": "",
         "urlForDispatchingEvents": "",
+        "numberOfCustomers": 10,
     }
 
 
@@ -25,12 +26,14 @@ def test_all_settings_can_be_set() -> None:
         "customerExportFailPercentage": 30.0,
         "operationDelay": "10ms-50ms",
         "urlForDispatchingEvents": "http://localhost:9000/events?x=1",
+        "numberOfCustomers": 25,
     }
     settings = DummySettings.read(given)
     assert settings == DummySettings(
         export_fail_percentage=30,
         operation_delay="10ms-50ms",
         dispatch_url="http://localhost:9000/events?x=1",
+        number_of_customers=25,
     )
     assert settings.delay_range == (10 * MS, 50 * MS)
 

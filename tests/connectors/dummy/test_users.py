@@ -45,6 +45,22 @@ class TestSourceInSmallPages(UserSourceConformance):
         return _dummy(page_size=3)
 
 
+class TestManyCustomers(UserSourceConformance):
+    def make(self) -> UserSource:
+        return _dummy(page_size=4, settings=DummySettings(number_of_customers=25))
+
+
+async def test_generated_customers_come_before_the_others() -> None:
+    dummy = _dummy(page_size=7, settings=DummySettings(number_of_customers=30))
+    ids: list[str] = []
+    cursor = ""
+    while page := await dummy.users(cursor):
+        ids += [user.id for user in page.users]
+        if not (cursor := page.cursor):
+            break
+    assert ids == [f"generated{number}" for number in range(1, 21)] + [f"dummy{number}" for number in range(1, 11)]
+
+
 class TestSink(UserSinkConformance):
     def make(self) -> UserSink:
         return _dummy()

@@ -10,9 +10,9 @@ from typing import BinaryIO
 from headwater.connectors.contract import (
     Column,
     FileMissing,
+    FileRow,
     InvalidFile,
     InvalidFileName,
-    Row,
     RowRead,
     StoredFile,
 )
@@ -78,7 +78,7 @@ class CsvWriter:
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._rows = csv.writer(text, quoting=csv.QUOTE_ALL)
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[FileRow]) -> None:
         self._rows.writerows(rows)
 
 

@@ -1,4 +1,4 @@
-"""Real servers for tests of storages: rclone's S3 and SFTP."""
+"""Real servers for tests of storages: rclone's S3, and the SFTP servers of OpenSSH and asyncssh."""
 
 import shutil
 import socket
@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncssh
 import pytest
+
+from headwater.connectors.background import BackgroundLoop
 
 ACCESS_KEY = "A" * 20
 SECRET_KEY = "s" * 40
@@ -71,3 +74,74 @@ def s3_server(folder: Path) -> Iterator[str]:
     ]
     with running(command, port, folder.with_name(f"{folder.name}.log")):
         yield f"http://127.0.0.1:{port}"
+
+
+USER = "headwater"
+PASSWORD = "correct-horse"
+
+
+def make_host_key(folder: Path) -> tuple[Path, str]:
+    """Write a new key of a server, and return its file and its public key."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    path = folder / "host_key"
+    key.write_private_key(path)
+    path.chmod(0o600)
+    return path, key.export_public_key().decode().strip()
+
+
+@contextmanager
+def openssh_server(folder: Path, host_key: Path) -> Iterator[int]:
+    """Serve `folder` as the root by sshd, and yield the port. Skips the test if sshd cannot run here.
+
+    sshd knows the users of the system alone, so it runs in a mount namespace with its own list of them.
+    """
+    sshd, unshare = find_program("sshd"), find_program("unshare")
+    port, own = free_port(), folder.with_name("sshd")
+    own.mkdir()
+    (own / "passwd").write_text(f"{Path('/etc/passwd').read_text()}{USER}:x:0:0::/:/bin/sh\n")
+    hashed = subprocess.run(
+        ["openssl", "passwd", "-6", PASSWORD], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (own / "shadow").write_text(f"{USER}:{hashed}:19000:0:99999:7:::\n")
+    (own / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile none\nUsePAM no\nStrictModes no\n"
+        "PermitRootLogin yes\nPasswordAuthentication yes\nPubkeyAuthentication no\nMaxStartups 100\n"
+        "Subsystem sftp internal-sftp\nChrootDirectory /srv\nForceCommand internal-sftp\n"
+    )
+    script = (
+        f"mount --bind {own}/passwd /etc/passwd && mount --bind {own}/shadow /etc/shadow && mount --bind {folder} /srv "
+        f"&& mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec {sshd} -D -e -f {own}/sshd_config"
+    )
+    can_mount = subprocess.run([unshare, "--mount", "true"], capture_output=True, check=False)
+    if can_mount.returncode:
+        pytest.skip(f"sshd needs a mount namespace, and so root: {can_mount.stderr.decode().strip()}")
+    folder.chmod(0o755)
+    with running([unshare, "--mount", "sh", "-c", script], port, folder.with_name("sshd.log")):
+        yield port
+
+
+@contextmanager
+def asyncssh_server(folder: Path, host_key: Path) -> Iterator[int]:
+    """Serve `folder` as the root by the server of asyncssh, and yield the port."""
+
+    class Server(asyncssh.SSHServer):
+        def password_auth_supported(self) -> bool:
+            return True
+
+        def validate_password(self, username: str, password: str) -> bool:
+            return (username, password) == (USER, PASSWORD)
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=Server,
+            server_host_keys=[str(host_key)],
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder).encode()),
+        )
+
+    with BackgroundLoop("SFTP server") as loop:
+        acceptor = loop.run(listen(), _START_SECONDS)
+        yield acceptor.get_port()
+        loop.call(acceptor.close)
+        loop.run(acceptor.wait_closed(), _START_SECONDS)

@@ -35,7 +35,7 @@ class TestConformance(FileStorageConformance):
 
 
 class TestConformanceWithoutNamelessFiles(TestConformance):
-    """As on a file system that has no files without a name."""
+    """The suite passes on a file system that has no files without a name, too."""
 
     @pytest.fixture(autouse=True)
     def named(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +172,27 @@ def test_forbidden_addresses_are_not_connected_to(server: Server) -> None:
         for call in (lambda: read(storage, "a.csv"), lambda: write(storage, "a.csv", CONTENT)):  # noqa: B023
             with pytest.raises(DestinationForbidden, match="HEADWATER_ALLOW_PRIVATE_DESTINATIONS"):
                 call()
+
+
+def test_https_goes_through_the_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "MAX_RETRIES", 0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        received = list[bytes]()
+
+        def accept() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                received.append(connection.recv(3))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        endpoint = f"https://localhost:{listening.getsockname()[1]}"
+        with pytest.raises(DestinationForbidden):
+            read(server.make(addresses="", endpoint=endpoint), "a.csv")
+        with pytest.raises(Unavailable, match="S3 failed"):
+            read(server.make(endpoint=endpoint), "a.csv")
+        thread.join(30)
+    assert received == [b"\x16\x03\x01"], "the beginning of TLS"
 
 
 def test_a_server_that_is_down_is_unavailable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

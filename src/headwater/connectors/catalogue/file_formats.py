@@ -3,12 +3,15 @@
 from typing import Annotated, Final, Literal
 
 from headwater.connectors.connector import Capabilities, Connector
+from headwater.connectors.contract import ConnectorContext, Engine, Factory, FileFormat
 from headwater.connectors.settings import Choice, Flag, List, Number, Settings, Text, setting
 from headwater.schemas import is_property_name
 
 
 def _separator(text: str) -> str | None:
-    return None if len(text) == 1 and text not in "\r\n" else "must be one character other than CR and LF"
+    if len(text) == 1 and text not in '\r\n"\0\ufffd':
+        return None
+    return "must be one character other than CR, LF, NUL, a quote and U+FFFD"
 
 
 def _property_name(text: str) -> str | None:
@@ -62,8 +65,39 @@ def _writing(label: str, settings: type[Settings] | None = None) -> Capabilities
     return Capabilities(targets=("User",), settings=settings, summary=f"Export profiles to {label} files.")
 
 
+def _make_csv(settings: CsvSourceSettings | CsvDestinationSettings, context: ConnectorContext) -> FileFormat:
+    from headwater.connectors.formats.csv import CsvFormat
+
+    return CsvFormat(settings)
+
+
+def _make_excel(settings: ExcelSourceSettings | None, context: ConnectorContext) -> FileFormat:
+    from headwater.connectors.formats.excel import ExcelFormat
+
+    return ExcelFormat(settings)
+
+
+def _make_parquet(settings: None, context: ConnectorContext) -> FileFormat:
+    from headwater.connectors.formats.parquet import ParquetFormat
+
+    return ParquetFormat()
+
+
+def _make_json(settings: JsonSourceSettings | JsonDestinationSettings, context: ConnectorContext) -> FileFormat:
+    from headwater.connectors.formats.json import JsonFormat
+
+    return JsonFormat(settings)
+
+
 def _file_format(
-    code: str, label: str, source: Capabilities, destination: Capabilities, extension: str, *, has_sheets: bool = False
+    code: str,
+    label: str,
+    source: Capabilities,
+    destination: Capabilities,
+    extension: str,
+    make: Factory[FileFormat],
+    *,
+    has_sheets: bool = False,
 ) -> Connector:
     return Connector(
         code=code,
@@ -74,14 +108,31 @@ def _file_format(
         destination=destination,
         file_extension=extension,
         has_sheets=has_sheets,
+        available=True,
+        engine=Engine(file_format=make),
     )
 
 
 CONNECTORS: Final = (
-    _file_format("csv", "CSV", _reading("CSV", CsvSourceSettings), _writing("CSV", CsvDestinationSettings), "csv"),
-    _file_format("excel", "Excel", _reading("Excel", ExcelSourceSettings), _writing("Excel"), "xlsx", has_sheets=True),
     _file_format(
-        "json", "JSON", _reading("JSON", JsonSourceSettings), _writing("JSON", JsonDestinationSettings), "json"
+        "csv", "CSV", _reading("CSV", CsvSourceSettings), _writing("CSV", CsvDestinationSettings), "csv", _make_csv
     ),
-    _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet"),
+    _file_format(
+        "excel",
+        "Excel",
+        _reading("Excel", ExcelSourceSettings),
+        _writing("Excel"),
+        "xlsx",
+        _make_excel,
+        has_sheets=True,
+    ),
+    _file_format(
+        "json",
+        "JSON",
+        _reading("JSON", JsonSourceSettings),
+        _writing("JSON", JsonDestinationSettings),
+        "json",
+        _make_json,
+    ),
+    _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet", _make_parquet),
 )

@@ -6,14 +6,23 @@ from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from headwater.connectors.addresses import find_broken_url_rule
-from headwater.connectors.catalogue.databases import Host, Port
+from headwater.connectors.catalogue.databases import Port
 from headwater.connectors.connector import Capabilities, Connector
-from headwater.connectors.contract import NO_ENGINE, ConnectorContext, Engine, FileStorage
+from headwater.connectors.contract import ConnectorContext, Engine, FileStorage
 from headwater.connectors.settings import PRINTABLE, VISIBLE, Flag, Format, List, Settings, Text, setting
 
 _REGION: Final = Format(re.compile(r"[a-z]{2}(-[a-z]+)+-[1-9]"), 'must be an AWS region, such as "eu-west-1"')
 """A pattern instead of a list: AWS opens regions more often than installations are updated."""
 _BUCKET: Final = Format(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), 'must consist of letters, digits, ".", "_" and "-"')
+
+
+_HOST: Final = Format(
+    re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|[0-9A-Fa-f:.]+"), "must be the name of a host, or an IP address"
+)
+_HEADER: Final = Format(re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), "must be the name of an HTTP header")
+_HEADER_VALUE: Final = Format(re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*"), "must not contain control characters")
+
+Host = Annotated[str, Text(1, 253, _HOST)]
 
 
 class FileSystemSettings(Settings, frozen=True, kw_only=True):
@@ -70,7 +79,13 @@ class SftpSettings(Settings, frozen=True, kw_only=True):
     username: Annotated[str, Text(1, 200)]
     password: Annotated[str, Text(1, 200, secret=True)]
     host_public_key: Annotated[
-        str, Text(0, 5_000, help="The server's public key, as a line of a known_hosts file has it.")
+        str,
+        Text(
+            0,
+            5_000,
+            help="The server's public key, as a line of a known_hosts file has it. Without it the key that the server "
+            "has when you save is stored.",
+        ),
     ] = ""
 
 
@@ -79,14 +94,17 @@ class SftpDestinationSettings(SftpSettings, frozen=True, kw_only=True):
 
 
 class HttpHeader(Settings, frozen=True, kw_only=True):
-    key: Annotated[str, Text(1, 100)]
-    value: Annotated[str, Text(1, 10_000, secret=True)]
+    key: Annotated[str, Text(1, 100, _HEADER)]
+    value: Annotated[str, Text(1, 10_000, _HEADER_VALUE, secret=True)]
 
 
 class HttpSettings(Settings, frozen=True, kw_only=True):
     host: Host
     port: Port
     headers: Annotated[tuple[HttpHeader, ...], List()] = ()
+    use_https: Annotated[
+        bool | None, Flag(label="Use HTTPS", help="If it is not set, port 443 uses HTTPS and others HTTP.")
+    ] = setting("useHTTPS", None)
 
 
 def _reading(label: str, settings: type[Settings]) -> Capabilities:
@@ -98,7 +116,7 @@ def _writing(label: str, settings: type[Settings]) -> Capabilities:
 
 
 def _file_storage(
-    code: str, label: str, source: Capabilities | None, destination: Capabilities | None, engine: Engine = NO_ENGINE
+    code: str, label: str, source: Capabilities | None, destination: Capabilities | None, engine: Engine
 ) -> Connector:
     return Connector(
         code=code,
@@ -107,7 +125,7 @@ def _file_storage(
         categories=("File storage",),
         source=source,
         destination=destination,
-        available=engine is not NO_ENGINE,
+        available=True,
         engine=engine,
     )
 
@@ -131,6 +149,30 @@ def _s3(settings: S3Settings, context: ConnectorContext) -> FileStorage:
     return S3(settings, context)
 
 
+def _sftp(settings: SftpSettings, context: ConnectorContext) -> FileStorage:
+    from headwater.connectors.storages.sftp import Sftp
+
+    return Sftp(settings, context)
+
+
+def _check_sftp(settings: SftpSettings, context: ConnectorContext) -> SftpSettings:
+    from headwater.connectors.storages.sftp import check_settings
+
+    return check_settings(settings, context)
+
+
+def _http_get(settings: HttpSettings, context: ConnectorContext) -> FileStorage:
+    from headwater.connectors.storages.http import HttpGet
+
+    return HttpGet(settings, context)
+
+
+def _http_post(settings: HttpSettings, context: ConnectorContext) -> FileStorage:
+    from headwater.connectors.storages.http import HttpPost
+
+    return HttpPost(settings, context)
+
+
 CONNECTORS: Final = (
     _file_storage(
         "filesystem",
@@ -145,7 +187,12 @@ CONNECTORS: Final = (
         "SFTP",
         _reading("an SFTP server", SftpSettings),
         _writing("an SFTP server", SftpDestinationSettings),
+        Engine(file_storage=_sftp, check=_check_sftp),
     ),
-    _file_storage("http-get", "HTTP GET", _reading("an HTTP server", HttpSettings), None),
-    _file_storage("http-post", "HTTP POST", None, _writing("an HTTP server", HttpSettings)),
+    _file_storage(
+        "http-get", "HTTP GET", _reading("an HTTP server", HttpSettings), None, Engine(file_storage=_http_get)
+    ),
+    _file_storage(
+        "http-post", "HTTP POST", None, _writing("an HTTP server", HttpSettings), Engine(file_storage=_http_post)
+    ),
 )

@@ -6,12 +6,16 @@ Calls are synchronous; they run in the process of a run or in a thread, never on
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 import msgspec
 
 from headwater.base.errors import BadRequest, NotFound
-from headwater.connectors.contract.tables import Column, Row
+from headwater.connectors.contract.tables import Column
+from headwater.schemas import Missing, Value
+
+FileRow: TypeAlias = tuple[Value | Missing, ...]
+"""The values of a row, in the order of the columns. A value that a row lacks is MISSING."""
 
 
 class InvalidFileName(BadRequest):
@@ -24,6 +28,18 @@ class FileMissing(NotFound):
 
 class InvalidFile(BadRequest):
     """The content is not in the format. The message names the row, or the byte, at which reading ended."""
+
+
+class NoColumns(InvalidFile):
+    """The file, or the sheet, has no columns."""
+
+
+class SheetMissing(InvalidFile):
+    """The file has no sheet of that name."""
+
+
+class InvalidRow(BadRequest):
+    """The format cannot represent a value. The message names the column."""
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +75,12 @@ class FileStorage(Protocol):
         ...
 
 
-class RowRead(msgspec.Struct, frozen=True, kw_only=True):
+class RowRead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a file. `number` is the line or the row of the file, from 1. With an `error`, a text for users, the
     row could not be read."""
 
     number: int
-    values: Row = ()
+    values: FileRow = ()
     error: str = ""
 
 
@@ -87,7 +103,9 @@ class FileReader(Protocol):
 class RowWriter(Protocol):
     """Writes rows to a file."""
 
-    def write(self, rows: Sequence[Row]) -> None: ...
+    def write(self, rows: Sequence[FileRow]) -> None:
+        """Raises InvalidRow for a value that the format cannot represent."""
+        ...
 
 
 class FileFormat(Protocol):

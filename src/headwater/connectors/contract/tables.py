@@ -21,13 +21,18 @@ Row = tuple[Value, ...]
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column. `type` is None for a type that is not supported; `issue` then explains this to users."""
+    """One column. `type` is None for a type that is not supported; `issue` then explains this to users.
+
+    If `read_optional` is set, a row may lack a value. `description` is the heading if `name` had to differ from it.
+    """
 
     name: str
     type: Type | None
     nullable: bool = True
     writable: bool = True
     issue: str = ""
+    read_optional: bool = False
+    description: str = ""
 
 
 class QueryRejected(BadRequest):

@@ -22,7 +22,7 @@ CONNECTOR: Final = Connector(
     label="Dummy",
     type="Application",
     categories=("Test",),
-    source=Capabilities(targets=("User",), settings=DummySettings, summary="Import ten made-up customers."),
+    source=Capabilities(targets=("User",), settings=DummySettings, summary="Import made-up customers."),
     destination=Capabilities(
         targets=("User", "Event"),
         sending_modes=("Server",),

@@ -1,6 +1,6 @@
-"""The dummy's customers: ten initially, in memory, lost when the process ends."""
+"""The dummy's customers: ten initially, in memory, lost when the process ends; and any number of generated ones."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -65,6 +65,15 @@ class Customers:
         self._positions[id_] = len(self._users) - 1
         self._created[key] = id_
         return id_
+
+
+def generate(number: int) -> SourceUser:
+    """Return a generated customer. It is always the same for a number, which is 1 or more, and cannot be written."""
+    first_name, last_name, drink, movie, address = _PEOPLE[number % len(_PEOPLE)]
+    user = _user(number, first_name, last_name, drink, movie, address)
+    id_ = f"generated{number}"
+    attributes = {**user.attributes, "dummyId": id_, "email": f"{first_name.lower()}.{number}@example.com"}
+    return SourceUser(id=id_, attributes=attributes, updated_at=_CREATED_AT + timedelta(seconds=number))
 
 
 _EMPTY: Final[Record] = {

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from headwater.connectors.settings import Number, Settings, Text, setting
 
 MAX_DELAY: Final = timedelta(hours=24)
+MIN_CUSTOMERS: Final = 10
+"""The customers that every connection has."""
 
 _UNITS: Final = {
     "ns": 1e-9,
@@ -92,6 +94,11 @@ class DummySettings(Settings, frozen=True, kw_only=True):
             help="Events are sent to it with POST; without it they cannot be sent.",
         ),
     ] = setting("urlForDispatchingEvents", "")
+
+    number_of_customers: Annotated[
+        int,
+        Number(MIN_CUSTOMERS, 1_000_000, label="Customers", help="How many customers there are to import, at least."),
+    ] = MIN_CUSTOMERS
 
     @property
     def delay_range(self) -> tuple[timedelta, timedelta]:

@@ -22,9 +22,9 @@ from headwater.connectors.contract import (
     UserWrite,
     rejected,
 )
-from headwater.connectors.dummy.customers import Customers
+from headwater.connectors.dummy.customers import Customers, generate
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
-from headwater.connectors.dummy.settings import DummySettings
+from headwater.connectors.dummy.settings import MIN_CUSTOMERS, DummySettings
 from headwater.schemas import Schema
 
 _POSITION = re.compile(rb"dummy:([1-9][0-9]{0,8})")
@@ -56,12 +56,17 @@ class DummyUsers:
         return WRITABLE_SCHEMA
 
     async def users(self, cursor: str, updated_since: datetime | None = None) -> UsersPage:
-        # Customers are never removed, so a position stays valid.
+        # Generated customers come first, and others are never removed, so a position stays valid.
         position = _position(cursor)
         await operate(self._settings)
-        page, remaining = self._customers.after(position, self._page_size)
+        generated = self._settings.number_of_customers - MIN_CUSTOMERS
+        page = [generate(number + 1) for number in range(position, min(position + self._page_size, generated))]
+        room = self._page_size - len(page)
+        others, remaining = self._customers.after(max(0, position - generated), room)
+        page += others
         users = tuple(user for user in page if updated_since is None or _updated(user) >= updated_since)
-        return UsersPage(users=users, cursor=_cursor(position + len(page)) if remaining else "")
+        is_last = not remaining and position + len(page) >= generated
+        return UsersPage(users=users, cursor="" if is_last else _cursor(position + len(page)))
 
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         await operate(self._settings)

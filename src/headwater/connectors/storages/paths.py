@@ -13,6 +13,18 @@ def split_name(name: str) -> tuple[str, ...]:
 
     A "/" at the beginning is ignored. Empty parts, "." and ".." are not valid, and neither are control characters.
     """
+    check_characters(name)
+    parts = tuple(name.removeprefix("/").split("/"))
+    for part in parts:
+        if not part:
+            raise InvalidFileName('the path contains "//", or ends with "/"', field="path")
+        if part in (".", ".."):
+            raise InvalidFileName(f'the path contains "{part}" as a folder', field="path")
+    return parts
+
+
+def check_characters(name: str) -> None:
+    """Check the length and the characters of a name. Raises InvalidFileName."""
     if not name:
         raise InvalidFileName("the path is empty", field="path")
     if len(name) > MAX_NAME_CHARACTERS:
@@ -21,13 +33,6 @@ def split_name(name: str) -> tuple[str, ...]:
         raise InvalidFileName("the path contains a control character", field="path")
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise InvalidFileName("the path contains half of a surrogate pair", field="path")
-    parts = tuple(name.removeprefix("/").split("/"))
-    for part in parts:
-        if not part:
-            raise InvalidFileName('the path contains "//", or ends with "/"', field="path")
-        if part in (".", ".."):
-            raise InvalidFileName(f'the path contains "{part}" as a folder', field="path")
-    return parts
 
 
 def shown(name: str) -> str:

@@ -224,14 +224,13 @@ class _Upload(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        size = memoryview(content).nbytes
-        if self._is_discarding:
-            return size
-        self._written += size
-        if self._written > MAX_OBJECT_BYTES:
-            raise Unavailable(f"the file is larger than {MAX_OBJECT_BYTES} bytes, the maximum for S3")
-        self._give(bytes(content))
-        return size
+        chunk = bytes(memoryview(content).cast("B")[:_CHUNK_BYTES])
+        if not self._is_discarding:
+            self._written += len(chunk)
+            if self._written > MAX_OBJECT_BYTES:
+                raise Unavailable(f"the file is larger than {MAX_OBJECT_BYTES} bytes, the maximum for S3")
+            self._give(chunk)
+        return len(chunk)
 
     def finish(self) -> None:
         """Complete the object. Raises Unavailable."""

@@ -1,11 +1,12 @@
 """Rules for single members: whether a member is allowed, whether it is required, and its valid values."""
 
-import re
-from typing import Final
+from typing import Final, get_args
 
 from headwater.base.errors import BadRequest, Unprocessable
 from headwater.connectors.connector import Connector
 from headwater.management.pipelines.draft import MEMBERS, Draft
+from headwater.runs.compression import Compression
+from headwater.runs.placeholders import check_placeholders, has_placeholders
 from headwater.schemas import (
     DateTimeType,
     DateType,
@@ -36,10 +37,8 @@ _MAX_CHARACTERS: Final = {
 """Maximum lengths in code points."""
 _MAX_EVENT_TYPE_CHARACTERS: Final = 100
 
-_COMPRESSIONS: Final = ("", "Zip", "Gzip", "Snappy")
+_COMPRESSIONS: Final[tuple[str, ...]] = get_args(Compression)
 _EXPORT_MODES: Final = ("CreateOnly", "UpdateOnly", "CreateOrUpdate")
-_PLACEHOLDER: Final = re.compile(r"\$\{([^}]*)(\}?)")
-_TIME_PLACEHOLDERS: Final = ("today", "now", "unix")
 _SHEET_FORBIDDEN: Final = frozenset("*/:?[\\]")
 
 _IDENTIFYING: Final = (StringType, IntType, UuidType)
@@ -103,13 +102,9 @@ def find_format(draft: Draft, connectors: dict[str, Connector]) -> Connector | N
 def check_path(draft: Draft) -> None:
     """Check a path. A path to read is literal; a path to write may contain the time of the run."""
     path = draft.definition.path
-    if draft.kind.writes_profiles and "${" in path:
+    if draft.kind.writes_profiles and has_placeholders(path):
         raise BadRequest("path cannot have placeholders: it is read", field="path")
-    for name, end in _PLACEHOLDER.findall(path):
-        if not end:
-            raise BadRequest("path has a placeholder that is not closed", field="path")
-        if name.strip().lower() not in _TIME_PLACEHOLDERS:
-            raise BadRequest(f"path has an unknown placeholder: {name.strip()[:60]!r}", field="path")
+    check_placeholders(path)
 
 
 def check_sheet(draft: Draft) -> None:

@@ -9,7 +9,7 @@ from headwater.state import bulk
 from headwater.state.profiles import tables
 from headwater.state.profiles.model import ProfileChanges
 from headwater.state.profiles.rows import SCHEMA_NOTE, SPLIT_NOTE, ProfileRows
-from headwater.state.tables import checkpoints, identities, suppressions
+from headwater.state.tables import checkpoints, identities, pending_resolutions, suppressions
 
 _PROFILES_PER_CALL: Final = 1_000
 """Number of profiles of a deleted workspace that one call deletes, with their members, values and aliases."""
@@ -102,4 +102,5 @@ _BY_WORKSPACE: Final = (
     tables.resolutions,
     tables.profile_counts,
     suppressions,
+    pending_resolutions,
 )

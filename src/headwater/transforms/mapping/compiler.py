@@ -220,6 +220,9 @@ class Compiler:
         if typed.constant:
             return constant(write(evaluate(Input({}, {}))))
         if isinstance(typed.type, StringType):
+            if isinstance(part, PathReference) and len(part.steps) == 1:
+                name = part.steps[0].name
+                return lambda given: given.record.get(name) or ""  # type: ignore[return-value]  # it is a text
             return lambda given: evaluate(given) or ""
 
         if isinstance(part, PathReference):

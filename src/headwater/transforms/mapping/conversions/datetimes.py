@@ -7,6 +7,7 @@ from typing import Final
 from headwater.schemas import DateTime, InvalidValue, Time, canonical_ip
 
 _ISO_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NOT_ISO_DATE: Final = "must be a date as YYYY-MM-DD"
 _US_DATE: Final = re.compile(r"([0-9]{2})([/.])([0-9]{2})\2([0-9]{4})")
 _SERIAL: Final = re.compile(r"([0-9]+)(?:\.[0-9]*)?")
 _SERIAL_EPOCH: Final = date(1899, 12, 31)
@@ -46,6 +47,8 @@ def iso_to_datetime(text: str) -> DateTime:
 def text_to_date(text: str) -> date:
     """Parse YYYY-MM-DD, MM/DD/YYYY, MM.DD.YYYY, or a spreadsheet's serial number of a day with three characters or
     more."""
+    if len(text) == 10 and text[4] == text[7] == "-":  # most dates
+        return _to_date(text)
     if us := _US_DATE.fullmatch(text):
         return iso_to_date(f"{us[4]}-{us[1]}-{us[3]}")
     serial = _SERIAL.fullmatch(text) if len(text) >= 3 else None
@@ -61,11 +64,17 @@ def text_to_date(text: str) -> date:
 def iso_to_date(text: str) -> date:
     """Parse YYYY-MM-DD."""
     if not _ISO_DATE.fullmatch(text):
-        raise InvalidValue("must be a date as YYYY-MM-DD")
+        raise InvalidValue(_NOT_ISO_DATE)
+    return _to_date(text)
+
+
+def _to_date(text: str) -> date:
+    """Parse a text of ten characters with dashes after the year and the month."""
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise InvalidValue("must be a day that exists, in the years 1 to 9999") from None
+        rule = "must be a day that exists, in the years 1 to 9999" if _ISO_DATE.fullmatch(text) else _NOT_ISO_DATE
+        raise InvalidValue(rule) from None
 
 
 def text_to_time(text: str) -> Time:

@@ -29,12 +29,20 @@ def text_to_boolean(text: str) -> bool:
     raise InvalidValue("must be one of true, True, TRUE, yes, Yes, YES, false, False, FALSE, no, No, NO")
 
 
+_FEW_DIGITS: Final = 18
+"""Number of digits up to which the text of an integer needs no check of its length."""
+
+
 def text_to_int(target: IntType) -> Callable[[str], int]:
     """Return a parser of digits, with a sign unless the target is unsigned."""
     syntax = _DIGITS if target.unsigned else _SIGNED
     check = compile_check(target)
 
     def convert(text: str) -> int:
+        if len(text) <= _FEW_DIGITS and text.isdecimal() and text.isascii():
+            number = int(text)
+            check(number)
+            return number
         if not syntax.fullmatch(text):
             raise InvalidValue("must be the digits of an integer")
         digits = text.lstrip("+-").lstrip("0")

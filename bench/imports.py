@@ -1,0 +1,150 @@
+"""Imports of a CSV file: rows read, mapped to six properties, and stored as identities.
+
+The baseline reads the same file with the `csv` module, and inserts its rows with `executemany` into a table of SQLite
+with one index, in transactions of the same size.
+"""
+
+import asyncio
+import csv
+import random
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from headwater.catalog import Definition, TransformationDefinition
+from headwater.connectors.contract import StoredFile
+from headwater.runs.importing import execute_import
+from headwater.runs.importing.records import MAX_BATCH_ROWS
+from headwater.schemas import BooleanType, DateType, IntType, ObjectType, Property, StringType, serialise
+from tests.runs.scenario import Scenario, csv_definition, open_scenario, schema
+
+COLUMNS: Final = ("id", "email", "first", "last", "plan", "country", "city", "created", "orders", "changed")
+ROWS: Final = 200_000
+MAPPING: Final = {
+    "email": "lower(trim(email))",
+    "name": "first ' ' last",
+    "country": "coalesce(country, 'unknown')",
+    "paying": "eq(plan, 'pro')",
+    "since": "created",
+    "orders": "orders",
+}
+_TEXT: Final = StringType()
+
+
+def definition() -> Definition:
+    used = [name for name in COLUMNS if name != "city"]
+    return csv_definition(
+        in_schema=schema(**dict.fromkeys(used, _TEXT)),
+        out_schema=serialise(
+            ObjectType(
+                (
+                    Property("email", StringType(max_length=254)),
+                    Property("name", StringType(max_length=200)),
+                    Property("country", _TEXT),
+                    Property("paying", BooleanType()),
+                    Property("since", DateType()),
+                    Property("orders", IntType(32)),
+                )
+            )
+        ).decode(),
+        transformation=TransformationDefinition(mapping=MAPPING),
+        updated_at_format="%Y-%m-%d %H:%M:%S",
+    )
+
+
+def write_csv(path: Path, rows: int) -> None:
+    """Write users whose ids are in no order."""
+    numbers = random.Random(1)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number in range(rows):
+            day, time = 1 + number % 28, f"{number % 24:02d}:{number % 60:02d}:{number % 59:02d}"
+            writer.writerow(
+                (
+                    f"u{numbers.getrandbits(40):011x}{number:x}",
+                    f" User{number}@Example.com",
+                    "Ada",
+                    f"Lovelace {number}",
+                    "pro" if number % 2 else "free",
+                    "IT",
+                    "Rome",
+                    f"2024-01-{day:02d}",
+                    number % 1000,
+                    f"2026-{1 + number % 12:02d}-{day:02d} {time}",
+                )
+            )
+
+
+class FolderStorage:
+    """Reads files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def absolute_path(self, name: str) -> str:
+        return str(self._folder / name)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[StoredFile]:
+        path = self._folder / name
+        with path.open("rb", buffering=0) as stream:
+            yield StoredFile(stream=stream, size=path.stat().st_size, version=name)  # type: ignore[arg-type]
+
+    def create(self, name: str, content_type: str) -> Any:
+        raise NotImplementedError
+
+
+def floor(path: Path, folder: Path) -> float:
+    """Return the rows a second of the baseline."""
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".db") as database, path.open(newline="") as file:
+        connection = sqlite3.connect(database.name, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"CREATE TABLE users ({', '.join(COLUMNS)}, PRIMARY KEY (id))")
+        insert = f"INSERT INTO users VALUES ({', '.join('?' * len(COLUMNS))})"
+        began = time.perf_counter()
+        rows = csv.reader(file)
+        next(rows)
+        count = 0
+        while batch := list(islice(rows, MAX_BATCH_ROWS)):
+            connection.execute("BEGIN")
+            connection.executemany(insert, batch)
+            connection.execute("COMMIT")
+            count += len(batch)
+        spent = time.perf_counter() - began
+        connection.close()
+    return count / spent
+
+
+async def run(scenario: Scenario) -> tuple[float, float]:
+    """Import; return the rows a second, and the processor time of a row in microseconds."""
+    job = scenario.job()
+    began, cpu_began = time.perf_counter(), time.process_time()
+    await execute_import(job)
+    spent, cpu = time.perf_counter() - began, time.process_time() - cpu_began
+    rows = job.report.progress.rows
+    return rows / spent, 1e6 * cpu / rows
+
+
+def imports(folder: Path, seconds: float) -> None:
+    """Rows/s of an import of a CSV file, with a mapping of six properties, to identities stored."""
+    path = folder / "users.csv"
+    write_csv(path, ROWS)
+
+    async def measure() -> None:
+        async with open_scenario(folder, definition(), storage=FolderStorage(folder)) as scenario:  # type: ignore[arg-type]
+            baseline = floor(path, folder)
+            for name in ("new", "unchanged"):
+                rate, cpu = await run(scenario)
+                print(
+                    f"  {name:10} {rate:9,.0f} rows/s   {cpu:5.1f} µs of processor time a row   "
+                    f"baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   (goal 60,000 and 0.3)"
+                )
+
+    asyncio.run(measure())

@@ -1,0 +1,184 @@
+"""A run that is killed at any of its transactions, and continues: the result is that of an undisturbed run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headwater.runs.importing import execute_import, files, importing, records
+from headwater.runs.job import RunCancelled
+from headwater.state import Transaction, imports
+from tests.runs.scenario import Scenario, csv_definition, open_scenario, passed
+
+FIRST = ("1,a@x,2026-01-01", "2,b@x,2026-01-01", "3,c@x,2026-01-01", "4,d@x,2026-01-01", "5,e@x,2026-01-01")
+SECOND = (
+    "2,b@x,2026-01-01",
+    "3,new@x,2026-01-02",
+    "6,f@x,2026-01-03",
+    "7,g@x,never",
+    "3,last@x,2026-01-02",
+    "8,h@x,2026-01-01",
+)
+
+
+class Killed(BaseException):
+    """The process was killed."""
+
+
+class Killer:
+    """Ends the process before or after the commit of one transaction."""
+
+    def __init__(self, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.at = 0
+        self.is_after = False
+        transaction = scenario.state.transaction
+
+        @asynccontextmanager
+        async def killing() -> AsyncIterator[Transaction]:
+            self.count += 1
+            is_last = self.count == self.at
+            async with transaction() as opened:
+                yield opened
+                if is_last and not self.is_after:
+                    raise Killed
+            if is_last:
+                raise Killed
+
+        monkeypatch.setattr(scenario.state, "transaction", killing)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_READ_ROWS", 1)
+    monkeypatch.setattr(records, "MAX_BATCH_ROWS", 2)
+    monkeypatch.setattr(imports, "SLICE_ROWS", 2)
+
+
+def content(*rows: str) -> bytes:
+    return "\n".join(("id,email,changed", *rows, "")).encode()
+
+
+async def outcome(scenario: Scenario) -> dict[str, Any]:
+    """Return everything that the second run has stored."""
+    [(cursor, progress, changed)] = await scenario.rows("SELECT cursor, progress, changed FROM run_progress")
+    return {
+        "identities": await scenario.stored(),
+        "runs": sorted(await scenario.rows("SELECT identity_id, run FROM identities")),
+        "unresolved": len(await scenario.rows("SELECT identity FROM unresolved")),
+        "changes": await scenario.rows("SELECT pipeline FROM import_changes"),
+        "cursors": await scenario.rows("SELECT cursor FROM pipeline_cursors"),
+        "progress": (cursor, progress, changed),
+        "reported": passed(scenario.reports[-1].progress),
+    }
+
+
+async def run_twice(scenario: Scenario) -> None:
+    scenario.storage.files["users.csv"] = content(*FIRST)
+    await scenario.run()
+    scenario.storage.files["users.csv"] = content(*SECOND)
+
+
+async def test_a_killed_run_ends_like_an_undisturbed_one(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario:
+        killer = Killer(scenario, monkeypatch)
+        await run_twice(scenario)
+        killer.count = 0
+        await scenario.run()
+        transactions, expected = killer.count, await outcome(scenario)
+        assert transactions >= 8
+        assert passed(scenario.reports[-1].progress)["Receive"] == (5, 1)
+        for at in range(1, transactions + 1):
+            for killer.is_after in (False, True):
+                async with scenario.state.transaction() as transaction:
+                    await transaction.run(forget)
+                await run_twice(scenario)
+                job = scenario.job()
+                killer.count, killer.at = 0, at
+                with pytest.raises(Killed):
+                    await execute_import(job)
+                killer.at = 0
+                await execute_import(scenario.job(run=job.run.id, fence=2))
+                found = await outcome(scenario)
+                found["runs"] = [(id_, run - job.run.id) for id_, run in found["runs"]]
+                assert found == {**expected, "runs": [(id_, run - 2) for id_, run in expected["runs"]]}, at
+
+
+def forget(connection: Any) -> None:
+    for table in ("identities", "unresolved", "pipeline_cursors", "run_progress", "import_changes"):
+        connection.exec_driver_sql(f"DELETE FROM {table}")
+
+
+async def test_a_file_that_changed_meanwhile_is_read_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_scenario(tmp_path, csv_definition()) as scenario:
+        killer = Killer(scenario, monkeypatch)
+        scenario.storage.files["users.csv"] = content(*FIRST)
+        job = scenario.job()
+        killer.at = 3
+        with pytest.raises(Killed):
+            await execute_import(job)
+        scenario.storage.files["users.csv"] = content(*FIRST, "9,z@x,2026-01-09")
+        again = scenario.job(run=job.run.id, fence=2)
+        await execute_import(again)
+        assert passed(again.report.progress)["Finalize"] == (6, 0)
+        assert len(await scenario.identities()) == 6
+
+
+async def test_a_process_that_comes_back_late_changes_nothing(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario:
+        killer = Killer(scenario, monkeypatch)
+        await run_twice(scenario)
+        job = scenario.job()
+        late = asyncio.create_task(execute_import(job))
+        while killer.count < 10:
+            await asyncio.sleep(0)
+        taken = asyncio.create_task(execute_import(scenario.job(run=job.run.id, fence=2)))
+        with pytest.raises(RunCancelled):
+            await late
+        await taken
+        assert (await scenario.identities())["3"] == {"email": "last@x"}
+
+
+async def test_a_cancel_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_scenario(tmp_path, csv_definition()) as scenario:
+        scenario.storage.files["users.csv"] = content(*FIRST)
+        job = scenario.job()
+        job.report.cancel()
+        with pytest.raises(RunCancelled):
+            await execute_import(job)
+        assert not await scenario.identities()
+
+
+async def test_a_deleted_pipeline_ends_the_run(tmp_path: Path) -> None:
+    async with open_scenario(tmp_path, csv_definition()) as scenario:
+        scenario.storage.files["users.csv"] = content(*FIRST)
+        job = scenario.job()
+        async with scenario.catalog.change() as change:
+            change.remove_pipeline(scenario.pipeline)
+        with pytest.raises(RunCancelled):
+            await execute_import(job)
+
+
+async def test_many_changes_request_a_resolution_of_all(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MAX_TRACKED", 3)
+    async with open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario:
+        scenario.storage.files["users.csv"] = content(*FIRST[:2])
+        await scenario.run()
+        assert not await scenario.state.requested_resolutions()
+        assert len(await scenario.rows("SELECT * FROM unresolved")) == 2
+        scenario.storage.files["users.csv"] = content(*FIRST, *SECOND)
+        await scenario.run()
+        assert list(await scenario.state.requested_resolutions()) == [scenario.pipeline.workspace]
+        assert not await scenario.rows("SELECT * FROM import_changes")
+        assert len(await scenario.rows("SELECT * FROM unresolved")) == 2
