@@ -5,11 +5,15 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import pymysql
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.memory import roomy_memory
 from tests.system import free_port, wait_until
@@ -39,6 +43,9 @@ class MariadbServer:
         self._names = count(1)
         if os.geteuid() == 0:
             shutil.chown(self._folder, "nobody")
+        self.authority = self._folder / "server.crt"
+        """The certificate of the server, for localhost."""
+        _certify(self._folder)
         install = self._run("mariadb-install-db", "--auth-root-authentication-method=normal", "--skip-test-db")
         assert install.wait(120) == 0, self._output.read_text()
         self._process = self._run(
@@ -47,6 +54,8 @@ class MariadbServer:
             f"--socket={self._socket}",
             f"--pid-file={self._folder / 'pid'}",
             "--bind-address=127.0.0.1",
+            f"--ssl-cert={self.authority}",
+            f"--ssl-key={self._folder / 'server.key'}",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=32M",
             "--performance-schema=OFF",
@@ -105,6 +114,28 @@ class MariadbServer:
                 stderr=output,
                 cwd=self._folder,
             )
+
+
+def _certify(folder: Path) -> None:
+    """Write a key and a certificate for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
 
 
 def _program(name: str) -> str | None:

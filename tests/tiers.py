@@ -25,7 +25,7 @@ FOLDERS: Final = {
     "transforms/functions": ("process",),
 }
 """Markers of all tests in a folder."""
-FIXTURES: Final = {"nats_server", "own_server", "postgresql_server", "postgresql_system", "system"}
+FIXTURES: Final = {"mariadb_server", "nats_server", "own_server", "postgresql_server", "postgresql_system", "system"}
 """Fixtures that start a process."""
 PARAMETERS: Final = {"jetstream", "nats", "postgresql"}
 """Parameters that start a process."""

@@ -7,6 +7,7 @@ import msgspec
 import pymysql
 import pytest
 
+from headwater.base.errors import Unavailable
 from headwater.connectors.addresses import ANY_ADDRESS
 from headwater.connectors.catalogue.databases import MySQLSettings
 from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink
@@ -108,3 +109,21 @@ class TestSink(TableSinkConformance):
 
     def set_note(self, sink: TableSink, id_: int, note: str) -> None:
         self.database.execute("UPDATE people SET note = %s WHERE id = %s", (note, id_))
+
+
+def test_tls(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the certificate is compared with the host, although the connection goes to its address."""
+
+    def is_encrypted(**settings: str) -> bool:
+        source = MySQLSource(msgspec.structs.replace(database.settings, **settings), database.context)
+        query = "SELECT variable_value AS v FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
+        with source.query(query, {}, None) as rows:
+            return [row for batch in rows.batches() for row in batch] != [("",)]
+
+    assert [is_encrypted(tls=tls) for tls in ("Off", "Preferred", "Required")] == [False, True, True]
+    with pytest.raises(Unavailable, match="certificate"):
+        is_encrypted(tls="Verified", host="localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(database.server.authority))
+    assert is_encrypted(tls="Verified", host="localhost")
+    with pytest.raises(Unavailable, match="certificate"):
+        is_encrypted(tls="Verified", host="127.0.0.1")

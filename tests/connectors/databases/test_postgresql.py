@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -44,8 +45,6 @@ class Database:
 
 
 def context() -> ConnectorContext:
-    import msgspec
-
     return msgspec.structs.replace(make_context(secrets=[PASSWORD]), addresses=ANY_ADDRESS)
 
 

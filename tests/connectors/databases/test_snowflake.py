@@ -11,7 +11,17 @@ from headwater.connectors.catalogue.databases import SnowflakeSettings
 from headwater.connectors.contract import Outcome, QueryRejected, TableWrite
 from headwater.connectors.databases.snowflake import SnowflakeSink, SnowflakeSource, statements
 from headwater.connectors.databases.snowflake_types import make_column, stored
-from headwater.schemas import BooleanType, DateTime, DateTimeType, DecimalType, Json, JsonType, StringType, TimeType
+from headwater.schemas import (
+    BooleanType,
+    DateTime,
+    DateTimeType,
+    DecimalType,
+    Json,
+    JsonType,
+    StringType,
+    TimeType,
+    Value,
+)
 from tests.connectors.conformance.context import make_context
 
 SETTINGS = SnowflakeSettings(
@@ -21,7 +31,7 @@ WRITE = TableWrite(table="people", columns=("id", 'na"me'), key=("id",))
 
 
 def described(name: str, code: int, precision: int = 0, scale: int = 0, size: int = 0) -> ResultMetadata:
-    return ResultMetadata(name, code, None, size, precision, scale, True)  # type: ignore[arg-type]
+    return ResultMetadata(name, code, None, size, precision, scale, True)
 
 
 class Cursor:
@@ -149,5 +159,12 @@ def test_types_of_columns(column: ResultMetadata, type_: object) -> None:
 
 def test_values_are_written_as_texts() -> None:
     moment = DateTime.parse("2026-05-04T12:00:00.5Z")
-    values = [stored(each) for each in (None, True, 5, moment, Json('{"a":1}'), [1, "x"])]
-    assert values == [None, "true", "5", "2026-05-04 12:00:00.5 +0000", '{"a":1}', '[1, "x"]']
+    values: list[Value] = [None, True, 5, moment, Json('{"a":1}'), [1, "x"]]
+    assert [stored(each) for each in values] == [
+        None,
+        "true",
+        "5",
+        "2026-05-04 12:00:00.5 +0000",
+        '{"a":1}',
+        '[1, "x"]',
+    ]

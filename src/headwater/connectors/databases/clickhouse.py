@@ -359,7 +359,7 @@ def _insert(client: Client, target: _Target, write: TableWrite, rows: Sequence[R
         new: list[list[Any]] = []
         for row in rows:
             kept = existing.get(tuple(row[position] for position in positions))
-            values = [stored(value) for value in row]
+            values = [stored(value, target.types[name]) for name, value in zip(write.columns, row, strict=True)]
             (new if kept is None else known).append(values if kept is None else [*values, *kept])
         if known:
             client.insert(target.table, known, column_names=[*write.columns, *others])

@@ -213,8 +213,14 @@ def check_value(value: Value, name: str) -> str:
     return ""
 
 
-def stored(value: Value) -> Any:
-    """Return the value as the driver writes it."""
+def stored(value: Value, name: str) -> Any:
+    """Return the value as the driver writes it to a column of a type of ClickHouse."""
+    if isinstance(value, Decimal) and "Int" in name:
+        return int(value)
+    return _stored(value)
+
+
+def _stored(value: Value) -> Any:
     if isinstance(value, DateTime):
         return value.to_datetime()
     if isinstance(value, Json):
@@ -222,9 +228,9 @@ def stored(value: Value) -> Any:
     if isinstance(value, Time):
         return str(value)
     if isinstance(value, list):
-        return [stored(each) for each in value]
+        return [_stored(each) for each in value]
     if isinstance(value, dict):
-        return {key: stored(each) for key, each in value.items()}
+        return {key: _stored(each) for key, each in value.items()}
     return value
 
 

@@ -1,7 +1,7 @@
 """The result of a query: checked columns, and rows in batches that are bounded in rows and bytes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from headwater.connectors.contract import MAX_BATCH_ROWS, MAX_COLUMNS, Column, QueryRejected, Row
@@ -11,6 +11,8 @@ from headwater.schemas.json_value import Json
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 """Size of the texts of a batch from which on it is returned. One row may exceed it."""
 
+_PART_ROWS: Final = 100
+_PART_BYTES: Final = 256 * 1024
 _SHORT_CHARACTERS: Final = 1_000
 """Maximum length of a text whose size does not count."""
 _ITEM_BYTES: Final = 50
@@ -47,37 +49,43 @@ class QueryRows:
             return
         if self._chunks is None:
             self._chunks = self._read()
-        size = _sizes([column.type for column in self.columns])
+        large = [index for index, column in enumerate(self.columns) if _is_large(column.type)]
         batch: list[Row] = []
         bytes_ = 0
-        for row in self._rows(self._chunks):
-            batch.append(row)
-            if size is not None:
-                bytes_ += size(row)
+        for part in self._parts(self._chunks, large):
+            room = MAX_BATCH_ROWS - len(batch)
+            batch += part[:room]
+            bytes_ += _sizes(part, large)
             if len(batch) >= MAX_BATCH_ROWS or bytes_ >= MAX_BATCH_BYTES:
                 yield batch
-                batch, bytes_ = [], 0
+                batch, bytes_ = list(part[room:]), 0
         if batch:
             yield batch
 
-    def _rows(self, chunks: Iterator[Sequence[Row]]) -> Iterator[Row]:
+    def _parts(self, chunks: Iterator[Sequence[Row]], large: Sequence[int]) -> Iterator[Sequence[Row]]:
+        """Yield rows in parts that are small: single rows if they are large."""
         for chunk in chunks:
-            if self._left is None:
-                yield from chunk
-                continue
-            for row in chunk:
-                yield row
-                self._left -= 1
+            rows = chunk if self._left is None else chunk[: self._left]
+            for start in range(0, len(rows), _PART_ROWS):
+                part = rows[start : start + _PART_ROWS]
+                if _sizes(part, large) < _PART_BYTES:
+                    yield part
+                else:
+                    yield from ([row] for row in part)
+            if self._left is not None:
+                self._left -= len(rows)
                 if self._left == 0:
                     return
 
 
-def _sizes(types: Iterable[Type | None]) -> Callable[[Row], int] | None:
-    """Return a function that estimates the bytes of a row; None if all of its values are small."""
-    large = [index for index, type_ in enumerate(types) if _is_large(type_)]
-    if not large:
-        return None
-    return lambda row: sum(_size(row[index]) for index in large)
+def _sizes(rows: Sequence[Row], large: Sequence[int]) -> int:
+    """Return an estimate of the bytes of rows; `large` are the columns whose values can be large."""
+    total = 0
+    for index in large:
+        for row in rows:
+            value = row[index]
+            total += len(value) if value.__class__ is str else _size(value)
+    return total
 
 
 def _is_large(type_: Type | None) -> bool:

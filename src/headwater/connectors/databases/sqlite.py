@@ -87,6 +87,8 @@ class SQLiteSource:
         with self._lock:
             self._open.add(connection)
         try:
+            if self._is_closed:
+                raise Unavailable("the connection to the database was closed")
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
                 types = _types(connection, statement)
@@ -114,7 +116,7 @@ class SQLiteSource:
     def _rows(
         self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, columns: Sequence[Column]
     ) -> Iterator[Sequence[Row]]:
-        converters = [_converter(column.type) for column in columns]
+        converters = [_CONVERTERS[type(column.type)] for column in columns]
         while True:
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
@@ -145,11 +147,12 @@ def check(settings: SQLiteSettings, context: ConnectorContext) -> SQLiteSettings
     return settings
 
 
-def _converted(chunk: list[tuple[Any, ...]], converters: Sequence[_Convert | None]) -> list[Row]:
+def _converted(chunk: list[tuple[Any, ...]], converters: Sequence[tuple[type[Any], _Convert]]) -> list[Row]:
     """Convert the values column by column, which is faster than row by row."""
     columns: list[Sequence[Value]] = []
-    for values, convert in zip(zip(*chunk, strict=True), converters, strict=True):
-        columns.append(values if convert is None else [None if value is None else convert(value) for value in values])
+    values: tuple[Any, ...]
+    for values, (usual, convert) in zip(zip(*chunk, strict=True), converters, strict=True):
+        columns.append([value if value is None or value.__class__ is usual else convert(value) for value in values])
     return list(zip(*columns, strict=True))
 
 
@@ -266,9 +269,8 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _text(text: bytes) -> str:
-    """Return a text; bytes that are not UTF-8 become lone surrogates, which no schema type accepts."""
-    return text.decode(errors="surrogateescape")
+_text: Final = partial(str, encoding="utf-8", errors="surrogateescape")
+"""Decodes a text. Bytes that are not UTF-8 become lone surrogates, which no schema type accepts."""
 
 
 def _types(connection: sqlite3.Connection, statement: str) -> list[str]:
@@ -388,10 +390,6 @@ _BY_NAME: Final[Mapping[str, Type]] = {
 }
 
 
-def _converter(type_: Type | None) -> _Convert | None:
-    return _CONVERTERS[type(type_)]
-
-
 def _as_nothing(value: Any) -> Value:
     return None
 
@@ -463,19 +461,20 @@ def _as_uuid(value: Any) -> Value:
     return value.lower() if isinstance(value, str) else _as_number(value)
 
 
-_CONVERTERS: Final[Mapping[type, _Convert | None]] = {
-    type(None): _as_nothing,
-    BooleanType: _as_boolean,
-    DateTimeType: _as_datetime,
-    DateType: _as_date,
-    DecimalType: _as_decimal,
-    FloatType: _as_float,
-    IntType: _as_number,
-    JsonType: _as_json,
-    StringType: _as_string,
-    TimeType: _as_time,
-    UuidType: _as_uuid,
+_CONVERTERS: Final[Mapping[type, tuple[type[Any], _Convert]]] = {
+    type(None): (type(None), _as_nothing),
+    BooleanType: (bool, _as_boolean),
+    DateTimeType: (DateTime, _as_datetime),
+    DateType: (date, _as_date),
+    DecimalType: (Decimal, _as_decimal),
+    FloatType: (float, _as_float),
+    IntType: (int, _as_number),
+    JsonType: (Json, _as_json),
+    StringType: (str, _as_string),
+    TimeType: (Time, _as_time),
+    UuidType: (type(None), _as_uuid),
 }
+"""By schema type: the class of values that need no conversion, and the function that converts others."""
 
 
 def _stored(value: Value) -> str | int | float | None:
