@@ -25,6 +25,7 @@ from headwater.state import StateStore, open_state
 from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import LaneStore, open_lane_store
 from headwater.state.operations import OperationStore, open_operations
+from headwater.state.runs import RunStore, open_runs
 from headwater.storage.database import sqlite_url
 from headwater.storage.postgresql import open_connections
 from headwater.transforms.functions import Runner
@@ -64,6 +65,7 @@ class Harness:
     store: LaneStore
     deliveries: DeliveryStore
     operations: OperationStore
+    runs: RunStore
     intake: Intake
     functions: Runner
     workspace: int
@@ -158,6 +160,7 @@ async def open_harness(
         open_operations(
             shared or migrated_url(folder / "operations.db"), clock=clock, identifiers=identifiers
         ) as operations,
+        open_runs(shared or migrated_url(folder / "runs.db"), clock=clock, identifiers=identifiers) as runs,
         Runner(javascript=1, python=1) as functions,
     ):
         workspace = (catalog.workspaces() or [await add_workspace(catalog)])[0]
@@ -176,6 +179,7 @@ async def open_harness(
                 store,
                 deliveries,
                 operations,
+                runs,
                 intake,
                 functions,
                 workspace.id,

@@ -28,6 +28,7 @@ from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
+from headwater.state.runs import open_runs
 from headwater.warehouse import open_warehouse
 from tests.memory import roomy_memory
 from tests.system import child_ids, free_port, wait_until
@@ -227,6 +228,7 @@ async def _migrate(url: str) -> None:
         open_lane_store(url),
         open_delivery_store(url),
         open_operations(url, clock=clock, identifiers=identifiers),
+        open_runs(url, clock=clock, identifiers=identifiers),
         open_warehouse(url, writes=False, clock=clock),
     ):
         pass

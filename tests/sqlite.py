@@ -15,6 +15,7 @@ from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
+from headwater.state.runs import open_runs
 from headwater.storage.database import sqlite_url
 
 
@@ -43,6 +44,8 @@ def _templates() -> Path:
         async with open_operations(
             sqlite_url(folder / "operations.db"), clock=SystemClock(), identifiers=Identifiers()
         ):
+            pass
+        async with open_runs(sqlite_url(folder / "runs.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
 
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop

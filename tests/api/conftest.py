@@ -158,6 +158,7 @@ def services(harness: Harness) -> Services:
         harness.clock,
         harness.deliveries,
         harness.operations,
+        harness.runs,
     )
 
 

@@ -115,6 +115,7 @@ def make_services(harness: Harness) -> Services:
         harness.clock,
         harness.deliveries,
         harness.operations,
+        harness.runs,
     )
 
 

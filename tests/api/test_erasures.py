@@ -43,6 +43,7 @@ async def execute(harness: Harness) -> None:
         keep=timedelta(hours=1),
         deliveries=harness.deliveries,
         store=harness.store,
+        runs=harness.runs,
         updater=harness.resolver,
     )
     while True:

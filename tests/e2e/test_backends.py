@@ -180,6 +180,7 @@ def test_a_first_start_of_several_processes_creates_one_key_and_one_workspace(tm
             "envoy",
             "worker",
             "courier",
+            "scheduler",
         }
         names = {path.name for path in system.data_dir.iterdir()}
         assert {name for name in names if "key" in name} == {"api-key", "secret-key"}

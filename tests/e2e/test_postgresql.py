@@ -1,9 +1,12 @@
 """The running system and its PostgreSQL: the message of a failed start, and the effects of an outage."""
 
+import os
+import signal
 from pathlib import Path
 from urllib.parse import quote
 
 from tests.e2e.source import get, make_source
+from tests.e2e.test_runs import has_begun, make_import, processes, start_run, wait_for
 from tests.postgresql import PASSWORD, PostgresqlServer
 from tests.system import HTTP, free_port, serve, start, wait_until
 
@@ -60,6 +63,12 @@ def test_during_an_outage_events_are_accepted_and_management_is_unavailable(
         events = [event["event"] for event in source.wait_for(21)]
         assert events == ["before", *(f"during {number}" for number in range(20))]
         make_source(system)
+        _, pipeline = make_import(system, "2s")
+        run = start_run(system, pipeline)
+        wait_until(has_begun(system, run), 60)
+        [process] = processes(system, run)
+        os.kill(process, signal.SIGKILL)
+        assert wait_for(system, run, "Succeeded")["passed"] == [10] * 6
         connections = postgresql_server.administer(COUNT_OF_CONNECTIONS, url.rpartition("/")[2])
         assert 0 < connections <= MAX_CONNECTIONS
     finally:

@@ -30,6 +30,8 @@ from headwater.state.operations import (
     decode_receipt,
 )
 from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.runs import RunError, RunErrorSample, RunProgress, RunRequest
+from headwater.state.runs.store import MAX_EXAMINED
 from tests.harness import Harness, add_source, add_workspace, client_call
 from tests.processing.people import resolve_by_email
 from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
@@ -50,6 +52,7 @@ def eraser(harness: Harness) -> Eraser:
         keep=KEEP,
         deliveries=harness.deliveries,
         store=harness.store,
+        runs=harness.runs,
         updater=harness.resolver,
     )
 
@@ -331,6 +334,30 @@ async def test_ended_operations_that_name_the_person_are_deleted(harness: Harnes
     assert removed(await erase(harness, user_id=JANE)) == {"operations": 3}
     kept = [await operations.find(each.id) is not None for each in created]
     assert kept == [False, True, False, True, False, True]
+
+
+async def test_records_of_runs_are_erased(harness: Harness, source: Connection) -> None:
+    """Errors are examined in parts, so there are more runs than a part has."""
+    runs, kept = harness.runs, {}
+    for pipeline in range(1, 2 * MAX_EXAMINED):
+        run = await runs.create(RunRequest(workspace=harness.workspace, pipeline=pipeline, connection=source.id))
+        kept[run.id] = pipeline
+    samples = (RunErrorSample(1, JANE, "email"), RunErrorSample(2, "bob", "email"))
+    while (claimed := await runs.claim(harness.workspace)) is not None:
+        errors = [
+            RunError(run=claimed.id, step="Finalize", message=message, count=9, first_at=1, last_at=1, samples=samples)
+            for message in ("not valid", f"{JANE} is not valid")
+        ]
+        if kept[claimed.id] % 10 == 0:
+            await runs.save(claimed.id, claimed.fence, RunProgress(), errors)
+    numbers = {"run errors": 2 * (2 * MAX_EXAMINED // 10 - 1)}
+    assert removed(await erase(harness, user_id=JANE, validate_only=True)) == numbers
+    assert removed(await erase(harness, user_id=JANE)) == numbers
+    for id_, pipeline in kept.items():
+        found = await runs.errors(id_, limit=9)
+        assert [(each.message, each.count, [sample.id for sample in each.samples]) for each in found] == (
+            [("not valid", 9, ["bob"])] if pipeline % 10 == 0 else []
+        )
 
 
 async def test_an_erasure_that_fails_keeps_nothing_of_the_person(

@@ -56,10 +56,11 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
         assert answer.status_code == 200, answer.text
 
     processes = {name: names(pid) for name, pid in system.children().items()}
-    assert set(processes) == {"backend", "worker", "courier", "envoy"}
+    assert set(processes) == {"backend", "worker", "courier", "scheduler", "envoy"}
     assert set(SECRETS) <= processes["backend"]
     assert not set(SECRETS) & processes["worker"]
-    assert set(SECRETS) & processes["courier"] == {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS"}
+    for name in ("courier", "scheduler"):
+        assert set(SECRETS) & processes[name] == {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS"}
     assert "TZ" in processes["envoy"]
     assert [name for name in processes["envoy"] if name.startswith(("HEADWATER_", "PG"))] == []
     for variables in processes.values():

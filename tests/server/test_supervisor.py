@@ -104,7 +104,7 @@ def test_a_second_signal_ends_it_immediately(starting: Start) -> None:
 def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(starting: Start) -> None:
     first = starting()
     living = first.children()
-    assert set(living) == {"backend", "worker", "courier", "envoy"}
+    assert set(living) == {"backend", "worker", "courier", "scheduler", "envoy"}
     first.process.kill()
     first.process.wait()
     wait_until(lambda: not any(map(_is_alive, living.values())), 60)
@@ -113,7 +113,7 @@ def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(sta
     assert second.stop() == 0
 
 
-@pytest.mark.parametrize("name", ["backend", "worker", "courier", "envoy"])
+@pytest.mark.parametrize("name", ["backend", "worker", "courier", "scheduler", "envoy"])
 def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
     running = starting()
     before = running.children()

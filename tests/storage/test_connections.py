@@ -14,6 +14,7 @@ from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
+from headwater.state.runs import open_runs
 from headwater.storage.database import Location
 from headwater.storage.postgresql import (
     STORE_CONNECTIONS,
@@ -54,6 +55,7 @@ async def opened(location: Location) -> AsyncIterator[list[Read]]:
         lanes = await enter(open_lane_store(location))
         deliveries = await enter(open_delivery_store(location))
         operations = await enter(open_operations(location, clock=clock, identifiers=identifiers))
+        runs = await enter(open_runs(location, clock=clock, identifiers=identifiers))
         warehouse = await enter(open_warehouse(location, writes=True, clock=clock))
         query = EventQuery(workspace=1, order="receivedAt")
         yield [
@@ -63,6 +65,7 @@ async def opened(location: Location) -> AsyncIterator[list[Read]]:
             lanes.progress,
             deliveries.summaries,
             lambda: operations.page(None, limit=1),
+            lambda: runs.page(limit=1),
             lambda: warehouse.events(query, ascending=True, after=None, offset=0, limit=10),
         ]
 

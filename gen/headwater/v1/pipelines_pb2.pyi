@@ -136,10 +136,10 @@ class Pipeline(message.Message):
     the same value is updated, else one is inserted. Present only when profiles are exported to a database.
     """
     running: builtins.bool
-    """running says whether a run is going on. Present only for pipelines that run in batch."""
+    """running says whether a run waits or goes on. Present only for pipelines that run in batch."""
     schedule_start: builtins.int
-    """schedule_start is the minute of the day, from 0 to 1439, at which the first run of the day starts; the others
-    follow at multiples of schedule_period. Absent when there is no schedule, and for pipelines that do not run in
+    """schedule_start is a minute of the day in UTC, from 0 to 1439, at which a run starts; the others start at all minutes
+    that differ from it by multiples of schedule_period. Absent when there is no schedule, and for pipelines that do not run in
     batch.
     """
     schedule_period: builtins.str
@@ -329,29 +329,59 @@ class PipelineRun(message.Message):
     PASSED_FIELD_NUMBER: builtins.int
     FAILED_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    TRIGGER_FIELD_NUMBER: builtins.int
+    INCREMENTAL_FIELD_NUMBER: builtins.int
+    FULL_FIELD_NUMBER: builtins.int
+    ERROR_STEP_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    CANCEL_REQUESTED_FIELD_NUMBER: builtins.int
     id: builtins.int
     """id is a random positive integer, unique in the installation."""
     pipeline: builtins.int
     """pipeline is the id of the pipeline that ran."""
     error: builtins.str
-    """error says why the run as a whole failed. It is empty when it did not; failed records do not fail a run."""
+    """error says why the run as a whole failed, or why it was skipped, for people. It is empty otherwise; failed records do
+    not fail a run.
+    """
+    status: builtins.str
+    """status is how far the run is. A queued run waits for a run process. A skipped one was due, and could not start."""
+    trigger: builtins.str
+    """trigger is what started the run: a call or command, or the schedule of the pipeline."""
+    incremental: builtins.bool
+    """incremental says whether an import reads only what changed since the last run. It is false for exports."""
+    full: builtins.bool
+    """full says whether an export sends profiles that the destination has already. It is false for imports."""
+    error_step: builtins.str
+    """error_step is the step at which the run as a whole failed. Absent when no step is at fault."""
+    cancel_requested: builtins.bool
+    """cancel_requested says whether the run was asked to end. It has not ended before status says so."""
     @builtins.property
     def start_time(self) -> timestamp_pb2.Timestamp:
-        """start_time is when the run started."""
+        """start_time is when the run started. Absent while it waits."""
 
     @builtins.property
     def end_time(self) -> timestamp_pb2.Timestamp:
-        """end_time is when the run ended. Absent while it goes on."""
+        """end_time is when the run ended. Absent before."""
 
     @builtins.property
     def passed(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """passed counts the records that passed each of the six steps, in this order: receive, input validation, filter,
-        transformation, output validation, finalize. All are 0 while the run goes on.
+        transformation, output validation, finalize. The counts grow while the run goes on.
         """
 
     @builtins.property
     def failed(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """failed counts the records that failed at each step, or that the filter left out, in the order of passed."""
+
+    @builtins.property
+    def progress(self) -> PipelineRunProgress:
+        """progress is how much has been read."""
+
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
+        """create_time is when the run was requested, or became due."""
 
     def __init__(
         self,
@@ -363,12 +393,81 @@ class PipelineRun(message.Message):
         passed: abc.Iterable[builtins.int] | None = ...,
         failed: abc.Iterable[builtins.int] | None = ...,
         error: builtins.str = ...,
+        status: builtins.str = ...,
+        trigger: builtins.str = ...,
+        incremental: builtins.bool = ...,
+        full: builtins.bool = ...,
+        error_step: builtins.str | None = ...,
+        progress: PipelineRunProgress | None = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+        cancel_requested: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_error_step", b"_error_step", "create_time", b"create_time", "end_time", b"end_time", "error_step", b"error_step", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "error", b"error", "failed", b"failed", "id", b"id", "passed", b"passed", "pipeline", b"pipeline", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_error_step", b"_error_step", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "error_step", b"error_step", "failed", b"failed", "full", b"full", "id", b"id", "incremental", b"incremental", "passed", b"passed", "pipeline", b"pipeline", "progress", b"progress", "start_time", b"start_time", "status", b"status", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__error_step: _TypeAlias = typing.Literal["error_step"]  # noqa: Y015
+    _WhichOneofArgType__error_step: _TypeAlias = typing.Literal["_error_step", b"_error_step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_step) -> _WhichOneofReturnType__error_step | None: ...
+
+@typing.final
+class PipelineRunProgress(message.Message):
+    """PipelineRunProgress is how much a run has read."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: builtins.int
+    TOTAL_ROWS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    UNCHANGED_FIELD_NUMBER: builtins.int
+    ROWS_PER_SECOND_FIELD_NUMBER: builtins.int
+    PERCENTAGE_FIELD_NUMBER: builtins.int
+    rows: builtins.int
+    """rows is the number of rows, users or profiles that have been read. In JSON it is a string."""
+    total_rows: builtins.int
+    """total_rows is the number of rows, users or profiles to read. Absent when it is not known. In JSON it is a string."""
+    bytes: builtins.int
+    """bytes is the number of bytes of the file that have been read, compressed as they are. In JSON it is a string."""
+    total_bytes: builtins.int
+    """total_bytes is the size of the file. Absent without a file, and when it is not known. In JSON it is a string."""
+    unchanged: builtins.int
+    """unchanged is the number of profiles that an export did not send, because the destination has them. In JSON it is a
+    string.
+    """
+    rows_per_second: builtins.float
+    """rows_per_second is the number of rows per second since the run started."""
+    percentage: builtins.float
+    """percentage is the part that has been read, from 0 to 100. Absent when neither the size nor the number of rows is
+    known.
+    """
+    def __init__(
+        self,
+        *,
+        rows: builtins.int = ...,
+        total_rows: builtins.int | None = ...,
+        bytes: builtins.int = ...,
+        total_bytes: builtins.int | None = ...,
+        unchanged: builtins.int = ...,
+        rows_per_second: builtins.float = ...,
+        percentage: builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_percentage", b"_percentage", "_total_bytes", b"_total_bytes", "_total_rows", b"_total_rows", "percentage", b"percentage", "total_bytes", b"total_bytes", "total_rows", b"total_rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_percentage", b"_percentage", "_total_bytes", b"_total_bytes", "_total_rows", b"_total_rows", "bytes", b"bytes", "percentage", b"percentage", "rows", b"rows", "rows_per_second", b"rows_per_second", "total_bytes", b"total_bytes", "total_rows", b"total_rows", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__percentage: _TypeAlias = typing.Literal["percentage"]  # noqa: Y015
+    _WhichOneofArgType__percentage: _TypeAlias = typing.Literal["_percentage", b"_percentage"]  # noqa: Y015
+    _WhichOneofReturnType__total_bytes: _TypeAlias = typing.Literal["total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__total_bytes: _TypeAlias = typing.Literal["_total_bytes", b"_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__total_rows: _TypeAlias = typing.Literal["total_rows"]  # noqa: Y015
+    _WhichOneofArgType__total_rows: _TypeAlias = typing.Literal["_total_rows", b"_total_rows"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__percentage) -> _WhichOneofReturnType__percentage | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_bytes) -> _WhichOneofReturnType__total_bytes | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_rows) -> _WhichOneofReturnType__total_rows | None: ...
 
 @typing.final
 class CreatePipelineRequest(message.Message):
@@ -1143,24 +1242,35 @@ class RunPipelineRequest(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     INCREMENTAL_FIELD_NUMBER: builtins.int
+    FULL_FIELD_NUMBER: builtins.int
     id: builtins.int
     """id is the id of the pipeline."""
     incremental: builtins.bool
     """incremental says, for this run only, whether to read only what changed since the last one. Absent means as the
     pipeline says. Forbidden for pipelines of destinations.
     """
+    full: builtins.bool
+    """full says whether to send all profiles, also those that the destination has already. Absent means false. Forbidden
+    for pipelines of sources.
+    """
     def __init__(
         self,
         *,
         id: builtins.int = ...,
         incremental: builtins.bool | None = ...,
+        full: builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_incremental", b"_incremental", "incremental", b"incremental"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_full", b"_full", "_incremental", b"_incremental", "full", b"full", "incremental", b"incremental"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_incremental", b"_incremental", "id", b"id", "incremental", b"incremental"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_full", b"_full", "_incremental", b"_incremental", "full", b"full", "id", b"id", "incremental", b"incremental"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__full: _TypeAlias = typing.Literal["full"]  # noqa: Y015
+    _WhichOneofArgType__full: _TypeAlias = typing.Literal["_full", b"_full"]  # noqa: Y015
     _WhichOneofReturnType__incremental: _TypeAlias = typing.Literal["incremental"]  # noqa: Y015
     _WhichOneofArgType__incremental: _TypeAlias = typing.Literal["_incremental", b"_incremental"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__full) -> _WhichOneofReturnType__full | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__incremental) -> _WhichOneofReturnType__incremental | None: ...
 
 @typing.final
@@ -1191,27 +1301,36 @@ class ListPipelineRunsRequest(message.Message):
 
     LIMIT_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    PIPELINE_FIELD_NUMBER: builtins.int
     limit: builtins.int
-    """limit is the maximum number of runs to return, from 1 to 1000. Absent means all of them."""
+    """limit is the maximum number of runs to return, from 1 to 1000. Absent means 100."""
     page_token: builtins.str
     """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    pipeline: builtins.int
+    """pipeline is the id of a pipeline. Absent means all of the workspace."""
     def __init__(
         self,
         *,
         limit: builtins.int | None = ...,
         page_token: builtins.str = ...,
+        pipeline: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_pipeline", b"_pipeline", "limit", b"limit", "pipeline", b"pipeline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "_pipeline", b"_pipeline", "limit", b"limit", "page_token", b"page_token", "pipeline", b"pipeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__pipeline: _TypeAlias = typing.Literal["pipeline"]  # noqa: Y015
+    _WhichOneofArgType__pipeline: _TypeAlias = typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
 
 @typing.final
 class ListPipelineRunsResponse(message.Message):
-    """ListPipelineRunsResponse holds the runs."""
+    """ListPipelineRunsResponse holds a page of runs."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1221,7 +1340,7 @@ class ListPipelineRunsResponse(message.Message):
     """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
     @builtins.property
     def runs(self) -> containers.RepeatedCompositeFieldContainer[PipelineRun]:
-        """runs are all runs that are kept. Empty when there are none."""
+        """runs are the runs, the newest first. Empty when there are none."""
 
     def __init__(
         self,
@@ -1254,6 +1373,182 @@ class GetPipelineRunRequest(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CancelPipelineRunRequest(message.Message):
+    """CancelPipelineRunRequest names the run to cancel."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the run."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CancelPipelineRunResponse(message.Message):
+    """CancelPipelineRunResponse holds the run after the request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def run(self) -> PipelineRun:
+        """run is the run. It may still go on for some seconds."""
+
+    def __init__(
+        self,
+        *,
+        run: PipelineRun | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListPipelineRunErrorsRequest(message.Message):
+    """ListPipelineRunErrorsRequest selects a page of the errors of a run."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of the run."""
+    limit: builtins.int
+    """limit is the maximum number of errors to return, from 1 to 1000. Absent means 100."""
+    page_token: builtins.str
+    """page_token is the next_page_token of the response before, to the same request. Empty means from the start."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        limit: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_limit", b"_limit", "id", b"id", "limit", b"limit", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+@typing.final
+class ListPipelineRunErrorsResponse(message.Message):
+    """ListPipelineRunErrorsResponse holds a page of the errors of a run."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ERRORS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is what to pass to get the next page. It is opaque, and empty on the last page."""
+    @builtins.property
+    def errors(self) -> containers.RepeatedCompositeFieldContainer[PipelineRunError]:
+        """errors are the errors, the most frequent first. Empty when there are none."""
+
+    def __init__(
+        self,
+        *,
+        errors: abc.Iterable[PipelineRunError] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["errors", b"errors", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PipelineRunError(message.Message):
+    """PipelineRunError is how often records of a run failed at one step for one reason."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    SAMPLES_FIELD_NUMBER: builtins.int
+    FIRST_OCCURRED_FIELD_NUMBER: builtins.int
+    LAST_OCCURRED_FIELD_NUMBER: builtins.int
+    step: builtins.str
+    """step is the step at which the records failed."""
+    message: builtins.str
+    """message says why, for people. It contains no values of the records."""
+    count: builtins.int
+    """count is the number of records. In JSON it is a string."""
+    @builtins.property
+    def samples(self) -> containers.RepeatedCompositeFieldContainer[PipelineRunErrorSample]:
+        """samples are the first of the records, at most five."""
+
+    @builtins.property
+    def first_occurred(self) -> timestamp_pb2.Timestamp:
+        """first_occurred is when the first of the records failed."""
+
+    @builtins.property
+    def last_occurred(self) -> timestamp_pb2.Timestamp:
+        """last_occurred is when the last of the records failed."""
+
+    def __init__(
+        self,
+        *,
+        step: builtins.str = ...,
+        message: builtins.str = ...,
+        count: builtins.int = ...,
+        samples: abc.Iterable[PipelineRunErrorSample] | None = ...,
+        first_occurred: timestamp_pb2.Timestamp | None = ...,
+        last_occurred: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["first_occurred", b"first_occurred", "last_occurred", b"last_occurred"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["count", b"count", "first_occurred", b"first_occurred", "last_occurred", b"last_occurred", "message", b"message", "samples", b"samples", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PipelineRunErrorSample(message.Message):
+    """PipelineRunErrorSample is one record that failed."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    RECORD_ID_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """number is the line of the file, or the number of the row, from 1. Absent for users of applications and for profiles.
+    In JSON it is a string.
+    """
+    record_id: builtins.str
+    """record_id is the id of the record. Empty when it has none."""
+    path: builtins.str
+    """path is the property at fault. Empty when no single one is."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int | None = ...,
+        record_id: builtins.str = ...,
+        path: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_number", b"_number", "number", b"number"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_number", b"_number", "number", b"number", "path", b"path", "record_id", b"record_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__number: _TypeAlias = typing.Literal["number"]  # noqa: Y015
+    _WhichOneofArgType__number: _TypeAlias = typing.Literal["_number", b"_number"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__number) -> _WhichOneofReturnType__number | None: ...
 
 @typing.final
 class GetPipelineLaneRequest(message.Message):

@@ -91,6 +91,16 @@ class PipelineServiceStub:
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineRun.FromString,
                 _registered_method=True)
+        self.CancelPipelineRun = channel.unary_unary(
+                '/headwater.v1.PipelineService/CancelPipelineRun',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.CancelPipelineRunRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.CancelPipelineRunResponse.FromString,
+                _registered_method=True)
+        self.ListPipelineRunErrors = channel.unary_unary(
+                '/headwater.v1.PipelineService/ListPipelineRunErrors',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineRunErrorsRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineRunErrorsResponse.FromString,
+                _registered_method=True)
         self.ListPipelineErrors = channel.unary_unary(
                 '/headwater.v1.PipelineService/ListPipelineErrors',
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineErrorsRequest.SerializeToString,
@@ -116,8 +126,8 @@ class PipelineServiceServicer:
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
         that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-        EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-        compile.
+        EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+        function does not compile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,17 +195,18 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunPipeline(self, request, context):
-        """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
-        with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
-        CannotRunIncrementally.
+        """RunPipeline starts a run of a batch pipeline and returns immediately. The run waits for a free run process, and
+        continues in the background, also after a restart of the system. It fails with 400 when the pipeline does not run in
+        batch, or a field does not apply to its role, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally
+        (a database or file without updatedAtColumn).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPipelineRuns(self, request, context):
-        """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
-        not the order of time.
+        """ListPipelineRuns returns the runs of the workspace, or of one pipeline, the newest first. Of each pipeline, the latest
+        1000 runs are kept, for 90 days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +214,22 @@ class PipelineServiceServicer:
 
     def GetPipelineRun(self, request, context):
         """GetPipelineRun returns one run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelPipelineRun(self, request, context):
+        """CancelPipelineRun asks a run to end, and returns immediately. A run that waits ends immediately, and a running one
+        within some seconds; what it has imported or sent stays. Nothing changes when it has ended already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPipelineRunErrors(self, request, context):
+        """ListPipelineRunErrors returns why records of one run failed: one error for each step and message, the most frequent
+        first. Of each run, 1000 errors are kept apart, and the first five records of each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -285,6 +312,16 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.GetPipelineRun,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineRun.SerializeToString,
+            ),
+            'CancelPipelineRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelPipelineRun,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.CancelPipelineRunRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.CancelPipelineRunResponse.SerializeToString,
+            ),
+            'ListPipelineRunErrors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPipelineRunErrors,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineRunErrorsRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.ListPipelineRunErrorsResponse.SerializeToString,
             ),
             'ListPipelineErrors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPipelineErrors,
@@ -596,6 +633,60 @@ class PipelineService:
             '/headwater.v1.PipelineService/GetPipelineRun',
             headwater_dot_v1_dot_pipelines__pb2.GetPipelineRunRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.PipelineRun.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelPipelineRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/CancelPipelineRun',
+            headwater_dot_v1_dot_pipelines__pb2.CancelPipelineRunRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.CancelPipelineRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPipelineRunErrors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/ListPipelineRunErrors',
+            headwater_dot_v1_dot_pipelines__pb2.ListPipelineRunErrorsRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.ListPipelineRunErrorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,8 +43,8 @@ class PipelineServiceStub:
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
     that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-    EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-    compile.
+    EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+    function does not compile.
     """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
     """GetPipeline returns one pipeline."""
@@ -78,16 +78,25 @@ class PipelineServiceStub:
     reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
     """
     RunPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]
-    """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
-    with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
-    CannotRunIncrementally.
+    """RunPipeline starts a run of a batch pipeline and returns immediately. The run waits for a free run process, and
+    continues in the background, also after a restart of the system. It fails with 400 when the pipeline does not run in
+    batch, or a field does not apply to its role, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally
+    (a database or file without updatedAtColumn).
     """
     ListPipelineRuns: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunsRequest, pipelines_pb2.ListPipelineRunsResponse]
-    """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
-    not the order of time.
+    """ListPipelineRuns returns the runs of the workspace, or of one pipeline, the newest first. Of each pipeline, the latest
+    1000 runs are kept, for 90 days.
     """
     GetPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]
     """GetPipelineRun returns one run."""
+    CancelPipelineRun: grpc.UnaryUnaryMultiCallable[pipelines_pb2.CancelPipelineRunRequest, pipelines_pb2.CancelPipelineRunResponse]
+    """CancelPipelineRun asks a run to end, and returns immediately. A run that waits ends immediately, and a running one
+    within some seconds; what it has imported or sent stays. Nothing changes when it has ended already.
+    """
+    ListPipelineRunErrors: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunErrorsRequest, pipelines_pb2.ListPipelineRunErrorsResponse]
+    """ListPipelineRunErrors returns why records of one run failed: one error for each step and message, the most frequent
+    first. Of each run, 1000 errors are kept apart, and the first five records of each.
+    """
     ListPipelineErrors: grpc.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineErrorsRequest, pipelines_pb2.ListPipelineErrorsResponse]
     """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
     message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
@@ -116,8 +125,8 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
     "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
     that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-    EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-    compile.
+    EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+    function does not compile.
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
     """GetPipeline returns one pipeline."""
@@ -151,16 +160,25 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     reaching its limit is paused, for a time that doubles up to five minutes, or until the pipeline is changed.
     """
     RunPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.RunPipelineRequest, pipelines_pb2.RunPipelineResponse]  # type: ignore[assignment]
-    """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
-    with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
-    CannotRunIncrementally.
+    """RunPipeline starts a run of a batch pipeline and returns immediately. The run waits for a free run process, and
+    continues in the background, also after a restart of the system. It fails with 400 when the pipeline does not run in
+    batch, or a field does not apply to its role, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally
+    (a database or file without updatedAtColumn).
     """
     ListPipelineRuns: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunsRequest, pipelines_pb2.ListPipelineRunsResponse]  # type: ignore[assignment]
-    """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
-    not the order of time.
+    """ListPipelineRuns returns the runs of the workspace, or of one pipeline, the newest first. Of each pipeline, the latest
+    1000 runs are kept, for 90 days.
     """
     GetPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRunRequest, pipelines_pb2.PipelineRun]  # type: ignore[assignment]
     """GetPipelineRun returns one run."""
+    CancelPipelineRun: aio.UnaryUnaryMultiCallable[pipelines_pb2.CancelPipelineRunRequest, pipelines_pb2.CancelPipelineRunResponse]  # type: ignore[assignment]
+    """CancelPipelineRun asks a run to end, and returns immediately. A run that waits ends immediately, and a running one
+    within some seconds; what it has imported or sent stays. Nothing changes when it has ended already.
+    """
+    ListPipelineRunErrors: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineRunErrorsRequest, pipelines_pb2.ListPipelineRunErrorsResponse]  # type: ignore[assignment]
+    """ListPipelineRunErrors returns why records of one run failed: one error for each step and message, the most frequent
+    first. Of each run, 1000 errors are kept apart, and the first five records of each.
+    """
     ListPipelineErrors: aio.UnaryUnaryMultiCallable[pipelines_pb2.ListPipelineErrorsRequest, pipelines_pb2.ListPipelineErrorsResponse]  # type: ignore[assignment]
     """ListPipelineErrors returns why records failed in pipelines, in a period: one error for each pipeline, step and
     message, the latest first. Errors are counted by the hour and kept for 30 days: an hour counts as a whole when its
@@ -191,8 +209,8 @@ class PipelineServiceServicer:
         DefinitionsTooLarge, TooExpensive or TargetExist (an SDK or webhook connection has at most one pipeline with target
         "Event"). TooManyPipelines and DefinitionsTooLarge are quotas of the workspace and the connection; TooExpensive says
         that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
-        EngineNotAvailable says that this version cannot run its kind yet, TransformationFailed that its function does not
-        compile.
+        EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
+        function does not compile.
         """
 
     def GetPipeline(
@@ -266,9 +284,10 @@ class PipelineServiceServicer:
         request: pipelines_pb2.RunPipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.RunPipelineResponse, abc.Awaitable[pipelines_pb2.RunPipelineResponse]]:
-        """RunPipeline starts a run of a batch pipeline and returns immediately; the run continues in the background. It fails
-        with 400 when the pipeline does not run in batch, and with 422 PipelineDisabled, RunInProgress or
-        CannotRunIncrementally.
+        """RunPipeline starts a run of a batch pipeline and returns immediately. The run waits for a free run process, and
+        continues in the background, also after a restart of the system. It fails with 400 when the pipeline does not run in
+        batch, or a field does not apply to its role, and with 422 PipelineDisabled, RunInProgress or CannotRunIncrementally
+        (a database or file without updatedAtColumn).
         """
 
     def ListPipelineRuns(
@@ -276,8 +295,8 @@ class PipelineServiceServicer:
         request: pipelines_pb2.ListPipelineRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.ListPipelineRunsResponse, abc.Awaitable[pipelines_pb2.ListPipelineRunsResponse]]:
-        """ListPipelineRuns returns the runs of all pipelines of the workspace, by descending id. Ids are random, so this is
-        not the order of time.
+        """ListPipelineRuns returns the runs of the workspace, or of one pipeline, the newest first. Of each pipeline, the latest
+        1000 runs are kept, for 90 days.
         """
 
     def GetPipelineRun(
@@ -286,6 +305,24 @@ class PipelineServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[pipelines_pb2.PipelineRun, abc.Awaitable[pipelines_pb2.PipelineRun]]:
         """GetPipelineRun returns one run."""
+
+    def CancelPipelineRun(
+        self,
+        request: pipelines_pb2.CancelPipelineRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.CancelPipelineRunResponse, abc.Awaitable[pipelines_pb2.CancelPipelineRunResponse]]:
+        """CancelPipelineRun asks a run to end, and returns immediately. A run that waits ends immediately, and a running one
+        within some seconds; what it has imported or sent stays. Nothing changes when it has ended already.
+        """
+
+    def ListPipelineRunErrors(
+        self,
+        request: pipelines_pb2.ListPipelineRunErrorsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.ListPipelineRunErrorsResponse, abc.Awaitable[pipelines_pb2.ListPipelineRunErrorsResponse]]:
+        """ListPipelineRunErrors returns why records of one run failed: one error for each step and message, the most frequent
+        first. Of each run, 1000 errors are kept apart, and the first five records of each.
+        """
 
     def ListPipelineErrors(
         self,

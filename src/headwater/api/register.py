@@ -78,6 +78,7 @@ from headwater.state import StateStore
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
 from headwater.state.operations import OperationStore
+from headwater.state.runs import RunStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import (
     api_keys_pb2,
@@ -146,6 +147,7 @@ class Services:
     clock: Clock
     deliveries: DeliveryStore
     operations: OperationStore
+    runs: RunStore
     computing: Computing = field(default_factory=Computing)
     quotas: Quotas = DEFAULT_QUOTAS
     environment: ConnectorEnvironment = DEFAULT_ENVIRONMENT
@@ -237,6 +239,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
                 parts.computing,
                 parts.quotas,
                 parts.environment,
+                parts.runs,
                 parts.allowed_redirect_uris,
             ),
             connections_pb2_grpc.add_ConnectionServiceServicer_to_server,
@@ -313,6 +316,7 @@ def _typed(parts: Services, observer: EventObserver) -> list[Registration]:
                     parts.environment,
                 ),
                 _counts(parts),
+                parts.runs,
             ),
             pipelines_pb2_grpc.add_PipelineServiceServicer_to_server,
         ),
@@ -378,7 +382,7 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
         ),
         (
             rest_connections.DESCRIPTOR,
-            ConnectionRestServicer(parts.catalog, parts.computing),
+            ConnectionRestServicer(parts.catalog, parts.computing, parts.runs),
             rest_connections_grpc.add_ConnectionServiceServicer_to_server,
         ),
         (

@@ -45,6 +45,7 @@ from headwater.state.operations import (
 )
 from headwater.state.profiles.model import IdentityName
 from headwater.state.profiles.resolving import ProfileUpdater
+from headwater.state.runs import RunStore
 from headwater.state.suppressions import ANY_CONNECTION, PersonName
 from headwater.warehouse import ErasureCursor, EventCursor, Person, PersonSet, Warehouse
 
@@ -115,6 +116,7 @@ class Eraser:
         keep: timedelta,
         deliveries: DeliveryStore | None = None,
         store: LaneStore | None = None,
+        runs: RunStore | None = None,
         updater: ProfileUpdater,
     ) -> None:
         """`keep` is how long entries stay in the log after every consumer has finished them. `updater` takes erased
@@ -128,6 +130,7 @@ class Eraser:
         self._keep = keep
         self._deliveries = deliveries
         self._store = store
+        self._runs = runs
         self._updater = updater
         self._owner = f"worker-{uuid4()}"
 
@@ -233,6 +236,7 @@ class _Erasure:
             "deliveries": self._erase_deliveries,
             "errors": self._erase_errors,
             "operations": self._erase_operations,
+            "runs": self._erase_run_errors,
         }
         self._waiting_until = 0.0
         self._mentions = Mentions(())
@@ -350,7 +354,8 @@ class _Erasure:
             stores: list[Callable[[], Awaitable[bool]]] = [eraser._operations.overwrite_removed]
             if note.removed:
                 stores += [self._state.overwrite_removed, eraser._warehouse.overwrite_removed]
-                stores += [each.overwrite_removed for each in (eraser._deliveries, eraser._store) if each is not None]
+                others = (eraser._deliveries, eraser._store, eraser._runs)
+                stores += [each.overwrite_removed for each in others if each is not None]
             else:
                 stores.append(self._state.overwrite_removed)
             await self._overwrite(stores, stop)
@@ -536,6 +541,19 @@ class _Erasure:
             subject.workspace, lambda each: self._concerns(subject, each), after=note.after, dry=self._dry
         )
         note.add("operations", removed)
+        note.after = after or 0
+        async with self._transaction() as transaction:
+            self._write(transaction, note)
+        return after is None
+
+    async def _erase_run_errors(self, note: _Note, subject: Subject) -> bool:
+        """Delete the records of failed imports and exports with an id of the person, and errors that mention it."""
+        after: int | None = None
+        if self._eraser._runs is not None:
+            removed, after = await self._eraser._runs.remove_mentions(
+                subject.workspace, self._mentions, after=note.after, dry=self._dry
+            )
+            note.add("run errors", removed)
         note.after = after or 0
         async with self._transaction() as transaction:
             self._write(transaction, note)

@@ -23,6 +23,7 @@ from headwater.state import StateStore
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.lanestore import LaneStore
 from headwater.state.operations import OperationStore
+from headwater.state.runs import RunStore
 from headwater.warehouse import Warehouse
 
 CONSUMER: Final = "warehouse"
@@ -47,6 +48,7 @@ def make_consumer(
     store: LaneStore | None = None,
     deliveries: DeliveryStore | None = None,
     operations: OperationStore | None = None,
+    runs: RunStore | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Consumer[Batch]:
     """Return the consumer that stores events, updates profiles, applies the results of lanes in `store`, and deletes
@@ -56,7 +58,7 @@ def make_consumer(
     location of events that do not include one. `lane_bytes` is the maximum compressed size of the lanes of one
     workspace. Events for destinations are appended to `deliveries`; without it none is sent. While there are some, less
     time passes between batches. It executes the erasures and the operations on profiles that are in `operations`;
-    without it no profile follows a change of settings.
+    without it no profile follows a change of settings. Erasures remove persons from `runs`, too.
     """
     resolver = ProfileResolver(catalog, clock, metrics)
     processor = BatchProcessor(
@@ -97,6 +99,7 @@ def make_consumer(
             keep=keep,
             deliveries=deliveries,
             store=store,
+            runs=runs,
             updater=resolver,
         )
         companions.append(eraser.run)

@@ -47,6 +47,7 @@ from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
+from headwater.state.runs import open_runs
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
@@ -152,6 +153,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
         open_lane_store(locations.courier) as lanes,
         open_delivery_store(locations.delivery, max_bytes=settings.delivery_max_bytes) as deliveries,
         open_operations(locations.operations, clock=clock, identifiers=identifiers) as operations,
+        open_runs(locations.runs, clock=clock, identifiers=identifiers) as runs,
         Runner(
             javascript=2,
             python=4,
@@ -200,6 +202,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 clock,
                 deliveries,
                 operations,
+                runs,
                 computing,
                 quotas=_quotas(settings),
                 environment=connector_environment(settings, clock),

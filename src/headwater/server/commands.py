@@ -1,4 +1,4 @@
-"""The commands for operators: API keys, workspaces, secrets, operations and the export of events.
+"""The commands for operators: API keys, workspaces, secrets, runs, operations and the export of events.
 
 They work on the catalog directly, with or without a running server. A running server sees the changes within a second.
 """
@@ -46,6 +46,11 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
         from headwater.server.operation_commands import run_operation_command
 
         await run_operation_command(settings, arguments)
+        return
+    if arguments.command == "runs":
+        from headwater.server.run_commands import run_run_command
+
+        await run_run_command(settings, arguments)
         return
     url = settings.database_url or sqlite_url(settings.catalog_path)
     keys = keyring(settings, create=False) if arguments.command == "secrets" else None

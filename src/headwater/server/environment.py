@@ -59,6 +59,17 @@ def courier(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     return _select(environ, (*PYTHON, *DATABASE)) | settings.environment(without=API_SECRETS)
 
 
+def scheduler(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables of the scheduler: those of the run processes, which it starts."""
+    return run_process(environ, settings)
+
+
+def run_process(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the variables of a run process: those of the worker, and the keys that decrypt the settings of
+    connections."""
+    return _select(environ, (*PYTHON, *DATABASE)) | settings.environment(without=API_SECRETS)
+
+
 def _select(environ: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
     allowed = tuple(patterns)
     return {name: value for name, value in environ.items() if any(fnmatchcase(name, pattern) for pattern in allowed)}

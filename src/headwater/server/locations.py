@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from headwater.server.settings import Settings
 from headwater.storage.database import Location, sqlite_url
-from headwater.storage.postgresql import open_connections
+from headwater.storage.postgresql import STORE_CONNECTIONS, open_connections
 
 
 class Locations(Struct, frozen=True):
@@ -18,13 +18,16 @@ class Locations(Struct, frozen=True):
     courier: Location
     delivery: Location
     operations: Location
+    runs: Location
     warehouse: Location
 
 
 @asynccontextmanager
-async def open_locations(settings: Settings, process: str) -> AsyncIterator[Locations]:
+async def open_locations(
+    settings: Settings, process: str, *, store_connections: int = STORE_CONNECTIONS
+) -> AsyncIterator[Locations]:
     """Yield the locations of the stores. With PostgreSQL they share the connections of `process`, which are closed at
-    the end of the block."""
+    the end of the block; `store_connections` is the maximum number of those that do not go to the warehouse."""
     if settings.database_url is None:
         yield Locations(
             catalog=sqlite_url(settings.catalog_path),
@@ -32,10 +35,17 @@ async def open_locations(settings: Settings, process: str) -> AsyncIterator[Loca
             courier=sqlite_url(settings.courier_path),
             delivery=sqlite_url(settings.delivery_path),
             operations=sqlite_url(settings.operations_path),
+            runs=sqlite_url(settings.runs_path),
             warehouse=sqlite_url(settings.warehouse_path),
         )
         return
-    async with open_connections(settings.database_url, process) as shared:
+    async with open_connections(settings.database_url, process, store_connections=store_connections) as shared:
         yield Locations(
-            catalog=shared, state=shared, courier=shared, delivery=shared, operations=shared, warehouse=shared
+            catalog=shared,
+            state=shared,
+            courier=shared,
+            delivery=shared,
+            operations=shared,
+            runs=shared,
+            warehouse=shared,
         )

@@ -7,17 +7,17 @@ while the server runs.
 import argparse
 import asyncio
 import sys
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Final, TextIO
+from typing import Final
 
 import msgspec
 
-from headwater.base.clock import Clock, SystemClock, from_microseconds
+from headwater.base.clock import SystemClock, from_microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.server.commands import format_table, parse_identifier
 from headwater.server.errors import StartupError
+from headwater.server.progress import ProgressView, draw_bar
 from headwater.server.settings import Settings
 from headwater.state.operations import DELIVERY_KINDS, Operation, OperationStore, open_operations
 from headwater.storage.database import sqlite_url
@@ -26,9 +26,6 @@ MAX_LISTED: Final = 100
 """Number of operations that `list` shows."""
 WATCH_SECONDS: Final = 0.5
 """Interval at which `watch` reads the progress."""
-LINE_SECONDS: Final = 5.0
-"""Minimum interval of the lines of `watch` where the output is not a terminal."""
-BAR_CHARACTERS: Final = 30
 
 Action = Callable[[OperationStore, argparse.Namespace], Awaitable[None]]
 
@@ -91,10 +88,10 @@ async def cancel_operation(operations: OperationStore, arguments: argparse.Names
 
 async def watch_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
     """Show the progress of an operation until it ends. Raises StartupError if it does not complete."""
-    view = ProgressView(sys.stderr)
+    view, clock = ProgressView(sys.stderr), SystemClock()
     while True:
         found = await _find(operations, arguments)
-        view.show(found)
+        view.show(progress_line(found, clock.now()), is_last=found.ended_at is not None)
         if found.ended_at is not None:
             break
         await asyncio.sleep(WATCH_SECONDS)
@@ -104,41 +101,13 @@ async def watch_operation(operations: OperationStore, arguments: argparse.Namesp
     print(_ended(found))
 
 
-class ProgressView:
-    """A progress bar on a terminal, or a line every few seconds elsewhere."""
-
-    def __init__(self, output: TextIO, clock: Clock = SystemClock()) -> None:  # noqa: B008 (it has no state)
-        self._output = output
-        self._clock = clock
-        self._is_terminal = output.isatty()
-        self._next_line = 0.0
-        self._width = 0
-
-    def show(self, operation: Operation) -> None:
-        """Show the present progress."""
-        line = progress_line(operation, self._clock.now())
-        if self._is_terminal:
-            self._output.write(f"\r{line.ljust(self._width)}")
-            self._width = len(line)
-        elif time.monotonic() >= self._next_line or operation.ended_at is not None:
-            self._output.write(f"{line}\n")
-            self._next_line = time.monotonic() + LINE_SECONDS
-        self._output.flush()
-
-    def close(self) -> None:
-        """End the line of the bar."""
-        if self._is_terminal:
-            self._output.write("\n")
-
-
 def progress_line(operation: Operation, now: datetime) -> str:
     """Return the progress as one line: a bar if the total is known, the numbers, the status and the duration."""
     status = "Cancelling" if _is_ending(operation) else operation.status
     parts = [f"{operation.kind} {operation.id}", _share(operation), status]
     if operation.total is not None:
         share = 1.0 if not operation.total else min(1.0, operation.done / operation.total)
-        full = int(share * BAR_CHARACTERS)
-        parts.insert(1, f"[{'#' * full}{'.' * (BAR_CHARACTERS - full)}] {int(share * 100):3d} %")
+        parts.insert(1, draw_bar(share))
     if operation.started_at is not None:
         end = now if operation.ended_at is None else from_microseconds(operation.ended_at)
         parts.append(f"{max(0, int((end - from_microseconds(operation.started_at)).total_seconds()))} s")

@@ -25,6 +25,9 @@ DEFAULT_CALL_RATE: Final = Rate(100, 1_000)
 DEFAULT_OTLP_SHARE: Final = 0.1
 
 MAX_BACKENDS: Final = 64
+MAX_RUNS: Final = 32
+DEFAULT_RUNS: Final = 4
+DEFAULT_RUN_TIMEOUT_SECONDS: Final = 600
 MAX_DELIVERY_HOURS: Final = 720
 """Dead letters are kept as long as this."""
 MAX_NATS_REPLICAS: Final = 5
@@ -84,6 +87,12 @@ class Settings:
 
     delivery_hours: int = 24
     """Hours in which an event is sent to a destination again and again, 1 to 720. Then it becomes a dead letter."""
+
+    runs: int = DEFAULT_RUNS
+    """Maximum number of run processes on this machine, 1 to 32. Further runs wait."""
+
+    run_timeout: int = DEFAULT_RUN_TIMEOUT_SECONDS
+    """Seconds after which a run without progress fails."""
 
     backends: int = 1
     """Number of backend processes, 1 to 64. Envoy distributes the calls among them."""
@@ -228,6 +237,19 @@ class Settings:
     @property
     def operations_path(self) -> Path:
         return self.data_dir / "operations.db"
+
+    @property
+    def runs_path(self) -> Path:
+        return self.data_dir / "runs.db"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """The folder of the temporary files of run processes. It is emptied at every start."""
+        return self.data_dir / "scratch"
+
+    def run_scratch(self, run: int) -> Path:
+        """Return the folder of the temporary files of a run."""
+        return self.scratch_dir / f"run-{run}"
 
     @property
     def api_key_path(self) -> Path:
@@ -382,6 +404,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "lane_max_bytes": units.parse_size,
     "delivery_max_bytes": units.parse_size,
     "delivery_hours": parsers.number(1, MAX_DELIVERY_HOURS),
+    "runs": parsers.number(1, MAX_RUNS),
+    "run_timeout": parsers.parse_seconds,
     "backends": parsers.number(1, MAX_BACKENDS),
     "otlp_endpoint": parsers.parse_collector,
     "otlp_share": parsers.parse_share,

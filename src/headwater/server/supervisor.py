@@ -1,9 +1,9 @@
-"""Starts Envoy, the backends, the worker and the courier, restarts those that end or are stuck, and stops them in
-order.
+"""Starts Envoy, the backends, the worker, the courier and the scheduler, restarts those that end or are stuck, and
+stops them in order.
 
 It has no connections, requests or databases, and imports none of the libraries for them: a bug there can end a child,
 but not the system. A stop drains: Envoy accepts no more calls and completes those in progress, then the backends end,
-then the worker and the courier. If the supervisor is killed, the kernel ends the children.
+then the worker, the courier and the scheduler. If the supervisor is killed, the kernel ends the children.
 """
 
 import asyncio
@@ -35,10 +35,12 @@ READY_TIMEOUT_SECONDS = 60.0
 READY_POLL_SECONDS = 0.02
 GATEWAY_STOP_SECONDS = 2.0
 STOP_SECONDS = 15.0
-"""Time limit of the end of a backend, the worker and the courier. It is above the grace period of their own work."""
+"""Time limit of the end of a backend, the worker, the courier and the scheduler. It is above the grace period of their
+own work."""
 
 WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
-"""Makes the worker and the courier return memory after each batch. Otherwise glibc keeps up to forty megabytes."""
+"""Makes the worker, the courier and run processes return memory after each batch. Otherwise glibc keeps up to forty
+megabytes."""
 
 
 def serve(settings: Settings) -> None:
@@ -140,6 +142,7 @@ class _Supervisor:
         backend = environment.backend(os.environ, self._settings)
         worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
         courier = environment.courier(os.environ, self._settings) | WORKER_MALLOC
+        scheduler = environment.scheduler(os.environ, self._settings) | WORKER_MALLOC
         self._backends = [
             self._service(self._python(name, "backend", name, variables=backend))
             for name in self._settings.backend_names
@@ -147,7 +150,8 @@ class _Supervisor:
         self._gateway = self._service(gateway.program(self._settings))
         self._worker = self._service(self._python("worker", "worker", variables=worker))
         self._courier = self._service(self._python("courier", "courier", variables=courier))
-        self._services = (*self._backends, self._gateway, self._worker, self._courier)
+        self._scheduler = self._service(self._python("scheduler", "scheduler", variables=scheduler))
+        self._services = (*self._backends, self._gateway, self._worker, self._courier, self._scheduler)
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -207,7 +211,8 @@ class _Supervisor:
         await gateway.drain(self._settings)
         await self._gateway.stop(GATEWAY_STOP_SECONDS)
         await asyncio.gather(*(backend.stop(STOP_SECONDS) for backend in self._backends))
-        await asyncio.gather(self._worker.stop(STOP_SECONDS), self._courier.stop(STOP_SECONDS))
+        last = (self._worker, self._courier, self._scheduler)
+        await asyncio.gather(*(service.stop(STOP_SECONDS) for service in last))
 
 
 @cache

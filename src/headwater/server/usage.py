@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: "Commands") -> None:
-    """Add `keys`, `workspaces`, `events`, `operations` and `secrets`, each with its actions."""
+    """Add `keys`, `workspaces`, `events`, `runs`, `operations` and `secrets`, each with its actions."""
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--data-dir", metavar="FOLDER", help="folder of all data [HEADWATER_DATA_DIR, ./data]")
     where.add_argument(
@@ -58,6 +58,25 @@ def add_commands(commands: "Commands") -> None:
     export.add_argument("--workspace", metavar="ID", help="export only this workspace")
     export.add_argument("--since", metavar="DATE", type=date.fromisoformat, help="the first day, as YYYY-MM-DD")
     export.add_argument("--until", metavar="DATE", type=date.fromisoformat, help="the day after the last")
+
+    runs = _actions(commands, "runs", "start, list, watch and cancel runs of batch pipelines")
+    begin = runs.add_parser("start", parents=[where], help="start a run of a pipeline and print its id")
+    begin.add_argument("id", metavar="PIPELINE", help="the number of the pipeline")
+    begin.add_argument(
+        "--incremental",
+        action=argparse.BooleanOptionalAction,
+        help="read only what changed since the last run, or everything; the setting of the pipeline if absent",
+    )
+    begin.add_argument("--full", action="store_true", help="send also what the destination has already")
+    listed = runs.add_parser("list", parents=[where], help="list the latest runs")
+    listed.add_argument("--workspace", metavar="ID", help="list only those of this workspace")
+    listed.add_argument("--pipeline", metavar="ID", help="list only those of this pipeline")
+    for name, text in (
+        ("watch", "show a progress bar until a run ends; exit 1 if it does not succeed"),
+        ("cancel", "end a run within some seconds"),
+    ):
+        action = runs.add_parser(name, parents=[where], help=text)
+        action.add_argument("id", metavar="ID", help="the number that `headwater runs list` shows")
 
     operations = _actions(commands, "operations", "list, show, watch and cancel re-sends and replays")
     listed = operations.add_parser("list", parents=[where], help="list the latest operations")

@@ -25,6 +25,7 @@ from headwater.state import open_state
 from headwater.state.deliveries import open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
+from headwater.state.runs import open_runs
 from headwater.warehouse import open_warehouse
 
 NICENESS = 5
@@ -45,6 +46,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_lane_store(locations.courier) as store,
         open_delivery_store(locations.delivery, max_bytes=settings.delivery_max_bytes) as deliveries,
         open_operations(locations.operations, clock=clock, identifiers=identifiers) as operations,
+        open_runs(locations.runs, clock=clock, identifiers=identifiers) as runs,
         open_event_log(settings, state, clock, identifiers) as log,
         child.heartbeat(),
         AsyncExitStack() as stack,
@@ -73,6 +75,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             store=store,
             deliveries=deliveries,
             operations=operations,
+            runs=runs,
         )
         await consumer.run(stop)
 

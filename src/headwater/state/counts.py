@@ -101,7 +101,7 @@ class PipelineCounts:
         if outcome in ("Failed", "Filtered"):
             counts[len(STEPS) + index] += records
         if outcome == "Failed":
-            self.errors[pipeline, index, _clean(message)] += records
+            self.errors[pipeline, index, clean_error(message)] += records
 
 
 class PipelineError(Struct, frozen=True):
@@ -297,7 +297,7 @@ def _floor(time: int, seconds: int) -> int:
     return time - time % (seconds * _MICROSECONDS)
 
 
-def _clean(message: str) -> str:
+def clean_error(message: str) -> str:
     """Return a message that every database stores: it may repeat what a function returned."""
     text = message[:MAX_ERROR_LENGTH].replace("\0", "\ufffd")
     return text.encode(errors="replace").decode()

@@ -24,6 +24,8 @@ from headwater.state.lanes import Lane, NewChunk
 from headwater.state.profiles.removing import remove_identities_except, remove_workspaces_except
 from headwater.state.profiles.resolving import ProfileUpdater, ResolutionRows, update_profiles
 from headwater.state.rejections import RejectedEvent, Rejections
+from headwater.state.runcounts import record_run_counts, remove_run_counts_except
+from headwater.state.runs import Run, RunError, RunProgress
 from headwater.state.traits import TraitsUpdate
 from headwater.storage.sessions import Session
 
@@ -209,13 +211,22 @@ class Transaction:
         """Add counts of the records of pipelines. `now` is in microseconds since the epoch."""
         self.write_later(lambda connection: tables.counts.record(connection, counts, now=now))
 
+    async def record_run_counts(self, run: Run, progress: RunProgress, errors: Sequence[RunError], *, now: int) -> bool:
+        """Add the counts of a run to those of its pipeline, as `runcounts.record_run_counts` does."""
+        return await self.run(lambda connection: record_run_counts(connection, run, progress, errors, now=now))
+
     async def compact_counts(self, *, now: int) -> None:
         """Move old counts of pipelines into larger periods, and delete old ones, a limited number."""
         self.write_later(lambda connection: tables.counts.compact(connection, now=now))
 
     async def remove_counts_except(self, pipelines: Collection[int]) -> int:
         """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
-        return await self.run(lambda connection: tables.counts.remove_except(connection, pipelines))
+
+        def remove(connection: Connection) -> int:
+            removed = tables.counts.remove_except(connection, pipelines)
+            return removed + remove_run_counts_except(connection, pipelines)
+
+        return await self.run(remove)
 
     async def remove_runs_except(self, pipelines: Collection[int]) -> int:
         """Delete the progress of runs and the cursors of pipelines that are not in `pipelines`. Return their number.

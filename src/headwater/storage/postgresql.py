@@ -53,12 +53,14 @@ class ProcessConnections:
 
 
 @asynccontextmanager
-async def open_connections(url: str, process: str) -> AsyncIterator[ProcessConnections]:
+async def open_connections(
+    url: str, process: str, *, store_connections: int = STORE_CONNECTIONS
+) -> AsyncIterator[ProcessConnections]:
     """Yield connections that all stores of a process share, and close them at the end of the block.
 
-    PostgreSQL lists them as `headwater PROCESS`. There are at most STORE_CONNECTIONS + WAREHOUSE_CONNECTIONS.
+    PostgreSQL lists them as `headwater PROCESS`. There are at most `store_connections` + WAREHOUSE_CONNECTIONS.
     """
-    stores = open_postgresql(url, ", ".join(STORE_SCHEMAS), process=process)
+    stores = open_postgresql(url, ", ".join(STORE_SCHEMAS), process=process, max_connections=store_connections)
     warehouse = open_postgresql(url, WAREHOUSE_SCHEMA, process=process, max_connections=WAREHOUSE_CONNECTIONS)
     try:
         yield ProcessConnections(url, stores, warehouse)
@@ -221,7 +223,7 @@ def explain(error: BaseException, url: str) -> str | None:
     return None
 
 
-STORE_SCHEMAS: Final = ("catalog", "state", "courier", "delivery", "operations")
+STORE_SCHEMAS: Final = ("catalog", "state", "courier", "delivery", "operations", "runs")
 """The schemas of the stores that share connections. No two of them have tables of the same name."""
 WAREHOUSE_SCHEMA: Final = "warehouse"
 SCHEMAS: Final = (*STORE_SCHEMAS, WAREHOUSE_SCHEMA)

@@ -84,6 +84,7 @@ async def test_the_server_routes_all_of_them(tmp_path: Path) -> None:
                 harness.clock,
                 harness.deliveries,
                 harness.operations,
+                harness.runs,
             )
         )
     assert ROUTES

@@ -70,6 +70,7 @@ class Arrangement:
             for child in (
                 "worker",
                 "courier",
+                "scheduler",
                 "envoy",
                 "backend",
                 *(f"backend-{n}" for n in range(2, self.processes + 1)),

@@ -1,7 +1,6 @@
 """The commands for operations: a running server, which the test stands for, executes them at the same time."""
 
 import asyncio
-import io
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +15,7 @@ from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.server import operation_commands
 from headwater.server.cli import main
-from headwater.server.operation_commands import ProgressView, progress_line
+from headwater.server.operation_commands import progress_line
 from headwater.state.operations import (
     DELIVERY_KINDS,
     Operation,
@@ -158,18 +157,3 @@ def test_the_progress_is_one_line(members: dict[str, object], expected: str) -> 
 
     operation = msgspec.structs.replace(OPERATION, **members)
     assert progress_line(operation, NOW + timedelta(seconds=3)) == expected
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_shows_one_bar_and_a_file_gets_few_lines() -> None:
-    terminal, file = Terminal(), io.StringIO()
-    for view in (ProgressView(terminal), ProgressView(file)):
-        for _ in range(3):
-            view.show(OPERATION)
-        view.close()
-    assert (terminal.getvalue().count("\r"), terminal.getvalue().count("\n")) == (3, 1)
-    assert file.getvalue().count("\n") == 1

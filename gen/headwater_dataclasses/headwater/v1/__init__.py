@@ -7,6 +7,8 @@ __all__ = (
     "ApiKey",
     "CancelOperationRequest",
     "CancelOperationResponse",
+    "CancelPipelineRunRequest",
+    "CancelPipelineRunResponse",
     "Connection",
     "ConnectionWarning",
     "Connector",
@@ -154,6 +156,8 @@ __all__ = (
     "ListOperationsResponse",
     "ListPipelineErrorsRequest",
     "ListPipelineErrorsResponse",
+    "ListPipelineRunErrorsRequest",
+    "ListPipelineRunErrorsResponse",
     "ListPipelineRunsRequest",
     "ListPipelineRunsResponse",
     "ListProfileChangesRequest",
@@ -184,6 +188,9 @@ __all__ = (
     "PipelineMetrics",
     "PipelineMetricsUnit",
     "PipelineRun",
+    "PipelineRunError",
+    "PipelineRunErrorSample",
+    "PipelineRunProgress",
     "PreviewProfileSchemaUpdateRequest",
     "PreviewProfileSchemaUpdateResponse",
     "PreviewSendEventRequest",
@@ -728,6 +735,36 @@ class CancelOperationResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "CancelOperationResponse", CancelOperationResponse)
+
+
+@dataclass(eq=False, repr=False)
+class CancelPipelineRunRequest(betterproto2.Message):
+    """
+    CancelPipelineRunRequest names the run to cancel.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the run.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CancelPipelineRunRequest", CancelPipelineRunRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CancelPipelineRunResponse(betterproto2.Message):
+    """
+    CancelPipelineRunResponse holds the run after the request.
+    """
+
+    run: "PipelineRun | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    run is the run. It may still go on for some seconds.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "CancelPipelineRunResponse", CancelPipelineRunResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -4879,6 +4916,51 @@ default_message_pool.register_message("headwater.v1", "ListPipelineErrorsRespons
 
 
 @dataclass(eq=False, repr=False)
+class ListPipelineRunErrorsRequest(betterproto2.Message):
+    """
+    ListPipelineRunErrorsRequest selects a page of the errors of a run.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of the run.
+    """
+
+    limit: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    limit is the maximum number of errors to return, from 1 to 1000. Absent means 100.
+    """
+
+    page_token: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListPipelineRunErrorsRequest", ListPipelineRunErrorsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListPipelineRunErrorsResponse(betterproto2.Message):
+    """
+    ListPipelineRunErrorsResponse holds a page of the errors of a run.
+    """
+
+    errors: "list[PipelineRunError]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    errors are the errors, the most frequent first. Empty when there are none.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    next_page_token is what to pass to get the next page. It is opaque, and empty on the last page.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "ListPipelineRunErrorsResponse", ListPipelineRunErrorsResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListPipelineRunsRequest(betterproto2.Message):
     """
     ListPipelineRunsRequest selects a page.
@@ -4886,12 +4968,17 @@ class ListPipelineRunsRequest(betterproto2.Message):
 
     limit: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT32, optional=True)
     """
-    limit is the maximum number of runs to return, from 1 to 1000. Absent means all of them.
+    limit is the maximum number of runs to return, from 1 to 1000. Absent means 100.
     """
 
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     page_token is the next_page_token of the response before, to the same request. Empty means from the start.
+    """
+
+    pipeline: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    pipeline is the id of a pipeline. Absent means all of the workspace.
     """
 
 
@@ -4901,12 +4988,12 @@ default_message_pool.register_message("headwater.v1", "ListPipelineRunsRequest",
 @dataclass(eq=False, repr=False)
 class ListPipelineRunsResponse(betterproto2.Message):
     """
-    ListPipelineRunsResponse holds the runs.
+    ListPipelineRunsResponse holds a page of runs.
     """
 
     runs: "list[PipelineRun]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    runs are all runs that are kept. Empty when there are none.
+    runs are the runs, the newest first. Empty when there are none.
     """
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -5678,13 +5765,13 @@ class Pipeline(betterproto2.Message):
 
     running: "bool | None" = betterproto2.field(29, betterproto2.TYPE_BOOL, optional=True)
     """
-    running says whether a run is going on. Present only for pipelines that run in batch.
+    running says whether a run waits or goes on. Present only for pipelines that run in batch.
     """
 
     schedule_start: "int | None" = betterproto2.field(30, betterproto2.TYPE_INT32, optional=True)
     """
-    schedule_start is the minute of the day, from 0 to 1439, at which the first run of the day starts; the others
-    follow at multiples of schedule_period. Absent when there is no schedule, and for pipelines that do not run in
+    schedule_start is a minute of the day in UTC, from 0 to 1439, at which a run starts; the others start at all minutes
+    that differ from it by multiples of schedule_period. Absent when there is no schedule, and for pipelines that do not run in
     batch.
     """
 
@@ -5851,20 +5938,20 @@ class PipelineRun(betterproto2.Message):
         3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    start_time is when the run started.
+    start_time is when the run started. Absent while it waits.
     """
 
     end_time: "datetime.datetime | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    end_time is when the run ended. Absent while it goes on.
+    end_time is when the run ended. Absent before.
     """
 
     passed: "list[int]" = betterproto2.field(5, betterproto2.TYPE_INT32, repeated=True)
     """
     passed counts the records that passed each of the six steps, in this order: receive, input validation, filter,
-    transformation, output validation, finalize. All are 0 while the run goes on.
+    transformation, output validation, finalize. The counts grow while the run goes on.
     """
 
     failed: "list[int]" = betterproto2.field(6, betterproto2.TYPE_INT32, repeated=True)
@@ -5874,11 +5961,171 @@ class PipelineRun(betterproto2.Message):
 
     error: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    error says why the run as a whole failed. It is empty when it did not; failed records do not fail a run.
+    error says why the run as a whole failed, or why it was skipped, for people. It is empty otherwise; failed records do
+    not fail a run.
+    """
+
+    status: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    status is how far the run is. A queued run waits for a run process. A skipped one was due, and could not start.
+    """
+
+    trigger: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    trigger is what started the run: a call or command, or the schedule of the pipeline.
+    """
+
+    incremental: "bool" = betterproto2.field(10, betterproto2.TYPE_BOOL)
+    """
+    incremental says whether an import reads only what changed since the last run. It is false for exports.
+    """
+
+    full: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    full says whether an export sends profiles that the destination has already. It is false for imports.
+    """
+
+    error_step: "str | None" = betterproto2.field(12, betterproto2.TYPE_STRING, optional=True)
+    """
+    error_step is the step at which the run as a whole failed. Absent when no step is at fault.
+    """
+
+    progress: "PipelineRunProgress | None" = betterproto2.field(13, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    progress is how much has been read.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        14, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    create_time is when the run was requested, or became due.
+    """
+
+    cancel_requested: "bool" = betterproto2.field(15, betterproto2.TYPE_BOOL)
+    """
+    cancel_requested says whether the run was asked to end. It has not ended before status says so.
     """
 
 
 default_message_pool.register_message("headwater.v1", "PipelineRun", PipelineRun)
+
+
+@dataclass(eq=False, repr=False)
+class PipelineRunError(betterproto2.Message):
+    """
+    PipelineRunError is how often records of a run failed at one step for one reason.
+    """
+
+    step: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    step is the step at which the records failed.
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    message says why, for people. It contains no values of the records.
+    """
+
+    count: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    count is the number of records. In JSON it is a string.
+    """
+
+    samples: "list[PipelineRunErrorSample]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    samples are the first of the records, at most five.
+    """
+
+    first_occurred: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    first_occurred is when the first of the records failed.
+    """
+
+    last_occurred: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    last_occurred is when the last of the records failed.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineRunError", PipelineRunError)
+
+
+@dataclass(eq=False, repr=False)
+class PipelineRunErrorSample(betterproto2.Message):
+    """
+    PipelineRunErrorSample is one record that failed.
+    """
+
+    number: "int | None" = betterproto2.field(1, betterproto2.TYPE_INT64, optional=True)
+    """
+    number is the line of the file, or the number of the row, from 1. Absent for users of applications and for profiles.
+    In JSON it is a string.
+    """
+
+    record_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    record_id is the id of the record. Empty when it has none.
+    """
+
+    path: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    path is the property at fault. Empty when no single one is.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineRunErrorSample", PipelineRunErrorSample)
+
+
+@dataclass(eq=False, repr=False)
+class PipelineRunProgress(betterproto2.Message):
+    """
+    PipelineRunProgress is how much a run has read.
+    """
+
+    rows: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    rows is the number of rows, users or profiles that have been read. In JSON it is a string.
+    """
+
+    total_rows: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT64, optional=True)
+    """
+    total_rows is the number of rows, users or profiles to read. Absent when it is not known. In JSON it is a string.
+    """
+
+    bytes: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    bytes is the number of bytes of the file that have been read, compressed as they are. In JSON it is a string.
+    """
+
+    total_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT64, optional=True)
+    """
+    total_bytes is the size of the file. Absent without a file, and when it is not known. In JSON it is a string.
+    """
+
+    unchanged: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+    """
+    unchanged is the number of profiles that an export did not send, because the destination has them. In JSON it is a
+    string.
+    """
+
+    rows_per_second: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
+    """
+    rows_per_second is the number of rows per second since the run started.
+    """
+
+    percentage: "float | None" = betterproto2.field(7, betterproto2.TYPE_DOUBLE, optional=True)
+    """
+    percentage is the part that has been read, from 0 to 100. Absent when neither the size nor the number of rows is
+    known.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineRunProgress", PipelineRunProgress)
 
 
 @dataclass(eq=False, repr=False)
@@ -6468,6 +6715,12 @@ class RunPipelineRequest(betterproto2.Message):
     """
     incremental says, for this run only, whether to read only what changed since the last one. Absent means as the
     pipeline says. Forbidden for pipelines of destinations.
+    """
+
+    full: "bool | None" = betterproto2.field(3, betterproto2.TYPE_BOOL, optional=True)
+    """
+    full says whether to send all profiles, also those that the destination has already. Absent means false. Forbidden
+    for pipelines of sources.
     """
 
 

@@ -4,7 +4,7 @@ Most of such a text are schemas, and mostly the same ones, above all that of eve
 gateway would write them all again, and hold the whole of it meanwhile (decision 0016).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -39,6 +39,18 @@ def to_document(message: pb.Connection) -> dict[str, Any]:
     for shown, schemas in zip(document["pipelines"], texts, strict=True):
         shown |= schemas
     return document
+
+
+def with_running(document: dict[str, Any], running: Collection[int]) -> dict[str, Any]:
+    """Return a document in which the pipelines in `running` are running. The given one does not change."""
+    pipelines = document["pipelines"]
+    if not any(pipeline["id"] in running for pipeline in pipelines):
+        return document
+    return document | {
+        "pipelines": [
+            {**pipeline, "running": True} if pipeline["id"] in running else pipeline for pipeline in pipelines
+        ]
+    }
 
 
 class ListInPieces:

@@ -1,14 +1,14 @@
 """ConnectionService: connections and their event write keys."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
 from headwater.api.connectioncache import ConnectionCache
-from headwater.api.messages.connections import ListInPieces, to_document
+from headwater.api.messages.connections import ListInPieces, to_document, with_running
 from headwater.api.messages.pipelines import pipeline_message
 from headwater.api.messages.schema import read_object
 from headwater.api.pages import NO_LIMIT, Page
@@ -22,6 +22,7 @@ from headwater.management.quotas import Quotas
 from headwater.rest.v1 import connections_pb2 as rest_pb
 from headwater.rest.v1 import connections_pb2_grpc as rest_grpc
 from headwater.state import StateStore
+from headwater.state.runs import RunStore
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1 import connections_pb2_grpc
 
@@ -48,6 +49,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         computing: Computing,
         quotas: Quotas,
         environment: ConnectorEnvironment,
+        runs: RunStore,
         allowed_redirect_uris: tuple[str, ...] = (),
     ) -> None:
         self._catalog = catalog
@@ -55,6 +57,7 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         self._state = state
         self._quotas = quotas
         self._environment = environment
+        self._runs = runs
         self._shown: ConnectionCache[pb.Connection] = ConnectionCache(computing, _message)
 
     async def CreateConnection(
@@ -131,8 +134,10 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         found, token = _page(request, await connections.list_connections(self._catalog, workspace))
         response = pb.ListConnectionsResponse(next_page_token=token)
+        running = await _running(self._runs, found)
         for connection in found:
             response.connections.append(await self._shown.get(connection))
+            _set_running(response.connections[-1], running)
             await asyncio.sleep(0)  # others go on
         return response
 
@@ -140,11 +145,9 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         connection = await connections.get_connection(self._catalog, workspace, request.id)
         event_types = await applications.find_event_types(self._catalog, connection, self._environment)
-        shown = await self._shown.get(connection)
-        if not event_types:
-            return shown
         message = pb.Connection()
-        message.CopyFrom(shown)
+        message.CopyFrom(await self._shown.get(connection))
+        _set_running(message, await _running(self._runs, [connection]))
         for event_type in event_types:
             message.event_types.add(
                 id=event_type.id, name=event_type.name, description=event_type.description, filter=event_type.filter
@@ -208,8 +211,9 @@ class ConnectionServicer(connections_pb2_grpc.ConnectionServiceServicer):
 class ConnectionRestServicer(rest_grpc.ConnectionServiceServicer):
     """Lists connections as JSON."""
 
-    def __init__(self, catalog: Catalog, computing: Computing) -> None:
+    def __init__(self, catalog: Catalog, computing: Computing, runs: RunStore) -> None:
         self._catalog = catalog
+        self._runs = runs
         self._documents: ConnectionCache[dict[str, Any]] = ConnectionCache(computing, _document)
 
     async def ListConnections(
@@ -218,8 +222,9 @@ class ConnectionRestServicer(rest_grpc.ConnectionServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         found, token = _page(request, await connections.list_connections(self._catalog, workspace))
         pieces = ListInPieces(next_page_token=token)
+        running = await _running(self._runs, found)
         for connection in found:
-            for piece in pieces.add(await self._documents.get(connection)):
+            for piece in pieces.add(with_running(await self._documents.get(connection), running)):
                 yield HttpBody(content_type="application/json", data=piece)
             await asyncio.sleep(0)  # others go on
         for piece in pieces.end():
@@ -231,6 +236,23 @@ def _page(
 ) -> tuple[Sequence[Connection], str]:
     page = Page(request, ConnectionCursor, default_limit=NO_LIMIT)
     return page.select(found, lambda connection: ConnectionCursor(connection.name, connection.id))
+
+
+async def _running(runs: RunStore, connections: Iterable[Connection]) -> frozenset[int]:
+    """Return the pipelines of connections that have a run that has not ended."""
+    batch = [
+        pipeline.id
+        for connection in connections
+        for pipeline in connection.pipelines
+        if pipeline.schedule_start is not None
+    ]
+    return await runs.running(batch) if batch else frozenset()
+
+
+def _set_running(message: pb.Connection, running: Collection[int]) -> None:
+    for pipeline in message.pipelines:
+        if pipeline.id in running:
+            pipeline.running = True
 
 
 def _message(connection: Connection) -> pb.Connection:

@@ -1,5 +1,6 @@
 """PipelineService: the pipelines of connections."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -21,10 +22,11 @@ from headwater.api.services.pipelinecounts import (
     metrics_message,
     typed_metrics,
 )
+from headwater.api.services.runs import PipelineRuns
 from headwater.api.services.trials import PipelineTrials, read_limit
 from headwater.base.clock import Clock
 from headwater.base.computing import Computing
-from headwater.base.errors import BadRequest, HeadwaterError
+from headwater.base.errors import BadRequest, HeadwaterError, Unavailable
 from headwater.catalog import Catalog, Connection, Definition, Pipeline
 from headwater.connectors.connector import Target
 from headwater.connectors.environment import ConnectorEnvironment
@@ -34,6 +36,7 @@ from headwater.management.quotas import Quotas, definition_size
 from headwater.observe.lanestatus import lane_status
 from headwater.state import StateStore
 from headwater.state.lanestore import LaneStore
+from headwater.state.runs import RunStore
 from headwater.transforms.functions import Runner
 from headwater.v1 import pipelines_pb2 as pb
 from headwater.v1 import pipelines_pb2_grpc
@@ -43,7 +46,7 @@ _UNNAMED: Final = "Draft"
 
 
 class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
-    """Create, read, replace, enable, schedule, delete and try pipelines."""
+    """Create, read, replace, enable, schedule, run, delete and try pipelines."""
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         environment: ConnectorEnvironment,
         trials: PipelineTrials,
         counts: PipelineCountReader,
+        runs: RunStore,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
@@ -68,6 +72,8 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         self._environment = environment
         self._trials = trials
         self._counts = counts
+        self._run_store = runs
+        self._runs = PipelineRuns(catalog, runs, clock)
 
     async def CreatePipeline(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -90,8 +96,12 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
         assert connection is not None, "a pipeline goes with its connection"
         bare = _bare(connection)
         if definition_size(pipeline.definition) <= SMALL_DEFINITION_BYTES:
-            return _message(pipeline, bare)
-        return await self._computing.run(f"workspace {workspace}", _message, pipeline, bare)
+            message = _message(pipeline, bare)
+        else:
+            message = await self._computing.run(f"workspace {workspace}", _message, pipeline, bare)
+        if message.HasField("running"):
+            message.running = bool(await self._run_store.running([pipeline.id]))
+        return message
 
     async def UpdatePipeline(self, request: pb.UpdatePipelineRequest, context: Context) -> pb.UpdatePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
@@ -146,6 +156,27 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
                 getattr(message, name).FromMicroseconds(at)
         return message
 
+    async def RunPipeline(self, request: pb.RunPipelineRequest, context: Context) -> pb.RunPipelineResponse:
+        return await self._runs.start(request, context)
+
+    async def ListPipelineRuns(
+        self, request: pb.ListPipelineRunsRequest, context: Context
+    ) -> pb.ListPipelineRunsResponse:
+        return await self._runs.page(request, context)
+
+    async def GetPipelineRun(self, request: pb.GetPipelineRunRequest, context: Context) -> pb.PipelineRun:
+        return await self._runs.get(request, context)
+
+    async def CancelPipelineRun(
+        self, request: pb.CancelPipelineRunRequest, context: Context
+    ) -> pb.CancelPipelineRunResponse:
+        return await self._runs.cancel(request, context)
+
+    async def ListPipelineRunErrors(
+        self, request: pb.ListPipelineRunErrorsRequest, context: Context
+    ) -> pb.ListPipelineRunErrorsResponse:
+        return await self._runs.errors(request, context)
+
     async def ListPipelineErrors(
         self, request: pb.ListPipelineErrorsRequest, context: Context
     ) -> pb.ListPipelineErrorsResponse:
@@ -158,6 +189,8 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
         workspace = await require_workspace(self._catalog, context)
         await pipelines.delete_pipeline(self._catalog, workspace, request.id)
+        with suppress(Unavailable):  # the scheduler deletes the runs that are left
+            await self._run_store.remove_pipeline(request.id)
         return pb.DeletePipelineResponse()
 
     async def TryPipeline(self, request: pb.TryPipelineRequest, context: Context) -> pb.TryPipelineResponse:

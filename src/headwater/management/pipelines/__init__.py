@@ -1,7 +1,7 @@
 """Pipelines: they process the users and events of a connection.
 
-There are nine kinds (`kinds`). All rules about members apply from the start (`rules`). A pipeline whose kind has no
-engine can be created, but not enabled.
+There are nine kinds (`kinds`). All rules about members apply from the start (`rules`). A pipeline whose connector has
+no engine can be created, but not enabled.
 """
 
 from headwater.management.pipelines.kinds import INCOMING_EVENT_SCHEMA, Kind, find_kind

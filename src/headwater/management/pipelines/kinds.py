@@ -13,6 +13,8 @@ from headwater.schemas import EVENT_SCHEMA, ObjectType, Schema
 
 Presence = Literal["required", "optional"]
 """A member that a kind does not name is not allowed."""
+Capability = Literal["user_source", "user_sink", "query_source", "table_sink", "file_storage"]
+"""A field of `Engine`."""
 
 
 class Kind(Struct, frozen=True, kw_only=True):
@@ -20,8 +22,8 @@ class Kind(Struct, frozen=True, kw_only=True):
 
     `does` completes the sentence "pipelines that …" in messages. `members` are the settable members besides name and
     enabled, by their documented names; some optional members are required in combination with others. `shown` are the
-    members shown in addition to the common ones. A `batch` pipeline runs on a schedule; the others process each event.
-    `runs` states that there is an engine for it.
+    members shown in addition to the common ones. A `batch` pipeline runs by request or on a schedule; the others
+    process each event. `capability` is the part of the connector's engine that it needs; None if it needs none.
     """
 
     does: str
@@ -32,7 +34,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     writes_profiles: bool = False
     """Whether its output is a user of the workspace."""
     batch: bool = True
-    runs: bool = False
+    capability: Capability | None = None
 
     @property
     def reads_events(self) -> bool:
@@ -64,18 +66,21 @@ _TRANSFORMED: Final[dict[str, Presence]] = {
 
 IMPORT_FROM_APPLICATION: Final = Kind(
     does="import users from applications",
+    capability="user_source",
     writes_profiles=True,
     members={"filter": "optional", **_TRANSFORMED, "incremental": "optional"},
     shown=("filter", "incremental", "transformation", "inSchema", "outSchema", *_BATCH),
 )
 IMPORT_FROM_DATABASE: Final = Kind(
     does="import users from databases",
+    capability="query_source",
     writes_profiles=True,
     members={"query": "required", **_TRANSFORMED, **_COLUMNS, "incremental": "optional"},
     shown=("query", *_COLUMNS, "incremental", "transformation", "inSchema", "outSchema", *_BATCH),
 )
 IMPORT_FROM_FILE: Final = Kind(
     does="import users from files",
+    capability="file_storage",
     writes_profiles=True,
     members={"filter": "optional", **_FILE, **_TRANSFORMED, **_COLUMNS, "incremental": "optional"},
     shown=(
@@ -91,17 +96,16 @@ IMPORT_FROM_EVENTS: Final = Kind(
     members={"filter": "optional", "outSchema": "optional", "transformation": "optional"},
     shown=("filter", "transformation", "inSchema", "outSchema"),
     batch=False,
-    runs=True,
 )
 COLLECT_EVENTS: Final = Kind(
     does="collect events",
     members={"filter": "optional"},
     shown=("filter",),
     batch=False,
-    runs=True,
 )
 EXPORT_TO_APPLICATION: Final = Kind(
     does="export profiles to applications",
+    capability="user_sink",
     reads_profiles=True,
     members={
         "filter": "optional",
@@ -120,16 +124,17 @@ SEND_EVENTS: Final = Kind(
     members={"eventType": "required", "filter": "optional", "outSchema": "optional", "transformation": "optional"},
     shown=("eventType", "filter", "transformation", "inSchema", "outSchema"),
     batch=False,
-    runs=True,
 )
 EXPORT_TO_DATABASE: Final = Kind(
     does="export profiles to databases",
+    capability="table_sink",
     reads_profiles=True,
     members={"filter": "optional", **_TRANSFORMED, "tableName": "required", "tableKey": "required"},
     shown=("filter", "tableName", "tableKey", "transformation", "inSchema", "outSchema", *_BATCH),
 )
 EXPORT_TO_FILE: Final = Kind(
     does="export profiles to files",
+    capability="file_storage",
     reads_profiles=True,
     members={"filter": "optional", **_FILE, "inSchema": "required", "orderBy": "required"},
     shown=("format", "path", "sheet", "compression", "orderBy", "filter", "inSchema", *_BATCH),

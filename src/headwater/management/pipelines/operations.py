@@ -102,7 +102,8 @@ async def create_pipeline(
     alignment = AlignmentCheck(catalog, connection, target, definition)
     await alignment.run(computing)
     if request.enabled:
-        await _check_runs(kind, definition, workspace, functions, computing)
+        _check_engine(catalog.connectors, connection, kind, definition)
+        await _check_function(kind, definition, workspace, functions, computing)
     await quotas.measure(catalog, workspace)
     async with catalog.change() as change:
         connection = find_connection(catalog, workspace, request.connection, field="connection")
@@ -199,7 +200,8 @@ async def update_pipeline(
     alignment = AlignmentCheck(catalog, connection, old.target, definition)
     await alignment.run(computing)
     if request.enabled:
-        await _check_runs(kind, definition, workspace, functions, computing)
+        _check_engine(catalog.connectors, connection, kind, definition)
+        await _check_function(kind, definition, workspace, functions, computing)
     await quotas.measure(catalog, workspace)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
@@ -227,9 +229,11 @@ async def set_pipeline_status(
     """
     await catalog.refresh()  # the result of this lookup is reused in the change
     old = find_pipeline(catalog, workspace, id_)
-    kind = _kind(catalog.connectors, find_connection(catalog, workspace, old.connection), old.target)
+    connection = find_connection(catalog, workspace, old.connection)
+    kind = _kind(catalog.connectors, connection, old.target)
     if enabled:
-        await _check_runs(kind, old.definition, workspace, functions, computing)
+        _check_engine(catalog.connectors, connection, kind, old.definition)
+        await _check_function(kind, old.definition, workspace, functions, computing)
     async with catalog.change() as change:
         old = find_pipeline(catalog, workspace, id_)
         new = msgspec.structs.replace(old, enabled=enabled)
@@ -316,14 +320,30 @@ async def _check_event_type(
         check_event_type(event_type, out_schema, offered)
 
 
-async def _check_runs(
+def _check_engine(
+    connectors: Mapping[str, Connector], connection: Connection, kind: Kind, definition: Definition
+) -> None:
+    """Check that the connector, and the format of files, of a pipeline to be enabled are implemented."""
+    connector = connectors[connection.connector]
+    is_reachable = kind.capability is None or getattr(connector.engine, kind.capability) is not None
+    if not is_reachable:
+        raise Unprocessable(
+            "EngineNotAvailable",
+            f"pipelines that {kind.does} cannot run with {connector.label} yet: leave it disabled",
+            field="enabled",
+        )
+    if definition.format and connectors[definition.format].engine.file_format is None:
+        label = connectors[definition.format].label
+        raise Unprocessable(
+            "EngineNotAvailable", f"files of format {label} cannot be used yet: leave it disabled", field="enabled"
+        )
+
+
+async def _check_function(
     kind: Kind, definition: Definition, workspace: int, functions: Runner | None, computing: Computing | None
 ) -> None:
-    """Check that a pipeline to be enabled can run. Runs outside of a change, because a change blocks all others."""
-    if not kind.runs:
-        raise Unprocessable(
-            "EngineNotAvailable", f"pipelines that {kind.does} cannot run yet: leave it disabled", field="enabled"
-        )
+    """Check that the function of a pipeline to be enabled loads. Runs outside of a change, because a change blocks all
+    others."""
     if functions is not None:
         await check_function_loads(functions, computing or Computing(), f"workspace {workspace}", kind, definition)
 

@@ -38,6 +38,14 @@ class RunProgress(Struct, frozen=True, kw_only=True):
     total_bytes: int | None = None
     """Size of the file; None without a file, or if it is not known."""
 
+    @property
+    def percentage(self) -> float | None:
+        """The part that has been read, from 0 to 100; None if neither the size nor the number of rows is known."""
+        for read, total in ((self.bytes, self.total_bytes), (self.rows, self.total_rows)):
+            if total is not None:
+                return 100.0 if not total else min(100.0, 100 * read / total)
+        return None
+
 
 class Run(Struct, frozen=True, kw_only=True):
     """One execution of a pipeline."""
@@ -67,6 +75,13 @@ class Run(Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     ended_at: int | None = None
 
+    def rows_per_second(self, now: int) -> float:
+        """Return the number of rows per second since the start, up to `now` or the end."""
+        if self.started_at is None:
+            return 0.0
+        seconds = ((now if self.ended_at is None else self.ended_at) - self.started_at) / 1e6
+        return self.progress.rows / seconds if seconds > 0 else 0.0
+
 
 class RunErrorSample(Struct, frozen=True, array_like=True):
     """One record that failed."""
@@ -90,6 +105,21 @@ class RunError(Struct, frozen=True, kw_only=True):
     last_at: int
     samples: tuple[RunErrorSample, ...] = ()
     """The first records, at most five."""
+    digest: int = 0
+    """Identifies the message of a stored error."""
+
+    @property
+    def cursor(self) -> "RunErrorCursor":
+        """The place just after this error in the list of the run's errors."""
+        return RunErrorCursor(self.count, STEPS.index(self.step), self.digest)
+
+
+class RunErrorCursor(Struct, frozen=True, array_like=True):
+    """A place in the list of the errors of a run, the most frequent first."""
+
+    count: int
+    step: int
+    digest: int
 
 
 class RunCursor(Struct, frozen=True, array_like=True):
@@ -97,3 +127,35 @@ class RunCursor(Struct, frozen=True, array_like=True):
 
     created_at: int
     id: int
+
+
+class RunRequest(Struct, frozen=True, kw_only=True):
+    """A run to create."""
+
+    workspace: int
+    pipeline: int
+    connection: int
+    is_incremental: bool = False
+    is_full: bool = False
+
+
+class Schedule(Struct, frozen=True):
+    """The schedule of a pipeline: it runs at each minute of the day that differs from `start_minute` by a multiple of
+    `period_minutes`, in UTC."""
+
+    period_minutes: int
+    """A divisor of the minutes of a day."""
+    start_minute: int
+    """From 0 to 1439."""
+    since: int
+    """The time since which the schedule is followed."""
+
+
+class WaitingRuns(Struct, frozen=True):
+    """The runs of a workspace that no process executes."""
+
+    workspace: int
+    oldest_at: int
+    """The time at which the oldest of them was created."""
+    running: int
+    """Number of its other runs that processes execute."""

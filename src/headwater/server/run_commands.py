@@ -1,0 +1,145 @@
+"""The commands for runs: `headwater runs start`, `list`, `watch` and `cancel`.
+
+Like the other commands they use the database directly, with or without a running server. A run goes on only while the
+server runs.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from headwater.base.clock import SystemClock, from_microseconds, microseconds
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import open_catalog
+from headwater.management.runs import run_pipeline
+from headwater.server.commands import format_table, parse_identifier
+from headwater.server.errors import StartupError
+from headwater.server.progress import ProgressView, draw_bar
+from headwater.server.settings import Settings
+from headwater.state.runs import STEPS, Run, RunStore, open_runs
+from headwater.storage.database import sqlite_url
+
+MAX_LISTED: Final = 100
+"""Number of runs that `list` shows."""
+WATCH_SECONDS: Final = 0.5
+"""Interval at which `watch` reads the progress."""
+_FILTER: Final = STEPS.index("Filter")
+_FINALIZE: Final = STEPS.index("Finalize")
+
+Action = Callable[[RunStore, Settings, argparse.Namespace], Awaitable[None]]
+
+
+async def run_run_command(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Run the command that the arguments name. Raises StartupError with one line if it fails."""
+    url = settings.database_url or sqlite_url(settings.runs_path)
+    async with open_runs(url, clock=SystemClock(), identifiers=Identifiers()) as runs:
+        await _ACTIONS[arguments.action](runs, settings, arguments)
+
+
+async def start_run(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Start a run of a pipeline, and print its id alone."""
+    id_ = parse_identifier(arguments.id)
+    url = settings.database_url or sqlite_url(settings.catalog_path)
+    async with open_catalog(url, clock=SystemClock(), identifiers=Identifiers()) as catalog:
+        await catalog.refresh()
+        pipeline = catalog.pipeline(None, id_)
+        if pipeline is None:
+            raise StartupError(f"there is no pipeline {id_}")
+        incremental = arguments.incremental
+        full = arguments.full
+        run = await run_pipeline(catalog, runs, pipeline.workspace, id_, incremental=incremental, full=full)
+    print(run.id)
+
+
+async def list_runs(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Print a table of the latest runs."""
+    workspace, pipeline = (
+        None if text is None else parse_identifier(text) for text in (arguments.workspace, arguments.pipeline)
+    )
+    rows = [
+        (
+            str(each.id),
+            str(each.workspace),
+            str(each.pipeline),
+            each.trigger,
+            each.status,
+            str(each.progress.rows),
+            str(_failed(each)),
+            from_microseconds(each.created_at).strftime("%Y-%m-%d %H:%M"),
+            each.error,
+        )
+        for each in await runs.page(workspace, pipeline=pipeline, limit=MAX_LISTED)
+    ]
+    heads = ("ID", "WORKSPACE", "PIPELINE", "TRIGGER", "STATUS", "ROWS", "FAILED", "CREATED (UTC)", "ERROR")
+    print(format_table(heads, rows))
+
+
+async def cancel_run(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Ask a run to end."""
+    found = await runs.cancel(parse_identifier(arguments.id))
+    if found is None:
+        raise _unknown(arguments)
+    print(f"Run {found.id} ends within some seconds." if found.ended_at is None else _ended(found))
+
+
+async def watch_run(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Show the progress of a run until it ends. Raises StartupError if it does not succeed."""
+    view, clock = ProgressView(sys.stderr), SystemClock()
+    while True:
+        found = await runs.find(parse_identifier(arguments.id))
+        if found is None:
+            raise _unknown(arguments)
+        view.show(progress_line(found, clock.now()), is_last=found.ended_at is not None)
+        if found.ended_at is not None:
+            break
+        await asyncio.sleep(WATCH_SECONDS)
+    view.close()
+    if found.status != "Succeeded":
+        raise StartupError(_ended(found))
+    print(_ended(found))
+
+
+def progress_line(run: Run, now: datetime) -> str:
+    """Return the progress as one line: a bar if the size is known, the numbers, the rate, the status and the
+    duration."""
+    progress, at = run.progress, microseconds(now)
+    parts = [f"Run {run.id}"]
+    if progress.percentage is not None:
+        parts.append(draw_bar(progress.percentage / 100))
+    total = "" if progress.total_rows is None else f" of {progress.total_rows}"
+    parts.append(f"{progress.rows}{total} rows")
+    if failed := _failed(run):
+        parts.append(f"{failed} failed")
+    if progress.rows:
+        parts.append(f"{run.rows_per_second(at):.0f} rows/s")
+    parts.append("Cancelling" if run.is_cancelled and run.ended_at is None else run.status)
+    if run.started_at is not None:
+        parts.append(f"{max(0, (at if run.ended_at is None else run.ended_at) - run.started_at) // 1_000_000} s")
+    return "  ".join(parts)
+
+
+def _failed(run: Run) -> int:
+    """Return the number of failed records, without those that were filtered out."""
+    return sum(run.progress.failed) - run.progress.failed[_FILTER]
+
+
+def _ended(run: Run) -> str:
+    progress = run.progress
+    numbers = f"{progress.rows} rows read, {progress.passed[_FINALIZE]} passed, {_failed(run)} failed"
+    text = f"Run {run.id} is {run.status.lower()}: {numbers}"
+    return f"{text}: {run.error}" if run.error else text
+
+
+def _unknown(arguments: argparse.Namespace) -> StartupError:
+    return StartupError(f"there is no run {parse_identifier(arguments.id)}")
+
+
+_ACTIONS: Final[Mapping[str, Action]] = {
+    "start": start_run,
+    "list": list_runs,
+    "watch": watch_run,
+    "cancel": cancel_run,
+}

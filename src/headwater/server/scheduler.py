@@ -1,0 +1,212 @@
+"""The scheduler process: creates the runs that are due, and starts and watches a process for each run.
+
+Start it with `python -m headwater.server.scheduler`. It can be killed at any time, and its run processes end with it:
+runs are rows with a lease, and a scheduler of any machine continues them when the lease has expired. When it is
+stopped, its run processes give their runs back, under the same ids.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+from headwater.base.clock import Clock, SystemClock, microseconds
+from headwater.base.errors import Unavailable
+from headwater.base.identifiers import Identifiers
+from headwater.base.waiting import wait
+from headwater.catalog import Catalog, open_catalog
+from headwater.runs.launching import choose_workspace
+from headwater.runs.scheduling import Ticker
+from headwater.server import child, environment
+from headwater.server.locations import open_locations
+from headwater.server.logging import logger
+from headwater.server.processes import Child, Program, start
+from headwater.server.settings import Settings
+from headwater.state.runs import Run, RunStore, open_runs
+
+ROUND_SECONDS: Final = 0.5
+"""Pause after each round."""
+SWEEP_SECONDS: Final = 60.0
+"""Interval at which runs of deleted pipelines and old runs are deleted."""
+CANCEL_SECONDS: Final = 30.0
+"""Time after a cancel at which the process of a run is killed."""
+STOP_SECONDS: Final = 12.0
+"""Time that run processes have to end when the scheduler is stopped. It is above the time of their own work, and below
+that of the supervisor."""
+KEPT_AGE: Final = timedelta(days=90)
+"""Age at which runs are deleted."""
+STORE_CONNECTIONS: Final = 2
+"""Maximum number of connections to PostgreSQL."""
+NICENESS: Final = 5
+"""As that of the worker: accepting events has priority."""
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set, then stop the run processes."""
+    clock, identifiers = SystemClock(), Identifiers()
+    async with (
+        open_locations(settings, "scheduler", store_connections=STORE_CONNECTIONS) as locations,
+        open_catalog(locations.catalog, clock=clock, identifiers=identifiers) as catalog,
+        open_runs(locations.runs, clock=clock, identifiers=identifiers) as runs,
+    ):
+        shutil.rmtree(settings.scratch_dir, ignore_errors=True)
+        scheduler = Scheduler(settings, catalog, runs, clock, environment.run_process(os.environ, settings))
+        async with child.heartbeat():
+            await scheduler.run(stop)
+
+
+class Scheduler:
+    """Creates due runs, and starts, watches, cancels and stops run processes."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, runs: RunStore, clock: Clock, variables: Mapping[str, str]
+    ) -> None:
+        """`variables` are the environment variables of run processes."""
+        self._settings = settings
+        self._catalog = catalog
+        self._runs = runs
+        self._clock = clock
+        self._variables = variables
+        self._ticker = Ticker(catalog, runs, clock)
+        self._processes: dict[int, _RunProcess] = {}
+        """The run processes by the id of their run."""
+        self._turns: dict[int, int] = {}
+        """A number for each workspace that grows with its last start."""
+        self._swept_at: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Errors are logged, and the next round tries again."""
+        try:
+            while not stop.is_set():
+                try:
+                    await self._round()
+                except Unavailable as error:
+                    logger().warning("runs are not scheduled because a store is unavailable", reason=error.message)
+                except Exception:
+                    logger().exception("scheduling failed and will be retried")
+                await wait(stop, ROUND_SECONDS)
+        finally:
+            await asyncio.gather(*(process.stop() for process in list(self._processes.values())))
+
+    async def _round(self) -> None:
+        await self._catalog.refresh()
+        await self._ticker.fire()
+        await self._cancel()
+        await self._start_runs()
+        loop = asyncio.get_running_loop()
+        if self._swept_at is None or loop.time() - self._swept_at >= SWEEP_SECONDS:
+            await self._sweep()
+            self._swept_at = loop.time()
+
+    async def _cancel(self) -> None:
+        """Cancel the runs of deleted pipelines, and kill processes whose cancel takes too long."""
+        for id_, process in list(self._processes.items()):
+            if self._catalog.pipeline(None, process.run.pipeline) is None:
+                await self._runs.cancel(id_)
+        if self._processes:
+            cancelled = await self._runs.to_cancel(list(self._processes))
+            for process in [self._processes[id_] for id_ in cancelled & self._processes.keys()]:
+                process.cancel()
+
+    async def _start_runs(self) -> None:
+        places = self._settings.runs
+        while (free := places - len(self._processes)) > 0:
+            workspace = choose_workspace(
+                await self._runs.waiting(),
+                free=free,
+                places=places,
+                is_alone=len(self._catalog.workspaces()) < 2,
+                turns=self._turns,
+            )
+            if workspace is None:
+                return
+            self._turns[workspace] = max(self._turns.values(), default=0) + 1
+            claimed = await self._runs.claim(workspace)
+            if claimed is not None and claimed.ended_at is None:
+                await self._start(claimed)
+
+    async def _start(self, claimed: Run) -> None:
+        program = Program(
+            f"run {claimed.id}",
+            (sys.executable, "-m", "headwater.server.run_process", str(claimed.id), str(claimed.fence)),
+            self._variables,
+            patience_seconds=self._settings.watchdog_seconds or None,
+        )
+        try:
+            started = await start(program)
+        except OSError:
+            logger().exception("a run process cannot be started", run=claimed.id)
+            await self._runs.release(claimed.id, claimed.fence, expected=True)
+            raise
+        process = _RunProcess(claimed, started, self._runs, self._settings)
+        self._processes[claimed.id] = process
+        process.watching.add_done_callback(lambda _: self._forget(process))
+
+    def _forget(self, process: "_RunProcess") -> None:
+        """Free the place of a process, unless its run has a new one already."""
+        if self._processes.get(process.run.id) is process:
+            del self._processes[process.run.id]
+
+    async def _sweep(self) -> None:
+        """Delete runs of deleted pipelines, and old runs."""
+        known = await self._runs.pipelines()
+        await self._catalog.refresh()  # after the read, so that a pipeline that was created meanwhile is found
+        for pipeline in known:
+            while self._catalog.pipeline(None, pipeline) is None and not await self._runs.remove_pipeline(pipeline):
+                if pipeline in await self._runs.running([pipeline]):
+                    break
+        while not await self._runs.trim(microseconds(self._clock.now() - KEPT_AGE)):
+            pass
+
+
+class _RunProcess:
+    """A process that executes a run, until it has ended and its run is free for others."""
+
+    def __init__(self, run: Run, started: Child, runs: RunStore, settings: Settings) -> None:
+        self.run = run
+        self._child = started
+        self._runs = runs
+        self._scratch = settings.run_scratch(run.id)
+        self._cancelled_at: float | None = None
+        self.watching = asyncio.create_task(self._watch())
+
+    def cancel(self) -> None:
+        """Kill the process if this is called for more than `CANCEL_SECONDS`."""
+        now = asyncio.get_running_loop().time()
+        if self._cancelled_at is None:
+            self._cancelled_at = now
+        elif now - self._cancelled_at > CANCEL_SECONDS:
+            self._child.signal(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Let the process give its run back, and end; kill it if that takes too long."""
+        await self._child.stop(STOP_SECONDS)
+        await self.watching
+
+    async def _watch(self) -> None:
+        ending = asyncio.ensure_future(self._child.wait())
+        silence = asyncio.ensure_future(self._child.wait_for_silence())
+        try:
+            await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                logger().error("a run process is stuck and is killed", run=self.run.id)
+                self._child.signal(signal.SIGKILL)
+            status = await ending
+        finally:
+            ending.cancel()
+            silence.cancel()
+        if status != 0:
+            logger().error("a run process ended unexpectedly", run=self.run.id, status=status)
+        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+        with suppress(Unavailable):  # then the lease expires
+            await self._runs.release(self.run.id, self.run.fence, expected=False)
+
+
+if __name__ == "__main__":
+    os.nice(NICENESS)
+    child.run("scheduler", run)
