@@ -23,6 +23,7 @@ from bench.containment import containment
 from bench.destinations import deliveries
 from bench.filters import measure as measure_filters
 from bench.functions import functions
+from bench.imports import imports
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.outage import outage
@@ -182,6 +183,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "containment": containment,
     "state": state,
     "profiles": profiles,
+    "imports": imports,
     "warehouse": warehouse,
 }
 LONG_FIGURES: dict[str, Callable[[Path, float], None]] = {
