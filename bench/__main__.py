@@ -24,6 +24,7 @@ from bench.destinations import deliveries
 from bench.exports import exports
 from bench.filters import measure as measure_filters
 from bench.functions import functions
+from bench.imports import imports
 from bench.load import Plan, measure
 from bench.mapping import mapping
 from bench.outage import outage
@@ -184,6 +185,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "state": state,
     "profiles": profiles,
     "exports": exports,
+    "imports": imports,
     "warehouse": warehouse,
 }
 LONG_FIGURES: dict[str, Callable[[Path, float], None]] = {

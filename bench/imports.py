@@ -16,6 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
+from bench.load import Plan, measure
+from bench.running import memory, running
 from headwater.catalog import Definition, TransformationDefinition
 from headwater.connectors.contract import StoredFile
 from headwater.runs.importing import execute_import
@@ -25,6 +29,8 @@ from tests.runs.scenario import Scenario, csv_definition, open_scenario, schema
 
 COLUMNS: Final = ("id", "email", "first", "last", "plan", "country", "city", "created", "orders", "changed")
 ROWS: Final = 200_000
+INTAKE_RATE: Final = 20.0
+"""Batches of 100 events a second."""
 MAPPING: Final = {
     "email": "lower(trim(email))",
     "name": "first ' ' last",
@@ -134,10 +140,11 @@ async def run(scenario: Scenario) -> tuple[float, float]:
 
 def imports(folder: Path, seconds: float) -> None:
     """Rows/s of an import of a CSV file, with a mapping of six properties, to identities stored."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "users.csv"
     write_csv(path, ROWS)
 
-    async def measure() -> None:
+    async def import_twice() -> None:
         async with open_scenario(folder, definition(), storage=FolderStorage(folder)) as scenario:
             baseline = floor(path, folder)
             for name in ("new", "unchanged"):
@@ -147,4 +154,61 @@ def imports(folder: Path, seconds: float) -> None:
                     f"baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   (goal 60,000 and 0.3)"
                 )
 
-    asyncio.run(measure())
+    asyncio.run(import_twice())
+    _intake(folder / "system", seconds)
+
+
+def _intake(folder: Path, seconds: float) -> None:
+    """Print the latency of the intake, alone and while a run imports customers of the dummy application."""
+    with running(folder) as (system, _connection, write_key):
+        plan = Plan(system.port, "batch", max(seconds, 10), 4, f"Bearer {write_key}", "/v1/batch", INTAKE_RATE)
+        with httpx.Client(base_url=system.base_url, headers=system.authorization, timeout=60) as client:
+            pipeline = _add_dummy(client)
+            alone = measure(plan)
+            run = client.post(f"/v1/pipelines/{pipeline}/runs", json={}).raise_for_status().json()["id"]
+            while client.get(f"/v1/pipelines/runs/{run}").json()["status"] == "Queued":
+                time.sleep(0.1)
+            during = measure(plan)
+            found = client.get(f"/v1/pipelines/runs/{run}").raise_for_status().json()
+            client.post(f"/v1/pipelines/runs/{run}/cancel")
+        print(
+            f"  intake alone p99 {1000 * alone.p99:.0f} ms, during an import {1000 * during.p99:.0f} ms: "
+            f"{during.p99 / alone.p99:.1f} times (goal 2)   the run is {found['status']}   {memory(system)}"
+        )
+
+
+def _add_dummy(client: httpx.Client) -> int:
+    """Add a pipeline that imports a million customers; return its id."""
+    client.put(
+        "/v1/profiles/schema",
+        json={"schema": {"kind": "object", "properties": [{"name": "email", "type": {"kind": "string"}}]}},
+    )
+    connection = client.post(
+        "/v1/connections",
+        json={
+            "name": "Dummy",
+            "role": "Source",
+            "connector": "dummy",
+            "settings": {"numberOfCustomers": 1_000_000},
+        },
+    )
+    text = {"kind": "string"}
+    pipeline = client.post(
+        "/v1/pipelines",
+        json={
+            "connection": connection.raise_for_status().json()["id"],
+            "target": "User",
+            "name": "Import",
+            "enabled": True,
+            "inSchema": {
+                "kind": "object",
+                "properties": [{"name": "email", "type": text, "description": "Email"}],
+            },
+            "outSchema": {
+                "kind": "object",
+                "properties": [{"name": "email", "type": text, "readOptional": True}],
+            },
+            "transformation": {"mapping": {"email": "email"}},
+        },
+    )
+    return int(pipeline.raise_for_status().json()["id"])

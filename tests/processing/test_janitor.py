@@ -17,6 +17,9 @@ from headwater.processing import janitor as module
 from headwater.processing import make_consumer
 from headwater.processing.janitor import Janitor
 from headwater.state import Transaction
+from headwater.state.importruns import ImportRun
+from headwater.state.runprogress import RunTaken
+from headwater.state.runs import RunProgress
 from headwater.storage.database import sqlite_url
 from tests.harness import Harness, add_source
 
@@ -156,3 +159,18 @@ async def test_data_of_a_source_that_is_created_meanwhile_stays(harness: Harness
         await cleaning.clean()
     for each in (source, newer):
         assert (await harness.state.identities(each.id, first=0, limit=10))[1] == 1
+
+
+async def test_it_ends_imports_of_deleted_pipelines(harness: Harness, source: Connection) -> None:
+    (users,) = [pipeline.id for pipeline in source.pipelines if pipeline.target == "User"]
+    run = ImportRun(harness.state, 1, 1, users)
+    await run.take(b"digest")
+    await run.complete(b"digest", cursor=5, position=b"x", progress=RunProgress())
+    cleaning = janitor(harness)
+    await cleaning.clean()
+    assert (await run.take(b"digest"))[1] == 5
+    await delete_pipeline(harness.catalog, harness.workspace, users)
+    await cleaning.clean()
+    assert await harness.state.run_progress(1) is None
+    with pytest.raises(RunTaken):
+        await run.save(cursor=None, position=b"x", progress=RunProgress())

@@ -1,5 +1,7 @@
 """Imports from applications and databases."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,8 +18,8 @@ from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.dummy.users import DummyUsers
-from headwater.runs.importing import applications
-from headwater.runs.job import RunFailed
+from headwater.runs.importing import applications, execute_import
+from headwater.runs.job import RunCancelled, RunFailed
 from headwater.schemas import (
     DateTime,
     DateTimeType,
@@ -299,3 +301,33 @@ async def test_a_database_ends_the_run(
         assert (raised.value.step, message in raised.value.message) == (step, True)
         assert sorted(await scenario.identities()) == ["1"]
         assert database.closed == 2
+
+
+class Stuck(Database):
+    """Never returns its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.released = threading.Event()
+
+    def batches(self) -> Iterator[list[Row]]:
+        self.begun.set()
+        self.released.wait(60)
+        yield [row(1, "a", 0)]
+
+
+async def test_a_cancel_does_not_wait_for_a_database_that_is_stuck(tmp_path: Path) -> None:
+    database = Stuck()
+    async with open_scenario(tmp_path, database_definition(), database=database) as scenario:
+        job = scenario.job()
+        task = asyncio.create_task(execute_import(job))
+        await asyncio.to_thread(database.begun.wait, 30)
+        job.report.cancel()
+        try:
+            async with asyncio.timeout(30):
+                with pytest.raises(RunCancelled):
+                    await task
+            assert not await scenario.identities()
+        finally:
+            database.released.set()
