@@ -121,7 +121,7 @@ class Application:
         self._points = points
         with closing(sqlite3.connect(path)) as database, database:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, email TEXT, name TEXT, key TEXT, writes INTEGER)"
+                "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, email TEXT, name TEXT, key TEXT, writes INT)"
             )
 
     async def readable_schema(self) -> Schema:
