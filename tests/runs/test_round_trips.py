@@ -189,7 +189,7 @@ async def test_an_import_of_an_export_gives_the_same_users(installation: Install
     sheet = "Users" if format == "excel" else ""
     for number, compression in enumerate(COMPRESSIONS):
         suffix = {"": "", "Zip": ".zip", "Gzip": ".gz", "Snappy": ".sz"}[compression]
-        file = {"format": format, "path": f"people.{extension}{suffix}", "sheet": sheet, "compression": compression}
+        file: dict[str, Any] = {"format": format, "path": f"people.{extension}{suffix}", "sheet": sheet, "compression": compression}
         given = settings_of_format(format, role="Destination")
         exporting = await installation.add_pipeline(
             "out", id_=100 + number, connection=1, in_schema=PROFILES, order_by="id", format_settings=given, **file
@@ -212,13 +212,17 @@ async def test_an_import_of_an_export_gives_the_same_users(installation: Install
         await execute_import(job)
         assert not sum(job.report.progress.failed), job.report.take_errors()
         text = f"SELECT identity_id, attributes FROM identities WHERE pipeline = {importing.id}"
-        rows = await installation.state.read(lambda connection, text=text: connection.exec_driver_sql(text).all())
+        rows: list[Any] = await installation.state.read(partial(_fetch, text=text))
         assert {id_: msgspec.json.decode(attributes) for id_, attributes in rows} == {
             attributes["id"]: attributes for attributes in people.values()
         }
 
 
-async def columns(installation: Installation, file: dict[str, str]) -> Schema:
+def _fetch(connection: Any, *, text: str) -> list[Any]:
+    return list(connection.exec_driver_sql(text))
+
+
+async def columns(installation: Installation, file: dict[str, Any]) -> Schema:
     """Return the schema of the file that was written."""
 
     environment = ConnectorEnvironment(addresses=ANY_ADDRESS, filesystem_root=installation.folder / "files")
@@ -234,7 +238,7 @@ async def columns(installation: Installation, file: dict[str, str]) -> Schema:
                 make_format(connector_of_format, "Source", settings, context),
                 file["path"],
                 sheet=file["sheet"],
-                compression=file["compression"],  # type: ignore[arg-type]  # one of them
+                compression=file["compression"],
                 scratch=installation.folder,
             ) as opened:
                 return ObjectType(
