@@ -1,7 +1,10 @@
 """An export of profiles and an import of its file give the same users, for every format, compression and storage."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import threading
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +15,10 @@ import pytest
 from headwater.catalog import TransformationDefinition
 from headwater.connectors.addresses import ANY_ADDRESS
 from headwater.connectors.connector import Connector
-from headwater.connectors.contract import Engine, FileStorage
+from headwater.connectors.contract import ConnectorContext, Engine, Factory, FileStorage
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
+from headwater.runs.capabilities import make_format, open_capability
 from headwater.runs.compression import Compression
 from headwater.runs.files import open_file
 from headwater.runs.importing import execute_import
@@ -102,7 +106,7 @@ async def settings_of(storage: str, folder: Path, exits: AsyncExitStack) -> tupl
 
     if storage == "filesystem":
         return catalogue.FileSystemSettings(), catalogue.FileSystemSettings()
-    from tests.connectors.storages import servers
+    from tests.connectors.storages import servers, test_http
 
     (folder / "served").mkdir()
     if storage == "s3":
@@ -117,9 +121,10 @@ async def settings_of(storage: str, folder: Path, exits: AsyncExitStack) -> tupl
         login = {"host": "127.0.0.1", "port": port, "username": servers.USER, "password": servers.PASSWORD}
         login["hostPublicKey"] = f"127.0.0.1 {public}"
         return catalogue.SftpDestinationSettings.read(login), catalogue.SftpSettings.read(login)
-    from tests.connectors.storages.test_http import serving
-
-    site = exits.enter_context(serving())
+    site = test_http.Site()
+    exits.callback(site.server_close)
+    exits.callback(site.shutdown)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
     address = {"host": "127.0.0.1", "port": site.port}
     return catalogue.HttpSettings.read(address), catalogue.HttpSettings.read(address)
 
@@ -131,9 +136,12 @@ def storages(storage: str, settings: tuple[Any, Any]) -> list[Connector]:
     for name, code, given in zip(("out", "in"), codes, settings, strict=True):
         make = CONNECTORS[code].engine.file_storage
         assert make is not None
-        made: Callable[..., FileStorage] = lambda _, context, make=make, given=given: make(given, context)
-        found.append(connector(name, "FileStorage", Engine(file_storage=made)))
+        found.append(connector(name, "FileStorage", Engine(file_storage=partial(_make, make, given))))
     return found
+
+
+def _make(make: Factory[FileStorage], given: Any, _settings: None, context: ConnectorContext) -> FileStorage:
+    return make(given, context)
 
 
 @pytest.fixture(params=STORAGES)
@@ -181,7 +189,7 @@ async def test_an_import_of_an_export_gives_the_same_users(installation: Install
     sheet = "Users" if format == "excel" else ""
     for number, compression in enumerate(COMPRESSIONS):
         suffix = {"": "", "Zip": ".zip", "Gzip": ".gz", "Snappy": ".sz"}[compression]
-        file = {"format": format, "path": f"people.{extension}{suffix}", "sheet": sheet, "compression": compression}
+        file: dict[str, Any] = {"format": format, "path": f"people.{extension}{suffix}", "sheet": sheet, "compression": compression}
         given = settings_of_format(format, role="Destination")
         exporting = await installation.add_pipeline(
             "out", id_=100 + number, connection=1, in_schema=PROFILES, order_by="id", format_settings=given, **file
@@ -204,31 +212,33 @@ async def test_an_import_of_an_export_gives_the_same_users(installation: Install
         await execute_import(job)
         assert not sum(job.report.progress.failed), job.report.take_errors()
         text = f"SELECT identity_id, attributes FROM identities WHERE pipeline = {importing.id}"
-        rows = await installation.state.read(lambda connection, text=text: connection.exec_driver_sql(text).all())
+        rows: list[Any] = await installation.state.read(partial(_fetch, text=text))
         assert {id_: msgspec.json.decode(attributes) for id_, attributes in rows} == {
             attributes["id"]: attributes for attributes in people.values()
         }
 
 
-async def columns(installation: Installation, file: dict[str, str]) -> Schema:
+def _fetch(connection: Any, *, text: str) -> list[Any]:
+    return list(connection.exec_driver_sql(text))
+
+
+async def columns(installation: Installation, file: dict[str, Any]) -> Schema:
     """Return the schema of the file that was written."""
-    from headwater.runs.capabilities import make_format
 
     environment = ConnectorEnvironment(addresses=ANY_ADDRESS, filesystem_root=installation.folder / "files")
     connector_of_format = installation.catalog.connectors[file["format"]]
     settings = settings_of_format(file["format"], role="Source")
-    async with environment.context("in", None, None) as context:
-        make = installation.catalog.connectors["in"].engine.file_storage
-        assert make is not None
-        import asyncio
+    connection = await installation.add_connection("in", 2, "Source")
+    opening = open_capability(installation.catalog, connection, environment, lambda engine: engine.file_storage)
+    async with opening as (storage, context):
 
         def read() -> Schema:
             with open_file(
-                make(None, context),
+                storage,
                 make_format(connector_of_format, "Source", settings, context),
                 file["path"],
                 sheet=file["sheet"],
-                compression=file["compression"],  # type: ignore[arg-type]  # one of them
+                compression=file["compression"],
                 scratch=installation.folder,
             ) as opened:
                 return ObjectType(

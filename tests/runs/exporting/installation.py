@@ -98,23 +98,29 @@ class Installation:
             created_at=NOW,
             definition=definition,
         )
-        async with self.catalog.change() as change:
-            if self.catalog.connection(WORKSPACE, connection) is None:
-                change.add_connection(
-                    Connection(
-                        id=connection,
-                        workspace=WORKSPACE,
-                        name=f"c{connection}",
-                        connector=connector_code,
-                        role=role,
-                        strategy=None,
-                        sending_mode=None,
-                        created_at=NOW,
-                    )
-                )
-            if self.catalog.pipeline(WORKSPACE, id_) is None:
+        await self.add_connection(connector_code, connection, role)
+        if self.catalog.pipeline(WORKSPACE, id_) is None:
+            async with self.catalog.change() as change:
                 change.add_pipeline(pipeline)
         return pipeline
+
+    async def add_connection(self, connector_code: str, id_: int, role: Role) -> Connection:
+        """Return the connection with this id, which is added if it does not exist."""
+        found = self.catalog.connection(WORKSPACE, id_)
+        if found is None:
+            found = Connection(
+                id=id_,
+                workspace=WORKSPACE,
+                name=f"c{id_}",
+                connector=connector_code,
+                role=role,
+                strategy=None,
+                sending_mode=None,
+                created_at=NOW,
+            )
+            async with self.catalog.change() as change:
+                change.add_connection(found)
+        return found
 
     async def change_pipeline(self, pipeline: Pipeline, **members: Any) -> Pipeline:
         """Change members of the definition."""

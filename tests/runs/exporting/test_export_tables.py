@@ -306,6 +306,7 @@ async def test_a_killed_run_is_resumed(
         "OutputValidation": (11, 0),
         "Finalize": (10, 1),
     }
+    assert list(errors(report).values()) == [[kpid(11)]]
     written = [row[0] for batch in sink.batches for row in batch]
     repeated = {email for email in written if written.count(email) > 1}
     assert len(written) == 10 + len(repeated) and len(repeated) <= 3
@@ -341,7 +342,9 @@ async def test_a_run_that_is_cancelled_ends_and_the_next_continues(installation:
     assert counts(await installation.export(pipeline)) == ALL
 
 
-async def test_a_profile_that_is_erased_meanwhile_is_not_sent(installation: Installation, sink: Sink) -> None:
+async def test_a_profile_that_is_erased_meanwhile_is_not_sent(
+    installation: Installation, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await installation.write_profiles(people(1, 2, 3))
     pipeline = await add(installation)
     job = installation.job(pipeline)
@@ -351,10 +354,38 @@ async def test_a_profile_that_is_erased_meanwhile_is_not_sent(installation: Inst
         await installation.remove_profiles(2)
         return await original(recorder, profiles)
 
-    Recorder.existing = erase  # type: ignore[method-assign,assignment]
-    try:
-        await execute_export(job)
-    finally:
-        Recorder.existing = original  # type: ignore[method-assign]
+    monkeypatch.setattr(Recorder, "existing", erase)
+    await execute_export(job)
     assert [row[0] for row in sink.rows()] == ["1@x", "3@x"]
     assert (await installation.records()).keys() == {1, 3}
+
+
+async def test_a_pipeline_that_was_deleted_sends_nothing(installation: Installation, sink: Sink) -> None:
+    await installation.write_profiles(people(1))
+    pipeline = await add(installation)
+    job = installation.job(pipeline)
+    async with installation.catalog.change() as change:
+        change.remove_pipeline(pipeline)
+    with pytest.raises(RunCancelled):
+        await execute_export(job)
+    assert not sink.batches
+
+
+async def test_a_pipeline_that_is_deleted_meanwhile_sends_no_further_batch(
+    installation: Installation, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MAX_ROWS", 1)
+    await installation.write_profiles(people(1, 2, 3))
+    pipeline = await add(installation)
+    job = installation.job(pipeline)
+    original = Recorder.commit
+
+    async def delete(recorder: Recorder, records: Sequence[Any]) -> None:
+        async with installation.state.transaction() as transaction:
+            await transaction.remove_runs_except([])  # as the worker does after the deletion
+        await original(recorder, records)
+
+    monkeypatch.setattr(Recorder, "commit", delete)
+    with pytest.raises(RunCancelled):
+        await execute_export(job)
+    assert len(sink.batches) == 1 and not await installation.records()

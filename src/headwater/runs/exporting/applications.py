@@ -29,6 +29,7 @@ from headwater.runs.exporting.differences import (
     Batch,
     Candidate,
     delivered,
+    explain_done,
     report_batch,
     report_failure,
     report_outputs,
@@ -171,6 +172,7 @@ class _ApplicationExport:
         if row[SOURCE] == source and row[RUN] == run.id:  # by an earlier attempt of the run
             batch.received += 1
             batch.done += 1
+            explain_done(self._job.report, row)
             compared.people.append(Person(row[ID], kpid, str(value), "Settled", source))
             return
         users = [] if value is None else outbox.find_users(str(value))

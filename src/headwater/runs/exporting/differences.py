@@ -11,7 +11,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from headwater.runs.exporting.outbox import DueProfile
-from headwater.runs.exporting.selecting import ExportInput, describe
+from headwater.runs.exporting.selecting import STEP, ExportInput, describe
 from headwater.runs.exporting.transforming import Digest, FailedRecord, Output
 from headwater.runs.job import Job, Report
 from headwater.schemas import InvalidValue, Record
@@ -85,6 +85,7 @@ class Differences:
             if row[SOURCE] == source:
                 if row[RUN] == run:
                     batch.done += 1
+                    explain_done(self._job.report, row)
                 elif not is_full and not row[IS_FAILED]:
                     batch.unchanged += 1
                 else:
@@ -113,6 +114,14 @@ class Differences:
                 row[ID], kpid, record, source, content, row[EXTERNAL_ID] or "", row[RUN] or 0, row[CONTENT] or b""
             )
         )
+
+
+def explain_done(report: Report, row: SelectedProfile) -> None:
+    """Add a profile that an earlier attempt of the run could not write to the errors, which begin again with an
+    attempt."""
+    if row[IS_FAILED]:
+        message = "the destination did not accept the profile, before the run was interrupted"
+        report.explain(STEP, message, id=show_kpid(row[KPID]))
 
 
 def report_batch(report: Report, batch: Batch) -> None:

@@ -43,7 +43,8 @@ from headwater.runs.exporting.transforming import (
     read_output,
 )
 from headwater.runs.job import Job, RunFailed
-from headwater.schemas import MISSING, ObjectType, Property, Schema, is_property_name, misalignment
+from headwater.schemas import MISSING, ObjectType, Property, Schema, is_property_name, misalignment, select
+from headwater.schemas.records import RecordReader
 from headwater.state.profiles.exporting import ExportRecord
 
 MAX_ROWS: Final = 1_000
@@ -83,6 +84,9 @@ class _TableExport:
         self._recorder = Recorder(job)
         self._digest = Digest(digest_definition(job.pipeline.definition))
         self._key = job.pipeline.definition.table_key
+        key = select(output.schema, [self._key])
+        assert key is not None, "the schema has the key"
+        self._key_reader = RecordReader(key)
         self._has_others = False
         """Whether profiles that are not to be written have rows."""
 
@@ -116,7 +120,7 @@ class _TableExport:
             if content == each.content:
                 equal.append(ExportRecord(each.profile, each.source, content, each.external_id, False, each.run))
             else:
-                key = str(self._output.reader.record(body)[self._key])
+                key = str(self._key_reader.row(body)[0])
                 due.append(each.due(content, body, key))
         self._has_others |= bool(equal)
         self._job.report.unchanged(len(equal))

@@ -17,6 +17,7 @@ from headwater.catalog import Definition, Pipeline, encode_definition
 from headwater.runs.exporting.selecting import read_schema
 from headwater.runs.job import RunFailed
 from headwater.schemas import Codec, InvalidValue, Record, Schema, all_optional
+from headwater.schemas.documents import compile_writer
 from headwater.schemas.records import RecordReader
 from headwater.transforms.functions import Function, FunctionFailed, Purpose, RecordError, Runner
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
@@ -107,18 +108,18 @@ class Digest:
 class _MappingTransformation:
     def __init__(self, expressions: dict[str, str], in_schema: Schema, out_schema: Schema) -> None:
         self._mapping = CompiledMapping(expressions, in_schema, out_schema)
-        self._encode = Codec(all_optional(out_schema)).encode
+        self._write = compile_writer(out_schema)
 
     async def run(self, records: Sequence[Record], purpose: Purpose) -> list[Output]:
         return await asyncio.to_thread(lambda: [self._one(record, purpose) for record in records])
 
     def _one(self, record: Record, purpose: Purpose) -> Output:
         try:
-            return self._encode(self._mapping.apply(record, purpose))
+            return self._write(self._mapping.apply(record, purpose))
         except MappingFailed as error:
             return FailedRecord(error.step, error.message, error.path)
-        except InvalidValue as error:
-            return FailedRecord("OutputValidation", error.message, error.path)
+        except UnicodeEncodeError:
+            return FailedRecord("OutputValidation", "a text has a lone surrogate")
 
 
 class _FunctionTransformation:
