@@ -7,6 +7,7 @@ Processes that send none never import it.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -29,12 +30,14 @@ DEFAULT_MAX_CONNECTIONS: Final = 16
 class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """The shared dependencies of the contexts of one process.
 
-    `oauth_clients` are the installation's registrations at providers, by the code of the connector.
+    `oauth_clients` are the installation's registrations at providers, by the code of the connector. `filesystem_root`
+    is the folder of files of the server; None if connections may not reach any.
     """
 
     addresses: AddressPolicy = AddressPolicy()
     clock: Clock = SystemClock()
     oauth_clients: Mapping[str, OAuthClient] = {}
+    filesystem_root: Path | None = None
 
     @asynccontextmanager
     async def context(
@@ -63,7 +66,13 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
         )
         try:
             yield ConnectorContext(
-                http=http, clock=self.clock, logger=logger, redact=redactor.redact, oauth_client=client
+                http=http,
+                clock=self.clock,
+                logger=logger,
+                redact=redactor.redact,
+                oauth_client=client,
+                addresses=self.addresses,
+                filesystem_root=self.filesystem_root,
             )
         finally:
             await http.close()

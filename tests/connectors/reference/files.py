@@ -50,6 +50,8 @@ class MemoryStorage:
 
 
 class CsvReader:
+    total_rows = None
+
     def __init__(self, stream: BinaryIO) -> None:
         self._rows = csv.reader(io.TextIOWrapper(stream, "utf-8", newline=""), strict=True)
         header = self._next()

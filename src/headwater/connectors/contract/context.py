@@ -1,11 +1,13 @@
 """The dependencies of an engine: everything that it uses of the system."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from headwater.base.clock import Clock
+from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract.oauth import OAuthClient
 from headwater.connectors.contract.transport import HttpClient
 
@@ -20,7 +22,8 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     The maker of the context closes `http`. `logger` adds the connection and the connector to each entry, and removes
     the secrets of the settings. `redact` removes them from a text of the outside system, which may repeat them.
     `oauth_client` is the installation's registration at the connector's provider; None
-    without one.
+    without one. A capability that connects without `http` checks each address with `addresses` before it connects.
+    `filesystem_root` is the folder that files of the server are in; None if no connection may reach them.
     """
 
     http: HttpClient
@@ -28,3 +31,5 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     logger: structlog.stdlib.BoundLogger
     redact: Callable[[str], str] = _leave_unchanged
     oauth_client: OAuthClient | None = None
+    addresses: AddressPolicy = AddressPolicy()
+    filesystem_root: Path | None = None

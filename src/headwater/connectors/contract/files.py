@@ -27,11 +27,16 @@ class InvalidFile(BadRequest):
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
-    """An open file. `size` is in bytes, None if it is not known; `updated_at` is in UTC, None if it is not known."""
+    """An open file.
+
+    `stream` returns the content as the storage has it; `size` is in bytes, None if it is not known; `updated_at` is in
+    UTC, None if it is not known. `version` differs between two contents of one name; empty if it is not known.
+    """
 
     stream: BinaryIO
     size: int | None = None
     updated_at: datetime | None = None
+    version: str = ""
 
 
 class FileStorage(Protocol):
@@ -55,7 +60,8 @@ class FileStorage(Protocol):
 
 
 class RowRead(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of a file. `number` counts from 1. With an `error`, a text for users, the row could not be read."""
+    """One row of a file. `number` is the line or the row of the file, from 1. With an `error`, a text for users, the
+    row could not be read."""
 
     number: int
     values: Row = ()
@@ -67,6 +73,11 @@ class FileReader(Protocol):
 
     @property
     def columns(self) -> tuple[Column, ...]: ...
+
+    @property
+    def total_rows(self) -> int | None:
+        """The number of rows; None if it is not known before they are read."""
+        ...
 
     def rows(self) -> Iterator[RowRead]:
         """Return the rows in their order, in constant memory. Raises InvalidFile when reading cannot continue."""

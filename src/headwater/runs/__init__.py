@@ -1,0 +1,1 @@
+"""Runs of batch pipelines: imports of users and exports of profiles."""
