@@ -1,6 +1,7 @@
 """The cost of identity resolution: of all identities, of one change, and of events that change nothing."""
 
 import asyncio
+import gc
 import os
 import random
 import resource
@@ -24,11 +25,15 @@ from bench.running import running
 from headwater.base.clock import SystemClock, microseconds
 from headwater.catalog import Catalog, Workspace
 from headwater.catalog.profiles import Identifier, ProfileSchema, ResolutionSettings
+from headwater.filters import Condition, Filter, check_filter
 from headwater.profiles.full import FullResolution
+from headwater.profiles.previewing import preview
 from headwater.profiles.updating import ProfileResolver
 from headwater.schemas import Property, Schema, StringType
+from headwater.server.child import COLLECT_AFTER
 from headwater.state import IdentityObservation, StateStore, bulk, open_state
 from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.profiles.searching import Order, Search
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.database import sqlite_url
 from tests import postgresql
@@ -42,6 +47,20 @@ SHARED: Final = 100_000
 BATCH: Final = 3_000
 VISIBLE: Final = 50
 """Number of users whose profiles are waited for."""
+FILTERS: Final = {
+    "one condition, few": [("email", "starts with", "person.123")],
+    "one condition, many": [("first_name", "contains", "7")],
+    "three conditions, none": [
+        ("first_name", "contains", "7"), ("last_name", "ends with", "8"), ("email", "ends with", "7@example.com"),
+    ],
+    "three conditions, some": [
+        ("first_name", "contains", "7"), ("last_name", "contains", "77"), ("email", "ends with", "7@example.com"),
+    ],
+}  # fmt: skip
+"""Conditions on profiles: path, operator and value."""
+_READ_VALUES: Final = (
+    "SELECT count(*) FROM profile_values WHERE property = (SELECT min(property) FROM profile_values) AND value > 'U'"
+)
 WORKSPACE: Final = 1
 SOURCES: Final = (1_204_378_112, 1_204_378_113)
 PIPELINES: Final = (1_318_440_219, 1_500_211_873)
@@ -57,7 +76,7 @@ SCHEMA: Final = ProfileSchema(
 
 
 def profiles(folder: Path, seconds: float) -> None:
-    """Seconds of a full resolution against a read of all identities, ms of an incremental one, us of other events."""
+    """Processor time of full resolutions, previews, lists and changes, and of other events."""
     with running(folder / "visible") as (system, connection, write_key):
         _visible(system, connection, write_key)
     for size in SIZES:
@@ -103,17 +122,20 @@ async def _measure(url: str, size: int, rounds: int) -> None:
         installation = _Installation(state)
         kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
         scan = await _scan_seconds(state)
-        for label in ("first", "again"):
+        for label in ("first", "again", "preview"):
             began, spent = time.perf_counter(), time.process_time()
-            await installation.resolve()
-            seconds = time.perf_counter() - began
+            if label == "preview":
+                await preview(state, WORKSPACE, SETTINGS, SCHEMA, seconds=600)
+            else:
+                await installation.resolve()
+            seconds, spent = time.perf_counter() - began, time.process_time() - spent
             print(
-                f"  {kind}, {size:9,} identities, {label}: {seconds:6.2f} s ({time.process_time() - spent:6.2f} s of "
-                f"the processor), {seconds / scan:5.1f} times a read of all, memory {_peak_mib():4.0f} MiB "
-                f"(before {before:.0f})",
+                f"  {kind}, {size:9,} identities, {label}: {seconds:6.2f} s ({spent:6.2f} s of the processor, "
+                f"{spent / scan:4.1f} times a read of all), memory {_peak_mib():4.0f} MiB (before {before:.0f})",
                 flush=True,
             )
         if size == max(SIZES):
+            await _filters(state, size)
             await _incremental(installation, size, rounds)
             await _together(installation, size)
             await _unchanged(installation, size)
@@ -148,6 +170,27 @@ class _Installation:
             changes = await transaction.merge_identities(observations)
             await transaction.change_identities(changes, self.resolver if resolves else None)
         return time.process_time() - spent
+
+
+async def _filters(state: StateStore, size: int) -> None:
+    """Processor time of a page of profiles, against a read of the values of one property."""
+    spent = time.process_time()
+    await state.read(lambda connection: connection.exec_driver_sql(_READ_VALUES).all())
+    baseline = time.process_time() - spent
+    for label, conditions in FILTERS.items():
+        times = {}
+        given = Filter("and", tuple(Condition(path, operator, (value,)) for path, operator, value in conditions))
+        checked = check_filter(given, SCHEMA.schema, role="Destination", target="User")
+        for order in (None, Order(("last_name",), StringType())):
+            spent = time.process_time()
+            page = await state.profiles.page(Search(WORKSPACE, checked, order))
+            times[order is None] = time.process_time() - spent
+        print(
+            f"  a page of {size:,} identities, {label}: {times[True] * 1e3:.0f} ms by time, {times[False] * 1e3:.0f} "
+            f"ms by name, {times[True] / baseline:.1f} and {times[False] / baseline:.1f} times a read of one property; "
+            f"{page.total:,} found",
+            flush=True,
+        )
 
 
 async def _incremental(installation: _Installation, size: int, rounds: int) -> None:
@@ -296,16 +339,16 @@ def _observation(person: int, attributes: str, at: int) -> IdentityObservation:
 
 
 async def _scan_seconds(state: StateStore) -> float:
-    """Return the time to read all attributes, the baseline."""
+    """Return the processor time to read all attributes, the baseline."""
 
     def read(rows: ResolutionRows) -> None:
         after = 0
         while found := rows.scan(WORKSPACE, after=after, limit=5_000):
             after = found[-1][0]
 
-    began = time.perf_counter()
+    spent = time.process_time()
     await state.read_profiles(read)
-    return time.perf_counter() - began
+    return time.process_time() - spent
 
 
 def _now() -> datetime:
@@ -317,4 +360,6 @@ def _peak_mib() -> float:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # as the worker does
+    gc.set_threshold(COLLECT_AFTER)
     asyncio.run(_measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

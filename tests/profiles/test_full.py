@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from uuid import RFC_4122, UUID
 
 import hypothesis.strategies as st
 import msgspec
@@ -14,6 +15,7 @@ from sqlalchemy import event
 
 from headwater.catalog.profiles import Identifier, Rename, ResolutionSettings
 from headwater.profiles import full
+from headwater.profiles.full import KpidSource
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.state import Transaction
 from headwater.state.profiles.model import IdentityName
@@ -308,3 +310,12 @@ async def test_the_profiles_of_a_workspace_without_schema_have_no_attributes(ins
     found = await installation.contents()
     assert sorted(row.attributes for row in found["profiles"].values()) == ["{}", "{}"]
     assert found["links"] == {}
+
+
+def test_kpids_are_random_uuids_with_prefixes() -> None:
+    kpids = KpidSource()
+    some = [kpids() for _ in range(full.KPIDS_PER_PREFIX + 1)]
+    assert len(set(some)) == len(some)
+    assert all(UUID(bytes=kpid).version == 4 and UUID(bytes=kpid).variant == RFC_4122 for kpid in some)
+    assert len({kpid[:2] for kpid in some[:-1]}) == 1
+    assert len({kpid[2:4] for kpid in some}) > full.KPIDS_PER_PREFIX // 2

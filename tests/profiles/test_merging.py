@@ -2,7 +2,9 @@
 
 from typing import Final
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from headwater.catalog.profiles import ProfileSchema
 from headwater.profiles.merging import Merger
@@ -150,3 +152,46 @@ def test_flat_and_nested_schemas_agree() -> None:
         for id, (time, text) in enumerate(zip((3, 9, 9, 1), texts, strict=True), start=1)
     ]
     assert Merger(flat).merge(rows) == Merger(nested).merge(rows) == ('{"name":"A","tags":["a","b"]}', 9)
+
+
+_FLAT: Final = schema(
+    name=StringType(),
+    short=StringType(max_length=2),
+    bytes=StringType(max_bytes=2),
+    age=IntType(8),
+    vip=BooleanType(),
+    day=DateTimeType(),
+    raw=JsonType(),
+)
+_TEXTS: Final = ("null", '"a"', '"abc"', '"\u00e9\u00e9"', '""', "5", "500", "true", "{}", '"2024-03-05T10:00:00Z"')
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.integers(0, 3),
+            st.dictionaries(st.sampled_from([*(each.name for each in _FLAT.properties), "x"]), st.sampled_from(_TEXTS)),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([{}, {"name": 1}, {"age": 0, "short": 2}]),
+)
+def test_a_flat_schema_is_merged_like_a_part_of_another(
+    people: list[tuple[int, int, dict[str, str]]], primary_sources: dict[str, int]
+) -> None:
+    """A schema without objects and arrays has a faster way."""
+    rows = [
+        IdentityRow(id, 1, IdentityName(source, "a", False), 1, time, _object(members), "[]")
+        for id, (source, time, members) in enumerate(people, start=1)
+    ]
+    nested = Schema((*_FLAT.properties, Property("object", schema(p=StringType()), read_optional=True)))
+    merged = [
+        Merger(ProfileSchema(schema=each, primary_sources=primary_sources)).merge(rows) for each in (_FLAT, nested)
+    ]
+    assert merged[0] == merged[1]
+
+
+def _object(members: dict[str, str]) -> str:
+    return "{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}"

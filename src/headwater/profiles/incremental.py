@@ -2,21 +2,20 @@
 resolution."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final
 from uuid import uuid4
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from headwater.profiles.changes import EvidenceChange, collapse_changes
 from headwater.profiles.evidence import compute_masks
-from headwater.profiles.naming import Names, last_successors, name_parts
+from headwater.profiles.naming import Names, name_parts
 from headwater.profiles.resolving import Region, Resolution, resolve
+from headwater.profiles.rows import Rows
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
-    Alias,
     ChangedIdentity,
-    Evidence,
     IdentityName,
     IdentityRow,
     Link,
@@ -36,54 +35,6 @@ PROFILES_PER_READ: Final = 100
 """Number of profiles that are read before the size of the region is checked again."""
 
 
-class Rows(Protocol):
-    """The rows of profiles in one transaction. Reading sees the identities after the batch, and the rest as it was
-    written last. Every query has an index, and takes all keys together."""
-
-    def identities(self, ids: Collection[int]) -> list[IdentityRow]:
-        """Return those of the identities that exist."""
-
-    def members(self, identities: Collection[int]) -> list[Member]:
-        """Return those of the identities that are members of a profile."""
-
-    def find_members(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
-        """Return the members of the profiles; of each profile at most `limit + 1`, any of them."""
-
-    def holders(
-        self, workspace: int, values: Collection[LinkValue], limit: int | None = None
-    ) -> dict[LinkValue, list[tuple[int, int]]]:
-        """Return the identities that have each of the values with their masks, the oldest first, at most `limit + 1` of
-        each value. A value that no identity has may be missing."""
-
-    def identities_named(self, names: Collection[IdentityName]) -> dict[IdentityName, list[int]]:
-        """Return the ids of the identities with each of the names, in all pipelines."""
-
-    def guards(self, workspace: int) -> tuple[bool, bool]:
-        """Return whether the workspace has separations, and whether it has refused evidence."""
-
-    def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:
-        """Return the separations that have at least one of the names, complete."""
-
-    def profiles(self, ids: Collection[int]) -> list[ProfileRow]:
-        """Return those of the profiles that exist."""
-
-    def aliases(self, profiles: Collection[int]) -> list[Alias]:
-        """Return the aliases of the profiles."""
-
-    def refused(
-        self, workspace: int, identities: Collection[int], values: Collection[LinkValue]
-    ) -> list[RefusedEvidence]:
-        """Return the refused evidence whose `identity` or `other` is one of the identities, and that for the reason
-        TooManyIdentities whose value is one of the values."""
-
-    def new_profile_ids(self, count: int) -> list[int]:
-        """Return ascending ids, higher than every id that a profile ever had."""
-
-    def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
-        """Write the changes. Removed rows are deleted first. `stored` has at least those of the written and deleted
-        profiles that exist."""
-
-
 def resolve_changes(
     rows: Rows,
     context: ResolutionContext,
@@ -98,7 +49,7 @@ def resolve_changes(
     Returns the identities whose region exceeds the limit. Nothing is written for them, as if they had not changed, and
     the caller adds them to the unresolved identities. None is no limit.
     """
-    pending = _collapse(changed)
+    pending = collapse_changes(changed)
     postponed: list[int] = []
     while pending:
         batch = _Batch(rows, context, now, limit)
@@ -133,49 +84,12 @@ def resolve_again(
     batch.write(new_kpid)
 
 
-def _collapse(changed: Sequence[ChangedIdentity]) -> dict[int, ChangedIdentity]:
-    """Return one change of each identity, with its last successor. An identity that the batch inserted and deleted has
-    none."""
-    latest: dict[int, ChangedIdentity] = {}
-    successors: dict[int, int] = {}
-    for change in changed:
-        if (earlier := latest.get(change.id)) is not None:
-            attributes_changed = change.attributes_changed or earlier.attributes_changed
-            change = replace(change, is_new=earlier.is_new, attributes_changed=attributes_changed)
-        latest[change.id] = change
-        if change.successor:
-            successors[change.id] = change.successor
-    if successors:
-        last = last_successors(successors)
-        gone = {id for id, change in latest.items() if change.attributes is None}
-        ends = {id: 0 if last.get(id, 0) in gone else last.get(id, 0) for id in successors}
-        latest.update((id, replace(latest[id], successor=end)) for id, end in ends.items())
-    return {id: change for id, change in latest.items() if not change.is_new or change.attributes is not None}
-
-
 class _TooLarge(Exception):
     """The region of these changed identities exceeds the limit."""
 
     def __init__(self, identities: set[int]) -> None:
         super().__init__()
         self.identities = identities
-
-
-class _Change(Struct):
-    """A change of the evidence of an identity, or of its existence."""
-
-    identity: ChangedIdentity
-    before: Member | None
-    after: Evidence | None
-    """None if the identity was deleted."""
-    old: dict[LinkValue, int]
-    """The masks of its values before."""
-    new: dict[LinkValue, int]
-
-    @property
-    def touched(self) -> list[LinkValue]:
-        """Return the values whose links change."""
-        return [value for value in {**self.old, **self.new} if self.old.get(value) != self.new.get(value)]
 
 
 class _Batch:
@@ -197,8 +111,8 @@ class _Batch:
         self._latest: dict[int, ChangedIdentity] = {}
         self._successors: dict[int, int] = {}
         """The identities that take the places of deleted members."""
-        self._changes: list[_Change] = []
-        self._touched: dict[LinkValue, list[_Change]] = {}
+        self._changes: list[EvidenceChange] = []
+        self._touched: dict[LinkValue, list[EvidenceChange]] = {}
         self._over: set[LinkValue] = set()
         """The values that are over their limit after the batch."""
         self._known_over: dict[LinkValue, RefusedEvidence] = {}
@@ -274,7 +188,7 @@ class _Batch:
             return
         old = {} if before is None else dict(compute_masks(before.evidence))
         new = {} if after is None else dict(compute_masks(after))
-        self._changes.append(_Change(identity, before, after, old, new))
+        self._changes.append(EvidenceChange(identity, before, after, old, new))
         if before is not None:
             self._own[identity.id] = before.profile
             self.add_seed(before.profile, {identity.id})
@@ -326,7 +240,7 @@ class _Batch:
         return self._context.settings.identifiers[value.identifier].max_identities
 
     def _affected_holders(
-        self, value: LinkValue, changes: list[_Change], holders: list[tuple[int, int]]
+        self, value: LinkValue, changes: list[EvidenceChange], holders: list[tuple[int, int]]
     ) -> Iterable[int]:
         """Return holders of the value whose profiles, with those that follow from guards, have all holders whose links
         change."""

@@ -4,7 +4,7 @@ SQLite searches many keys with one statement, and writes many rows with one prep
 statement for each row. The numbers of rows are fixed, because a statement is compiled once for each of them. While a
 statement executes, other threads of Python do.
 PostgreSQL gets one statement with an array for each column, which saves a message per row, and is not limited to the
-32,767 parameters of a statement.
+32,767 parameters of a statement. The arrays are texts: the driver takes half a microsecond for each element of a list.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,8 +12,9 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, Final, TypeVar
 
+import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, Connection, Dialect, String, select
+from sqlalchemy import Boolean, Column, Connection, Dialect, Integer, String, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
@@ -32,6 +33,7 @@ _MAX_ROWS_PER_INSERT: Final = 4_000
 _MIN_MANY_ROWS: Final = 1_000
 _MAX_PARAMETERS: Final = 32_000
 _HIGHEST: Final = 2**63 - 1
+_encode: Final = msgspec.json.Encoder().encode
 _POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -198,9 +200,8 @@ def _joined(
         return
     if connection.dialect.name == "postgresql":
         columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
-        values = tuple(map(list, zip(*everything, strict=True)))
-        types = [_plain(column.type).compile(dialect=connection.dialect) for column in key]
-        arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+        values = _postgresql_values(key, everything)
+        arrays = _postgresql_arrays(tuple(key))
         same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
         wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
         first = "OFFSET 0" if limit is None else f"ORDER BY t.{order} LIMIT {int(limit)}"
@@ -253,7 +254,7 @@ class _Insert(Struct, frozen=True):
 
 def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
     if connection.dialect.name == "postgresql":
-        run(connection, _postgresql_text(insert), tuple(map(list, zip(*rows, strict=True))))
+        run(connection, _postgresql_text(insert), _postgresql_values(insert.columns, rows))
         return
     width, done = len(insert.columns), 0
     if len(rows) >= _MIN_MANY_ROWS and not insert.columns[0].nullable:
@@ -287,9 +288,33 @@ def _sqlite_text(insert: _Insert, rows: int) -> str:
 @cache
 def _postgresql_text(insert: _Insert) -> str:
     """Return the text of the statement for an array of each column."""
-    types = [_plain(column.type).compile(dialect=_POSTGRESQL) for column in insert.columns]
-    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
-    return insert.text(f"SELECT * FROM unnest({arrays})")
+    return insert.text(f"SELECT * FROM unnest({_postgresql_arrays(insert.columns)})")
+
+
+@cache
+def _postgresql_arrays(columns: tuple[Column[Any], ...]) -> str:
+    """Return the arrays of values that `_postgresql_values` returns, as expressions."""
+    arrays: list[str] = []
+    for number, column in enumerate(columns, 1):
+        type_ = _plain(column.type).compile(dialect=_POSTGRESQL)
+        if isinstance(column.type, Integer | Boolean):
+            arrays.append(f"${number}::text::{type_}[]")
+        elif isinstance(column.type, String):
+            arrays.append(f"ARRAY(SELECT json_array_elements_text(${number}::text::json)::{type_})")
+        else:
+            arrays.append(f"${number}::{type_}[]")
+    return ", ".join(arrays)
+
+
+def _postgresql_values(columns: Columns, rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the values of each column as a parameter: integers and booleans as an array's text, and texts as JSON."""
+    parameters: list[Any] = []
+    for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+        if isinstance(column.type, Integer | Boolean):
+            parameters.append("{" + _encode(values).decode()[1:-1] + "}")
+        else:
+            parameters.append(_encode(values).decode() if isinstance(column.type, String) else list(values))
+    return tuple(parameters)
 
 
 def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:

@@ -220,6 +220,7 @@ def test_a_list_has_what_the_filter_selects_in_memory(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "MAX_CANDIDATES", most)
         patch.setattr(searching, "MAX_TESTED", tested)
+        patch.setattr(searching, "PROFILES_PER_CANDIDATE", 1)
         patch.setattr(searching, "_ROWS_PER_STEP", 3)
         workspace, rows = stores.fill(people)
         checked = check_filter(given, SCHEMA, role="Destination", target="User")

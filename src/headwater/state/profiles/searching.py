@@ -23,10 +23,11 @@ from headwater.state.profiles.model import LinkValue, ProfileRow
 from headwater.state.profiles.rows import ProfileRows, read_profile
 
 MAX_CANDIDATES: Final = 20_000
-"""Maximum number of profiles whose places are read to sort them. Above it, at least one of fifty profiles in a million
-can meet the filter, and a page is full soon."""
+"""Maximum number of profiles whose places are read to sort them."""
+PROFILES_PER_CANDIDATE: Final = 30
+"""If at least one of so many profiles can meet the filter, a page is full soon, and no places are sorted."""
 MAX_TESTED: Final = 5_000
-"""Maximum number of profiles that are all tested. Of more, the total is an estimate."""
+"""Maximum number of profiles that are all read and tested. Of more, the total is an estimate."""
 SAMPLE: Final = 1_000
 """Number of values of a property that are read to estimate how many meet a condition."""
 _ROWS_PER_STEP: Final = 1_000
@@ -150,16 +151,17 @@ def _linked(connection: Connection, search: Search, filter: CheckedFilter) -> li
 
 
 def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
-    """Return the profiles that can meet the filter; None if they are more than `MAX_CANDIDATES`, or all."""
+    """Return the profiles that can meet the filter; None if they are too many, or all."""
+    most = min(MAX_CANDIDATES, max(MAX_TESTED, count(connection, workspace) // PROFILES_PER_CANDIDATE))
     is_sqlite = connection.dialect.name == "sqlite"
     narrowed = [(each, conditions.narrow(each, _value, is_sqlite=is_sqlite)) for each in filter.conditions]
     known = [(each, condition) for each, condition in narrowed if condition is not None]
     if not known and filter.logical == "and":
-        return _without(connection, workspace, filter)
+        return _without(connection, workspace, filter, most)
     if not known or (filter.logical == "or" and len(known) < len(narrowed)):
         return None
     if filter.logical == "or":
-        parts = [_meeting(workspace, each, condition).limit(MAX_CANDIDATES + 1) for each, condition in known]
+        parts = [_meeting(workspace, each, condition).limit(most + 1) for each, condition in known]
         query: Any = union(*(select(part.subquery().c.profile) for part in parts))
     else:
         if len(known) > 1:
@@ -167,9 +169,9 @@ def _candidates(connection: Connection, workspace: int, filter: CheckedFilter) -
         query = _meeting(workspace, *known[0])
         for each, _ in known[1:]:
             query = query.where(_also(workspace, each, is_sqlite=is_sqlite))
-        query = query.limit(MAX_CANDIDATES + 1)
+        query = query.limit(most + 1)
     found = list(connection.scalars(query))
-    return found if len(found) <= MAX_CANDIDATES else None
+    return found if len(found) <= most else None
 
 
 def _frequency(
@@ -183,10 +185,9 @@ def _frequency(
     return float((met or 0) / max(number, 1))
 
 
-def _without(connection: Connection, workspace: int, filter: CheckedFilter) -> list[int] | None:
+def _without(connection: Connection, workspace: int, filter: CheckedFilter, most: int) -> list[int] | None:
     """Return the profiles that can meet the first negated condition: those with another value, and those without any;
-    None if they are more than `MAX_CANDIDATES`."""
-    most = MAX_CANDIDATES
+    None if they are more than `most`."""
     for condition in filter.conditions:
         narrowed = conditions.narrow_negated(condition, _value)
         if narrowed is None:

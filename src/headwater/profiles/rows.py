@@ -1,0 +1,64 @@
+"""The rows of profiles that a resolution of changes reads and writes."""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from headwater.state.profiles.model import (
+    Alias,
+    IdentityName,
+    IdentityRow,
+    LinkValue,
+    Member,
+    ProfileChanges,
+    ProfileRow,
+    RefusedEvidence,
+    Separation,
+)
+
+
+class Rows(Protocol):
+    """The rows of profiles in one transaction. Reading sees the identities after the batch, and the rest as it was
+    written last. Every query has an index, and takes all keys together."""
+
+    def identities(self, ids: Collection[int]) -> list[IdentityRow]:
+        """Return those of the identities that exist."""
+
+    def members(self, identities: Collection[int]) -> list[Member]:
+        """Return those of the identities that are members of a profile."""
+
+    def find_members(self, profiles: Collection[int], limit: int | None = None) -> list[Member]:
+        """Return the members of the profiles; of each profile at most `limit + 1`, any of them."""
+
+    def holders(
+        self, workspace: int, values: Collection[LinkValue], limit: int | None = None
+    ) -> dict[LinkValue, list[tuple[int, int]]]:
+        """Return the identities that have each of the values with their masks, the oldest first, at most `limit + 1` of
+        each value. A value that no identity has may be missing."""
+
+    def identities_named(self, names: Collection[IdentityName]) -> dict[IdentityName, list[int]]:
+        """Return the ids of the identities with each of the names, in all pipelines."""
+
+    def guards(self, workspace: int) -> tuple[bool, bool]:
+        """Return whether the workspace has separations, and whether it has refused evidence."""
+
+    def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:
+        """Return the separations that have at least one of the names, complete."""
+
+    def profiles(self, ids: Collection[int]) -> list[ProfileRow]:
+        """Return those of the profiles that exist."""
+
+    def aliases(self, profiles: Collection[int]) -> list[Alias]:
+        """Return the aliases of the profiles."""
+
+    def refused(
+        self, workspace: int, identities: Collection[int], values: Collection[LinkValue]
+    ) -> list[RefusedEvidence]:
+        """Return the refused evidence whose `identity` or `other` is one of the identities, and that for the reason
+        TooManyIdentities whose value is one of the values."""
+
+    def new_profile_ids(self, count: int) -> list[int]:
+        """Return ascending ids, higher than every id that a profile ever had."""
+
+    def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
+        """Write the changes. Removed rows are deleted first. `stored` has at least those of the written and deleted
+        profiles that exist."""
