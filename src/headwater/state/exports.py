@@ -63,6 +63,13 @@ def existing_profiles(connection: Connection, ids: Iterable[int]) -> set[int]:
     return {id_ for (id_,) in bulk.lookup(connection, (column,), (column,), ((id_,) for id_ in ids))}
 
 
+def find_kpids(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
+    """Return the public ids of those of the profiles that exist."""
+    table = profiles.c
+    rows = bulk.lookup(connection, (table.id, table.kpid), (table.id,), ((id_,) for id_ in ids))
+    return {id_: bytes(kpid) for id_, kpid in rows}
+
+
 def outdated(pipeline: int, after: int, limit: int) -> Select[Any]:
     """Return the query for profiles with a record of the pipeline that do not exist, in ascending order."""
     table = exports.c

@@ -83,6 +83,13 @@ class Recorder:
         except Unavailable as error:
             raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
 
+    async def kpids(self, profiles: Sequence[int]) -> dict[int, bytes]:
+        """Return the public ids of those of the profiles that exist."""
+        try:
+            return await self._job.state.read(lambda connection: exports.find_kpids(connection, profiles))
+        except Unavailable as error:
+            raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
+
     async def _write(self, work: Any) -> None:
         pause = PAUSE_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):

@@ -145,8 +145,10 @@ class _TableExport:
             after, searched = claims[-1], frozenset(claims)
             async with self._job.state.exports.read_external_ids(self._job.pipeline.id) as stream:
                 while rows := await read_rows(self._job, stream):
-                    owners = [tuple(row) for row in rows if row[2] in searched]
-                    if owners:
+                    claimed = {row[0]: row[1] for row in rows if row[1] in searched}
+                    if claimed:
+                        kpids = await self._recorder.kpids(list(claimed))
+                        owners = [(profile, kpid, claimed[profile]) for profile, kpid in kpids.items()]
                         await self._reject(await self._outbox.run(partial(Outbox.take_claimed, owners=owners)))
 
     async def _reject(self, taken: Sequence[tuple[DueProfile, bytes]]) -> None:
