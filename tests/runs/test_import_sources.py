@@ -77,7 +77,7 @@ class Application:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applications, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(applications, "INITIAL_PAUSE_SECONDS", 0.001)
 
 
 async def test_the_customers_of_the_dummy(tmp_path: Path, database_url: str | None) -> None:
