@@ -63,9 +63,14 @@ class Recorder:
             if not self._waiting and not self._leaving:
                 return
 
-    async def remove_outdated(self) -> None:
-        """Delete the records of profiles that do not exist, because they were merged or erased."""
+    async def remove_outdated(self, present: int) -> None:
+        """Delete the records of profiles that do not exist, because they were merged or erased.
+
+        `present` is the number of records whose profiles exist. The search is made only if there are more records.
+        """
         pipeline = self._job.pipeline.id
+        if await self._job.state.read(lambda connection: exports.count_records(connection, pipeline)) <= present:
+            return
         after = 0
         while True:
             query = exports.outdated(pipeline, after, MAX_WRITTEN_RECORDS)
