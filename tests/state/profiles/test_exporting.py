@@ -21,7 +21,7 @@ from headwater.state import StateStore, exports
 from headwater.state.erasure import Subject, remove_traces_of_profiles
 from headwater.state.profiles.exporting import ATTRIBUTES, ID, RECORD, ExportRecord, ProfileSelection
 from headwater.state.profiles.searching import Order
-from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, profile, write
+from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, kpid, profile, write
 from tests.state.profiles.test_profile_plans import PEOPLE, fill
 from tests.state.test_plans import noted, plan
 
@@ -126,7 +126,8 @@ async def test_records_of_a_pipeline_are_read_with_profiles(state: StateStore) -
     await write_records(state, 11, record(1, run=2))
     assert (await records(state, 11))[1][-1] == 2
     async with state.exports.read_external_ids(11) as stream:
-        assert [(row[0], row[2]) for row in await stream.read()] == [(1, "e1"), (3, "e3")]
+        assert [tuple(row) for row in await stream.read()] == [(1, "e1"), (3, "e3")]
+    assert await state.read(lambda connection: exports.find_kpids(connection, [1, 9])) == {1: kpid(1)}
 
 
 async def test_records_are_deleted_with_their_reasons(state: StateStore) -> None:

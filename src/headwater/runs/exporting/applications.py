@@ -28,6 +28,7 @@ from headwater.runs.exporting.differences import (
     SOURCE,
     Batch,
     Candidate,
+    count_records,
     delivered,
     explain_done,
     report_batch,
@@ -138,15 +139,17 @@ class _ApplicationExport:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
         job, recorder = self._job, self.recorder
         await recorder.start()
+        present = 0
         async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
             while rows := await read_rows(job, stream):
                 compared = await self._outbox.run(partial(self._compare, rows=rows, stream=stream))
+                present += count_records(rows, compared.batch)
                 report_batch(job.report, compared.batch)
                 await self._outbox.run(partial(Outbox.add_people, people=compared.people))
                 await self._transform(compared)
                 await recorder.add(self._reject_ambiguous(compared), compared.batch.leaving)
         await recorder.flush()
-        await recorder.remove_outdated()
+        await recorder.remove_outdated(present)
 
     def _compare(self, outbox: Outbox, rows: Sequence[SelectedProfile], stream: ProfileStream) -> _Compared:
         compared = _Compared(Batch([], []), [], [], [], [])

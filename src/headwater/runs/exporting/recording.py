@@ -63,9 +63,14 @@ class Recorder:
             if not self._waiting and not self._leaving:
                 return
 
-    async def remove_outdated(self) -> None:
-        """Delete the records of profiles that do not exist, because they were merged or erased."""
+    async def remove_outdated(self, present: int) -> None:
+        """Delete the records of profiles that do not exist, because they were merged or erased.
+
+        `present` is the number of records whose profiles exist. The search is made only if there are more records.
+        """
         pipeline = self._job.pipeline.id
+        if await self._job.state.read(lambda connection: exports.count_records(connection, pipeline)) <= present:
+            return
         after = 0
         while True:
             query = exports.outdated(pipeline, after, MAX_WRITTEN_RECORDS)
@@ -80,6 +85,13 @@ class Recorder:
         """Return those of the profiles that exist: some may have been erased since they were read."""
         try:
             return await self._job.state.read(lambda connection: exports.existing_profiles(connection, profiles))
+        except Unavailable as error:
+            raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
+
+    async def kpids(self, profiles: Sequence[int]) -> dict[int, bytes]:
+        """Return the public ids of those of the profiles that exist."""
+        try:
+            return await self._job.state.read(lambda connection: exports.find_kpids(connection, profiles))
         except Unavailable as error:
             raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
 

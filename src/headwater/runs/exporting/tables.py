@@ -25,6 +25,7 @@ from headwater.runs.exporting.blocking import open_thread
 from headwater.runs.exporting.differences import (
     Candidate,
     Differences,
+    count_records,
     delivered,
     report_batch,
     report_outputs,
@@ -94,16 +95,18 @@ class _TableExport:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
         job = self._job
         await self._recorder.start()
+        present = 0
         differences = Differences(job, self._given, self._digest)
         async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
             while rows := await read_rows(job, stream):
                 batch = await asyncio.to_thread(differences.compare, rows, stream)
+                present += count_records(rows, batch)
                 report_batch(job.report, batch)
                 self._has_others |= batch.unchanged + batch.done > 0
                 await self._transform(batch.candidates)
                 await self._recorder.add(leaving=batch.leaving)
         await self._recorder.flush()
-        await self._recorder.remove_outdated()
+        await self._recorder.remove_outdated(present)
 
     async def _transform(self, candidates: Sequence[Candidate]) -> None:
         """Transform profiles, and add those whose row differs to the outbox."""
@@ -145,8 +148,10 @@ class _TableExport:
             after, searched = claims[-1], frozenset(claims)
             async with self._job.state.exports.read_external_ids(self._job.pipeline.id) as stream:
                 while rows := await read_rows(self._job, stream):
-                    owners = [tuple(row) for row in rows if row[2] in searched]
-                    if owners:
+                    claimed = {row[0]: row[1] for row in rows if row[1] in searched}
+                    if claimed:
+                        kpids = await self._recorder.kpids(list(claimed))
+                        owners = [(profile, kpid, claimed[profile]) for profile, kpid in kpids.items()]
                         await self._reject(await self._outbox.run(partial(Outbox.take_claimed, owners=owners)))
 
     async def _reject(self, taken: Sequence[tuple[DueProfile, bytes]]) -> None:

@@ -123,13 +123,11 @@ class ProfileExports:
 
     @asynccontextmanager
     async def read_external_ids(self, pipeline: int) -> AsyncIterator[RowStream]:
-        """Start to read the profile, the kpid and the external id of all records of a pipeline. Raises Unavailable."""
-        records, profiles = tables.exports.c, tables.profiles.c
+        """Start to read the profile and the external id of all records of a pipeline. Raises Unavailable."""
+        records = tables.exports.c
 
         def build(*, is_sqlite: bool) -> Select[Any]:
-            source = tables.exports.join(tables.profiles, profiles.id == records.profile)
-            columns = (records.profile, profiles.kpid, records.external_id)
-            return select(*columns).select_from(source).where(records.pipeline == pipeline)
+            return select(records.profile, records.external_id).where(records.pipeline == pipeline)
 
         async with self._start(build) as (session, cursor):
             yield RowStream(session, cursor)
