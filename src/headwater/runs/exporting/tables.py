@@ -53,8 +53,8 @@ MAX_SEARCHED_KEYS: Final = 500_000
 """Number of keys to write that are held in memory while they are searched among the rows that exist: about 50 MB."""
 
 
-async def export_to_table(job: Job) -> None:
-    """Write the rows of a run. Raises RunFailed, RunCancelled, Unavailable."""
+async def export_to_table(job: Job, recorder: Recorder) -> None:
+    """Write the rows of a run that was taken. Raises RunFailed, RunCancelled, Unavailable."""
     given, definition = read_input(job), job.pipeline.definition
     output = read_output(job.pipeline, given.schema, job.functions)
     async with (
@@ -64,7 +64,7 @@ async def export_to_table(job: Job) -> None:
     ):
         try:
             await _check_table(job, output.schema, sink, thread)
-            export = _TableExport(job, given, output, outbox)
+            export = _TableExport(job, given, output, outbox, recorder)
             await export.find_due()
             await export.reject_duplicates()
             columns = tuple(property.name for property in output.schema)
@@ -77,12 +77,14 @@ async def export_to_table(job: Job) -> None:
 class _TableExport:
     """The export of one run."""
 
-    def __init__(self, job: Job, given: ExportInput, output: ExportOutput, outbox: OutboxThread) -> None:
+    def __init__(
+        self, job: Job, given: ExportInput, output: ExportOutput, outbox: OutboxThread, recorder: Recorder
+    ) -> None:
         self._job = job
         self._given = given
         self._output = output
         self._outbox = outbox
-        self._recorder = Recorder(job)
+        self._recorder = recorder
         self._digest = Digest(digest_definition(job.pipeline.definition))
         self._key = job.pipeline.definition.table_key
         key = select(output.schema, [self._key])
@@ -94,7 +96,6 @@ class _TableExport:
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
         job = self._job
-        await self._recorder.start()
         present = 0
         differences = Differences(job, self._given, self._digest)
         async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
