@@ -92,7 +92,7 @@ async def test_profiles_follow_imports(harness: Harness, source: Connection, man
     await importing.run({"1": "a@x", "2": "a@x", "3": "b@x"}, many=many)
     await settle(harness)
     assert set(await profiles(harness, source)) == {frozenset({"1", "2"}), frozenset({"3"})}
-    await importing.run({"1": "a@x", "2": "b@x", "4": "c@x"}, many=many)  # 2 has moved, and 3 is no more
+    await importing.run({"1": "a@x", "2": "b@x", "4": "c@x"}, many=many)  # 2 has moved, and 3 was deleted
     await settle(harness)
     assert set(await profiles(harness, source)) == {frozenset({"1"}), frozenset({"2"}), frozenset({"4"})}
     count = await harness.state.read_profiles(lambda rows: rows.count_identities(source.workspace))

@@ -124,7 +124,7 @@ def with_flag(content: bytes, flag: int) -> bytes:
     return changed(changed(content, 6, bytes([flag])), directory + 8, bytes([flag]))
 
 
-def _checksum_of(content: bytes) -> bytes:
+def _read_checksum(content: bytes) -> bytes:
     directory = content.index(b"PK\x01\x02")
     return changed(changed(content, 14, b"\0\0\0\0"), directory + 16, b"\0\0\0\0")
 
@@ -160,7 +160,7 @@ SNAPPY: Final = framed(CONTENT)
         (with_flag(ZIP, 1), "Zip", "the Zip archive is encrypted"),
         (archive(("a", CONTENT), method=zipfile.ZIP_LZMA), "Zip", "the Zip archive is compressed with another method"),
         (archive(("a", CONTENT), method=zipfile.ZIP_BZIP2), "Zip", "the Zip archive is compressed with another method"),
-        (_checksum_of(ZIP), "Zip", "the Zip archive is damaged: Bad CRC-32"),
+        (_read_checksum(ZIP), "Zip", "the Zip archive is damaged: Bad CRC-32"),
         (changed(ZIP, 0), "Zip", "the Zip archive is damaged"),
         (changed(ZIP, 100, bytes(100)), "Zip", "the Zip archive is damaged"),
         (b"", "Snappy", "the file is not a framed Snappy file"),

@@ -159,7 +159,7 @@ async def test_a_cancel_ends_a_run_that_does_nothing(harness: Harness) -> None:
 
 
 async def test_a_run_without_progress_fails(harness: Harness) -> None:
-    """Its thread does not end, so the process must."""
+    """The thread does not end, so the process must."""
     job = await claimed_job(harness)
     end = threading.Event()
 
@@ -176,7 +176,7 @@ async def test_a_run_without_progress_fails(harness: Harness) -> None:
 
 
 async def test_a_run_that_hangs_in_a_transaction_fails(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its counts cannot be stored, because the transaction holds the state store."""
+    """The counts cannot be stored, because the transaction holds the state store."""
     monkeypatch.setattr(executing, "STORE_SECONDS", 0.05)
     job = await claimed_job(harness)
     hangs = asyncio.Event()

@@ -77,7 +77,7 @@ class Application:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applications, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(applications, "INITIAL_PAUSE_SECONDS", 0.001)
 
 
 async def test_the_customers_of_the_dummy(tmp_path: Path, database_url: str | None) -> None:
@@ -113,6 +113,21 @@ async def test_a_user_of_an_earlier_page_is_left_out(tmp_path: Path, database_ur
     async with open_scenario(tmp_path, definition(), database_url=database_url, users=app) as scenario:
         await scenario.run()
         assert await scenario.identities() == {"A": {"name": "first"}, "B": {"name": "one"}}
+
+
+async def test_an_id_that_cannot_be_stored_deletes_nothing(tmp_path: Path) -> None:
+    app = Application([user("A")])
+    async with open_scenario(tmp_path, definition(), users=app) as scenario:
+        await scenario.run()
+        for id_ in ("", "\ud800", "x" * 2_001):
+            app.pages = [(user(id_), user("B"))]
+            report = await scenario.run()
+            assert sorted(await scenario.identities()) == ["A", "B"]
+            assert ("Receive", "the application has returned a user whose id is not usable") in report.take_errors()
+        app.pages = [(SourceUser(id="\ud800", attributes={}, error="it is locked"), user("B"))]
+        report = await scenario.run()
+        assert sorted(await scenario.identities()) == ["A", "B"]
+        assert report.take_errors()["Receive", "it is locked"].samples[0].id == ""
 
 
 async def test_users_that_cannot_be_read_are_kept(tmp_path: Path) -> None:

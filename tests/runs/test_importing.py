@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,8 +13,9 @@ from headwater.catalog import TransformationDefinition
 from headwater.catalog.definition import FunctionDefinition
 from headwater.filters import document, parse_text
 from headwater.runs.importing.importing import NOT_DELETED
+from headwater.runs.importing.mapping import compile_id
 from headwater.runs.job import RunFailed
-from headwater.schemas import StringType
+from headwater.schemas import IntType, Json, JsonType, StringType, Type, UuidType
 from headwater.state import IdentityObservation
 from headwater.state.suppressions import PersonName, Suppressions
 from tests.runs.scenario import TEXT, csv_definition, open_scenario, passed, schema
@@ -250,3 +252,25 @@ async def test_ids_of_identities_are_not_used_again(tmp_path: Path, database_url
             [[id_]] = await scenario.rows("SELECT id FROM identities")
             assert id_ not in seen
             seen.add(id_)
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "id"),
+    [
+        (StringType(), "a", "a"),
+        (StringType(), "é" * 1_000, "é" * 1_000),
+        (StringType(), "é" * 1_001, None),
+        (StringType(), "", None),
+        (IntType(64), -5, "-5"),
+        (UuidType(), "00112233-4455-6677-8899-aabbccddeeff", "00112233-4455-6677-8899-aabbccddeeff"),
+        (JsonType(), Json('"a\\u00e9"'), "aé"),
+        (JsonType(), Json("1.50"), "1.50"),
+        (JsonType(), Json('"a\\u0000"'), None),
+        (JsonType(), Json('"\\ud800"'), None),
+        (JsonType(), Json("true"), None),
+        (JsonType(), Json("[1]"), None),
+        (JsonType(), None, None),
+    ],
+)
+def test_user_ids(type: Type, value: Any, id: str | None) -> None:
+    assert compile_id(type)(value) == id

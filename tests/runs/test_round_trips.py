@@ -100,7 +100,7 @@ def person(number: int) -> dict[str, Any]:
     }
 
 
-async def settings_of(storage: str, folder: Path, exits: AsyncExitStack) -> tuple[Any, Any]:
+async def open_settings(storage: str, folder: Path, exits: AsyncExitStack) -> tuple[Any, Any]:
     """Return the settings to write to and to read from a storage, with a server for it."""
     from headwater.connectors.catalogue import file_storages as catalogue
 
@@ -157,7 +157,7 @@ async def installation(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
                 for name in ("out", "in")
             ]
         else:
-            made = storages(storage, await settings_of(storage, tmp_path, exits))
+            made = storages(storage, await open_settings(storage, tmp_path, exits))
         (tmp_path / "files").mkdir()
         yield await exits.enter_async_context(open_installation(tmp_path, None, made, PROFILES))
 
@@ -189,7 +189,8 @@ async def test_an_import_of_an_export_gives_the_same_users(installation: Install
     sheet = "Users" if format == "excel" else ""
     for number, compression in enumerate(COMPRESSIONS):
         suffix = {"": "", "Zip": ".zip", "Gzip": ".gz", "Snappy": ".sz"}[compression]
-        file: dict[str, Any] = {"format": format, "path": f"people.{extension}{suffix}", "sheet": sheet, "compression": compression}
+        path = f"people.{extension}{suffix}"
+        file: dict[str, Any] = {"format": format, "path": path, "sheet": sheet, "compression": compression}
         given = settings_of_format(format, role="Destination")
         exporting = await installation.add_pipeline(
             "out", id_=100 + number, connection=1, in_schema=PROFILES, order_by="id", format_settings=given, **file

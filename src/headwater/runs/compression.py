@@ -45,7 +45,7 @@ class InflationLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_bytes: int = 64 << 30
     max_ratio: int = 200
-    """Of decompressed to compressed bytes, from `free_bytes` on."""
+    """Maximum ratio of decompressed to compressed bytes, from `free_bytes` on."""
     free_bytes: int = 64 << 20
 
 
@@ -169,7 +169,7 @@ def _skip_padding(data: bytes, source: _Input) -> bytes:
 def _inflate_snappy(source: _Input) -> _Pieces:
     stream = snappy.StreamDecompressor()
     if _read_exactly(source, len(_SNAPPY)) != _SNAPPY:
-        raise InvalidFile("the file is not a framed Snappy file; Snappy without frames is not supported")
+        raise InvalidFile("the file is not a framed Snappy file; raw Snappy is not supported")
     while header := source.read(_SNAPPY_HEADER_BYTES):
         header += _read_exactly(source, _SNAPPY_HEADER_BYTES - len(header))
         size = int.from_bytes(header[1:], "little")

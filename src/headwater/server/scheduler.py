@@ -43,7 +43,7 @@ KEPT_AGE: Final = timedelta(days=90)
 STORE_CONNECTIONS: Final = 2
 """Maximum number of connections to PostgreSQL."""
 NICENESS: Final = 5
-"""As that of the worker: accepting events has priority."""
+"""The niceness is that of the worker: accepting events has priority."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -134,7 +134,7 @@ def test_a_text_is_read_as_it_was(text: str) -> None:
 
 @given(st.sampled_from(ALL), st.text(st.sampled_from("'\"`$-/*#\\ \na{}[]"), max_size=30), st.text("'\\;-", max_size=5))
 def test_no_value_ends_its_literal(syntax: Syntax, before: str, value: str) -> None:
-    """What follows a placeholder in code is still code after the replacement."""
+    """Code after a placeholder is still code after the replacement."""
     text = before + " ${x} ${y}"
     try:
         replaced = replace_placeholders(text, {"x": value, "y": 1}, syntax)

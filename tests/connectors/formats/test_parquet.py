@@ -237,7 +237,7 @@ def test_a_value_that_cannot_be_read_is_an_error_of_its_row(array: pa.Array, err
     assert isinstance(invalid, str) and invalid.startswith(error)
 
 
-def table_of(count: int) -> pa.Table:
+def make_table(count: int) -> pa.Table:
     return pa.table({f"c{number}": [1] for number in range(count)})
 
 
@@ -255,7 +255,7 @@ VALID: Final = by_pyarrow(a=[f"text {number}" for number in range(1_000)])
         (VALID[:-8] + b"\xff\xff\xff\x7fPAR1", "the Parquet file cannot be read: "),
         (VALID[:4] + bytes(len(VALID) - 300) + VALID[-296:], "the Parquet file cannot be read: "),
         (by_writer(pa.Table.from_arrays([pa.array([1])] * 2, ["a", "a"])), "two columns have the name 'a'"),
-        (by_writer(table_of(1_601)), "the file has 1,601 columns, and the most are 1,600"),
+        (by_writer(make_table(1_601)), "the file has 1,601 columns, and the most are 1,600"),
         (by_pyarrow(a=[[1]]), "the file has no column that can be read"),
         (by_writer(pa.table({})), "the file has no column that can be read"),
     ],

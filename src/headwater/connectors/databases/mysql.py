@@ -374,7 +374,7 @@ def _write(session: _Session, target: _Target, rows: Sequence[Sequence[Any]]) ->
     def write(first: int, end: int) -> None:
         session.execute("SAVEPOINT part")
         try:
-            for part in _parts_of(texts[first:end]):
+            for part in _divide(texts[first:end]):
                 session.execute(target.insert + ", ".join(part) + target.update)
         except pymysql.Error as error:
             code, message = _parts(error)
@@ -391,7 +391,7 @@ def _write(session: _Session, target: _Target, rows: Sequence[Sequence[Any]]) ->
         return find_failing(len(rows), write)
 
 
-def _parts_of(texts: Sequence[str]) -> Iterator[list[str]]:
+def _divide(texts: Sequence[str]) -> Iterator[list[str]]:
     part, size = list[str](), 0
     for text in texts:
         if part and size + len(text) > MAX_STATEMENT_BYTES:

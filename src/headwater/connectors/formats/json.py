@@ -28,7 +28,7 @@ MAX_KEY_CHARACTERS: Final = 1_000
 """Maximum length of the member that the list is in."""
 _SIGNATURE_BYTES: Final = 16
 """Enough of a file to recognise well-known contents."""
-_LONGEST_TOKEN: Final = 16
+_MAX_TOKEN_CHARACTERS: Final = 16
 """Longer than any token that may be cut at the end of a block, other than strings."""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _BOM: Final = "\ufeff"
@@ -200,7 +200,7 @@ class _JsonReader:
             except RecursionError:
                 raise InvalidFile(f"{name} is nested too deeply") from None
             except json.JSONDecodeError as error:
-                is_cut = error.pos + _LONGEST_TOKEN > len(source.text) or error.msg.startswith("Unterminated")
+                is_cut = error.pos + _MAX_TOKEN_CHARACTERS > len(source.text) or error.msg.startswith("Unterminated")
                 if not is_cut or source.is_complete:
                     message = "ends in the middle; the file is truncated" if is_cut else f"is not JSON: {error.msg}"
                     raise InvalidFile(f"{name} {message}") from None

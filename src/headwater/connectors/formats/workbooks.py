@@ -330,11 +330,11 @@ class _SheetHandler(_Value):
         self._style = attributes.get("s", "0")
         reference = attributes.get("r")
         if reference is not None:
-            self._column = self._column_of(reference)
+            self._column = self._parse_column(reference)
         if self._column >= MAX_COLUMNS:
             raise InvalidFile(f"row {self._number:,} has more than {MAX_COLUMNS:,} columns")
 
-    def _column_of(self, reference: str) -> int:
+    def _parse_column(self, reference: str) -> int:
         letters = reference.rstrip("0123456789")
         column = self._columns.get(letters)
         if column is None:

@@ -16,7 +16,7 @@ from headwater.schemas import Schema
 
 MAX_ATTEMPTS: Final = 6
 """Attempts to read a page of an application that does not respond, before the run fails: about half a minute."""
-FIRST_PAUSE_SECONDS: Final = 1.0
+INITIAL_PAUSE_SECONDS: Final = 1.0
 """Pause after the first failed attempt. It doubles with each one."""
 MAX_EMPTY_PAGES: Final = 1_000
 """Maximum number of pages without users in a row."""
@@ -88,7 +88,7 @@ class ApplicationSource:
         return RawBatch(Place(page=page.cursor), list(rows.values()), failed=failed)
 
     def _read_page(self, cursor: str, since: datetime | None) -> UsersPage:
-        pause = FIRST_PAUSE_SECONDS
+        pause = INITIAL_PAUSE_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 return self._wait_for(self._users.users(cursor, since))

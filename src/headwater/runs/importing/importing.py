@@ -65,7 +65,7 @@ _decode: Final = msgspec.msgpack.Decoder(_Position).decode
 async def execute_import(job: Job) -> None:
     """Execute the run of a job, an import, to its end. Raises RunFailed, RunCancelled and Unavailable.
 
-    It continues a run that was interrupted. What it has stored before a failure or a cancel stays.
+    It continues a run that was interrupted. Identities that it has stored before a failure or a cancel stay.
     """
     try:
         await _Import(job).run()

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from headwater.base.errors import Unavailable
 from headwater.base.steps import ProcessingStep
@@ -156,11 +157,14 @@ def _count(mapped: MappedBatch, step: ProcessingStep) -> int:
 
 
 def _fail(mapped: MappedBatch, failed: FailedRecord) -> None:
-    mapped.failed.append(failed)
-    if failed.id:
-        mapped.kept.add(failed.id)
-    else:
+    """Count a failed record, and keep its identity if it has a usable id."""
+    id_ = _usable_id(failed.id)
+    if id_ is None:
+        mapped.failed.append(replace(failed, id=""))
         mapped.has_unidentified = True
+    else:
+        mapped.failed.append(failed)
+        mapped.kept.add(id_)
 
 
 # --- Ids and times ------------------------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ class _Identify:
         self._normalise = compile_row_normaliser(schema, columns)
         self._normalise_all = compile_rows_normaliser(schema, columns)
         id_property = schema.by_name[self._id_column]
-        self._to_id = _compile_id(id_property.type)
+        self._to_id = compile_id(id_property.type)
         self._id_index = columns.index(self._id_column)
         self._normalise_id = compile_property(id_property)
         if self._time_column:
@@ -264,13 +268,17 @@ class _Identify:
 
 
 def _usable_id(text: str) -> str | None:
-    """Return the id if it can be stored: not empty, without NUL, and of at most MAX_ID_BYTES."""
-    if not text or "\0" in text or (len(text) > MAX_ID_BYTES // 4 and len(text.encode()) > MAX_ID_BYTES):
+    """Return the id if it can be stored: Unicode of 1 to MAX_ID_BYTES without NUL."""
+    if not text or "\0" in text:
         return None
-    return text
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        return None
+    return text if size <= MAX_ID_BYTES else None
 
 
-def _compile_id(type: Type) -> Callable[[Any], str | None]:
+def compile_id(type: Type) -> Callable[[Any], str | None]:
     """Return the conversion of the values of a user id column to ids; None for one that is no id."""
     if isinstance(type, JsonType):
         return _read_json_id
@@ -285,7 +293,10 @@ def _read_json_id(value: Any) -> str | None:
         return None
     text: str = value.text
     if text.startswith('"'):
-        return _usable_id(_decode_text(text))
+        try:
+            return _usable_id(_decode_text(text))
+        except msgspec.DecodeError:  # an escape of half a surrogate pair, which is JSON but not Unicode
+            return None
     return _usable_id(text) if text[0] in "-0123456789" else None
 
 

@@ -21,7 +21,7 @@ _ParseText = Callable[[str], datetime]
 
 _EPOCH: Final = datetime(1970, 1, 1)
 _SERIAL: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
-_FIRST_MARCH_1900: Final = 61
+_MARCH_1_1900: Final = 61
 """The serial number from which on the days of Excel are right: it has a 29 February 1900, which is number 60."""
 _END_OF_SERIALS: Final = 2_958_466
 _MILLISECONDS_PER_DAY: Final = 86_400_000
@@ -93,7 +93,7 @@ def _parse_serial(text: str) -> datetime:
     if not 0 <= serial < _END_OF_SERIALS:
         raise ValueError(text)
     milliseconds = round(serial * _MILLISECONDS_PER_DAY)
-    first_day = datetime(1899, 12, 30) if serial >= _FIRST_MARCH_1900 - 1 else datetime(1899, 12, 31)
+    first_day = datetime(1899, 12, 30) if serial >= _MARCH_1_1900 - 1 else datetime(1899, 12, 31)
     return first_day + milliseconds * _MILLISECOND
 
 
