@@ -142,7 +142,7 @@ class _Import:
     async def _delete(self) -> None:
         """Delete the identities that a full run has not seen."""
         after = 0
-        while ids := await self._run.find_unseen(after=after):
+        while ids := await self._stored(partial(self._run.find_unseen, after=after)):
             await self._stored(partial(self._run.remove, self._target, ids))
             after = ids[-1]
         await self._enter("Resolve")
