@@ -250,8 +250,8 @@ class _Import:
             try:
                 return future.result(CHECK_SECONDS)
             except NotReady:
-                if future.done():
-                    raise
+                if future.done():  # its own error, or it has ended since
+                    return future.result()
                 try:
                     self._job.report.check()
                 except RunCancelled:
