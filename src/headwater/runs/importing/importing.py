@@ -56,6 +56,8 @@ class _Position(Struct, frozen=True, array_like=True):
     since: int | None = None
     """The cursor with which the run began; None for a full run."""
     has_unidentified: bool = False
+    digest: bytes = b""
+    """The digest of the definition with which the run began."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -111,7 +113,7 @@ class _Import:
         if not run.is_incremental:
             since = None
         self._is_resumed = bool(stored.position)
-        self._position = _decode(stored.position) if stored.position else _Position(since=since)
+        self._position = _decode(stored.position) if stored.position else _Position(since=since, digest=self._digest)
         self._cursor = self._position.since if stored.cursor is None else stored.cursor
         self._changed = stored.changed
         is_full = self._position.since is None
@@ -165,11 +167,15 @@ class _Import:
         self._changed = 0
 
     async def _complete(self) -> None:
-        """Move the cursor of the pipeline, and end the run."""
+        """Move the cursor of the pipeline, and end the run.
+
+        The cursor is that of the definition with which the run began. If it was changed before the run was continued,
+        the next run reads all users again.
+        """
         position = replace(self._position, stage="Done")
         complete = partial(
             self._run.complete,
-            self._digest,
+            self._position.digest,
             cursor=self._cursor,
             position=_encode(position),
             progress=self._job.report.progress,
@@ -216,7 +222,7 @@ class _Import:
 
     def _restart(self) -> None:
         """Begin at the start of the source again. No batch was sent yet."""
-        self._position = _Position(since=self._position.since)
+        self._position = _Position(since=self._position.since, digest=self._position.digest)
         self._cursor = self._position.since
         self._job.report.restart()
 
