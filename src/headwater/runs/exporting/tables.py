@@ -91,7 +91,7 @@ class _TableExport:
         assert key is not None, "the schema has the key"
         self._key_reader = RecordReader(key)
         self._has_others = False
-        """Whether profiles that are not to be written have rows."""
+        """Whether there are profiles that are not to be written. They may have rows."""
 
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
@@ -103,16 +103,16 @@ class _TableExport:
                 batch = await asyncio.to_thread(differences.compare, rows, stream)
                 present += count_records(rows, batch)
                 report_batch(job.report, batch)
-                self._has_others |= batch.unchanged + batch.done > 0
-                await self._transform(batch.candidates)
+                due = await self._transform(batch.candidates)
+                self._has_others |= due < batch.received
                 await self._recorder.add(leaving=batch.leaving)
         await self._recorder.flush()
         await self._recorder.remove_outdated(present)
 
-    async def _transform(self, candidates: Sequence[Candidate]) -> None:
-        """Transform profiles, and add those whose row differs to the outbox."""
+    async def _transform(self, candidates: Sequence[Candidate]) -> int:
+        """Transform profiles, and add those whose row differs to the outbox. Return their number."""
         if not candidates:
-            return
+            return 0
         outputs = await self._output.transformation.run([each.record for each in candidates], "Create")
         report_outputs(self._job.report, candidates, outputs)
         due: list[DueProfile] = []
@@ -126,10 +126,10 @@ class _TableExport:
             else:
                 key = str(self._key_reader.row(body)[0])
                 due.append(each.due(content, body, key))
-        self._has_others |= bool(equal)
         self._job.report.unchanged(len(equal))
         await self._outbox.run(lambda outbox: outbox.add(due))
         await self._recorder.add(equal)
+        return len(due)
 
     async def reject_duplicates(self) -> None:
         """Fail the profiles whose key is that of the row of another profile. Of several new ones the oldest stays."""
