@@ -10,7 +10,6 @@ from headwater.state.imports import Imported, ImportTarget, Written
 from headwater.state.runprogress import StoredRunProgress
 from headwater.state.runs.model import RunProgress
 from headwater.state.store import StateStore
-from headwater.storage.statements import begin_writing_soon
 
 _Result = TypeVar("_Result")
 
@@ -104,7 +103,6 @@ class ImportRun:
 
     async def _transact(self, work: Callable[[Connection], _Result], *, holds: bool = True) -> _Result:
         def hold_and_work(connection: Connection) -> _Result:
-            begin_writing_soon(connection)
             if holds:
                 runprogress.hold(connection, self._run, self._fence)
             return work(connection)
