@@ -50,9 +50,7 @@ class _Counts(Struct):
     """Number of profiles that were given to the writer."""
 
 
-async def _write_file(
-    job: Job, recorder: Recorder, given: ExportInput, stream: ProfileStream, counts: _Counts
-) -> None:
+async def _write_file(job: Job, recorder: Recorder, given: ExportInput, stream: ProfileStream, counts: _Counts) -> None:
     """Write the profiles to a file, while the next ones are read. Raises RunFailed, RunCancelled.
 
     The file does not appear if another process has taken the run meanwhile.
