@@ -321,5 +321,20 @@ async def test_the_errors_before_a_restart_are_deleted_however_short_the_rest_is
     assert found.count == 1
 
 
+async def test_a_run_is_counted_after_the_clock_was_set_back(harness: Harness) -> None:
+    async def work(job: Job) -> None:
+        job.report.read(rows=1)
+        job.report.passed("Receive")
+
+    job = await claimed_job(harness)
+    assert await execute(harness, job, work) == "Succeeded"
+    harness.clock.advance(-3600)
+    created = await harness.runs.create(make_request(job.pipeline, job.connection))
+    assert created.created_at > job.run.created_at
+    assert [run.id for run in await harness.runs.page(limit=9)] == [created.id, job.run.id]
+    assert await execute(harness, await claimed_job(harness, run=created), work) == "Succeeded"
+    assert (await counts(harness, job))[0] == 2
+
+
 def _errors(job: Job, *, count: int) -> list[RunError]:
     return [RunError(run=job.run.id, step="Receive", message="x", count=count, first_at=1, last_at=1)]
