@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from headwater.connectors.contract import Engine
 from headwater.filters import Condition, Filter, document
@@ -15,8 +16,18 @@ from headwater.runs.exporting import execute_export
 from headwater.runs.exporting.recording import Recorder
 from headwater.runs.job import RunCancelled, RunFailed
 from headwater.schemas import ObjectType, Property, StringType
+from headwater.state.profiles.exporting import ProfileSelection
 from tests.connectors.reference.files import MemoryStorage
-from tests.runs.exporting.installation import PIPELINE, Installation, connector, counts, errors, kpid, open_installation
+from tests.runs.exporting.installation import (
+    PIPELINE,
+    WORKSPACE,
+    Installation,
+    connector,
+    counts,
+    errors,
+    kpid,
+    open_installation,
+)
 
 FORMAT = {"separator": ","}
 
@@ -179,3 +190,16 @@ async def test_a_process_whose_run_was_taken_does_not_let_a_file_appear(
     with pytest.raises(RunCancelled):
         await execute_export(late)
     assert storage.files == {}
+
+
+async def test_a_slow_destination_does_not_end_the_reading_of_profiles(installation: Installation) -> None:
+    await installation.write_profiles({1: {"email": "a@x"}})
+    async with installation.state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+        await stream.read(1)
+
+        def limit(connection: Connection) -> str:
+            if connection.dialect.name == "sqlite":
+                return "15min"
+            return str(connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one())
+
+        assert await stream._session.run(limit) == "15min"
