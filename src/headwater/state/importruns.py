@@ -67,8 +67,9 @@ class ImportRun:
             )
         )
 
-    async def find_unseen(self, *, after: int) -> list[int]:
-        """Return the ids of some identities of the pipeline that the run has not seen, above `after`, in order."""
+    async def find_unseen(self, *, after: int) -> tuple[list[int], int | None]:
+        """Return the ids of some identities of the pipeline that the run has not seen, above `after`, and the id after
+        which to continue; None at the end."""
         return await self._state.read(
             lambda connection: imports.find_unseen(connection, self._pipeline, self._run, after=after)
         )

@@ -143,10 +143,11 @@ class _Import:
 
     async def _delete(self) -> None:
         """Delete the identities that a full run has not seen."""
-        after = 0
-        while ids := await self._stored(partial(self._run.find_unseen, after=after)):
-            await self._stored(partial(self._run.remove, self._target, ids))
-            after = ids[-1]
+        after: int | None = 0
+        while after is not None:
+            ids, after = await self._stored(partial(self._run.find_unseen, after=after))
+            if ids:
+                await self._stored(partial(self._run.remove, self._target, ids))
         await self._enter("Resolve")
 
     async def _resolve(self) -> None:
