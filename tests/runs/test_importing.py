@@ -284,8 +284,7 @@ async def test_a_search_for_identities_to_delete_is_divided(
     async with open_scenario(tmp_path, csv_definition(updated_at_column=""), database_url=database_url) as scenario:
         ids = [f"u{number:02d}" for number in range(30)]
         for kept in (ids, ids[:14], ids[:14:3]):
-            scenario.storage.files["users.csv"] = "\n".join(
-                ["id,email,changed", *(f"{id_},a," for id_ in kept)]
-            ).encode()
+            lines = ["id,email,changed", *(f"{id_},a," for id_ in kept)]
+            scenario.storage.files["users.csv"] = "\n".join(lines).encode()
             await scenario.run()
             assert sorted(await scenario.identities()) == kept

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy import Connection
 
 from headwater.base.errors import Unavailable
 from headwater.runs.job import NO_PROGRESS, Job, RunCancelled, RunFailed
@@ -111,7 +110,7 @@ class Recorder:
         except Unavailable as error:
             raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
 
-    async def _write(self, work: Callable[[Connection], _Result]) -> _Result:
+    async def _write(self, work: Callable[[Any], _Result]) -> _Result:
         pause = PAUSE_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
@@ -127,11 +126,11 @@ class Recorder:
         raise AssertionError("the last attempt returns or raises")
 
 
-def _scalars(connection: Connection, *, query: Any) -> list[int]:
+def _scalars(connection: Any, *, query: Any) -> list[int]:
     return list(connection.scalars(query))
 
 
-def _record(connection: Connection, *, job: Job, records: Sequence[ExportRecord], leaving: Collection[int]) -> None:
+def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leaving: Collection[int]) -> None:
     run = job.run
     runprogress.hold(connection, run.id, run.fence)
     exports.write_records(connection, run.pipeline, records)
@@ -140,7 +139,7 @@ def _record(connection: Connection, *, job: Job, records: Sequence[ExportRecord]
     runprogress.write(connection, run.id, cursor=None, position=NO_POSITION, progress=progress)
 
 
-def _complete(connection: Connection, *, job: Job) -> None:
+def _complete(connection: Any, *, job: Job) -> None:
     run = job.run
     runprogress.hold(connection, run.id, run.fence)
     runprogress.write(connection, run.id, cursor=None, position=_DONE, progress=job.report.progress)
