@@ -52,8 +52,8 @@ class Execution:
         """Errors that are not stored yet."""
         self._uncounted: list[RunError] = []
         """Errors that are not in the counts of the pipeline yet."""
-        self._rows = job.report.progress.rows
-        """The number of rows at the last look. It falls when a run begins again."""
+        self._restarts = job.report.restarts
+        """The number of restarts whose stored errors are deleted."""
         self._seen = job.report.progress
         """The progress at the last look, and below its time."""
         self._moved_at = time.monotonic()
@@ -129,6 +129,7 @@ class Execution:
             try:
                 if not self.is_stuck:  # its work may hold a transaction of the state store
                     await self._count(progress)
+                await self._clear_errors()
                 await self._runs.finish(
                     run.id, run.fence, status, error=error, step=step, progress=progress, errors=self._unsaved
                 )
@@ -182,11 +183,9 @@ class Execution:
     async def _store(self) -> None:
         """Store the progress if it has changed; otherwise prolong the lease at times."""
         run, now, progress = self._job.run, time.monotonic(), self._job.report.progress
-        if progress.rows < self._rows:
-            await self._runs.clear_errors(run.id, run.fence)
-        self._rows = progress.rows
         if not self._unsaved and not self._uncounted:  # the report is bounded, and collects further ones
             self._take_errors()
+        await self._clear_errors()
         if self._unsaved or self._uncounted or progress != self._saved:
             self._is_cancelled = await self._runs.save(run.id, run.fence, progress, self._unsaved)
             self._unsaved = []
@@ -197,6 +196,14 @@ class Execution:
             self._renewed_at = now
         else:
             self._is_cancelled = bool(await self._runs.to_cancel([run.id]))
+
+    async def _clear_errors(self) -> None:
+        """Delete the stored errors if the source is read from its start again. Call it after `_take_errors`: no error
+        is reported before a restart."""
+        restarts = self._job.report.restarts
+        if restarts != self._restarts:
+            await self._runs.clear_errors(self._job.run.id, self._job.run.fence)
+            self._restarts = restarts
 
     def _take_errors(self) -> None:
         """Take the errors since the last call from the report."""

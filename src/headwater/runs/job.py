@@ -65,6 +65,12 @@ class Report:
         self._errors: dict[tuple[ProcessingStep, str], ErrorSummary] = {}
         self._messages: set[tuple[ProcessingStep, str]] = set()
         self._is_cancelled = False
+        self._restarts = 0
+
+    @property
+    def restarts(self) -> int:
+        """Number of times that the source was read from its start again."""
+        return self._restarts
 
     @property
     def progress(self) -> RunProgress:
@@ -141,8 +147,11 @@ class Report:
             )
 
     def restart(self) -> None:
-        """Set all counts to 0: the source is read from its start again."""
+        """Set all counts to 0, and forget the errors: the source is read from its start again."""
         self.commit(NO_PROGRESS)
+        with self._lock:
+            self._errors, self._messages = {}, set()
+            self._restarts += 1
 
     def read(self, *, rows: int = 0, bytes: int | None = None) -> None:
         """Count rows, and set the number of bytes of the file that have been read."""

@@ -131,10 +131,12 @@ class Scheduler:
                 await self._start(claimed)
 
     async def _start(self, claimed: Run) -> None:
+        # SQLite reads the variable before any code of the process.
+        scratch = str(self._settings.run_scratch(claimed.id, claimed.fence))
         program = Program(
             f"run {claimed.id}",
             (sys.executable, "-m", "headwater.server.run_process", str(claimed.id), str(claimed.fence)),
-            self._variables,
+            {**self._variables, "SQLITE_TMPDIR": scratch},
             patience_seconds=self._settings.watchdog_seconds or None,
         )
         try:
@@ -171,7 +173,7 @@ class _RunProcess:
         self.run = run
         self._child = started
         self._runs = runs
-        self._scratch = settings.run_scratch(run.id)
+        self._scratch = settings.run_scratch(run.id, run.fence)
         self._cancelled_at: float | None = None
         self.watching = asyncio.create_task(self._watch())
 

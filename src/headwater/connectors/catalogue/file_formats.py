@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from headwater.connectors.connector import Capabilities, Connector
+from headwater.connectors.connector import Capabilities, Connector, Driver
 from headwater.connectors.contract import ConnectorContext, Engine, Factory, FileFormat
 from headwater.connectors.settings import Choice, Flag, List, Number, Settings, Text, setting
 from headwater.schemas import is_property_name
@@ -98,6 +98,7 @@ def _file_format(
     make: Factory[FileFormat],
     *,
     has_sheets: bool = False,
+    driver: Driver | None = None,
 ) -> Connector:
     return Connector(
         code=code,
@@ -110,6 +111,7 @@ def _file_format(
         has_sheets=has_sheets,
         available=True,
         engine=Engine(file_format=make),
+        driver=driver,
     )
 
 
@@ -134,5 +136,13 @@ CONNECTORS: Final = (
         "json",
         _make_json,
     ),
-    _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet", _make_parquet),
+    _file_format(
+        "parquet",
+        "Parquet",
+        _reading("Parquet"),
+        _writing("Parquet"),
+        "parquet",
+        _make_parquet,
+        driver=Driver("pyarrow", "parquet"),
+    ),
 )

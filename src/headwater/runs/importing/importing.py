@@ -56,6 +56,8 @@ class _Position(Struct, frozen=True, array_like=True):
     since: int | None = None
     """The cursor with which the run began; None for a full run."""
     has_unidentified: bool = False
+    digest: bytes = b""
+    """The digest of the definition with which the run began."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -111,7 +113,7 @@ class _Import:
         if not run.is_incremental:
             since = None
         self._is_resumed = bool(stored.position)
-        self._position = _decode(stored.position) if stored.position else _Position(since=since)
+        self._position = _decode(stored.position) if stored.position else _Position(since=since, digest=self._digest)
         self._cursor = self._position.since if stored.cursor is None else stored.cursor
         self._changed = stored.changed
         is_full = self._position.since is None
@@ -141,10 +143,11 @@ class _Import:
 
     async def _delete(self) -> None:
         """Delete the identities that a full run has not seen."""
-        after = 0
-        while ids := await self._run.find_unseen(after=after):
-            await self._stored(partial(self._run.remove, self._target, ids))
-            after = ids[-1]
+        after: int | None = 0
+        while after is not None:
+            ids, after = await self._stored(partial(self._run.find_unseen, after=after))
+            if ids:
+                await self._stored(partial(self._run.remove, self._target, ids))
         await self._enter("Resolve")
 
     async def _resolve(self) -> None:
@@ -165,11 +168,15 @@ class _Import:
         self._changed = 0
 
     async def _complete(self) -> None:
-        """Move the cursor of the pipeline, and end the run."""
+        """Move the cursor of the pipeline, and end the run.
+
+        The cursor is that of the definition with which the run began. If it was changed before the run was continued,
+        the next run reads all users again.
+        """
         position = replace(self._position, stage="Done")
         complete = partial(
             self._run.complete,
-            self._digest,
+            self._position.digest,
             cursor=self._cursor,
             position=_encode(position),
             progress=self._job.report.progress,
@@ -216,7 +223,7 @@ class _Import:
 
     def _restart(self) -> None:
         """Begin at the start of the source again. No batch was sent yet."""
-        self._position = _Position(since=self._position.since)
+        self._position = _Position(since=self._position.since, digest=self._position.digest)
         self._cursor = self._position.since
         self._job.report.restart()
 
@@ -250,8 +257,8 @@ class _Import:
             try:
                 return future.result(CHECK_SECONDS)
             except NotReady:
-                if future.done():
-                    raise
+                if future.done():  # its own error, or it has ended since
+                    return future.result()
                 try:
                     self._job.report.check()
                 except RunCancelled:

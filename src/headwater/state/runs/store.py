@@ -425,11 +425,18 @@ class RunStore:
         return msgspec.structs.replace(run, status="Skipped", error=reason, ended_at=run.created_at)
 
     async def _insert(self, connection: AsyncConnection, run: Run) -> Run | None:
-        """Insert a run and return it. Return None if the pipeline has a run of this tick, or one that has not ended."""
+        """Insert a run and return it. Return None if the pipeline has a run of this tick, or one that has not ended.
+
+        It is later than all runs of the pipeline, also if a clock was set back, or machines have different times.
+        """
+        latest = select(func.max(_c.created_at)).where(_c.pipeline == run.pipeline).scalar_subquery()
+        created_at = case((latest >= run.created_at, latest + 1), else_=run.created_at)
         for _ in range(_MAX_IDENTIFIERS):
-            row = self._upsert(connection, runs).values(_row(run)).on_conflict_do_nothing().returning(_c.id)
-            if (await connection.execute(row)).scalar_one_or_none() is not None:
-                return run
+            values = {**_row(run), "created_at": created_at}
+            row = self._upsert(connection, runs).values(values).on_conflict_do_nothing().returning(_c.created_at)
+            found: int | None = (await connection.execute(row)).scalar_one_or_none()
+            if found is not None:
+                return msgspec.structs.replace(run, created_at=found)
             same = [and_(_c.pipeline == run.pipeline, _c.due_at == run.due_at)]
             if run.ended_at is None:
                 same.append(and_(_c.pipeline == run.pipeline, _c.ended_at.is_(None)))
