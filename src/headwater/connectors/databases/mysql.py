@@ -35,7 +35,7 @@ from headwater.connectors.databases.mysql_types import (
 )
 from headwater.connectors.databases.placeholders import MYSQL, check_reading, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.rows import QueryRows, next_rows
 from headwater.connectors.databases.tls import make_context
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.connectors.resolving import resolve_allowed
@@ -213,18 +213,14 @@ def _description(field: Any) -> ColumnDescription:
 
 def _rows(session: _Session, cursor: SSCursor) -> Iterator[Sequence[Row]]:
     result: Any = cursor._result  # type: ignore[attr-defined]
-    read = result._read_rowdata_packet_unbuffered
+    rows: Iterator[Row] = iter(result._read_rowdata_packet_unbuffered, None)
     while True:
-        chunk: list[Row] = []
         with session.errors():
-            while len(chunk) < CHUNK_ROWS and (row := read()) is not None:
-                chunk.append(row)
-        if len(chunk) < CHUNK_ROWS:
+            chunk = next_rows(rows, CHUNK_ROWS)
+        if not chunk:
             session.is_running = False
-        if chunk:
-            yield chunk
-        if not session.is_running:
             return
+        yield chunk
 
 
 class _Target(msgspec.Struct, frozen=True, kw_only=True):
