@@ -2,12 +2,10 @@
 
 import stat
 from pathlib import Path
-from typing import Final
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import ConnectorContext
-
-ROOT_SETTING: Final = "HEADWATER_FILESYSTEM_ROOT"
+from headwater.connectors.contract.context import ROOT_SETTING
 
 
 def database_file(context: ConnectorContext, name: str) -> Path:
@@ -31,7 +29,10 @@ def database_file(context: ConnectorContext, name: str) -> Path:
             if stat.S_ISLNK(mode := path.lstat().st_mode):
                 raise BadRequest("the path must not contain symbolic links", field="path")
     except (FileNotFoundError, NotADirectoryError):
-        raise Unavailable(f"the database file {name[:200]!r} does not exist") from None
+        raise Unavailable(
+            f"the database file {name[:200]!r} does not exist in {context.filesystem_folder}, "
+            "the folder of files of the server"
+        ) from None
     except OSError as error:
         raise Unavailable(f"the database file cannot be reached: {error.strerror}") from error
     if not stat.S_ISREG(mode):

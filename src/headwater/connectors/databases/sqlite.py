@@ -34,7 +34,7 @@ from headwater.connectors.databases.files import database_file
 from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_VALUE_BYTES, WAIT_SECONDS
 from headwater.connectors.databases.placeholders import SQLITE, datetime_text, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.rows import QueryRows, next_rows
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing, json_text
 from headwater.schemas import (
     BooleanType,
@@ -120,7 +120,7 @@ class SQLiteSource:
         while True:
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
-                chunk = cursor.fetchmany(CHUNK_ROWS)
+                chunk = next_rows(cursor, CHUNK_ROWS)
             if not chunk:
                 return
             yield _converted(chunk, converters)
