@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow
 import pytest
 import xlsxwriter
+from pyarrow import parquet
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog
@@ -118,6 +120,21 @@ async def test_rows_that_cannot_be_read_are_issues(folder: Files) -> None:
     assert loads(found) == [{"id": 1}, {"id": 3}]
     [issue] = found.issues
     assert issue.startswith("row 2: ")
+
+
+async def test_columns_that_cannot_be_read_are_issues_that_name_them(folder: Files) -> None:
+    table = pyarrow.table({"id": [1], "a.b": [1], "names": [["Ada"]]})
+    parquet.write_table(table, folder.folder / "a.parquet")
+    found = await folder.records(path="a.parquet", format="parquet", format_settings=None, limit=1)
+    assert loads(found) == [{"id": "1"}]
+    assert [issue.split(":")[0] for issue in found.issues] == ['column "a.b"', 'column "names"']
+
+
+async def test_an_archive_without_files_is_explained(folder: Files) -> None:
+    with zipfile.ZipFile(folder.folder / "a.zip", "w"):
+        pass
+    with pytest.raises(Unavailable, match="the Zip archive has no file"):
+        await folder.records(path="a.zip", compression="Zip")
 
 
 BROKEN: list[tuple[str, dict[str, Any], tuple[int, str, str | None]]] = [
