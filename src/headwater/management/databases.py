@@ -27,8 +27,9 @@ MAX_ROWS: Final = 100
 MAX_TABLE_CHARACTERS: Final = 1_024
 MAX_RESULT_BYTES: Final = 2 * 1024 * 1024
 """Size of the rows of a response. Further rows are left out."""
-QUERY_SECONDS: Final = 30.0
-"""Time limit of a call, including the time in which it waits for others of its workspace."""
+QUERY_SECONDS: Final = 25.0
+"""Time limit of a call, including the time in which it waits for others of its workspace. Envoy ends a call after 30 s
+without a byte, and its response would not name the reason."""
 MAX_ISSUES: Final = 100
 
 _Result = TypeVar("_Result")

@@ -112,7 +112,6 @@ def _file_format(
         driver=driver,
         available=True,
         engine=Engine(file_format=make),
-        driver=driver,
     )
 
 

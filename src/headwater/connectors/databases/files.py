@@ -1,9 +1,11 @@
 """Files of databases, below the folder that the installation allows."""
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from headwater.base.errors import BadRequest, Unavailable
+from headwater.base.errors import BadRequest, Unavailable, Unprocessable
 from headwater.connectors.contract import ConnectorContext
 from headwater.connectors.contract.context import ROOT_SETTING
 
@@ -38,3 +40,13 @@ def database_file(context: ConnectorContext, name: str) -> Path:
     if not stat.S_ISREG(mode):
         raise BadRequest("the path is not the one of a file", field="path")
     return path
+
+
+@contextmanager
+def checking_file() -> Iterator[None]:
+    """Raise what is wrong with the file in the settings of a connection as Unprocessable with InvalidSettings."""
+    try:
+        yield
+    except BadRequest as error:
+        message = f"the file cannot be read: {error.message}"
+        raise Unprocessable("InvalidSettings", message, field="settings.path") from error

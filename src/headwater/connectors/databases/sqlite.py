@@ -30,7 +30,7 @@ from headwater.connectors.contract import (
     TableWrite,
     rejected,
 )
-from headwater.connectors.databases.files import database_file
+from headwater.connectors.databases.files import checking_file, database_file
 from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_VALUE_BYTES, WAIT_SECONDS
 from headwater.connectors.databases.placeholders import SQLITE, datetime_text, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
@@ -136,8 +136,9 @@ class SQLiteSource:
 
 
 def check(settings: SQLiteSettings, context: ConnectorContext) -> SQLiteSettings:
-    """Open the file. Raises BadRequest, Unavailable, and Unprocessable with InvalidSettings if it is no database."""
-    connection = _open(database_file(context, settings.path), "ro")
+    """Open the file. Raises Unavailable, and Unprocessable with InvalidSettings if it is no database."""
+    with checking_file():
+        connection = _open(database_file(context, settings.path), "ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema")
     except sqlite3.DatabaseError as error:
