@@ -166,7 +166,10 @@ class _JsonReader:
             self._fail("the object has no member that is a list of objects")
         source.start = self._end("the name of the list", MAX_KEY_CHARACTERS)
         if not source.skip(":") or not source.skip("["):
-            self._fail("the member of the object is not a list of objects")
+            self._fail(
+                "the member of the object is not a list of objects. A file with one object on each line "
+                "(JSON Lines) is not supported: write the objects as a list"
+            )
         return True
 
     def _close(self) -> None:
