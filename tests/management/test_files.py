@@ -4,9 +4,11 @@ import gzip
 import io
 import json
 import threading
+import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow
@@ -17,6 +19,7 @@ from pyarrow import parquet
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog
 from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.formats.excel import ExcelFormat
 from headwater.management import files
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, create_connection
@@ -310,6 +313,22 @@ async def test_large_records_are_cut_to_fewer(folder: Files, monkeypatch: pytest
     found = await folder.records(limit=3)
     assert len(found.records) == 2
     assert found.issues == ("only the first 2 records are returned, because they are large",)
+
+
+async def test_a_copy_of_a_file_is_read_in_time_too(folder: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed workbook is copied to the disk; the texts in it can be a thousand times as large."""
+    (folder.folder / "a.xlsx.gz").write_bytes(gzip.compress(workbook("People")))
+    request = FileRequest(path="a.xlsx.gz", format="excel", compression="Gzip", format_settings="{}")
+    assert await folder.viewer.sheets(folder.workspace, await folder.connect(), request) == ("People",)
+    unwatched = ExcelFormat.sheets
+
+    def late(format: ExcelFormat, stream: BinaryIO) -> tuple[str, ...]:
+        monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + files.MAX_SECONDS))
+        return unwatched(format, stream)
+
+    monkeypatch.setattr(ExcelFormat, "sheets", late)
+    with pytest.raises(Unavailable, match="was not read within 30 seconds"):
+        await folder.viewer.sheets(folder.workspace, await folder.connect(), request)
 
 
 async def test_a_file_that_takes_too_long_is_unavailable(folder: Files, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,3 +124,14 @@ def test_a_mysql_that_does_not_log_in_is_left(
     with tcp_server(serve) as port, pytest.raises(Unavailable, match="cannot be reached"):
         settings = MySQLSettings(host="127.0.0.1", port=port, username="a", password="b", database="c")
         mysql.check(settings, make_context())
+
+
+def test_a_silent_clickhouse_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clickhouse, "CONNECT_SECONDS", 1.0)
+
+    def be_silent(connection: socket.socket, ended: threading.Event) -> None:
+        ended.wait()
+
+    with tcp_server(be_silent) as port, pytest.raises(Unavailable, match="cannot be reached"):
+        settings = ClickHouseSettings(host="127.0.0.1", port=port, tls="Off")
+        clickhouse.check(settings, make_context())

@@ -225,7 +225,7 @@ class PostgreSQLSink:
         if self._is_closed:
             raise Unavailable("the connection to the database was closed")
         if self._session is not None and self._session.connection.closed:
-            self._session = None
+            self._forget()
         if self._session is None:
             self._session = Session(self._settings, self._context, is_read_only=False)
             with self._session.errors():
