@@ -77,7 +77,7 @@ class Execution:
         try:
             await asyncio.wait((work, watch, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                job.report.cancel()
+                job.report.cancel(continues=stop.is_set() and not self._is_cancelled)
                 await asyncio.wait((work,), timeout=STOP_SECONDS)
                 self.is_stuck = not work.done()
             failure = await _failure(work)
