@@ -81,6 +81,15 @@ async def counts(harness: Harness, job: Job) -> list[int]:
     return [sum(column) for column in zip(*found.values(), strict=True)] if found else []
 
 
+def test_samples_go_on_after_the_first_errors_were_stored() -> None:
+    report = Report()
+    report.failed("Finalize", "it is locked", id="a")
+    assert [each.id for each in report.take_errors()["Finalize", "it is locked"].samples] == ["a"]
+    report.failed("Finalize", "it is locked", id="b")
+    report.failed("Finalize", "it is locked", id="c")
+    assert [each.id for each in report.take_errors()["Finalize", "it is locked"].samples] == ["b", "c"]
+
+
 async def test_a_run_that_returns_has_succeeded(harness: Harness) -> None:
     async def work(job: Job) -> None:
         job.report.expect(rows=3)

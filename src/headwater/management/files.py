@@ -45,8 +45,9 @@ from headwater.schemas.normalising import compile_row_normaliser, describe_probl
 
 MAX_PATH_CHARACTERS: Final = 1_024
 MAX_RECORDS: Final = 100
-MAX_SECONDS: Final = 30.0
-"""Time limit of a call, from its arrival."""
+MAX_SECONDS: Final = 25.0
+"""Time limit of a call, from its arrival. Envoy ends a call after 30 s without a byte, and its response would not name
+the reason."""
 MAX_READ_BYTES: Final = 256 * 1024 * 1024
 """Maximum number of bytes that are read from a storage."""
 MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
@@ -294,7 +295,9 @@ class _LimitedStream(io.RawIOBase):
 
 
 def _first_records(file: OpenFile, limit: int) -> FileRecords:
-    issues = [column.issue for column in file.columns if column.type is None and column.issue]
+    issues = [
+        f'column "{column.name}": {column.issue}' for column in file.columns if column.type is None and column.issue
+    ]
     schema = _schema(file.columns)
     if schema is None:
         return FileRecords(records=(), schema=None, issues=tuple(issues))

@@ -122,12 +122,10 @@ class Report:
         with self._lock:
             if key not in self._messages and len(self._messages) >= MAX_MESSAGES:
                 return
-            is_new = key not in self._messages
             self._messages.add(key)
             summary = self._errors.setdefault(key, ErrorSummary())
-            is_first = not summary.count
             summary.count += count
-            if len(summary.samples) < MAX_SAMPLES and (is_new or not is_first):
+            if len(summary.samples) < MAX_SAMPLES:
                 summary.samples.append(RunErrorSample(number, id[:200], path))
 
     def note(self, step: ProcessingStep, message: str) -> None:

@@ -22,7 +22,7 @@ Separator = Annotated[str, Text(1, 4, check=_separator, help="One character betw
 
 
 class CsvSourceSettings(Settings, frozen=True, kw_only=True):
-    separator: Separator
+    separator: Separator = ","
     number_of_columns: Annotated[
         int, Number(0, 1_000, help="The number of fields of each row; 0 is that of the first row.")
     ] = 0
@@ -32,7 +32,7 @@ class CsvSourceSettings(Settings, frozen=True, kw_only=True):
 
 
 class CsvDestinationSettings(Settings, frozen=True, kw_only=True):
-    separator: Separator
+    separator: Separator = ","
     use_crlf: Annotated[bool, Flag(help="End lines with CR and LF instead of LF.")] = setting("useCRLF", False)
 
 
@@ -109,9 +109,9 @@ def _file_format(
         destination=destination,
         file_extension=extension,
         has_sheets=has_sheets,
+        driver=driver,
         available=True,
         engine=Engine(file_format=make),
-        driver=driver,
     )
 
 

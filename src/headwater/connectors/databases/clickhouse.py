@@ -113,12 +113,21 @@ def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
     raise Unavailable(f"the database cannot be reached: {_message(failure, context)}") from failure
 
 
-def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> urllib3.PoolManager:
+class _Pool(urllib3.PoolManager):
+    """Connections that follow no redirects: a server would choose an address that is not checked."""
+
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> Any:
+        return super().urlopen(method, url, redirect=False, **options)
+
+
+def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> _Pool:
     """Return a pool that uses no proxy, and for TLS the name of the host, because it connects to an address."""
     if not is_encrypted:
-        return urllib3.PoolManager(retries=False)
+        return _Pool(retries=False)
     is_verified = settings.tls == "Verified"
-    return urllib3.PoolManager(
+    return _Pool(
         retries=False,
         cert_reqs="CERT_REQUIRED" if is_verified else "CERT_NONE",
         server_hostname=settings.host,

@@ -33,7 +33,7 @@ from headwater.connectors.databases.writing import RowFailed, check_rows, find_f
 from headwater.schemas import Value
 
 CHUNK_ROWS: Final = 16
-"""Rows that the driver holds at a time. It cannot limit their bytes, so there are few."""
+"""Rows that the driver holds at a time. They are few, because all must have at most MAX_VALUE_BYTES."""
 
 _BATCH: Final = "headwater_batch"
 """The temporary table that a batch is copied into, as texts."""
@@ -236,7 +236,7 @@ class PostgreSQLSink:
         session, self._session = self._session, None
         if session is not None:
             session.end()
-            session.connection.close()
+            session.close()
 
     def _found(self, session: Session, table: str) -> list[tuple[str, bool, bool, int, int, str]]:
         with session.errors():

@@ -8,6 +8,7 @@ import codecs
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
@@ -120,8 +121,7 @@ class _Scanner:
 
     def _check(self, pairs: list[tuple[str, object]]) -> None:
         if len(dict(pairs)) < len(pairs):
-            names = [name for name, _ in pairs]
-            self.repeated = next(name for name in names if names.count(name) > 1)
+            self.repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
 
 
 class _JsonReader:
