@@ -345,5 +345,32 @@ async def test_a_run_is_counted_after_the_clock_was_set_back(harness: Harness) -
     assert (await counts(harness, job))[0] == 2
 
 
+@pytest.mark.parametrize("ends", [False, True])
+async def test_errors_whose_save_has_an_unknown_outcome_are_added_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    job, save = await claimed_job(harness), harness.runs.save
+    failed = asyncio.Event()
+
+    async def save_and_fail(*arguments: Any) -> bool:
+        saved = await save(*arguments)
+        if arguments[3] and not failed.is_set():
+            failed.set()
+            raise Unavailable("the connection was closed during the commit")
+        return saved
+
+    async def work(job: Job) -> None:
+        job.report.failed("Receive", "x")
+        await failed.wait()
+        if not ends:
+            job.report.failed("Receive", "x")
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(harness.runs, "save", save_and_fail)
+    assert await execute(harness, job, work) == "Succeeded"
+    [error] = await harness.runs.errors(job.run.id, limit=9)
+    assert error.count == (1 if ends else 2)
+
+
 def _errors(job: Job, *, count: int) -> list[RunError]:
     return [RunError(run=job.run.id, step="Receive", message="x", count=count, first_at=1, last_at=1)]

@@ -10,8 +10,9 @@ from headwater.schemas import IntType, ObjectType, Property, StringType, Type
 TEXT = StringType()
 
 
-def column(type: Type | None = TEXT, **members: bool) -> Column:
-    return Column(name="a", type=type, issue="" if type else "it is a map", **{"nullable": False, **members})
+def column(type: Type | None = TEXT, *, nullable: bool = False, read_optional: bool = False) -> Column:
+    issue = "" if type else "it is a map"
+    return Column(name="a", type=type, issue=issue, nullable=nullable, read_optional=read_optional)
 
 
 @pytest.mark.parametrize(

@@ -271,3 +271,26 @@ async def test_a_result_that_arrives_just_after_a_look_is_not_lost(
         monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", lambda work, loop: Late())
         assert waiting.wait_for(work) == "page"
         work.close()
+
+
+@pytest.mark.parametrize("continues", [False, True])
+async def test_the_identities_of_a_cancelled_run_are_resolved(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch, continues: bool
+) -> None:
+    """If another process continues the run, it resolves them."""
+    async with open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario:
+        scenario.storage.files["users.csv"] = content(*FIRST)
+        job, store = scenario.job(), importing._Import._store
+
+        async def store_and_cancel(self: Any, batch: Any) -> None:
+            await store(self, batch)
+            job.report.cancel(continues=continues)
+
+        monkeypatch.setattr(importing._Import, "_store", store_and_cancel)
+        with pytest.raises(RunCancelled):
+            await execute_import(job)
+        stored = len(await scenario.identities())
+        assert stored >= 1
+        unresolved = await scenario.rows("SELECT identity FROM unresolved")
+        changes = await scenario.rows("SELECT identity FROM import_changes")
+        assert (len(unresolved), len(changes)) == ((0, stored) if continues else (stored, 0))

@@ -13,6 +13,7 @@ import pytest
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
+from headwater.runs.scheduling import Ticker
 from headwater.server import run_process, scheduler
 from headwater.server.processes import Program, start
 from headwater.server.scheduler import Scheduler
@@ -141,6 +142,19 @@ async def test_a_process_that_fails_is_replaced_until_the_run_fails(
     failed = await started.wait_for(await started.create(), "Failed")
     assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times"
     assert len(children) == MAX_ATTEMPTS
+
+
+async def test_ticks_that_fail_hold_up_no_run(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: Ticker) -> list[Run]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Ticker, "fire", fail)
+    monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
+    execute(monkeypatch, SLEEPS)
+    run = await started.create()
+    await started.wait_for(run, "Running")
+    await started.runs.cancel(run.id)
+    await started.wait_for(run, "Cancelled")
 
 
 async def test_further_runs_wait_for_a_free_place(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from headwater.base.clock import SystemClock
 from headwater.state import open_state, runprogress
 from headwater.state.runcounts import record_run_counts
 from headwater.state.runs import Run, RunProgress
-from headwater.storage import statements
 from tests.sqlite import migrated_url
 
 RUN = Run(
@@ -50,6 +49,6 @@ async def test_a_transaction_begins_as_soon_as_the_lock_is_free(
                 if next(looks, None) is None and other.in_transaction:
                     other.execute("COMMIT")
 
-            monkeypatch.setattr(statements.time, "sleep", look_again)
+            monkeypatch.setattr("headwater.storage.statements.time.sleep", look_again)
             async with state.transaction() as transaction:
                 await transaction.run(work)

@@ -48,6 +48,8 @@ class Execution:
         self._execute = execute
         self._saved: RunProgress | None = None
         """The progress that was stored last."""
+        self._attempted: RunProgress | None = None
+        """The progress of a save whose outcome is unknown."""
         self._unsaved: list[RunError] = []
         """Errors that are not stored yet."""
         self._uncounted: list[RunError] = []
@@ -77,7 +79,7 @@ class Execution:
         try:
             await asyncio.wait((work, watch, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                job.report.cancel()
+                job.report.cancel(continues=stop.is_set() and not self._is_cancelled)
                 await asyncio.wait((work,), timeout=STOP_SECONDS)
                 self.is_stuck = not work.done()
             failure = await _failure(work)
@@ -124,9 +126,13 @@ class Execution:
 
     async def _finish(self, status: RunStatus, error: str, step: ProcessingStep | None, progress: RunProgress) -> None:
         run, deadline = self._job.run, time.monotonic() + FINISH_SECONDS
-        self._take_errors()
+        is_taken = False
         while True:
             try:
+                await self._settle()
+                if not is_taken:
+                    self._take_errors()
+                    is_taken = True
                 if not self.is_stuck:  # its work may hold a transaction of the state store
                     await self._count(progress)
                 await self._clear_errors()
@@ -182,13 +188,15 @@ class Execution:
 
     async def _store(self) -> None:
         """Store the progress if it has changed; otherwise prolong the lease at times."""
+        await self._settle()
         run, now, progress = self._job.run, time.monotonic(), self._job.report.progress
         if not self._unsaved and not self._uncounted:  # the report is bounded, and collects further ones
             self._take_errors()
         await self._clear_errors()
         if self._unsaved or self._uncounted or progress != self._saved:
+            self._attempted = progress
             self._is_cancelled = await self._runs.save(run.id, run.fence, progress, self._unsaved)
-            self._unsaved = []
+            self._attempted, self._unsaved = None, []
             await self._count(progress)
             self._saved, self._renewed_at = progress, now
         elif now - self._renewed_at >= HEARTBEAT_SECONDS:
@@ -196,6 +204,15 @@ class Execution:
             self._renewed_at = now
         else:
             self._is_cancelled = bool(await self._runs.to_cancel([run.id]))
+
+    async def _settle(self) -> None:
+        """Find out whether the last save has succeeded although it failed, so that no error is added twice."""
+        if self._attempted is None:
+            return
+        found = await self._runs.find(self._job.run.id)
+        if found is not None and found.progress == self._attempted != self._saved:
+            self._unsaved, self._saved = [], self._attempted
+        self._attempted = None
 
     async def _clear_errors(self) -> None:
         """Delete the stored errors if the source is read from its start again. Call it after `_take_errors`: no error

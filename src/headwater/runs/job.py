@@ -65,6 +65,7 @@ class Report:
         self._errors: dict[tuple[ProcessingStep, str], ErrorSummary] = {}
         self._messages: set[tuple[ProcessingStep, str]] = set()
         self._is_cancelled = False
+        self._continues = False
         self._restarts = 0
 
     @property
@@ -173,9 +174,15 @@ class Report:
             errors, self._errors = self._errors, {}
             return errors
 
-    def cancel(self) -> None:
-        """Let the next `check` raise."""
+    def cancel(self, *, continues: bool = False) -> None:
+        """Let the next `check` raise. `continues` says that another process is to continue the run."""
+        self._continues = continues
         self._is_cancelled = True
+
+    @property
+    def continues(self) -> bool:
+        """Whether another process is to continue the run."""
+        return self._continues
 
     def check(self) -> None:
         """Raise RunCancelled if the run must end."""

@@ -49,6 +49,8 @@ from headwater.schemas.records import RecordReader
 from headwater.state.profiles.exporting import ExportRecord
 
 MAX_ROWS: Final = 1_000
+MAX_ID: Final = 2**63 - 1
+"""Above the ids of all profiles."""
 MAX_SEARCHED_KEYS: Final = 500_000
 """Number of keys to write that are held in memory while they are searched among the rows that exist: about 50 MB."""
 
@@ -136,7 +138,10 @@ class _TableExport:
         await self._outbox.run(Outbox.index_claims)
         if self._has_others:
             await self._reject_claimed()
-        while repeated := await self._outbox.run(lambda outbox: outbox.take_repeated(MAX_ROWS)):
+        before = MAX_ID
+        while repeated := await self._outbox.run(partial(Outbox.take_repeated, before=before, count=MAX_ROWS)):
+            self._job.report.check()
+            before = repeated[-1][0].profile
             await self._reject(repeated)
 
     async def _reject_claimed(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import TimeoutError as NotReady
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeVar
@@ -85,6 +86,8 @@ class _Import:
         self._cursor: int | None = None
         self._changed = 0
         self._is_resumed = False
+        self._checks = True
+        """Whether a transaction is not begun after a cancel."""
         self._loop = asyncio.get_running_loop()
 
     # --- Stages ---------------------------------------------------------------------------------------------------
@@ -96,12 +99,18 @@ class _Import:
                 await self._read()
             if self._position.stage == "Delete":
                 await self._delete()
+            if self._position.stage == "Resolve":
+                await self._resolve()
+                await self._complete()
         except RunFailed:
             await self._resolve()
             raise
-        if self._position.stage == "Resolve":
-            await self._resolve()
-            await self._complete()
+        except RunCancelled:
+            if not self._job.report.continues:
+                self._checks = False
+                with suppress(Unavailable):  # then the next run of the pipeline does it
+                    await self._resolve()
+            raise
 
     async def _take(self) -> None:
         """Take the run, and continue where it was interrupted."""
@@ -297,11 +306,12 @@ class _Import:
         """Run a transaction. An outage of the store is waited for."""
         until = self._loop.time() + MAX_STORE_SECONDS
         while True:
-            self._job.report.check()
+            if self._checks:
+                self._job.report.check()
             try:
                 return await transact()
             except Unavailable as error:
-                if self._loop.time() >= until:
+                if self._loop.time() >= until or not self._checks:
                     raise
                 _log.warning("an import waits for the state store", run=self._job.run.id, reason=error.message)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
