@@ -28,9 +28,9 @@ from headwater.runs.exporting.differences import (
     SOURCE,
     Batch,
     Candidate,
+    count_done,
     count_records,
     delivered,
-    explain_done,
     report_batch,
     report_failure,
     report_outputs,
@@ -180,7 +180,7 @@ class _ApplicationExport:
         if row[SOURCE] == source and row[RUN] == run.id:  # by an earlier attempt of the run
             batch.received += 1
             batch.done += 1
-            explain_done(self._job.report, row)
+            count_done(self._job.report, row)
             compared.people.append(Person(row[ID], kpid, str(value), "Settled", source))
             return
         users = [] if value is None else outbox.find_users(str(value))

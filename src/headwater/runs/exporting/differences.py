@@ -85,7 +85,7 @@ class Differences:
             if row[SOURCE] == source:
                 if row[RUN] == run:
                     batch.done += 1
-                    explain_done(self._job.report, row)
+                    count_done(self._job.report, row)
                 elif not is_full and not row[IS_FAILED]:
                     batch.unchanged += 1
                 else:
@@ -121,12 +121,13 @@ def count_records(rows: Sequence[SelectedProfile], batch: Batch) -> int:
     return sum(row[SOURCE] is not None for row in rows) - len(batch.leaving)
 
 
-def explain_done(report: Report, row: SelectedProfile) -> None:
-    """Add a profile that an earlier attempt of the run could not write to the errors, which begin again with an
-    attempt."""
+def count_done(report: Report, row: SelectedProfile) -> None:
+    """Count a profile that an earlier attempt of the run has written, or could not write."""
     if row[IS_FAILED]:
         message = "the destination did not accept the profile, before the run was interrupted"
-        report.explain(STEP, message, id=show_kpid(row[KPID]))
+        report.failed(STEP, message, id=show_kpid(row[KPID]))
+    else:
+        report.passed(STEP)
 
 
 def report_batch(report: Report, batch: Batch) -> None:

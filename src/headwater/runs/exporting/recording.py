@@ -1,7 +1,7 @@
-"""Records what an export has written, with the counts of the run, in transactions that hold the fence of the run.
+"""Records what an export has written, in transactions that hold the fence of the run.
 
-The stored counts are those of the last step only. A run that is resumed finds the differences again, and counts the
-other steps again while it does.
+A run that is resumed finds the differences again, and counts from 0: the records tell the profiles that an earlier
+attempt has written, or could not write.
 """
 
 import asyncio
@@ -9,22 +9,18 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from msgspec.structs import replace
-
 from headwater.base.errors import Unavailable
 from headwater.runs.job import NO_PROGRESS, Job, RunCancelled, RunFailed
 from headwater.state import exports, runprogress
 from headwater.state.exports import MAX_WRITTEN_RECORDS
 from headwater.state.profiles.exporting import ExportRecord
-from headwater.state.runprogress import NO_POSITION, RunTaken, StoredRunProgress
-from headwater.state.runs import STEPS, RunProgress
+from headwater.state.runprogress import RunTaken, StoredRunProgress
 
 MAX_ATTEMPTS: Final = 6
 """Number of times that a transaction is tried while the state store is unavailable."""
 PAUSE_SECONDS: Final = 1.0
 """Pause after the first failed attempt. Each is twice as long as the one before."""
 _Result = TypeVar("_Result")
-_FINALIZE: Final = STEPS.index("Finalize")
 _DONE: Final = b"done"
 """The position of a run that was executed to its end."""
 
@@ -49,6 +45,7 @@ class Recorder:
         take = partial(runprogress.take, run=run.id, pipeline=run.pipeline, fence=run.fence)
         stored: StoredRunProgress = await self._write(take)
         if stored.position != _DONE:
+            self._job.report.commit(NO_PROGRESS)
             return False
         self._job.report.commit(stored.progress)
         return True
@@ -70,7 +67,7 @@ class Recorder:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write everything that waits, and the counts of the run."""
+        """Write everything that waits."""
         while True:
             records, self._waiting = self._waiting[:MAX_WRITTEN_RECORDS], self._waiting[MAX_WRITTEN_RECORDS:]
             leaving, self._leaving = self._leaving[:MAX_WRITTEN_RECORDS], self._leaving[MAX_WRITTEN_RECORDS:]
@@ -135,17 +132,9 @@ def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leavi
     runprogress.hold(connection, run.id, run.fence)
     exports.write_records(connection, run.pipeline, records)
     exports.remove_records(connection, run.pipeline, leaving)
-    progress = _last_step(job.report.progress)
-    runprogress.write(connection, run.id, cursor=None, position=NO_POSITION, progress=progress)
 
 
 def _complete(connection: Any, *, job: Job) -> None:
     run = job.run
     runprogress.hold(connection, run.id, run.fence)
     runprogress.write(connection, run.id, cursor=None, position=_DONE, progress=job.report.progress)
-
-
-def _last_step(progress: RunProgress) -> RunProgress:
-    """Return the counts of the last step only."""
-    only = {name: (*(0,) * _FINALIZE, getattr(progress, name)[_FINALIZE]) for name in ("passed", "failed")}
-    return replace(NO_PROGRESS, **only)
