@@ -23,7 +23,7 @@ from bench.running import memory, running
 from headwater.catalog import Definition, TransformationDefinition
 from headwater.connectors.contract import StoredFile
 from headwater.runs.importing import execute_import
-from headwater.runs.importing.records import MAX_BATCH_ROWS
+from headwater.runs.importing.records import TRANSACTION_ROWS
 from headwater.schemas import BooleanType, DateType, IntType, ObjectType, Property, StringType, serialise
 from tests.runs.scenario import Scenario, csv_definition, open_scenario, schema
 
@@ -118,7 +118,7 @@ def floor(path: Path, folder: Path) -> float:
         rows = csv.reader(file)
         next(rows)
         count = 0
-        while batch := list(islice(rows, MAX_BATCH_ROWS)):
+        while batch := list(islice(rows, TRANSACTION_ROWS)):
             connection.execute("BEGIN")
             connection.executemany(insert, batch)
             connection.execute("COMMIT")
