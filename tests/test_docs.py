@@ -19,7 +19,7 @@ from headwater.server.scheduler import KEPT_AGE
 from headwater.server.settings import MAX_RUNS, Settings, read, variable
 from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED
 from headwater.state.runs import MAX_ATTEMPTS, MAX_ERRORS, MAX_KEPT
-from headwater.state.runs.store import MAX_MESSAGE_CHARACTERS, MAX_SAMPLES
+from headwater.state.runs.errors import MAX_MESSAGE_CHARACTERS, MAX_SAMPLES
 from headwater.transforms.functions import MAX_SOURCE_LENGTH, Limits
 
 ROOT = Path(__file__).resolve().parents[1]

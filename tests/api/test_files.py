@@ -77,7 +77,7 @@ async def test_the_default_limit_returns_no_records(files: Api) -> None:
     ("values", "reason", "field"),
     [
         ({"format": "xml"}, "FormatNotExist", "format"),
-        ({"format_settings": "{}"}, "InvalidSettings", "formatSettings.separator"),
+        ({"format_settings": '{"separator": ";;"}'}, "InvalidSettings", "formatSettings.separator"),
         ({"limit": 101}, "BadRequest", "limit"),
         ({"sheet": ""}, "BadRequest", "sheet"),
         ({"path": "../a.csv"}, "BadRequest", "path"),

@@ -82,7 +82,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
     assert connector.source is None or connector.source.sending_modes == ()
 
 
-FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3"}
+FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

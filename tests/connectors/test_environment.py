@@ -27,3 +27,5 @@ async def test_a_workspace_reaches_its_own_files(
     environment = ConnectorEnvironment(filesystem_root=root, filesystem_is_shared=is_shared)
     async with environment.context("filesystem", 5, None, workspace=workspace) as context:
         assert context.filesystem_root == reached
+        named = "HEADWATER_FILESYSTEM_ROOT" if is_shared else f"HEADWATER_FILESYSTEM_ROOT/{workspace}"
+        assert context.filesystem_folder == named or reached is None

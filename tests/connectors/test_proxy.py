@@ -1,8 +1,10 @@
 """The proxy for libraries that connect by themselves."""
 
 import base64
+import gc
 import http.client
 import http.server
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -140,3 +142,24 @@ def test_what_is_open_ends_with_the_proxy(port: int) -> None:
     connection.close()
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", urlsplit(guard.url).port or 0), 5)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no list of open files on this system")
+def test_connections_whose_data_is_not_taken_are_closed() -> None:
+    """A transport with data to send waits for its peer when it is closed, and keeps its socket."""
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with GuardedProxy(ANY_ADDRESS) as guard:
+            connection, headers = open_proxy(guard)
+            connection.set_tunnel("localhost", server.getsockname()[1], headers)
+            connection.connect()
+            assert connection.sock is not None
+            connection.sock.settimeout(1)
+            with pytest.raises(TimeoutError):  # the server takes nothing
+                connection.sock.sendall(bytes(50_000_000))
+        connection.close()
+    gc.disable()
+    try:
+        assert len(os.listdir("/proc/self/fd")) <= before
+    finally:
+        gc.enable()

@@ -77,7 +77,7 @@ class Data:
         """Write the identities of many people to a stopped system."""
 
         def write(connection: Connection) -> None:
-            columns = [column for column in identities.c if column.name != "id"]
+            columns = [column for column in identities.c if column.name not in ("id", "run")]
             for first in range(0, PEOPLE, 5_000):
                 rows = [
                     (workspace, source.id, f"u{n}", False, source.user_pipeline, "[]", n, attributes(n))

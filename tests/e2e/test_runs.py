@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from headwater.state.runs import LEASE_SECONDS
 from tests.e2e.source import get, post
 from tests.e2e.test_operations import call, headwater
 from tests.system import HEADWATER, RunningSystem, child_ids, start, wait_until
@@ -98,8 +100,16 @@ def fence(system: RunningSystem, run: int) -> int:
 
 
 def has_begun(system: RunningSystem, run: int) -> Callable[[], bool]:
-    """Return a condition: the process of the run has its folder, so its lease is that of a running process."""
-    return lambda: (system.data_dir / "scratch" / f"run-{run}").exists()
+    """Return a condition: the process of the run has its folder, and its lease is that of a running process."""
+
+    def has() -> bool:
+        with closing(sqlite3.connect(system.data_dir / "runs.db")) as database:
+            query = "SELECT fence, lease_until FROM runs WHERE id = ?"
+            fence, lease_until = database.execute(query, (run,)).fetchone()
+        is_renewed = 0 < lease_until <= (time.time() + LEASE_SECONDS) * 1e6
+        return is_renewed and (system.data_dir / "scratch" / f"run-{run}-{fence}").exists()
+
+    return has
 
 
 def test_a_run_succeeds_and_is_shown_everywhere(system: RunningSystem) -> None:
@@ -118,7 +128,7 @@ def test_a_run_succeeds_and_is_shown_everywhere(system: RunningSystem) -> None:
     assert [sum(step) for step in zip(*counted["passed"], strict=True)] == [10] * 6
     assert not get(system, f"/v1/pipelines/{pipeline}")["running"]
     wait_until(lambda: not processes(system, run), SECONDS)
-    assert not (system.data_dir / "scratch" / f"run-{run}").exists()
+    assert not list((system.data_dir / "scratch").glob(f"run-{run}-*"))
 
 
 def test_a_cancel_ends_a_run_within_seconds(system: RunningSystem) -> None:

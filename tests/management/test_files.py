@@ -4,17 +4,22 @@ import gzip
 import io
 import json
 import threading
+import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import msgspec
+import pyarrow
 import pytest
 import xlsxwriter
+from pyarrow import parquet
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.catalog import Catalog
 from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.formats.excel import ExcelFormat
 from headwater.management import files
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, create_connection
@@ -120,6 +125,33 @@ async def test_rows_that_cannot_be_read_are_issues(folder: Files) -> None:
     assert issue.startswith("row 2: ")
 
 
+async def test_a_missing_file_names_the_folder_without_its_root(folder: Files) -> None:
+    with pytest.raises(Unavailable) as raised:
+        await folder.records(path="missing.csv")
+    assert f"HEADWATER_FILESYSTEM_ROOT/{folder.folder.name}, the folder" in raised.value.message
+    assert str(folder.folder.parent) not in raised.value.message
+
+
+async def test_the_separator_of_csv_is_a_comma_by_default(folder: Files) -> None:
+    found = await folder.records(format_settings='{"hasColumnNames": true}', limit=1)
+    assert [property_.name for property_ in found.schema or ()] == ["id", "first_name"]
+
+
+async def test_columns_that_cannot_be_read_are_issues_that_name_them(folder: Files) -> None:
+    table = pyarrow.table({"id": [1], "a.b": [1], "names": [["Ada"]]})
+    parquet.write_table(table, folder.folder / "a.parquet")
+    found = await folder.records(path="a.parquet", format="parquet", format_settings=None, limit=1)
+    assert loads(found) == [{"id": "1"}]
+    assert [issue.split(":")[0] for issue in found.issues] == ['column "a.b"', 'column "names"']
+
+
+async def test_an_archive_without_files_is_explained(folder: Files) -> None:
+    with zipfile.ZipFile(folder.folder / "a.zip", "w"):
+        pass
+    with pytest.raises(Unavailable, match="the Zip archive has no file"):
+        await folder.records(path="a.zip", compression="Zip")
+
+
 BROKEN: list[tuple[str, dict[str, Any], tuple[int, str, str | None]]] = [
     ("no path", {"path": ""}, (400, "BadRequest", "path")),
     ("a long path", {"path": "x" * 1_025}, (400, "BadRequest", "path")),
@@ -137,7 +169,11 @@ BROKEN: list[tuple[str, dict[str, Any], tuple[int, str, str | None]]] = [
     ("settings that are not JSON", {"format_settings": "{"}, (400, "BadRequest", "formatSettings")),
     ("settings that are nested", {"format_settings": "[" * 100_000}, (400, "BadRequest", "formatSettings")),
     ("settings that are a list", {"format_settings": "[]"}, (400, "BadRequest", "formatSettings")),
-    ("wrong settings", {"format_settings": "{}"}, (422, "InvalidSettings", "formatSettings.separator")),
+    (
+        "wrong settings",
+        {"format_settings": '{"separator": ";;"}'},
+        (422, "InvalidSettings", "formatSettings.separator"),
+    ),
     ("a compression that the file does not have", {"compression": "Gzip"}, (503, "ServiceUnavailable", None)),
     ("an empty file", {"path": "empty.csv"}, (422, "NoColumnsFound", "path")),
     ("a damaged file", {"path": "damaged.csv"}, (503, "ServiceUnavailable", None)),
@@ -277,6 +313,22 @@ async def test_large_records_are_cut_to_fewer(folder: Files, monkeypatch: pytest
     found = await folder.records(limit=3)
     assert len(found.records) == 2
     assert found.issues == ("only the first 2 records are returned, because they are large",)
+
+
+async def test_a_copy_of_a_file_is_read_in_time_too(folder: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed workbook is copied to the disk; the texts in it can be a thousand times as large."""
+    (folder.folder / "a.xlsx.gz").write_bytes(gzip.compress(workbook("People")))
+    request = FileRequest(path="a.xlsx.gz", format="excel", compression="Gzip", format_settings="{}")
+    assert await folder.viewer.sheets(folder.workspace, await folder.connect(), request) == ("People",)
+    unwatched = ExcelFormat.sheets
+
+    def late(format: ExcelFormat, stream: BinaryIO) -> tuple[str, ...]:
+        monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + files.MAX_SECONDS))
+        return unwatched(format, stream)
+
+    monkeypatch.setattr(ExcelFormat, "sheets", late)
+    with pytest.raises(Unavailable, match="was not read within 30 seconds"):
+        await folder.viewer.sheets(folder.workspace, await folder.connect(), request)
 
 
 async def test_a_file_that_takes_too_long_is_unavailable(folder: Files, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,14 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import event
 
 from headwater.catalog.profiles import Identifier, Rename, ResolutionSettings
-from headwater.profiles import full
+from headwater.profiles import full, scanning
+from headwater.profiles.components import Sets
 from headwater.profiles.full import KpidSource
 from headwater.profiles.renaming import AttributeRenamer
+from headwater.profiles.settings import ResolutionContext
 from headwater.state import Transaction
 from headwater.state.profiles.model import IdentityName
+from headwater.state.profiles.sorting import LinkSorter
 from tests.examples import examples
 from tests.profiles.history import SCHEMA
 from tests.profiles.installation import Change, Installation, clear, open_installation, state_url
@@ -319,3 +322,18 @@ def test_kpids_are_random_uuids_with_prefixes() -> None:
     assert all(UUID(bytes=kpid).version == 4 and UUID(bytes=kpid).variant == RFC_4122 for kpid in some)
     assert len({kpid[:2] for kpid in some[:-1]}) == 1
     assert len({kpid[2:4] for kpid in some}) > full.KPIDS_PER_PREFIX // 2
+
+
+@pytest.mark.parametrize("span", [0, scanning.MAX_SPAN])
+def test_profiles_and_components_are_in_one_slice(span: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "MAX_SPAN", span)
+    sorter = LinkSorter()
+    scan = scanning.Scan(ResolutionContext.compile(1, THREE, None), sorter)
+    scan.ids.extend(range(11, 19))
+    scan.profiles.extend([7, 0, 9, 7, 0, 9, 0, 8])
+    scan.sets = Sets(8)
+    scan.sets.unite(1, 3)
+    scan.sets.unite(4, 6)
+    scan.group()
+    assert [sorted(numbers) for numbers in scan.slices(1)] == [[0, 1, 3], [2, 5], [4, 6], [7]]
+    sorter.close()

@@ -63,7 +63,8 @@ class Import:
             position=b"read",
             count=lambda _: RunProgress(),
         )
-        await run.remove(target, await run.find_unseen(after=0))
+        ids, _ = await run.find_unseen(after=0)
+        await run.remove(target, ids)
         while not await run.pass_on(target, resolves=resolves and not many):
             pass
         await run.finish_changes(workspace, requests=resolves and many, now=self.runs)

@@ -24,6 +24,15 @@ COMPRESSIONS: Final[tuple[Compression, ...]] = ("", "Zip", "Gzip", "Snappy")
 CONTENT: Final = random.Random(1).randbytes(200_000) + b"text " * 100_000
 
 
+class Strict(io.BytesIO):
+    """A stream that refuses positions before its beginning, as those of storages do."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence == io.SEEK_END and offset < -len(self.getbuffer()):
+            raise ValueError("the position is negative")
+        return super().seek(offset, whence)
+
+
 def compressed(content: bytes, compression: Compression, piece: int = 1 << 16) -> bytes:
     stream = io.BytesIO()
     with compress(stream, compression, name="data.csv") as writer:
@@ -36,7 +45,7 @@ def compressed(content: bytes, compression: Compression, piece: int = 1 << 16) -
 def decompressed(
     content: bytes, compression: Compression, *, forward: bool = False, limits: InflationLimits | None = None
 ) -> bytes:
-    stream = io.BufferedReader(Forward(content)) if forward else io.BytesIO(content)
+    stream = io.BufferedReader(Forward(content)) if forward else Strict(content)
     with decompress(stream, compression, limits or InflationLimits()) as reader:
         pieces = []
         while piece := reader.read(10_000):
@@ -153,7 +162,8 @@ SNAPPY: Final = framed(CONTENT)
         (b"id,name\n", "Zip", "the file is not a Zip archive, or it is truncated"),
         (ZIP[:-1], "Zip", "the file is not a Zip archive, or it is truncated"),
         (ZIP[: len(ZIP) // 2], "Zip", "the file is not a Zip archive, or it is truncated"),
-        (archive(), "Zip", "the Zip archive has no file, and must have exactly one"),
+        (archive(), "Zip", "the Zip archive has no file"),
+        (ZIP[-22:], "Zip", "the Zip archive is truncated"),
         (archive(("folder/", b"")), "Zip", "the Zip archive has no file, and must have exactly one"),
         (archive(("a", b""), ("b", b"")), "Zip", "the Zip archive has 2 files, and must have exactly one"),
         (archive(*[(f"{n:0100}", b"") for n in range(9_000)]), "Zip", "the Zip archive has too many files"),

@@ -16,7 +16,7 @@ from headwater.runs import executing
 from headwater.runs.executing import Execution
 from headwater.runs.job import Job, Report, RunFailed
 from headwater.runs.scheduling import make_request
-from headwater.state.runs import Run, RunProgress
+from headwater.state.runs import Run, RunError, RunProgress
 from tests.harness import Harness, open_harness
 from tests.runs.test_scheduling import add_pipeline
 
@@ -79,6 +79,15 @@ async def get(harness: Harness, job: Job) -> Run:
 async def counts(harness: Harness, job: Job) -> list[int]:
     found = await harness.state.pipeline_counts([job.run.pipeline], start=0, end=2**62, unit_seconds=86_400)
     return [sum(column) for column in zip(*found.values(), strict=True)] if found else []
+
+
+def test_samples_go_on_after_the_first_errors_were_stored() -> None:
+    report = Report()
+    report.failed("Finalize", "it is locked", id="a")
+    assert [each.id for each in report.take_errors()["Finalize", "it is locked"].samples] == ["a"]
+    report.failed("Finalize", "it is locked", id="b")
+    report.failed("Finalize", "it is locked", id="c")
+    assert [each.id for each in report.take_errors()["Finalize", "it is locked"].samples] == ["b", "c"]
 
 
 async def test_a_run_that_returns_has_succeeded(harness: Harness) -> None:
@@ -303,3 +312,65 @@ async def test_an_outage_while_progress_is_stored_ends_no_run(
     assert await execute(harness, job, work) == "Succeeded"
     [error] = await harness.runs.errors(job.run.id, limit=9)
     assert error.count == 10
+
+
+async def test_the_errors_before_a_restart_are_deleted_however_short_the_rest_is(harness: Harness) -> None:
+    async def work(job: Job) -> None:
+        job.report.restart()
+        job.report.read(rows=9)
+        job.report.failed("Receive", "x")
+
+    job = await claimed_job(harness)
+    [error] = _errors(job, count=1)
+    await harness.runs.save(job.run.id, 1, RunProgress(rows=5), [error])
+    await harness.runs.release(job.run.id, 1, expected=False)
+    again = await claimed_job(harness, Report(RunProgress(rows=5)), run=job.run)
+    assert await execute(harness, again, work) == "Succeeded"
+    [found] = await harness.runs.errors(job.run.id, limit=9)
+    assert found.count == 1
+
+
+async def test_a_run_is_counted_after_the_clock_was_set_back(harness: Harness) -> None:
+    async def work(job: Job) -> None:
+        job.report.read(rows=1)
+        job.report.passed("Receive")
+
+    job = await claimed_job(harness)
+    assert await execute(harness, job, work) == "Succeeded"
+    harness.clock.advance(-3600)
+    created = await harness.runs.create(make_request(job.pipeline, job.connection))
+    assert created.created_at > job.run.created_at
+    assert [run.id for run in await harness.runs.page(limit=9)] == [created.id, job.run.id]
+    assert await execute(harness, await claimed_job(harness, run=created), work) == "Succeeded"
+    assert (await counts(harness, job))[0] == 2
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_errors_whose_save_has_an_unknown_outcome_are_added_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    job, save = await claimed_job(harness), harness.runs.save
+    failed = asyncio.Event()
+
+    async def save_and_fail(*arguments: Any) -> bool:
+        saved = await save(*arguments)
+        if arguments[3] and not failed.is_set():
+            failed.set()
+            raise Unavailable("the connection was closed during the commit")
+        return saved
+
+    async def work(job: Job) -> None:
+        job.report.failed("Receive", "x")
+        await failed.wait()
+        if not ends:
+            job.report.failed("Receive", "x")
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(harness.runs, "save", save_and_fail)
+    assert await execute(harness, job, work) == "Succeeded"
+    [error] = await harness.runs.errors(job.run.id, limit=9)
+    assert error.count == (1 if ends else 2)
+
+
+def _errors(job: Job, *, count: int) -> list[RunError]:
+    return [RunError(run=job.run.id, step="Receive", message="x", count=count, first_at=1, last_at=1)]

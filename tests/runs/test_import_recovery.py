@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from headwater.base.errors import Unavailable
+from headwater.catalog import TransformationDefinition
 from headwater.runs.importing import execute_import, files, importing, records
 from headwater.runs.job import RunCancelled
 from headwater.state import IdentityObservation, Transaction, imports, open_state
@@ -209,3 +211,87 @@ async def test_an_import_and_the_worker_write_at_the_same_time(tmp_path: Path, d
         found = await scenario.rows("SELECT id, identity_id, pipeline FROM identities")
         assert len({row[0] for row in found}) == len(found) == 300 + number
         assert len([row for row in found if row[2] == scenario.pipeline.id]) == 300
+
+
+async def test_a_definition_that_changed_meanwhile_is_applied_to_all_users_by_the_next_run(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario:
+        killer = Killer(scenario, monkeypatch)
+        scenario.storage.files["users.csv"] = content(*(f"{day},{day}@x,2026-01-0{day}" for day in range(1, 6)))
+        job = scenario.job(incremental=True)
+        killer.at, killer.is_after = 3, True
+        with pytest.raises(Killed):
+            await execute_import(job)
+        await scenario.redefine(transformation=TransformationDefinition(mapping={"email": "id"}))
+        await execute_import(scenario.job(run=job.run.id, fence=2, incremental=True))
+        assert (await scenario.identities())["1"] == {"email": "1@x"}
+        await scenario.run(incremental=True)
+        assert await scenario.identities() == {id_: {"email": id_} for id_ in "12345"}
+
+
+async def test_an_outage_while_identities_are_deleted_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "STORE_RETRY_SECONDS", 0.001)
+    async with open_scenario(tmp_path, csv_definition()) as scenario:
+        await run_twice(scenario)
+        read, failures = scenario.state.read, iter(range(2))
+
+        async def failing(work: Any) -> Any:
+            if next(failures, None) is not None:
+                raise Unavailable("the state store does not respond")
+            return await read(work)
+
+        monkeypatch.setattr(scenario.state, "read", failing)
+        await scenario.run()
+        assert sorted(await scenario.identities()) == ["2", "3", "6", "8"]
+
+
+async def test_a_result_that_arrives_just_after_a_look_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late:
+        looks = 0
+
+        def result(self, timeout: float | None = None) -> str:
+            self.looks += 1
+            if self.looks == 1:
+                raise TimeoutError
+            return "page"
+
+        def done(self) -> bool:
+            return True
+
+    async def nothing() -> str:
+        return ""
+
+    async with open_scenario(tmp_path, csv_definition()) as scenario:
+        waiting = importing._Import(scenario.job())
+        work = nothing()
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", lambda work, loop: Late())
+        assert waiting.wait_for(work) == "page"
+        work.close()
+
+
+@pytest.mark.parametrize("continues", [False, True])
+async def test_the_identities_of_a_cancelled_run_are_resolved(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch, continues: bool
+) -> None:
+    """If another process continues the run, it resolves them."""
+    async with open_scenario(tmp_path, csv_definition(), database_url=database_url) as scenario:
+        scenario.storage.files["users.csv"] = content(*FIRST)
+        job, store = scenario.job(), importing._Import._store
+
+        async def store_and_cancel(self: Any, batch: Any) -> None:
+            await store(self, batch)
+            job.report.cancel(continues=continues)
+
+        monkeypatch.setattr(importing._Import, "_store", store_and_cancel)
+        with pytest.raises(RunCancelled):
+            await execute_import(job)
+        stored = len(await scenario.identities())
+        assert stored >= 1
+        unresolved = await scenario.rows("SELECT identity FROM unresolved")
+        changes = await scenario.rows("SELECT identity FROM import_changes")
+        assert (len(unresolved), len(changes)) == ((0, stored) if continues else (stored, 0))

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ import pytest
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.base.steps import ProcessingStep
 from headwater.catalog import Definition, TransformationDefinition
+from headwater.connectors.catalogue.file_formats import CsvSourceSettings
 from headwater.connectors.contract import Column, QueryRejected, Row, SourceUser, UsersPage
 from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.dummy.users import DummyUsers
+from headwater.connectors.formats.csv import CsvFormat
+from headwater.connectors.formats.parquet import ParquetFormat
+from headwater.runs.files import open_file
 from headwater.runs.importing import applications, execute_import
-from headwater.runs.job import RunCancelled, RunFailed
+from headwater.runs.importing.files import FileSource
+from headwater.runs.importing.records import Place
+from headwater.runs.importing.sources import _report_copied
+from headwater.runs.job import Report, RunCancelled, RunFailed
 from headwater.schemas import (
     DateTime,
     DateTimeType,
@@ -32,7 +40,9 @@ from headwater.schemas import (
     serialise,
 )
 from tests.connectors.conformance.context import make_context
+from tests.connectors.reference.files import MemoryStorage
 from tests.runs.scenario import TEXT, open_scenario, passed, schema
+from tests.runs.test_files import ForwardStorage
 
 SCHEMA = ObjectType((Property("name", TEXT),))
 TEN = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -199,6 +209,38 @@ async def test_an_outage_of_an_application_is_waited_for(tmp_path: Path) -> None
         await scenario.run()
         assert len(app.asked) == 4
         assert sorted(await scenario.identities()) == ["A"]
+
+
+# --- Files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_ends_the_copy_of_a_file(tmp_path: Path) -> None:
+    storage, report = ForwardStorage(), Report()
+    storage.files["users"] = b"x" * 3_000_000
+    report.cancel()
+    opened = open_file(storage, ParquetFormat(), "users", scratch=tmp_path, copied=partial(_report_copied, report))
+    with pytest.raises(RunCancelled), opened:
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_copy_of_a_file_is_progress() -> None:
+    report = Report()
+    _report_copied(report, 7)
+    assert report.progress.bytes == 7
+
+
+def test_a_cancel_ends_the_search_for_the_place_of_a_run(tmp_path: Path) -> None:
+    storage, report = MemoryStorage(), Report()
+    csv = CsvFormat(CsvSourceSettings(separator=",", has_column_names=True))
+    storage.files["users"] = b"name\n" + b"x\n" * 5_000
+    source = FileSource(lambda: open_file(storage, csv, "users", scratch=tmp_path), report)
+    source.open(SCHEMA, None)
+    report.cancel()
+    with pytest.raises(RunCancelled):
+        next(source.batches(None, Place(source._version, 4_900)))
+    assert report.progress.rows == 0
+    source.close()
 
 
 # --- Databases ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from headwater.runs.importing.importing import NOT_DELETED
 from headwater.runs.importing.mapping import compile_id
 from headwater.runs.job import RunFailed
 from headwater.schemas import IntType, Json, JsonType, StringType, Type, UuidType
-from headwater.state import IdentityObservation
+from headwater.state import IdentityObservation, imports
 from headwater.state.suppressions import PersonName, Suppressions
 from tests.runs.scenario import TEXT, csv_definition, open_scenario, passed, schema
 
@@ -274,3 +274,17 @@ async def test_ids_of_identities_are_not_used_again(tmp_path: Path, database_url
 )
 def test_user_ids(type: Type, value: Any, id: str | None) -> None:
     assert compile_id(type)(value) == id
+
+
+async def test_a_search_for_identities_to_delete_is_divided(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "SEARCHED_ROWS", 4)
+    monkeypatch.setattr(imports, "SLICE_ROWS", 2)
+    async with open_scenario(tmp_path, csv_definition(updated_at_column=""), database_url=database_url) as scenario:
+        ids = [f"u{number:02d}" for number in range(30)]
+        for kept in (ids, ids[:14], ids[:14:3]):
+            lines = ["id,email,changed", *(f"{id_},a," for id_ in kept)]
+            scenario.storage.files["users.csv"] = "\n".join(lines).encode()
+            await scenario.run()
+            assert sorted(await scenario.identities()) == kept

@@ -156,7 +156,7 @@ def test_accepted_values(type: Type, value: Any, expected: Any) -> None:
         (YearType(), 0, "property 'p' must be a year in the range 1 to 9999"),
         (UuidType(), "x", "property 'p' is not a UUID"),
         (JSON, "{", "property 'p' is not valid JSON"),
-        (JSON, object(), "property 'p' is not a value of JSON"),
+        (JSON, 1j, "property 'p' is not a value of JSON"),
         (IpType(), "1.2.3", "property 'p' is not an IP address"),
         (ArrayType(INT32), 5, "property 'p' is not a list, but an integer"),
         (ArrayType(INT32), [1, "x"], "property 'p[]' is not the text of an integer"),

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, open_catalog
-from headwater.server import scheduler
+from headwater.runs.scheduling import Ticker
+from headwater.server import run_process, scheduler
 from headwater.server.processes import Program, start
 from headwater.server.scheduler import Scheduler
 from headwater.server.settings import Settings, read
@@ -109,6 +111,30 @@ async def test_a_process_that_ignores_a_cancel_is_killed(started: Started, monke
     assert [await child.wait() for child in children] == [-signal.SIGKILL]
 
 
+def test_temporary_files_of_libraries_are_in_the_folder_of_the_process(settings: Settings) -> None:
+    before = tempfile.gettempdir()
+    with run_process.open_scratch(settings.run_scratch(1, 2)) as scratch, tempfile.NamedTemporaryFile() as file:
+        assert Path(file.name).parent == scratch
+    assert (scratch.exists(), tempfile.gettempdir()) == (False, before)
+
+
+async def test_each_process_of_a_run_has_its_own_folder(
+    started: Started, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is late deletes no files of the one that has taken its run."""
+    programs = list[Program]()
+
+    async def start_other(program: Program) -> Any:
+        programs.append(program)
+        return await start(Program(program.name, (sys.executable, "-c", "raise SystemExit(1)"), program.environment))
+
+    monkeypatch.setattr(scheduler, "start", start_other)
+    run = await started.create()
+    await started.wait_for(run, "Failed")
+    folders = [program.environment["SQLITE_TMPDIR"] for program in programs]
+    assert folders == [str(settings.run_scratch(run.id, fence)) for fence in range(1, MAX_ATTEMPTS + 1)]
+
+
 async def test_a_process_that_fails_is_replaced_until_the_run_fails(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +142,19 @@ async def test_a_process_that_fails_is_replaced_until_the_run_fails(
     failed = await started.wait_for(await started.create(), "Failed")
     assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times"
     assert len(children) == MAX_ATTEMPTS
+
+
+async def test_ticks_that_fail_hold_up_no_run(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: Ticker) -> list[Run]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Ticker, "fire", fail)
+    monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
+    execute(monkeypatch, SLEEPS)
+    run = await started.create()
+    await started.wait_for(run, "Running")
+    await started.runs.cancel(run.id)
+    await started.wait_for(run, "Cancelled")
 
 
 async def test_further_runs_wait_for_a_free_place(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:

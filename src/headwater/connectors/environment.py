@@ -17,6 +17,7 @@ import structlog
 from headwater.base.clock import Clock, SystemClock
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import AccessToken, ConnectorContext, HttpRequest, HttpResponse, OAuthClient
+from headwater.connectors.contract.context import ROOT_SETTING
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.settings import Settings
 
@@ -76,6 +77,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 oauth_client=client,
                 addresses=self.addresses,
                 filesystem_root=self._find_root(workspace),
+                filesystem_folder=ROOT_SETTING if self.filesystem_is_shared else f"{ROOT_SETTING}/{workspace}",
             )
         finally:
             await http.close()

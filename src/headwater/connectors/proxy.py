@@ -88,6 +88,9 @@ class GuardedProxy:
             await self._forward(head, reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the library sees that the connection ended
+        except asyncio.CancelledError:
+            writer.transport.abort()  # closing would wait until everything is sent
+            raise
         finally:
             writer.close()
 
@@ -115,6 +118,9 @@ class GuardedProxy:
                 first = b" ".join((method, path, version))
                 upstream.write(b"\r\n".join([first, *kept, b"connection: close", b"", b""]))
             await _exchange((reader, upstream), (upstream_reader, writer))
+        except asyncio.CancelledError:
+            upstream.transport.abort()
+            raise
         finally:
             upstream.close()
 

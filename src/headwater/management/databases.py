@@ -5,7 +5,7 @@ Calls run in threads, with a limit in number for each workspace and in time. A q
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -27,8 +27,9 @@ MAX_ROWS: Final = 100
 MAX_TABLE_CHARACTERS: Final = 1_024
 MAX_RESULT_BYTES: Final = 2 * 1024 * 1024
 """Size of the rows of a response. Further rows are left out."""
-QUERY_SECONDS: Final = 30.0
-"""Time limit of a call, including the time in which it waits for others of its workspace."""
+QUERY_SECONDS: Final = 25.0
+"""Time limit of a call, including the time in which it waits for others of its workspace. Envoy ends a call after 30 s
+without a byte, and its response would not name the reason."""
 MAX_ISSUES: Final = 100
 
 _Result = TypeVar("_Result")
@@ -167,13 +168,11 @@ def _columns(sink: TableSink, name: str) -> Sequence[Column]:
 
 def _read(source: QuerySource, text: str, limit: int) -> QueryResult:
     with source.query(text, {"updated_at": None, "limit": limit}, limit) as result:
-        rows: list[Row] = [row for batch in result.batches() for row in batch]
-        columns = result.columns
-    schema, issues = make_schema(columns, for_writing=False)
-    if schema is None:
-        return QueryResult(rows=(), schema=None, issues=tuple(issues))
-    names = [column.name if schema.get(column.name) is not None else None for column in columns]
-    documents, more = _encoded(schema, names, rows)
+        schema, issues = make_schema(result.columns, for_writing=False)
+        if schema is None:
+            return QueryResult(rows=(), schema=None, issues=tuple(issues))
+        names = [column.name if schema.get(column.name) is not None else None for column in result.columns]
+        documents, more = _encoded(schema, names, (row for batch in result.batches() for row in batch))
     return QueryResult(rows=tuple(documents), schema=schema, issues=(*issues, *more))
 
 
@@ -196,12 +195,13 @@ def make_schema(columns: Sequence[Column], *, for_writing: bool) -> tuple[Schema
     return (ObjectType(tuple(properties)) if properties else None), issues
 
 
-def _encoded(schema: Schema, names: Sequence[str | None], rows: Sequence[Row]) -> tuple[list[bytes], list[str]]:
-    """Return the rows as JSON, as many as fit, and sentences about values that cannot be shown."""
+def _encoded(schema: Schema, names: Sequence[str | None], rows: Iterable[Row]) -> tuple[list[bytes], list[str]]:
+    """Return the rows as JSON, as many as fit, and sentences about values that cannot be shown. No further rows are
+    read."""
     codec = Codec(schema)
     documents: list[bytes] = []
     invalid: dict[str, str] = {}
-    size = 0
+    size, is_cut = 0, False
     for row in rows:
         record = {name: value for name, value in zip(names, row, strict=True) if name is not None}
         try:
@@ -210,11 +210,12 @@ def _encoded(schema: Schema, names: Sequence[str | None], rows: Sequence[Row]) -
             document = codec.encode(_shown(schema, record, invalid))
         size += len(document)
         if size > MAX_RESULT_BYTES:
+            is_cut = True
             break
         documents.append(document)
     issues = [f'column "{name}": a value is shown as null, because it {rule}' for name, rule in invalid.items()]
-    if len(documents) < len(rows):
-        issues.append(f"{len(rows) - len(documents)} rows are left out, because all have more than 2 MB")
+    if is_cut:
+        issues.append(f"only the first {len(documents):,} rows are returned, because they are large")
     return documents, issues
 
 

@@ -8,11 +8,11 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar, get_args
+from typing import Any, BinaryIO, Final, TypeVar, cast, get_args
 
 import msgspec
 
@@ -26,6 +26,7 @@ from headwater.connectors.contract import (
     Engine,
     Factory,
     FileFormat,
+    FileReader,
     FileStorage,
     InvalidFile,
     InvalidFileName,
@@ -45,8 +46,9 @@ from headwater.schemas.normalising import compile_row_normaliser, describe_probl
 
 MAX_PATH_CHARACTERS: Final = 1_024
 MAX_RECORDS: Final = 100
-MAX_SECONDS: Final = 30.0
-"""Time limit of a call, from its arrival."""
+MAX_SECONDS: Final = 25.0
+"""Time limit of a call, from its arrival. Envoy ends a call after 30 s without a byte, and its response would not name
+the reason."""
 MAX_READ_BYTES: Final = 256 * 1024 * 1024
 """Maximum number of bytes that are read from a storage."""
 MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
@@ -212,7 +214,7 @@ class FileViewer:
         until = time.monotonic() + MAX_SECONDS
 
         def look(settings: Any, context: ConnectorContext, make: Factory[FileStorage]) -> _Result:
-            format = make_format(checked.format, "Source", checked.settings, context)
+            format = _LimitedFormat(make_format(checked.format, "Source", checked.settings, context), until)
             storage = _LimitedStorage(make(settings, context), until)
             try:
                 with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
@@ -258,17 +260,39 @@ class _LimitedStorage:
     @contextmanager
     def open(self, name: str) -> Iterator[StoredFile]:
         with self._storage.open(name) as file:
-            yield msgspec.structs.replace(file, stream=_LimitedStream(file.stream, self._until))
+            yield msgspec.structs.replace(file, stream=_LimitedStream(file.stream, self._until, MAX_READ_BYTES))
 
     def create(self, name: str, content_type: str) -> Any:
         raise BadRequest("the storage is read only")
 
 
+class _LimitedFormat:
+    """A format that reads in a limited time, also from a copy of the file."""
+
+    def __init__(self, format: FileFormat, until: float) -> None:
+        self._format = format
+        self._until = until
+        self.content_type = format.content_type
+        self.needs_seeking = format.needs_seeking
+
+    def sheets(self, stream: BinaryIO) -> tuple[str, ...]:
+        return self._format.sheets(self._limited(stream))
+
+    def read(self, stream: BinaryIO, sheet: str) -> AbstractContextManager[FileReader]:
+        return self._format.read(self._limited(stream), sheet)
+
+    def write(self, stream: BinaryIO, columns: Sequence[Column], sheet: str) -> Any:
+        raise BadRequest("the format is read only")
+
+    def _limited(self, stream: BinaryIO) -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_LimitedStream(stream, self._until, _INFLATION.max_bytes)))
+
+
 class _LimitedStream(io.RawIOBase):
-    def __init__(self, stream: BinaryIO, until: float) -> None:
+    def __init__(self, stream: BinaryIO, until: float, max_bytes: int) -> None:
         self._stream = stream
         self._until = until
-        self._left = MAX_READ_BYTES
+        self._max_bytes = self._left = max_bytes
 
     def readable(self) -> bool:
         return True
@@ -288,13 +312,15 @@ class _LimitedStream(io.RawIOBase):
         content = self._stream.read(len(buffer))
         self._left -= len(content)
         if self._left < 0:
-            raise Unavailable(f"more than {MAX_READ_BYTES:,} bytes of the file would have to be read")
+            raise Unavailable(f"more than {self._max_bytes:,} bytes of the file would have to be read")
         buffer[: len(content)] = content
         return len(content)
 
 
 def _first_records(file: OpenFile, limit: int) -> FileRecords:
-    issues = [column.issue for column in file.columns if column.type is None and column.issue]
+    issues = [
+        f'column "{column.name}": {column.issue}' for column in file.columns if column.type is None and column.issue
+    ]
     schema = _schema(file.columns)
     if schema is None:
         return FileRecords(records=(), schema=None, issues=tuple(issues))

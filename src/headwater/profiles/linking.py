@@ -54,7 +54,7 @@ class LinkComparison:
         return written, removed, True
 
     def _some(self, limit: int) -> tuple[list[NumberedLink], bool]:
-        """Take the next links up to the upper key. Return them, and whether these are the last ones."""
+        """Take the next links up to the upper key. Return them, and whether they are the last of these."""
         links, self._waiting = self._waiting, []
         if len(links) < limit and not self._is_exhausted:
             more = self._scan.sorter.take(limit)

@@ -3,6 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from headwater.profiles.components import Sets
 from headwater.profiles.evidence import SAME_NAME
@@ -11,6 +12,9 @@ from headwater.state.profiles.model import Evidence, LinkValue, Member
 from headwater.state.profiles.resolving import ScannedRow
 from headwater.state.profiles.rows import encode_evidence
 from headwater.state.profiles.sorting import LinkSorter, NumberedLink
+
+MAX_SPAN: Final = 8
+"""If the ids of the profiles are within so many times the number of identities, an array finds them."""
 
 
 class Scan:
@@ -84,17 +88,13 @@ class Scan:
 
     def group(self) -> None:
         """Find the regions: sets of present profiles and new components that no link leaves."""
-        size, profiles = len(self.ids), self.profiles
+        size = len(self.ids)
         regions = Sets(size)
         self.components = array("i", map(self.sets.find, range(size)))
         for number, root in enumerate(self.components):
             if root != number:
                 regions.unite(root, number)
-        first: dict[int, int] = {}
-        for number, profile in enumerate(profiles):
-            if profile and (other := first.setdefault(profile, number)) != number:
-                regions.unite(other, number)
-        first.clear()
+        self._unite_profiles(regions)
         self._roots = array("i", map(regions.find, range(size)))
         # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
         self._following = array("i", bytes(4 * size))
@@ -103,6 +103,23 @@ class Scan:
             if root != number:
                 self._following[last[root]] = number
                 last[root] = number
+
+    def _unite_profiles(self, regions: Sets) -> None:
+        """Unite the identities of each profile."""
+        lowest = min((profile for profile in self.profiles if profile), default=0)
+        span = max(self.profiles, default=0) - lowest + 1
+        if span <= MAX_SPAN * len(self.ids):  # a dictionary of a million takes 100 MB
+            first = array("i", bytes(4 * span))
+            for number, profile in enumerate(self.profiles):
+                if profile and (other := first[profile - lowest]):
+                    regions.unite(other - 1, number)
+                elif profile:
+                    first[profile - lowest] = number + 1
+            return
+        numbers: dict[int, int] = {}
+        for number, profile in enumerate(self.profiles):
+            if profile and (other := numbers.setdefault(profile, number)) != number:
+                regions.unite(other, number)
 
     def slices(self, size: int) -> Iterator[list[int]]:
         """Yield the numbers of all identities in slices of complete regions, each with at least `size` identities."""

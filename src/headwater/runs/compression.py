@@ -8,7 +8,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Final, Literal, cast
@@ -198,15 +198,16 @@ def _read_exactly(source: _Input, size: int) -> bytes:
 @contextmanager
 def _open_archive(stream: BinaryIO, limits: InflationLimits) -> Iterator[BinaryIO]:
     check_directory(stream, _MAX_DIRECTORY_BYTES)
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            entry = _single_file(archive)
-            with archive.open(entry) as content:
-                pieces = _archived(cast(BinaryIO, content), stream)
-                with io.BufferedReader(_Inflated(pieces, limits), _BUFFER_BYTES) as reader:
-                    yield reader
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"the Zip archive is damaged: {_reason(error)}") from None
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+            content = stack.enter_context(archive.open(_single_file(archive)))
+        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+            raise InvalidFile(f"the Zip archive is damaged: {_reason(error)}") from None
+        except ValueError:
+            raise InvalidFile("the Zip archive is damaged: it names a position before its beginning") from None
+        pieces = _archived(cast(BinaryIO, content), stream)
+        yield stack.enter_context(io.BufferedReader(_Inflated(pieces, limits), _BUFFER_BYTES))
 
 
 def _archived(content: BinaryIO, archive: BinaryIO) -> _Pieces:

@@ -48,12 +48,14 @@ class Execution:
         self._execute = execute
         self._saved: RunProgress | None = None
         """The progress that was stored last."""
+        self._attempted: RunProgress | None = None
+        """The progress of a save whose outcome is unknown."""
         self._unsaved: list[RunError] = []
         """Errors that are not stored yet."""
         self._uncounted: list[RunError] = []
         """Errors that are not in the counts of the pipeline yet."""
-        self._rows = job.report.progress.rows
-        """The number of rows at the last look. It falls when a run begins again."""
+        self._restarts = job.report.restarts
+        """The number of restarts whose stored errors are deleted."""
         self._seen = job.report.progress
         """The progress at the last look, and below its time."""
         self._moved_at = time.monotonic()
@@ -77,7 +79,7 @@ class Execution:
         try:
             await asyncio.wait((work, watch, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                job.report.cancel()
+                job.report.cancel(continues=stop.is_set() and not self._is_cancelled)
                 await asyncio.wait((work,), timeout=STOP_SECONDS)
                 self.is_stuck = not work.done()
             failure = await _failure(work)
@@ -124,11 +126,16 @@ class Execution:
 
     async def _finish(self, status: RunStatus, error: str, step: ProcessingStep | None, progress: RunProgress) -> None:
         run, deadline = self._job.run, time.monotonic() + FINISH_SECONDS
-        self._take_errors()
+        is_taken = False
         while True:
             try:
+                await self._settle()
+                if not is_taken:
+                    self._take_errors()
+                    is_taken = True
                 if not self.is_stuck:  # its work may hold a transaction of the state store
                     await self._count(progress)
+                await self._clear_errors()
                 await self._runs.finish(
                     run.id, run.fence, status, error=error, step=step, progress=progress, errors=self._unsaved
                 )
@@ -181,15 +188,15 @@ class Execution:
 
     async def _store(self) -> None:
         """Store the progress if it has changed; otherwise prolong the lease at times."""
+        await self._settle()
         run, now, progress = self._job.run, time.monotonic(), self._job.report.progress
-        if progress.rows < self._rows:
-            await self._runs.clear_errors(run.id, run.fence)
-        self._rows = progress.rows
         if not self._unsaved and not self._uncounted:  # the report is bounded, and collects further ones
             self._take_errors()
+        await self._clear_errors()
         if self._unsaved or self._uncounted or progress != self._saved:
+            self._attempted = progress
             self._is_cancelled = await self._runs.save(run.id, run.fence, progress, self._unsaved)
-            self._unsaved = []
+            self._attempted, self._unsaved = None, []
             await self._count(progress)
             self._saved, self._renewed_at = progress, now
         elif now - self._renewed_at >= HEARTBEAT_SECONDS:
@@ -197,6 +204,23 @@ class Execution:
             self._renewed_at = now
         else:
             self._is_cancelled = bool(await self._runs.to_cancel([run.id]))
+
+    async def _settle(self) -> None:
+        """Find out whether the last save has succeeded although it failed, so that no error is added twice."""
+        if self._attempted is None:
+            return
+        found = await self._runs.find(self._job.run.id)
+        if found is not None and found.progress == self._attempted != self._saved:
+            self._unsaved, self._saved = [], self._attempted
+        self._attempted = None
+
+    async def _clear_errors(self) -> None:
+        """Delete the stored errors if the source is read from its start again. Call it after `_take_errors`: no error
+        is reported before a restart."""
+        restarts = self._job.report.restarts
+        if restarts != self._restarts:
+            await self._runs.clear_errors(self._job.run.id, self._job.run.fence)
+            self._restarts = restarts
 
     def _take_errors(self) -> None:
         """Take the errors since the last call from the report."""

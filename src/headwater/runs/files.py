@@ -67,15 +67,17 @@ def open_file(
     compression: Compression = "",
     scratch: Path,
     limits: InflationLimits = LIMITS,
+    copied: Callable[[int], None] | None = None,
 ) -> Iterator[OpenFile]:
     """Open a table for reading.
 
     A file that must be read at any position is copied into `scratch` if its storage or its compression cannot do so;
-    the copy has no name and disappears with the context. Raises InvalidFileName, FileMissing, InvalidFile, Unavailable.
+    the copy has no name and disappears with the context. `copied` is called with the number of bytes after each part of
+    the copy, and may raise an exception to end it. Raises InvalidFileName, FileMissing, InvalidFile, Unavailable.
     """
     with (
         storage.open(path) as stored,
-        _content(stored, compression, scratch, limits, seeks=format.needs_seeking) as (content, position),
+        _content(stored, compression, scratch, limits, copied, seeks=format.needs_seeking) as (content, position),
         format.read(content, sheet) as reader,
     ):
         yield OpenFile(
@@ -101,7 +103,7 @@ def list_sheets(
     """Return the names of the sheets of a file; empty if its format has none. Raises what `open_file` raises."""
     with (
         storage.open(path) as stored,
-        _content(stored, compression, scratch, limits, seeks=format.needs_seeking) as (content, _),
+        _content(stored, compression, scratch, limits, None, seeks=format.needs_seeking) as (content, _),
     ):
         return format.sheets(content)
 
@@ -172,17 +174,23 @@ class _Counted(io.RawIOBase):
 
 @contextmanager
 def _content(
-    stored: StoredFile, compression: Compression, scratch: Path, limits: InflationLimits, *, seeks: bool
+    stored: StoredFile,
+    compression: Compression,
+    scratch: Path,
+    limits: InflationLimits,
+    copied: Callable[[int], None] | None,
+    *,
+    seeks: bool,
 ) -> Iterator[tuple[BinaryIO, _Position]]:
     """Yield the decompressed content, and the position in the stream that is read while rows are read."""
     with ExitStack() as stack:
         stream, position = stack.enter_context(_buffered(stored.stream, stored.size))
         if needs_seeking(compression) and not stream.seekable():
-            stream, position = stack.enter_context(_spooled(stream, scratch))
+            stream, position = stack.enter_context(_spooled(stream, scratch, copied))
         if compression:
             stream = stack.enter_context(decompress(stream, compression, limits))
         if seeks and not stream.seekable():
-            stream, position = stack.enter_context(_spooled(stream, scratch))
+            stream, position = stack.enter_context(_spooled(stream, scratch, copied))
         yield stream, position
 
 
@@ -194,16 +202,18 @@ def _buffered(stream: BinaryIO, size: int | None) -> Iterator[tuple[BinaryIO, _P
 
 
 @contextmanager
-def _spooled(stream: BinaryIO, scratch: Path) -> Iterator[tuple[BinaryIO, _Position]]:
+def _spooled(
+    stream: BinaryIO, scratch: Path, copied: Callable[[int], None] | None
+) -> Iterator[tuple[BinaryIO, _Position]]:
     """Yield a copy of a stream that can seek."""
     with tempfile.TemporaryFile(dir=scratch) as copy:
-        size = _copy(stream, cast(BinaryIO, copy))
+        size = _copy(stream, cast(BinaryIO, copy), copied)
         copy.seek(0)
         with _buffered(cast(BinaryIO, copy), size) as opened:
             yield opened
 
 
-def _copy(stream: BinaryIO, copy: BinaryIO) -> int:
+def _copy(stream: BinaryIO, copy: BinaryIO, copied: Callable[[int], None] | None) -> int:
     size = 0
     while data := stream.read(_BUFFER_BYTES):
         size += len(data)
@@ -213,4 +223,6 @@ def _copy(stream: BinaryIO, copy: BinaryIO) -> int:
             copy.write(data)
         except OSError as error:
             raise Unavailable(f"the file cannot be copied to the disk: {error.strerror}") from None
+        if copied is not None:
+            copied(size)
     return size

@@ -65,6 +65,13 @@ class Report:
         self._errors: dict[tuple[ProcessingStep, str], ErrorSummary] = {}
         self._messages: set[tuple[ProcessingStep, str]] = set()
         self._is_cancelled = False
+        self._continues = False
+        self._restarts = 0
+
+    @property
+    def restarts(self) -> int:
+        """Number of times that the source was read from its start again."""
+        return self._restarts
 
     @property
     def progress(self) -> RunProgress:
@@ -115,12 +122,10 @@ class Report:
         with self._lock:
             if key not in self._messages and len(self._messages) >= MAX_MESSAGES:
                 return
-            is_new = key not in self._messages
             self._messages.add(key)
             summary = self._errors.setdefault(key, ErrorSummary())
-            is_first = not summary.count
             summary.count += count
-            if len(summary.samples) < MAX_SAMPLES and (is_new or not is_first):
+            if len(summary.samples) < MAX_SAMPLES:
                 summary.samples.append(RunErrorSample(number, id[:200], path))
 
     def note(self, step: ProcessingStep, message: str) -> None:
@@ -141,8 +146,11 @@ class Report:
             )
 
     def restart(self) -> None:
-        """Set all counts to 0: the source is read from its start again."""
+        """Set all counts to 0, and forget the errors: the source is read from its start again."""
         self.commit(NO_PROGRESS)
+        with self._lock:
+            self._errors, self._messages = {}, set()
+            self._restarts += 1
 
     def read(self, *, rows: int = 0, bytes: int | None = None) -> None:
         """Count rows, and set the number of bytes of the file that have been read."""
@@ -166,9 +174,15 @@ class Report:
             errors, self._errors = self._errors, {}
             return errors
 
-    def cancel(self) -> None:
-        """Let the next `check` raise."""
+    def cancel(self, *, continues: bool = False) -> None:
+        """Let the next `check` raise. `continues` says that another process is to continue the run."""
+        self._continues = continues
         self._is_cancelled = True
+
+    @property
+    def continues(self) -> bool:
+        """Whether another process is to continue the run."""
+        return self._continues
 
     def check(self) -> None:
         """Raise RunCancelled if the run must end."""

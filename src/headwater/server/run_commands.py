@@ -107,8 +107,8 @@ def progress_line(run: Run, now: datetime) -> str:
     duration."""
     progress, at = run.progress, microseconds(now)
     parts = [f"Run {run.id}"]
-    if progress.percentage is not None:
-        parts.append(draw_bar(progress.percentage / 100))
+    if run.percentage is not None:
+        parts.append(draw_bar(run.percentage / 100))
     total = "" if progress.total_rows is None else f" of {progress.total_rows}"
     parts.append(f"{progress.rows}{total} rows")
     if failed := _failed(run):

@@ -8,6 +8,9 @@ import asyncio
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -37,6 +40,24 @@ time."""
 
 async def run(id_: int, fence: int, settings: Settings, stop: asyncio.Event) -> None:
     """Execute the run, if it was not taken by another process."""
+    with open_scratch(settings.run_scratch(id_, fence)) as scratch:
+        await _run(id_, fence, settings, scratch, stop)
+
+
+@contextmanager
+def open_scratch(folder: Path) -> Iterator[Path]:
+    """Create a folder in which all temporary files of this process are, also those of libraries, and delete it at the
+    end of the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _run(id_: int, fence: int, settings: Settings, scratch: Path, stop: asyncio.Event) -> None:
     clock, identifiers = SystemClock(), Identifiers()
     async with (
         open_locations(settings, "run", store_connections=STORE_CONNECTIONS) as locations,
@@ -50,9 +71,6 @@ async def run(id_: int, fence: int, settings: Settings, stop: asyncio.Event) -> 
         found = await runs.find(id_)
         if found is None or found.fence != fence or found.ended_at is not None:
             return
-        scratch = settings.run_scratch(id_)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
         try:
             await runs.renew(id_, fence)
             job = await _make_job(found, catalog, state, functions, settings, scratch)
@@ -62,8 +80,6 @@ async def run(id_: int, fence: int, settings: Settings, stop: asyncio.Event) -> 
             await _execute(job, runs, settings, stop)
         except RunLost:
             return
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 async def _execute(job: Job, runs: RunStore, settings: Settings, stop: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -83,21 +83,30 @@ class Scheduler:
         """Work until `stop` is set. Errors are logged, and the next round tries again."""
         try:
             while not stop.is_set():
-                try:
-                    await self._round()
-                except Unavailable as error:
-                    logger().warning("runs are not scheduled because a store is unavailable", reason=error.message)
-                except Exception:
-                    logger().exception("scheduling failed and will be retried")
+                await self._round()
                 await wait(stop, ROUND_SECONDS)
         finally:
             await asyncio.gather(*(process.stop() for process in list(self._processes.values())))
 
     async def _round(self) -> None:
-        await self._catalog.refresh()
-        await self._ticker.fire()
-        await self._cancel()
-        await self._start_runs()
+        """Do everything that is due. A step that fails does not hold up the others, except for the first one."""
+        if await self._attempt(self._catalog.refresh):
+            for step in (self._ticker.fire, self._cancel, self._start_runs, self._sweep_if_due):
+                await self._attempt(step)
+
+    async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
+        """Return whether a step has succeeded."""
+        try:
+            await step()
+        except Unavailable as error:
+            logger().warning("runs are not scheduled because a store is unavailable", reason=error.message)
+        except Exception:
+            logger().exception("scheduling failed and will be retried")
+        else:
+            return True
+        return False
+
+    async def _sweep_if_due(self) -> None:
         loop = asyncio.get_running_loop()
         if self._swept_at is None or loop.time() - self._swept_at >= SWEEP_SECONDS:
             await self._sweep()
@@ -131,10 +140,12 @@ class Scheduler:
                 await self._start(claimed)
 
     async def _start(self, claimed: Run) -> None:
+        # SQLite reads the variable before any code of the process.
+        scratch = str(self._settings.run_scratch(claimed.id, claimed.fence))
         program = Program(
             f"run {claimed.id}",
             (sys.executable, "-m", "headwater.server.run_process", str(claimed.id), str(claimed.fence)),
-            self._variables,
+            {**self._variables, "SQLITE_TMPDIR": scratch},
             patience_seconds=self._settings.watchdog_seconds or None,
         )
         try:
@@ -171,7 +182,7 @@ class _RunProcess:
         self.run = run
         self._child = started
         self._runs = runs
-        self._scratch = settings.run_scratch(run.id)
+        self._scratch = settings.run_scratch(run.id, run.fence)
         self._cancelled_at: float | None = None
         self.watching = asyncio.create_task(self._watch())
 

@@ -253,9 +253,10 @@ class Settings:
         """The folder of the temporary files of run processes. It is emptied at every start."""
         return self.data_dir / "scratch"
 
-    def run_scratch(self, run: int) -> Path:
-        """Return the folder of the temporary files of a run."""
-        return self.scratch_dir / f"run-{run}"
+    def run_scratch(self, run: int, fence: int) -> Path:
+        """Return the folder of the temporary files of a process of a run. A process that has lost the run may still
+        use its own."""
+        return self.scratch_dir / f"run-{run}-{fence}"
 
     @property
     def api_key_path(self) -> Path:

@@ -261,7 +261,10 @@ def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
         size = min(_MAX_ROWS_PER_INSERT, _MAX_PARAMETERS // width)
         text = _sqlite_text(insert, size)
         while len(rows) - done >= _MIN_MANY_ROWS:
-            values = tuple(chain.from_iterable(rows[done : done + size]))
+            some = rows[done : done + size]
+            values = tuple(chain.from_iterable(some))
+            if len(values) != width * len(some):  # padding would hide it
+                raise ValueError(f"rows of {insert.columns[0].table.name} do not have {width} values each")
             run(connection, text, values + (None,) * (size * width - len(values)))
             done += size
     size = _ROWS_PER_INSERT

@@ -9,7 +9,7 @@ erasure; nothing is ever deleted in a destination.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, exists, select
+from sqlalchemy import Connection, Select, exists, func, select
 
 from headwater.state import bulk
 from headwater.state.profiles.exporting import ExportRecord
@@ -61,6 +61,12 @@ def existing_profiles(connection: Connection, ids: Iterable[int]) -> set[int]:
     """Return those of the profiles that exist."""
     column = profiles.c.id
     return {id_ for (id_,) in bulk.lookup(connection, (column,), (column,), ((id_,) for id_ in ids))}
+
+
+def count_records(connection: Connection, pipeline: int) -> int:
+    """Return the number of records of a pipeline."""
+    query = select(func.count()).select_from(exports).where(exports.c.pipeline == pipeline)
+    return int(connection.execute(query).scalar_one())
 
 
 def find_kpids(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:

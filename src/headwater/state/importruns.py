@@ -10,7 +10,6 @@ from headwater.state.imports import Imported, ImportTarget, Written
 from headwater.state.runprogress import StoredRunProgress
 from headwater.state.runs.model import RunProgress
 from headwater.state.store import StateStore
-from headwater.storage.statements import begin_writing_soon
 
 _Result = TypeVar("_Result")
 
@@ -68,8 +67,9 @@ class ImportRun:
             )
         )
 
-    async def find_unseen(self, *, after: int) -> list[int]:
-        """Return the ids of some identities of the pipeline that the run has not seen, above `after`, in order."""
+    async def find_unseen(self, *, after: int) -> tuple[list[int], int | None]:
+        """Return the ids of some identities of the pipeline that the run has not seen, above `after`, and the id after
+        which to continue; None at the end."""
         return await self._state.read(
             lambda connection: imports.find_unseen(connection, self._pipeline, self._run, after=after)
         )
@@ -104,7 +104,6 @@ class ImportRun:
 
     async def _transact(self, work: Callable[[Connection], _Result], *, holds: bool = True) -> _Result:
         def hold_and_work(connection: Connection) -> _Result:
-            begin_writing_soon(connection)
             if holds:
                 runprogress.hold(connection, self._run, self._fence)
             return work(connection)

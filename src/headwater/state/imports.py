@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
 from headwater.state import bulk, tables
 from headwater.state.identityrows import next_ids
@@ -25,6 +25,8 @@ MAX_TRACKED: Final = 50_000
 workspace are resolved, which is faster from about this number on."""
 SLICE_ROWS: Final = 2_000
 """Maximum number of identities that one transaction deletes or passes on: some 20 ms."""
+SEARCHED_ROWS: Final = 50_000
+"""Number of identities that one query looks at for those that a run has not seen: some 50 ms."""
 
 _STATEMENT_ROWS: Final = 2_048
 """Maximum number of rows of a statement of SQLite."""
@@ -254,16 +256,23 @@ def _sqlite_upsert(target: ImportTarget, rows: int) -> str:
 # --- The end of a run ---------------------------------------------------------------------------------------------
 
 
-def find_unseen(connection: Connection, pipeline: int, run_id: int, *, after: int) -> list[int]:
-    """Return the ids of at most SLICE_ROWS identities of a pipeline that a run has not seen, above `after`."""
+def find_unseen(connection: Connection, pipeline: int, run_id: int, *, after: int) -> tuple[list[int], int | None]:
+    """Look at the next SEARCHED_ROWS identities of a pipeline with ids above `after`, in order.
+
+    Return the ids of those that a run has not seen, at most SLICE_ROWS, and the id after which to continue; None at the
+    end.
+    """
     table = tables.identities.c
-    query = (
-        select(table.id)
-        .where(table.pipeline == pipeline, table.id > after, table.run != run_id)
+    searched = (
+        select(table.id, table.run)
+        .where(table.pipeline == pipeline, table.id > after)
         .order_by(table.id)
-        .limit(SLICE_ROWS)
+        .limit(SEARCHED_ROWS)
+        .subquery()
     )
-    return list(connection.scalars(query))
+    unseen = select(searched.c.id).where(searched.c.run != run_id).order_by(searched.c.id).limit(SLICE_ROWS)
+    ids = list(connection.scalars(unseen))
+    return ids, ids[-1] if len(ids) == SLICE_ROWS else connection.scalar(select(func.max(searched.c.id)))
 
 
 def remove(connection: Connection, target: ImportTarget, ids: Collection[int]) -> None:

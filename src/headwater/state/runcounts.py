@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from headwater.state import tables
 from headwater.state.counts import STEPS, PipelineCounts, clean_error
 from headwater.state.runs import Run, RunError, RunProgress
+from headwater.storage.statements import begin_writing_soon
 
 _PREFIX: Final = "run-counts "
 _END: Final = "run-counts!"
@@ -42,7 +43,8 @@ def record_run_counts(
     """
     owner, table = f"{_PREFIX}{run.pipeline}", tables.checkpoints
     initial = _Counted(run.created_at, run.id, run.fence)
-    # A write comes first: it locks the row, and on SQLite the file.
+    begin_writing_soon(connection)
+    # A write comes first: it locks the row.
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     own = table.c.owner == owner
     connection.execute(dialect.insert(table).values(owner=owner, value=_encode(initial)).on_conflict_do_nothing())

@@ -1,7 +1,8 @@
 """The progress of runs, written in the transactions of their effects.
 
 A process takes a run with its fence. Each of its transactions begins with `hold`, which fails once another process has
-taken the run, so that a process that comes back late changes nothing.
+taken the run, so that a process that comes back late changes nothing. On SQLite they begin between two transactions of
+the worker, however busy it is.
 """
 
 from typing import Final
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from headwater.base.errors import HeadwaterError
 from headwater.state import bulk, tables
 from headwater.state.runs.model import RunProgress
+from headwater.storage.statements import begin_writing_soon
 
 NO_POSITION: Final = b""
 """The position of a run that begins."""
@@ -45,6 +47,7 @@ def take(connection: Connection, run: int, pipeline: int, fence: int) -> StoredR
 
     Raises RunTaken if a process with a later fence has taken it.
     """
+    begin_writing_soon(connection)
     table = tables.run_progress
     moved = connection.execute(update(table).where(table.c.run == run, table.c.fence <= fence).values(fence=fence))
     if not moved.rowcount:
@@ -62,6 +65,7 @@ def take(connection: Connection, run: int, pipeline: int, fence: int) -> StoredR
 
 def hold(connection: Connection, run: int, fence: int) -> None:
     """Begin a transaction of a run. Raises RunTaken if a process with another fence has it."""
+    begin_writing_soon(connection)
     table = tables.run_progress
     held = connection.execute(update(table).where(table.c.run == run, table.c.fence == fence).values(fence=fence))
     if held.rowcount != 1:

@@ -95,6 +95,12 @@ def begin_snapshot(connection: Connection) -> None:
         connection.execution_options(isolation_level="REPEATABLE READ")
 
 
+def allow_pauses(connection: Connection, seconds: float) -> None:
+    """Let the transaction pause between two statements for so long, at most. SQLite has no such limit."""
+    if connection.dialect.name != "sqlite":
+        run(connection, f"SET LOCAL idle_in_transaction_session_timeout = {round(seconds * 1_000)}")
+
+
 def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exception | None:
     """Run `work` as a part of a transaction that has written. If it fails, undo its changes and return its error.
 

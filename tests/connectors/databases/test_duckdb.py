@@ -7,9 +7,10 @@ import duckdb
 import msgspec
 import pytest
 
+from headwater.base.errors import Unprocessable
 from headwater.connectors.catalogue.databases import DuckDBSettings
 from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink
-from headwater.connectors.databases.duckdb import DuckDBSink, DuckDBSource
+from headwater.connectors.databases.duckdb import DuckDBSink, DuckDBSource, check
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.query_source import QuerySourceConformance
 from tests.connectors.conformance.table_sink import TableSinkConformance
@@ -85,3 +86,15 @@ class TestSink(TableSinkConformance):
 
     def set_note(self, sink: TableSink, id_: int, note: str) -> None:
         self.database.execute("UPDATE people SET note = ? WHERE id = ?", [note, id_])
+
+
+@pytest.mark.parametrize("path", ["people.csv", "empty", "../people.duckdb", "folder"])
+def test_a_file_that_is_no_database_is_refused(database: Database, path: str) -> None:
+    root = database.path.parent
+    (root / "people.csv").write_text("id,name\n1,Ada\n")
+    (root / "empty").touch()
+    (root / "folder").mkdir()
+    assert check(SETTINGS, database.context) == SETTINGS
+    with pytest.raises(Unprocessable) as raised:
+        check(DuckDBSettings(path=path), database.context)
+    assert (raised.value.code, raised.value.field) == ("InvalidSettings", "settings.path")

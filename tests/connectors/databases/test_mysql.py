@@ -10,7 +10,7 @@ import pytest
 from headwater.base.errors import Unavailable
 from headwater.connectors.addresses import ANY_ADDRESS
 from headwater.connectors.catalogue.databases import MySQLSettings
-from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink
+from headwater.connectors.contract import ConnectorContext, QueryRejected, QuerySource, Row, TableSink
 from headwater.connectors.databases.mysql import MySQLSink, MySQLSource
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.query_source import QuerySourceConformance
@@ -127,3 +127,12 @@ def test_tls(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_encrypted(tls="Verified", host="localhost")
     with pytest.raises(Unavailable, match="certificate"):
         is_encrypted(tls="Verified", host="127.0.0.1")
+
+
+def test_rows_that_fill_the_memory_are_refused(database: Database) -> None:
+    texts = ", ".join(f"REPEAT('x', 16000000) AS a{number}" for number in range(5))
+    source = database.source()
+    with pytest.raises(QueryRejected, match="67,108,864 bytes"), source.query(f"SELECT {texts}", {}, None) as rows:
+        list(rows.batches())
+    with source.query("SELECT REPEAT('x', 16000000) AS a FROM seq_1_to_8", {}, None) as rows:
+        assert [len(batch) for batch in rows.batches()] == [1] * 8

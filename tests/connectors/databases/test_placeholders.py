@@ -153,3 +153,20 @@ def test_queries_that_only_read_begin_with_a_word_that_reads() -> None:
     for text in ("", "DELETE FROM t", "/*! SELECT */ 1", "SELECT 1 /*M! INTO x */", "SELECTED", "SET a = 1"):
         with pytest.raises(QueryRejected):
             check_reading(text, MYSQL, nothing)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1 INTO OUTFILE '/tmp/x'",
+        "SELECT 1 --\x01 '\n INTO OUTFILE '/tmp/x' -- '",  # MySQL: a comment, and code in the next line
+        "SELECT 1 --\xa0x FROM (SELECT 1 `\xa0x`) t INTO OUTFILE '/tmp/x'",  # MySQL: no comment
+        "SELECT 1 --\u2003x FROM (SELECT 1 `\u2003x`) t INTO OUTFILE '/tmp/x'",
+        "SELECT 1 --\x7f '\n INTO\x0bOUTFILE '/tmp/x' -- '",
+    ],
+)
+def test_comments_do_not_hide_words_from_the_check(text: str) -> None:
+    import re
+
+    with pytest.raises(QueryRejected, match="must not write files"):
+        check_reading(text, MYSQL, re.compile(r"\bINTO\s+OUTFILE\b"))

@@ -7,10 +7,12 @@ import msgspec
 import psycopg
 import pytest
 
+from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.addresses import ANY_ADDRESS
 from headwater.connectors.catalogue.databases import PostgreSQLSettings
-from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink
-from headwater.connectors.databases.postgresql import PostgreSQLSink, PostgreSQLSource
+from headwater.connectors.contract import ConnectorContext, QueryRejected, QuerySource, Row, TableSink
+from headwater.connectors.databases.postgresql import PostgreSQLSink, PostgreSQLSource, check
+from headwater.connectors.databases.postgresql_session import Session
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.query_source import QuerySourceConformance
 from tests.connectors.conformance.table_sink import TableSinkConformance
@@ -102,3 +104,32 @@ class TestSink(TableSinkConformance):
 
     def set_note(self, sink: TableSink, id_: int, note: str) -> None:
         self.database.execute(f"UPDATE people SET note = '{note}' WHERE id = {id_}")
+
+
+def test_variables_of_the_server_are_not_used(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=77MB")
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
+    with database.source().query("SHOW work_mem", {}, None) as rows:
+        assert list(rows.batches()) != [[("77MB",)]]
+    session = Session(database.settings, context(), is_read_only=True)
+    assert session.connection.info.get_parameters()["sslcertmode"] == "disable"
+    session.close()
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    with pytest.raises((Unprocessable, Unavailable), match="password"):
+        check(msgspec.structs.replace(database.settings, password=""), context())
+
+
+def test_a_query_of_many_megabytes_is_sent(database: Database) -> None:
+    text = "x" * 16_000_000
+    with database.source().query(f"SELECT length('{text}') AS a", {}, None) as rows:
+        assert list(rows.batches()) == [[(len(text),)]]
+
+
+@pytest.mark.parametrize("query", ["SELECT repeat('x', 500000000) AS a", "SELECT repeat('x', 9000000) AS a FROM t"])
+def test_rows_that_fill_the_memory_are_refused(database: Database, query: str) -> None:
+    database.execute("CREATE TABLE t AS SELECT generate_series(1, 16) AS n")
+    source = database.source()
+    with pytest.raises(QueryRejected, match="67,108,864 bytes"), source.query(query, {}, None) as rows:
+        list(rows.batches())
+    with source.query("SELECT repeat('x', 3000000) AS a FROM t", {}, None) as rows:
+        assert sum(map(len, rows.batches())) == 16

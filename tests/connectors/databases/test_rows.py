@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headwater.base.errors import BadRequest
 from headwater.connectors.contract import Column, Outcome, QueryRejected, Row, TableWrite, rejected
 from headwater.connectors.databases.quoting import parse_table, quote
-from headwater.connectors.databases.rows import MAX_BATCH_BYTES, QueryRows
+from headwater.connectors.databases.rows import MAX_BATCH_BYTES, MAX_CHUNK_BYTES, QueryRows, next_rows
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.schemas import IntType, Json, JsonType, StringType
 
@@ -31,6 +31,15 @@ WRITE = TableWrite(table="people", columns=("id", "name"), key=("id",))
 def test_columns_that_are_rejected(names: list[str], message: str) -> None:
     with pytest.raises(QueryRejected, match=message):
         QueryRows([Column(name=name, type=IntType(32)) for name in names], lambda: iter(()), None)
+
+
+@pytest.mark.parametrize("value", ["x" * MAX_CHUNK_BYTES, b"x" * MAX_CHUNK_BYTES, Json(f'"{"x" * MAX_CHUNK_BYTES}"')])
+def test_large_rows_of_a_driver_are_read_one_by_one(value: Any) -> None:
+    rows = iter([(1, None), (2, value), (3, value), (4, None), (5, None), (6, None)])
+    numbers = []
+    while chunk := next_rows(rows, 2):
+        numbers.append([row[0] for row in chunk])
+    assert numbers == [[1, 2], [3], [4, 5], [6]]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,11 @@ def test_an_invalid_record_does_not_end_the_read(record: str, error: str) -> Non
     assert read(f'[{{"a": 1}}, {record}, {{"a": 2}}]') == [("1",), error, ("2",)]
 
 
+def test_finding_the_repeated_member_of_many_takes_no_time() -> None:
+    members = ", ".join(f'"m{number}": 0' for number in range(100_000))
+    assert read(f'[{{{members}, "m99999": 1}}]') == ['the record has the member "m99999" twice']
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

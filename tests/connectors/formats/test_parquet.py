@@ -431,3 +431,12 @@ def test_without_pyarrow_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(Unprocessable, match=r"pip install 'headwater\[parquet\]'") as caught:
         make(None, make_context(ScriptedHttp()))
     assert caught.value.code == "ConnectorNotAvailable"
+
+
+def test_a_column_without_values_is_a_text() -> None:
+    content = io.BytesIO()
+    pq.write_table(pa.table({"id": [1, 2], "note": pa.nulls(2)}), content)
+    content.seek(0)
+    with ParquetFormat().read(content, "") as reader:
+        assert [(column.type, column.issue) for column in reader.columns] == [(IntType(64), ""), (StringType(), "")]
+        assert [row.values for row in reader.rows()] == [(1, None), (2, None)]

@@ -264,6 +264,14 @@ def test_port_22_is_allowed_and_other_system_ports_are_not() -> None:
             read(storage, "a.csv")
 
 
+@pytest.mark.parametrize("username", ["a\a", "\u0221", "\U0001f600"])
+def test_user_names_that_ssh_does_not_allow(username: str) -> None:
+    settings = Server(Path(), free_port(), other_key()).settings(username=username)
+    with pytest.raises(Unprocessable, match="SSH does not allow") as raised:
+        check_settings(settings, make_context())
+    assert (raised.value.code, raised.value.field) == ("InvalidSettings", "settings.username")
+
+
 def test_a_server_that_is_down_is_unavailable() -> None:
     server = Server(Path(), free_port(), other_key())
     with pytest.raises(Unavailable):

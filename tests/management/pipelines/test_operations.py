@@ -6,19 +6,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater.base.errors import HeadwaterError
-from headwater.catalog import Catalog, Connection, Pipeline
+from headwater.base.errors import HeadwaterError, Unprocessable
+from headwater.catalog import Catalog, Connection, Definition, Pipeline
+from headwater.connectors.connector import Driver
 from headwater.management.connections import CreateConnection, create_connection, delete_connection
 from headwater.management.pipelines import (
     create_pipeline,
     delete_pipeline,
+    find_kind,
     get_pipeline,
+    operations,
     set_pipeline_schedule,
     set_pipeline_status,
     update_pipeline,
 )
 from headwater.schemas import JsonType
-from tests.management.pipelines.conftest import Connect
+from tests.management.pipelines.conftest import AVAILABLE, Connect
 from tests.management.pipelines.examples import (
     EXAMPLES,
     TEXT,
@@ -108,6 +111,24 @@ async def test_what_runs(catalog: Catalog, workspace: int, connect: Connect, kin
     version = catalog._view.version
     assert (await set_pipeline_status(catalog, workspace, pipeline.id, enabled=True)).enabled
     assert catalog._view.version == version
+
+
+@pytest.mark.parametrize(
+    ("kind", "members"), [("SF", {"format": "parquet"}), ("DF", {"format": "parquet"}), ("SD", {}), ("DD", {})]
+)
+async def test_what_is_not_installed_is_made_but_not_enabled(
+    catalog: Catalog, workspace: int, connect: Connect, monkeypatch: pytest.MonkeyPatch, kind: str, members: Any
+) -> None:
+    connection = await connect(EXAMPLES[kind])
+    code = members.get("format", connection.connector)
+    missing = msgspec.structs.replace(AVAILABLE[code], driver=Driver("no_such_module", "extra"))
+    monkeypatch.setitem(AVAILABLE, code, missing)
+    definition = Definition(format=members.get("format", ""))
+    found = find_kind(connection.role, AVAILABLE[connection.connector].type, "User")
+    assert found is not None
+    with pytest.raises(Unprocessable, match=r"pip install 'headwater\[extra\]'") as failure:
+        operations._check_engine(AVAILABLE, connection, found, definition)
+    assert (failure.value.code, failure.value.field) == ("EngineNotAvailable", "enabled")
 
 
 async def test_what_cannot_run_any_more_can_be_disabled(catalog: Catalog, workspace: int, connect: Connect) -> None:

@@ -8,14 +8,26 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from headwater.connectors.contract import Engine
 from headwater.filters import Condition, Filter, document
 from headwater.runs.exporting import execute_export
+from headwater.runs.exporting.recording import Recorder
 from headwater.runs.job import RunCancelled, RunFailed
 from headwater.schemas import ObjectType, Property, StringType
+from headwater.state.profiles.exporting import ProfileSelection
 from tests.connectors.reference.files import MemoryStorage
-from tests.runs.exporting.installation import PIPELINE, Installation, connector, counts, errors, kpid, open_installation
+from tests.runs.exporting.installation import (
+    PIPELINE,
+    WORKSPACE,
+    Installation,
+    connector,
+    counts,
+    errors,
+    kpid,
+    open_installation,
+)
 
 FORMAT = {"separator": ","}
 
@@ -145,3 +157,49 @@ async def test_a_schema_that_is_not_that_of_profiles_fails(installation: Install
         await installation.export(await add(installation, in_schema=schema, order_by="phone"))
     assert failure.value.step == "InputValidation"
     assert not storage.files
+
+
+async def test_a_run_whose_end_was_not_stored_is_not_executed_again(
+    installation: Installation, storage: MemoryStorage
+) -> None:
+    await installation.write_profiles({1: {"email": "a@x"}, 2: {"email": "b@x"}})
+    pipeline = await add(installation)
+    first = await installation.export(pipeline, run=5)
+    await installation.write_profiles({3: {"email": "c@x"}})
+    storage.files.clear()
+    second = await installation.export(pipeline, run=5, fence=2)
+    assert (storage.files, second.progress.passed) == ({}, first.progress.passed)
+    await installation.export(pipeline, run=6)
+    assert len(rows(storage)) == 4
+
+
+async def test_a_process_whose_run_was_taken_does_not_let_a_file_appear(
+    installation: Installation, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.write_profiles({1: {"email": "a@x"}})
+    pipeline = await add(installation)
+    late, flush = installation.job(pipeline, run=5), Recorder.flush
+
+    async def flush_late(recorder: Recorder) -> None:
+        monkeypatch.setattr(Recorder, "flush", flush)
+        await installation.export(pipeline, run=5, fence=2)
+        storage.files.clear()
+        await flush(recorder)
+
+    monkeypatch.setattr(Recorder, "flush", flush_late)
+    with pytest.raises(RunCancelled):
+        await execute_export(late)
+    assert storage.files == {}
+
+
+async def test_a_slow_destination_does_not_end_the_reading_of_profiles(installation: Installation) -> None:
+    await installation.write_profiles({1: {"email": "a@x"}})
+    async with installation.state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+        await stream.read(1)
+
+        def limit(connection: Connection) -> str:
+            if connection.dialect.name == "sqlite":
+                return "15min"
+            return str(connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one())
+
+        assert await stream._session.run(limit) == "15min"

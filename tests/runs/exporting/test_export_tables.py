@@ -389,3 +389,15 @@ async def test_a_pipeline_that_is_deleted_meanwhile_sends_no_further_batch(
     with pytest.raises(RunCancelled):
         await execute_export(job)
     assert len(sink.batches) == 1 and not await installation.records()
+
+
+async def test_the_row_of_a_profile_that_fails_is_not_taken_by_another_one(
+    installation: Installation, sink: Sink
+) -> None:
+    await installation.write_profiles(people(1))
+    pipeline = await add(installation)
+    await installation.export(pipeline)
+    await installation.write_profiles({1: {"email": "1@x", "name": 5}, 2: {"email": "1@x", "name": "other"}})
+    report = await installation.export(pipeline)
+    assert sink.rows() == [("1@x", "n1", None)]
+    assert f"Finalize: the row with its key is that of profile {kpid(1)}" in errors(report)

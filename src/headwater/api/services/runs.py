@@ -96,7 +96,7 @@ def run_message(run: Run, now: int) -> pb.PipelineRun:
             total_bytes=progress.total_bytes,
             unchanged=progress.unchanged,
             rows_per_second=run.rows_per_second(now),
-            percentage=progress.percentage,
+            percentage=run.percentage,
         ),
     )
     for field, at in (

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from headwater.connectors.connector import Capabilities, Connector
+from headwater.connectors.connector import Capabilities, Connector, Driver
 from headwater.connectors.contract import ConnectorContext, Engine, Factory, FileFormat
 from headwater.connectors.settings import Choice, Flag, List, Number, Settings, Text, setting
 from headwater.schemas import is_property_name
@@ -22,7 +22,7 @@ Separator = Annotated[str, Text(1, 4, check=_separator, help="One character betw
 
 
 class CsvSourceSettings(Settings, frozen=True, kw_only=True):
-    separator: Separator
+    separator: Separator = ","
     number_of_columns: Annotated[
         int, Number(0, 1_000, help="The number of fields of each row; 0 is that of the first row.")
     ] = 0
@@ -32,7 +32,7 @@ class CsvSourceSettings(Settings, frozen=True, kw_only=True):
 
 
 class CsvDestinationSettings(Settings, frozen=True, kw_only=True):
-    separator: Separator
+    separator: Separator = ","
     use_crlf: Annotated[bool, Flag(help="End lines with CR and LF instead of LF.")] = setting("useCRLF", False)
 
 
@@ -98,6 +98,7 @@ def _file_format(
     make: Factory[FileFormat],
     *,
     has_sheets: bool = False,
+    driver: Driver | None = None,
 ) -> Connector:
     return Connector(
         code=code,
@@ -108,6 +109,7 @@ def _file_format(
         destination=destination,
         file_extension=extension,
         has_sheets=has_sheets,
+        driver=driver,
         available=True,
         engine=Engine(file_format=make),
     )
@@ -134,5 +136,13 @@ CONNECTORS: Final = (
         "json",
         _make_json,
     ),
-    _file_format("parquet", "Parquet", _reading("Parquet"), _writing("Parquet"), "parquet", _make_parquet),
+    _file_format(
+        "parquet",
+        "Parquet",
+        _reading("Parquet"),
+        _writing("Parquet"),
+        "parquet",
+        _make_parquet,
+        driver=Driver("pyarrow", "parquet"),
+    ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -10,6 +11,9 @@ from headwater.base.clock import Clock
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract.oauth import OAuthClient
 from headwater.connectors.contract.transport import HttpClient
+
+ROOT_SETTING: Final = "HEADWATER_FILESYSTEM_ROOT"
+"""The setting of the operator that has the folder of files of the server."""
 
 
 def _leave_unchanged(text: str) -> str:
@@ -24,7 +28,7 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     `oauth_client` is the installation's registration at the connector's provider; None
     without one. A capability that connects without `http` checks each address with `addresses` before it connects.
     `filesystem_root` is the folder of the files of the server that the connection's workspace may reach; None if it may
-    reach none.
+    reach none. `filesystem_folder` names this folder in messages, which do not reveal where it is.
     """
 
     http: HttpClient
@@ -34,3 +38,4 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     oauth_client: OAuthClient | None = None
     addresses: AddressPolicy = AddressPolicy()
     filesystem_root: Path | None = None
+    filesystem_folder: str = ROOT_SETTING

@@ -4,7 +4,9 @@ ClickHouse has no transactions and no upsert. A ReplacingMergeTree keeps the new
 merges its parts, or reads with FINAL. So the rows of a key may be seen twice for a while.
 """
 
+import os
 import re
+import socket
 import struct
 import threading
 import uuid
@@ -19,6 +21,7 @@ import urllib3
 from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from headwater.base.errors import BadRequest, HeadwaterError, Unavailable, Unprocessable
 from headwater.connectors.catalogue.databases import ClickHouseSettings
@@ -86,6 +89,10 @@ def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
     common.set_setting("autogenerate_session_id", False)  # statements of one connection may overlap
     failure: Exception | None = None
     for address in addresses[:MAX_ADDRESSES]:
+        pool = _pool(settings, is_encrypted=is_encrypted)
+        timer = threading.Timer(CONNECT_SECONDS, pool.end)
+        timer.daemon = True
+        timer.start()
         try:
             return clickhouse_connect.get_client(
                 interface="https" if is_encrypted else "http",
@@ -96,7 +103,7 @@ def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
                 database=settings.database or "default",
                 connect_timeout=int(CONNECT_SECONDS),
                 send_receive_timeout=int(WAIT_SECONDS),
-                pool_mgr=_pool(settings, is_encrypted=is_encrypted),
+                pool_mgr=pool,
                 server_host_name=settings.host,
                 query_retries=0,
                 client_name="headwater",
@@ -109,16 +116,74 @@ def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
             failure = error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = error
+        finally:
+            timer.cancel()
     assert failure is not None
     raise Unavailable(f"the database cannot be reached: {_message(failure, context)}") from failure
 
 
-def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> urllib3.PoolManager:
+class _Pool(urllib3.PoolManager):
+    """Connections that follow no redirects: a server would choose an address that is not checked.
+
+    `end` may be called from any thread: requests that wait for the server then fail.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._opened: list[socket.socket] = []
+        self._is_ended = False
+        remember = self._remember
+
+        class Http(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                return remember(super()._new_conn())
+
+        class Https(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return remember(super()._new_conn())
+
+        class HttpPool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Http
+
+        class HttpsPool(urllib3.HTTPSConnectionPool):
+            ConnectionCls = Https
+
+        self.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
+
+    def _remember(self, opened: socket.socket) -> socket.socket:
+        self._opened.append(socket.socket(fileno=os.dup(opened.fileno())))
+        if self._is_ended:  # the driver tries again
+            opened.close()
+            self.end()
+            raise ConnectionAbortedError("the connection was ended")
+        return opened
+
+    def end(self) -> None:
+        self._is_ended = True
+        while self._opened:
+            with suppress(OSError), self._opened.pop() as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> Any:
+        return super().urlopen(method, url, redirect=False, **options)
+
+
+def _end(client: Client) -> None:
+    """End the connections of a client; an embedded engine has none."""
+    pool = getattr(client, "http", None)
+    if isinstance(pool, _Pool):
+        pool.end()
+    client.close()
+
+
+def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> _Pool:
     """Return a pool that uses no proxy, and for TLS the name of the host, because it connects to an address."""
     if not is_encrypted:
-        return urllib3.PoolManager(retries=False)
+        return _Pool(retries=False)
     is_verified = settings.tls == "Verified"
-    return urllib3.PoolManager(
+    return _Pool(
         retries=False,
         cert_reqs="CERT_REQUIRED" if is_verified else "CERT_NONE",
         server_hostname=settings.host,
@@ -162,7 +227,7 @@ class ClickHouseSource:
         finally:
             with self._lock:
                 del self._open[id_]
-            client.close()
+            _end(client)
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
@@ -171,7 +236,20 @@ class ClickHouseSource:
             running = list(self._open.items())
         for id_, client in running:
             with suppress(Exception):  # the time limit of the query ends it too
-                client.command(f"KILL QUERY WHERE query_id = '{id_}' ASYNC")
+                self._kill(client, id_)
+
+    def _kill(self, client: Client, id_: str) -> None:
+        """End a query on the server, then the connection: a server may not listen."""
+        pool = getattr(client, "http", None)
+        timer = threading.Timer(CONNECT_SECONDS, pool.end if isinstance(pool, _Pool) else int)
+        timer.daemon = True
+        timer.start()
+        try:
+            client.command(f"KILL QUERY WHERE query_id = '{id_}' ASYNC")
+        finally:
+            timer.cancel()
+            if isinstance(pool, _Pool):
+                pool.end()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -185,7 +263,7 @@ class ClickHouseSource:
 
 def check(settings: ClickHouseSettings, context: ConnectorContext) -> ClickHouseSettings:
     """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
-    connect(settings, context).close()
+    _end(connect(settings, context))
     return settings
 
 
@@ -279,7 +357,7 @@ class ClickHouseSink:
         self._is_closed = True
         client, self._client = self._client, None
         if client is not None:
-            client.close()
+            _end(client)
 
     def _opened(self) -> Client:
         if self._is_closed:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -27,7 +28,7 @@ from headwater.connectors.contract import (
     rejected,
 )
 from headwater.connectors.databases.duckdb_types import make_column, reader, stored
-from headwater.connectors.databases.files import database_file
+from headwater.connectors.databases.files import checking_file, database_file
 from headwater.connectors.databases.limits import WAIT_SECONDS
 from headwater.connectors.databases.placeholders import DUCKDB, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
@@ -129,9 +130,19 @@ class DuckDBSource:
 
 
 def check(settings: DuckDBSettings, context: ConnectorContext) -> DuckDBSettings:
-    """Open the file. Raises BadRequest, Unavailable, and Unprocessable with InvalidSettings if it is no database."""
-    _open(context, settings.path, is_read_only=True).close()
+    """Open the file. Raises Unavailable, and Unprocessable with InvalidSettings if it is no database."""
+    with checking_file():
+        file = database_file(context, settings.path)
+        if not _has_signature(file):
+            raise BadRequest("it is not a database of DuckDB")
+        _open(context, settings.path, is_read_only=True).close()
     return settings
+
+
+def _has_signature(file: Path) -> bool:
+    """Return whether a file is a database: DuckDB opens files of other formats, such as CSV, in memory."""
+    with file.open("rb") as stream:
+        return stream.read(12)[8:] == b"DUCK"
 
 
 def _check_reading(connection: duckdb.DuckDBPyConnection, statement: str) -> None:

@@ -1,13 +1,13 @@
 """Files of databases, below the folder that the installation allows."""
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
-from headwater.base.errors import BadRequest, Unavailable
+from headwater.base.errors import BadRequest, Unavailable, Unprocessable
 from headwater.connectors.contract import ConnectorContext
-
-ROOT_SETTING: Final = "HEADWATER_FILESYSTEM_ROOT"
+from headwater.connectors.contract.context import ROOT_SETTING
 
 
 def database_file(context: ConnectorContext, name: str) -> Path:
@@ -31,9 +31,22 @@ def database_file(context: ConnectorContext, name: str) -> Path:
             if stat.S_ISLNK(mode := path.lstat().st_mode):
                 raise BadRequest("the path must not contain symbolic links", field="path")
     except (FileNotFoundError, NotADirectoryError):
-        raise Unavailable(f"the database file {name[:200]!r} does not exist") from None
+        raise Unavailable(
+            f"the database file {name[:200]!r} does not exist in {context.filesystem_folder}, "
+            "the folder of files of the server"
+        ) from None
     except OSError as error:
         raise Unavailable(f"the database file cannot be reached: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise BadRequest("the path is not the one of a file", field="path")
     return path
+
+
+@contextmanager
+def checking_file() -> Iterator[None]:
+    """Raise what is wrong with the file in the settings of a connection as Unprocessable with InvalidSettings."""
+    try:
+        yield
+    except BadRequest as error:
+        message = f"the file cannot be read: {error.message}"
+        raise Unprocessable("InvalidSettings", message, field="settings.path") from error

@@ -6,10 +6,12 @@ import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 import pymysql
+from pymysql.constants import CR
 from pymysql.cursors import SSCursor
 
 from headwater.base.errors import BadRequest, HeadwaterError, Unavailable, Unprocessable
@@ -25,7 +27,7 @@ from headwater.connectors.contract import (
     TableWrite,
     rejected,
 )
-from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, WAIT_SECONDS
+from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, MAX_VALUE_BYTES, WAIT_SECONDS
 from headwater.connectors.databases.mysql_types import (
     ColumnDescription,
     converter,
@@ -35,7 +37,7 @@ from headwater.connectors.databases.mysql_types import (
 )
 from headwater.connectors.databases.placeholders import MYSQL, check_reading, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.rows import QueryRows, next_rows
 from headwater.connectors.databases.tls import make_context
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.connectors.resolving import resolve_allowed
@@ -60,6 +62,28 @@ _ABOUT_ROWS: Final = frozenset(
 """Errors that values of rows cause: null, duplicate, range, truncation, foreign key, check, a trigger's signal."""
 _CONSTRAINTS: Final = frozenset({1048, 1062, 1451, 1452, 3819, 4025, 1364})
 _READ_ONLY: Final = 1792
+_FAILURES: Final = (
+    *(pymysql.Error, OSError, struct.error),
+    *(ValueError, LookupError, TypeError, RuntimeError, AssertionError),
+)
+"""The errors of the driver, with those for a server that does not keep to the protocol."""
+
+
+class _Driver(pymysql.Connection):
+    """Refuses packets, and so rows, that are larger than a value may be."""
+
+    _size = 0
+
+    def _read_packet(self, *arguments: Any) -> Any:
+        self._size = 0
+        return super()._read_packet(*arguments)  # type: ignore[no-untyped-call]
+
+    def _read_bytes(self, size: int) -> Any:
+        self._size += size
+        if self._size > MAX_VALUE_BYTES:
+            self._force_close()  # type: ignore[attr-defined]
+            raise pymysql.ProgrammingError(CR.CR_NET_PACKET_TOO_LARGE, f"a row has more than {MAX_VALUE_BYTES:,} bytes")
+        return super()._read_bytes(size)  # type: ignore[misc]
 
 
 class _Session:
@@ -75,7 +99,7 @@ class _Session:
         self.connection, self._socket = _connect(settings, context)
         mode = "READ ONLY" if is_read_only else "READ WRITE"
         try:
-            with self.errors():
+            with self.errors(), _in_time(self._socket):
                 self.execute(
                     f"SET SESSION time_zone = '+00:00', sql_mode = '{_SQL_MODE}', "
                     f"net_write_timeout = {WAIT_SECONDS:.0f}, lock_wait_timeout = {CONNECT_SECONDS:.0f}"
@@ -98,7 +122,7 @@ class _Session:
         """Translate the errors of the driver. Raises QueryRejected and Unavailable."""
         try:
             yield
-        except (pymysql.Error, OSError, struct.error) as error:
+        except _FAILURES as error:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> HeadwaterError:
@@ -109,6 +133,8 @@ class _Session:
         if isinstance(error, TimeoutError) or "timed out" in message:
             self.end()
             return Unavailable(f"the database did not respond within {WAIT_SECONDS:g} seconds")
+        if code == CR.CR_NET_PACKET_TOO_LARGE:
+            return QueryRejected(f"the rows of the query are too large: {message}")
         if not isinstance(error, pymysql.Error) or code == 0 or 2000 <= code < 3000 or code in _OUTSIDE:
             return Unavailable(f"the database failed: {message}")
         if code == _READ_ONLY:
@@ -123,8 +149,7 @@ class _Session:
             self._is_ended = True
         driver: Any = self.connection
         number, is_running = driver.thread_id(), self.is_running
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        _shut(self._socket)
         if is_running:
             with suppress(pymysql.Error, OSError, HeadwaterError):
                 other, _ = _connect(self._settings, self._context)
@@ -213,18 +238,14 @@ def _description(field: Any) -> ColumnDescription:
 
 def _rows(session: _Session, cursor: SSCursor) -> Iterator[Sequence[Row]]:
     result: Any = cursor._result  # type: ignore[attr-defined]
-    read = result._read_rowdata_packet_unbuffered
+    rows: Iterator[Row] = iter(result._read_rowdata_packet_unbuffered, None)
     while True:
-        chunk: list[Row] = []
         with session.errors():
-            while len(chunk) < CHUNK_ROWS and (row := read()) is not None:
-                chunk.append(row)
-        if len(chunk) < CHUNK_ROWS:
+            chunk = next_rows(rows, CHUNK_ROWS)
+        if not chunk:
             session.is_running = False
-        if chunk:
-            yield chunk
-        if not session.is_running:
             return
+        yield chunk
 
 
 class _Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -430,8 +451,9 @@ def _connect(settings: MySQLSettings, context: ConnectorContext) -> tuple["pymys
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
-            return _log_in(settings, plain), plain
-        except (pymysql.Error, OSError, struct.error) as error:
+            with _in_time(plain):
+                return _log_in(settings, plain), plain
+        except _FAILURES as error:
             plain.close()
             code, message = _parts(error)
             if code in _SETTINGS:
@@ -440,6 +462,23 @@ def _connect(settings: MySQLSettings, context: ConnectorContext) -> tuple["pymys
             failure = error
     assert failure is not None
     raise Unavailable(f"the database cannot be reached: {context.redact(_parts(failure)[1])}") from failure
+
+
+@contextmanager
+def _in_time(plain: socket.socket) -> Iterator[None]:
+    """End a connection that takes too long to log in. Each read has a limit, but a server may send byte after byte."""
+    timer = threading.Timer(CONNECT_SECONDS, partial(_shut, plain))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _shut(plain: socket.socket) -> None:
+    with suppress(OSError):
+        plain.shutdown(socket.SHUT_RDWR)
 
 
 def _discard(connection: "pymysql.Connection[Any]") -> None:
@@ -458,7 +497,7 @@ def _log_in(settings: MySQLSettings, plain: socket.socket) -> "pymysql.Connectio
         encryption = {"ssl_disabled": True}
     elif settings.tls != "Preferred":
         encryption = {"ssl": make_context(is_verified=settings.tls == "Verified")}
-    connection = pymysql.connect(
+    connection = _Driver(
         host=settings.host,
         port=settings.port,
         user=settings.username,

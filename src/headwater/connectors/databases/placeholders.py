@@ -52,7 +52,9 @@ class Syntax(msgspec.Struct, frozen=True, kw_only=True):
 
 
 POSTGRESQL: Final = Syntax(escape_strings=True, dollar_quotes=True, nested_comments=True)
-MYSQL: Final = Syntax(name_quotes="`", string_quotes="'\"", backslash_escapes=True, line_comments=r"--(?=\s|\Z)|#")
+MYSQL: Final = Syntax(
+    name_quotes="`", string_quotes="'\"", backslash_escapes=True, line_comments=r"--(?=[\x00-\x20\x7f]|\Z)|#"
+)
 CLICKHOUSE: Final = Syntax(
     name_quotes='"`', backslash_escapes=True, line_comments=r"--|#(?=[ !])", nested_comments=True
 )

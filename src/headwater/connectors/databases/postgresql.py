@@ -33,7 +33,7 @@ from headwater.connectors.databases.writing import RowFailed, check_rows, find_f
 from headwater.schemas import Value
 
 CHUNK_ROWS: Final = 16
-"""Rows that the driver holds at a time. It cannot limit their bytes, so there are few."""
+"""Rows that the driver holds at a time. They are few, because all must have at most MAX_VALUE_BYTES."""
 
 _BATCH: Final = "headwater_batch"
 """The temporary table that a batch is copied into, as texts."""
@@ -225,7 +225,7 @@ class PostgreSQLSink:
         if self._is_closed:
             raise Unavailable("the connection to the database was closed")
         if self._session is not None and self._session.connection.closed:
-            self._session = None
+            self._forget()
         if self._session is None:
             self._session = Session(self._settings, self._context, is_read_only=False)
             with self._session.errors():
@@ -236,7 +236,7 @@ class PostgreSQLSink:
         session, self._session = self._session, None
         if session is not None:
             session.end()
-            session.connection.close()
+            session.close()
 
     def _found(self, session: Session, table: str) -> list[tuple[str, bool, bool, int, int, str]]:
         with session.errors():

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,13 +19,16 @@ from psycopg import Connection, errors, pq
 from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.connectors.catalogue.databases import PostgreSQLSettings
 from headwater.connectors.contract import ConnectorContext, QueryRejected
-from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, WAIT_SECONDS
+from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, MAX_VALUE_BYTES, WAIT_SECONDS
 from headwater.connectors.databases.postgresql_types import TypeDescription, register_loaders
 from headwater.connectors.databases.quoting import quote
 from headwater.connectors.databases.tls import find_authorities
 from headwater.connectors.resolving import resolve_allowed
 
 CANCEL_SECONDS: Final = 5.0
+
+_RECEIVED_AT: Final = 128
+"""The position of `tcpi_bytes_received` in the counters of a connection on Linux."""
 
 _TLS: Final[Mapping[str, str]] = {
     "Off": "disable",
@@ -50,12 +54,14 @@ class Session:
         """Connect. Raises Unavailable, and Unprocessable with InvalidSettings if the server refuses the settings."""
         self._context = context
         self._is_ended = False
+        self._is_late = False
         self._is_running = False
         self._lock = threading.Lock()
         self.connection = _connect(settings, context)
+        self._socket = socket.socket(fileno=os.dup(self.connection.fileno()))
         try:
             register_loaders(self.connection)
-            with self.errors():
+            with self.errors(CONNECT_SECONDS):
                 self.connection.execute(
                     "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET standard_conforming_strings = on; "
                     f"SET extra_float_digits = 1; SET search_path = {quote(settings.schema)}; "
@@ -63,12 +69,30 @@ class Session:
                     f"SET lock_timeout = '{CONNECT_SECONDS:g}s'"
                 )
         except BaseException:
-            self.connection.close()
+            self.close()
             raise
 
     @contextmanager
     def errors(self, seconds: float = WAIT_SECONDS) -> Iterator[None]:
-        """Translate the errors of psycopg. Raises QueryRejected and Unavailable."""
+        """Translate the errors of statements that psycopg waits for, and end the connection after a time.
+
+        psycopg waits without a limit. Raises QueryRejected and Unavailable.
+        """
+        timer = threading.Timer(seconds, self._expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            with self._translating(seconds):
+                yield
+        finally:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        self._is_late = True
+        self.end()
+
+    @contextmanager
+    def _translating(self, seconds: float) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
@@ -76,6 +100,8 @@ class Session:
 
     def translated(self, error: psycopg.Error, seconds: float = WAIT_SECONDS) -> HeadwaterError:
         """Return the error of the contract; `seconds` is the time limit of the statement."""
+        if self._is_late:
+            return Unavailable(f"the database did not respond within {seconds:g} seconds")
         if self._is_ended:
             return Unavailable("the connection to the database was closed")
         state, message = error.sqlstate, self._context.redact(_message(error))
@@ -101,7 +127,7 @@ class Session:
         """Send a command and yield its results, each of which must come within a time. Raises QueryRejected and
         Unavailable."""
         pgconn = self.connection.pgconn
-        with self.errors(seconds):
+        with self._translating(seconds):
             self._is_running = True
             send(pgconn)
             while (result := self._next(pgconn, seconds)) is not None:
@@ -116,12 +142,25 @@ class Session:
     def _next(self, pgconn: pq.abc.PGconn, seconds: float) -> pq.abc.PGresult | None:
         poll = select.poll()
         poll.register(pgconn.socket, select.POLLIN)
-        while pgconn.flush() or pgconn.is_busy():
+        before = self._received()
+        while (is_unsent := bool(pgconn.flush())) or pgconn.is_busy():
+            poll.modify(pgconn.socket, select.POLLIN | select.POLLOUT if is_unsent else select.POLLIN)
             if not poll.poll(seconds * 1_000):
                 self.end()
                 raise Unavailable(f"the database did not respond within {seconds:g} seconds")
             pgconn.consume_input()
+            if self._received() - before > MAX_VALUE_BYTES:
+                self.end()
+                raise QueryRejected(f"a few rows of the query have more than {MAX_VALUE_BYTES:,} bytes")
         return pgconn.get_result()
+
+    def _received(self) -> int:
+        """Return the bytes that the connection has received, which libpq keeps until a result is complete; 0 on systems
+        that do not count them."""
+        if sys.platform != "linux":
+            return 0
+        counters = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 8)
+        return int.from_bytes(counters[_RECEIVED_AT:], sys.byteorder)
 
     def end(self) -> None:
         """Cancel a running statement, and close the connection at the next use by its thread."""
@@ -132,16 +171,15 @@ class Session:
             if self._is_running or self.connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 with suppress(psycopg.Error, NotImplementedError):
                     self.connection.cancel_safe(timeout=CANCEL_SECONDS)
-            with suppress(OSError, psycopg.Error):
-                copy = socket.socket(fileno=os.dup(self.connection.fileno()))
-                with copy:
-                    copy.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Cancel a running statement and close the connection."""
         if self._is_running:
             self.end()
         self.connection.close()
+        self._socket.close()
 
 
 def _connect(settings: PostgreSQLSettings, context: ConnectorContext) -> Connection[Any]:
@@ -155,7 +193,11 @@ def _connect(settings: PostgreSQLSettings, context: ConnectorContext) -> Connect
                 port=settings.port,
                 user=settings.username,
                 password=settings.password,
-                passfile="/dev/null",  # an empty password means none, not one of the operator's
+                # Nothing of the operator's: password, client certificate and variables such as PGOPTIONS.
+                passfile="/dev/null",
+                sslcertmode="disable",
+                options="",
+                target_session_attrs="any",
                 dbname=settings.database,
                 sslmode=_TLS[settings.tls],
                 sslrootcert=find_authorities() if settings.tls == "Verified" else None,

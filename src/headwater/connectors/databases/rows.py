@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from headwater.connectors.contract import MAX_BATCH_ROWS, MAX_COLUMNS, Column, QueryRejected, Row
 from headwater.schemas import ArrayType, JsonType, MapType, ObjectType, StringType, Type, Value
@@ -10,6 +10,9 @@ from headwater.schemas.json_value import Json
 
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 """Size of the texts of a batch from which on it is returned. One row may exceed it."""
+
+MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
+"""Size of the texts of a chunk from which on it is complete."""
 
 _PART_ROWS: Final = 100
 _PART_BYTES: Final = 256 * 1024
@@ -28,6 +31,22 @@ def check_columns(columns: Sequence[Column]) -> tuple[Column, ...]:
     if count > 1:
         raise QueryRejected(f"column {name} occurs {count} times")
     return tuple(columns)
+
+
+def next_rows(rows: Iterator[tuple[Any, ...]], max_rows: int) -> list[tuple[Any, ...]]:
+    """Return the next rows of a driver: at most `max_rows`, and fewer if their texts are large."""
+    chunk: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        for value in row:
+            if value.__class__ is str or value.__class__ is bytes:
+                size += len(value)
+            elif value.__class__ is Json:
+                size += len(value.text)
+        if len(chunk) == max_rows or size >= MAX_CHUNK_BYTES:
+            break
+    return chunk
 
 
 class QueryRows:

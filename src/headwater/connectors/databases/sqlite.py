@@ -30,11 +30,11 @@ from headwater.connectors.contract import (
     TableWrite,
     rejected,
 )
-from headwater.connectors.databases.files import database_file
+from headwater.connectors.databases.files import checking_file, database_file
 from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_VALUE_BYTES, WAIT_SECONDS
 from headwater.connectors.databases.placeholders import SQLITE, datetime_text, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.rows import QueryRows, next_rows
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing, json_text
 from headwater.schemas import (
     BooleanType,
@@ -120,7 +120,7 @@ class SQLiteSource:
         while True:
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
-                chunk = cursor.fetchmany(CHUNK_ROWS)
+                chunk = next_rows(cursor, CHUNK_ROWS)
             if not chunk:
                 return
             yield _converted(chunk, converters)
@@ -136,8 +136,9 @@ class SQLiteSource:
 
 
 def check(settings: SQLiteSettings, context: ConnectorContext) -> SQLiteSettings:
-    """Open the file. Raises BadRequest, Unavailable, and Unprocessable with InvalidSettings if it is no database."""
-    connection = _open(database_file(context, settings.path), "ro")
+    """Open the file. Raises Unavailable, and Unprocessable with InvalidSettings if it is no database."""
+    with checking_file():
+        connection = _open(database_file(context, settings.path), "ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema")
     except sqlite3.DatabaseError as error:

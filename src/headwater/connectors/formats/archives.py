@@ -18,9 +18,11 @@ _UNKNOWN: Final = 0xFFFFFFFF
 
 
 def check_directory(stream: BinaryIO, max_bytes: int) -> None:
-    """Check that the list of files has at most this size. Raises InvalidFile, also for what is no archive.
+    """Check that the list of files has at most this size, and fits into the file.
 
-    The stream must be able to seek, and is at its beginning afterwards.
+    `zipfile` relies on it: it would ask the streams of storages for a position before their beginning. The stream must
+    be able to seek, and is at its beginning afterwards. Raises InvalidFile, also for what is no archive, and for an
+    archive without files.
     """
     size = stream.seek(0, io.SEEK_END)
     start = stream.seek(max(size - _MAX_COMMENT_BYTES - _FOOTER_BYTES - 100, 0))
@@ -38,6 +40,10 @@ def check_directory(stream: BinaryIO, max_bytes: int) -> None:
         directory = int.from_bytes(end[found + 40 : found + 48], "little") if found >= 0 else 0
     if directory > max_bytes:
         raise InvalidFile("the Zip archive has too many files")
+    if not directory:
+        raise InvalidFile("the Zip archive has no file")
+    if directory > size - _FOOTER_BYTES:
+        raise InvalidFile("the Zip archive is truncated")
 
 
 def _read_all(stream: BinaryIO, size: int) -> bytes:

@@ -8,6 +8,7 @@ import codecs
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
@@ -120,8 +121,7 @@ class _Scanner:
 
     def _check(self, pairs: list[tuple[str, object]]) -> None:
         if len(dict(pairs)) < len(pairs):
-            names = [name for name, _ in pairs]
-            self.repeated = next(name for name in names if names.count(name) > 1)
+            self.repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
 
 
 class _JsonReader:
@@ -166,7 +166,10 @@ class _JsonReader:
             self._fail("the object has no member that is a list of objects")
         source.start = self._end("the name of the list", MAX_KEY_CHARACTERS)
         if not source.skip(":") or not source.skip("["):
-            self._fail("the member of the object is not a list of objects")
+            self._fail(
+                "the member of the object is not a list of objects. A file with one object on each line "
+                "(JSON Lines) is not supported: write the objects as a list"
+            )
         return True
 
     def _close(self) -> None:

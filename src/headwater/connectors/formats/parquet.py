@@ -215,7 +215,7 @@ def _rule(column: Any) -> tuple[_Rule | None, str]:
             return _Rule(TimeType(), storage, _time(_NANOSECONDS[unit])), ""
         case "Timestamp", _:
             return _Rule(DateTimeType(), pa.int64(), _datetime(_NANOSECONDS[_unit(logical)])), ""
-        case (("String" | "Enum"), _):
+        case (("String" | "Enum" | "Null"), _):
             return _Rule(StringType(), pa.binary(), _text), ""
         case "JSON", _:
             return _Rule(JsonType(), pa.binary(), _json), ""

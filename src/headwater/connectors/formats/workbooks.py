@@ -191,7 +191,7 @@ class Workbook(AbstractContextManager["Workbook"]):
                     if size > max_bytes:
                         raise InvalidFile(f"a part of the workbook is larger than {max_bytes:,} bytes")
                     yield piece
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
             raise InvalidFile(f"the workbook is damaged: {_reason(error)}") from None
 
 

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import ConnectorContext, FileMissing, InvalidFileName, StoredFile
+from headwater.connectors.contract.context import ROOT_SETTING
 from headwater.connectors.storages.paths import shown, split_name
 
 if TYPE_CHECKING:
     from headwater.connectors.catalogue.file_storages import FileSystemSettings
 
-ROOT_SETTING: Final = "HEADWATER_FILESYSTEM_ROOT"
 LATENCY_SECONDS: Final = 0.05
 """Duration of each operation with `simulateHighIOLatency`."""
 
@@ -71,7 +71,7 @@ class FileSystem:
         root = _find_root(self._context)
         self._wait()
         with ExitStack() as stack:
-            with _translated(name):
+            with _translated(name, self._context):
                 folder = _kept(stack, os.open(root, _FOLDER_FLAGS))
                 for part in folders:
                     folder = _kept(stack, os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder))
@@ -90,7 +90,7 @@ class FileSystem:
         root = _find_root(self._context)
         self._wait()
         with ExitStack() as stack:
-            with _translated(name):
+            with _translated(name, self._context):
                 folder = _kept(stack, _open_root(root))
                 for part in folders:
                     folder = _kept(stack, _open_or_make(part, folder))
@@ -104,7 +104,7 @@ class FileSystem:
             finally:
                 raw.discard()
                 stream.close()
-            with _translated(name):
+            with _translated(name, self._context):
                 written.publish()
 
     def _wait(self) -> None:
@@ -277,11 +277,12 @@ def _check_regular(status: os.stat_result, name: str) -> None:
 
 
 @contextmanager
-def _translated(name: str) -> Iterator[None]:
+def _translated(name: str, context: ConnectorContext) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileMissing(f"{shown(name)} does not exist", field="path") from error
+        text = f"{shown(name)} does not exist in {context.filesystem_folder}, the folder of files of the server"
+        raise FileMissing(text, field="path") from error
     except OSError as error:
         if error.errno in _NOT_A_FILE:
             text = f"{shown(name)} is not below a folder, or has a symbolic link in its path"

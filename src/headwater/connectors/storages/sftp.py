@@ -173,6 +173,11 @@ class _Session:
             raise Unavailable("the server rejects the user name or the password") from error
         except (asyncssh.Error, OSError) as error:
             raise self._translated(error) from error
+        except ValueError as error:
+            text = "has a character that SSH does not allow"
+            if is_check:
+                raise invalid("settings.username", text) from error
+            raise Unavailable(f"username of the settings {text}") from error
         return client.key
 
     async def _open(self, addresses: list[str], trusted: list[asyncssh.SSHKey], client: _Client) -> None:

@@ -323,7 +323,7 @@ async def _check_event_type(
 def _check_engine(
     connectors: Mapping[str, Connector], connection: Connection, kind: Kind, definition: Definition
 ) -> None:
-    """Check that the connector, and the format of files, of a pipeline to be enabled are implemented."""
+    """Check that the connector, and the format of files, of a pipeline to be enabled are implemented and installed."""
     connector = connectors[connection.connector]
     is_reachable = kind.capability is None or getattr(connector.engine, kind.capability) is not None
     if not is_reachable:
@@ -337,6 +337,13 @@ def _check_engine(
         raise Unprocessable(
             "EngineNotAvailable", f"files of format {label} cannot be used yet: leave it disabled", field="enabled"
         )
+    for needed in (connector, *([connectors[definition.format]] if definition.format else ())):
+        if needed.driver is not None and not needed.is_installed:
+            raise Unprocessable(
+                "EngineNotAvailable",
+                f"the library of {needed.label} is not installed: {needed.driver.install_command}",
+                field="enabled",
+            )
 
 
 async def _check_function(

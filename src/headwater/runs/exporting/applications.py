@@ -28,6 +28,7 @@ from headwater.runs.exporting.differences import (
     SOURCE,
     Batch,
     Candidate,
+    count_records,
     delivered,
     explain_done,
     report_batch,
@@ -63,8 +64,8 @@ _encode_ids: Final = msgspec.json.Encoder().encode
 _decode_ids: Final = msgspec.json.Decoder(list[str]).decode
 
 
-async def export_to_application(job: Job) -> None:
-    """Write the users of a run. Raises RunFailed, RunCancelled, Unavailable."""
+async def export_to_application(job: Job, recorder: Recorder) -> None:
+    """Write the users of a run that was taken. Raises RunFailed, RunCancelled, Unavailable."""
     given, definition = read_input(job), job.pipeline.definition
     output = read_output(job.pipeline, given.schema, job.functions)
     if definition.matching is None:
@@ -79,11 +80,11 @@ async def export_to_application(job: Job) -> None:
         open_outbox(job.scratch) as outbox,
     ):
         await _check_schema(job, output.schema, source, sink)
-        export = _ApplicationExport(job, given, output, matching, outbox)
+        export = _ApplicationExport(job, given, output, matching, outbox, recorder)
         await read_users(job, source, matching.out_path, outbox)
         await export.find_due()
         await export.reject_shared()
-        await _Writer(job, output, matching, outbox, export.recorder, UserSender(job, sink)).write()
+        await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink)).write()
 
 
 async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: UserSink) -> None:
@@ -121,7 +122,13 @@ class _ApplicationExport:
     """Finds the users to write."""
 
     def __init__(
-        self, job: Job, given: ExportInput, output: ExportOutput, matching: Matching, outbox: OutboxThread
+        self,
+        job: Job,
+        given: ExportInput,
+        output: ExportOutput,
+        matching: Matching,
+        outbox: OutboxThread,
+        recorder: Recorder,
     ) -> None:
         self._job = job
         self._given = given
@@ -132,21 +139,22 @@ class _ApplicationExport:
         found = select(given.schema, [matching.in_path])
         assert found is not None, "the schema has the property"
         self._value_reader = RecordReader(found)
-        self.recorder = Recorder(job)
+        self._recorder = recorder
 
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
-        job, recorder = self._job, self.recorder
-        await recorder.start()
+        job, recorder = self._job, self._recorder
+        present = 0
         async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
             while rows := await read_rows(job, stream):
                 compared = await self._outbox.run(partial(self._compare, rows=rows, stream=stream))
+                present += count_records(rows, compared.batch)
                 report_batch(job.report, compared.batch)
                 await self._outbox.run(partial(Outbox.add_people, people=compared.people))
                 await self._transform(compared)
                 await recorder.add(self._reject_ambiguous(compared), compared.batch.leaving)
         await recorder.flush()
-        await recorder.remove_outdated()
+        await recorder.remove_outdated(present)
 
     def _compare(self, outbox: Outbox, rows: Sequence[SelectedProfile], stream: ProfileStream) -> _Compared:
         compared = _Compared(Batch([], []), [], [], [], [])
@@ -239,7 +247,7 @@ class _ApplicationExport:
         self._job.report.unchanged(len(equal))
         await self._outbox.run(partial(Outbox.add, profiles=due))
         await self._outbox.run(partial(Outbox.add_people, people=people))
-        await self.recorder.add(equal)
+        await self._recorder.add(equal)
 
     def _reject_ambiguous(self, compared: _Compared) -> list[ExportRecord]:
         report = self._job.report
@@ -266,10 +274,10 @@ class _ApplicationExport:
                     self._reject(person, [show_kpid(each.kpid) for each in first if each.profile != person.profile])
                 await self._outbox.run(partial(Outbox.remove, profiles=[person.profile for person in rejected]))
                 run = self._job.run.id
-                await self.recorder.add(
+                await self._recorder.add(
                     [ExportRecord(each.profile, each.source, b"", "", True, run) for each in rejected]
                 )
-        await self.recorder.flush()
+        await self._recorder.flush()
 
     def _reject(self, person: Person, others: list[str]) -> None:
         report = self._job.report

@@ -116,6 +116,11 @@ class Differences:
         )
 
 
+def count_records(rows: Sequence[SelectedProfile], batch: Batch) -> int:
+    """Return the number of records of the rows, without those that are deleted."""
+    return sum(row[SOURCE] is not None for row in rows) - len(batch.leaving)
+
+
 def explain_done(report: Report, row: SelectedProfile) -> None:
     """Add a profile that an earlier attempt of the run could not write to the errors, which begin again with an
     attempt."""

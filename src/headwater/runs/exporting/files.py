@@ -19,6 +19,7 @@ from headwater.connectors.contract import Column, FileRow, RowWriter
 from headwater.runs.capabilities import make_format, open_capability
 from headwater.runs.compression import Compression
 from headwater.runs.exporting.blocking import enter, open_thread
+from headwater.runs.exporting.recording import Recorder
 from headwater.runs.exporting.selecting import STEP, ExportInput, describe, read_input, read_rows
 from headwater.runs.files import create_file
 from headwater.runs.job import Job, RunFailed
@@ -27,8 +28,8 @@ from headwater.schemas import InvalidValue, Schema
 from headwater.state.profiles.exporting import ATTRIBUTES, KPID, ProfileStream, SelectedProfile
 
 
-async def export_to_file(job: Job) -> None:
-    """Write the file of a run. Raises RunFailed, RunCancelled, Unavailable."""
+async def export_to_file(job: Job, recorder: Recorder) -> None:
+    """Write the file of a run that was taken. Raises RunFailed, RunCancelled, Unavailable."""
     given = read_input(job)
     selection = given.selection(job, order_by=job.pipeline.definition.order_by)
     if given.filter is None:
@@ -36,7 +37,7 @@ async def export_to_file(job: Job) -> None:
     counts = _Counts()
     async with job.state.exports.read(selection) as stream:
         try:
-            await _write_file(job, given, stream, counts)
+            await _write_file(job, recorder, given, stream, counts)
         except RunFailed as error:
             if error.step == STEP and counts.written:
                 job.report.failed(STEP, error.message, count=counts.written)
@@ -49,8 +50,11 @@ class _Counts(Struct):
     """Number of profiles that were given to the writer."""
 
 
-async def _write_file(job: Job, given: ExportInput, stream: ProfileStream, counts: _Counts) -> None:
-    """Write the profiles to a file, while the next ones are read. Raises RunFailed, RunCancelled."""
+async def _write_file(job: Job, recorder: Recorder, given: ExportInput, stream: ProfileStream, counts: _Counts) -> None:
+    """Write the profiles to a file, while the next ones are read. Raises RunFailed, RunCancelled.
+
+    The file does not appear if another process has taken the run meanwhile.
+    """
     definition, catalog = job.pipeline.definition, job.catalog
     connector = catalog.connectors[definition.format]
     try:
@@ -82,6 +86,7 @@ async def _write_file(job: Job, given: ExportInput, stream: ProfileStream, count
                         writing = asyncio.create_task(thread.run(work))
                     if writing is not None:
                         await writing
+                    await recorder.flush()
                 finally:
                     if writing is not None:
                         await asyncio.wait((writing,))

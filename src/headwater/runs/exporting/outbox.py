@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 
 from headwater.base.threads import SerialExecutor
 from headwater.runs.exporting.blocking import open_thread
+from headwater.runs.job import RunFailed
 
 _CACHE_KIB: Final = 16 * 1024
 _Result = TypeVar("_Result")
@@ -108,13 +109,16 @@ class Outbox:
         query = f"SELECT DISTINCT claim FROM due {after} ORDER BY claim LIMIT {count}"
         return [found for (found,) in self._connection.execute(query, () if claim is None else (claim,))]
 
-    def take_repeated(self, count: int) -> list[tuple[DueProfile, bytes]]:
-        """Take out profiles whose claim an older one has too, at most `count`, each with the kpid of the oldest."""
+    def take_repeated(self, before: int, count: int) -> list[tuple[DueProfile, bytes]]:
+        """Take out profiles with ids below `before` whose claim an older one has too, at most `count`. Return them, the
+        newest first, each with the kpid of the oldest."""
         columns = ", ".join(f"d.{name}" for name in _COLUMNS.split(", "))
         rows = self._connection.execute(
             f"SELECT {columns}, (SELECT kpid FROM due f WHERE f.claim = d.claim ORDER BY f.profile LIMIT 1) "
-            f"FROM due d WHERE EXISTS (SELECT 1 FROM due f WHERE f.claim = d.claim AND f.profile < d.profile) "
-            f"ORDER BY d.profile DESC LIMIT {count}"
+            "FROM due d WHERE d.profile < ? AND EXISTS "
+            "(SELECT 1 FROM due f WHERE f.claim = d.claim AND f.profile < d.profile) "
+            f"ORDER BY d.profile DESC LIMIT {count}",
+            (before,),
         ).fetchall()
         self.remove(row[0] for row in rows)
         return [(DueProfile(*row[:-1]), row[-1]) for row in rows]
@@ -184,8 +188,11 @@ class OutboxThread:
         self._outbox = outbox
 
     async def run(self, work: Callable[[Outbox], _Result]) -> _Result:
-        """Run `work` on the outbox."""
-        return await self._thread.run(lambda: work(self._outbox))
+        """Run `work` on the outbox. Raises RunFailed if the disk is full."""
+        try:
+            return await self._thread.run(lambda: work(self._outbox))
+        except sqlite3.OperationalError as error:
+            raise RunFailed(None, f"the temporary file of the export cannot be used: {error}") from error
 
 
 @asynccontextmanager

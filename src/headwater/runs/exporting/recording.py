@@ -5,9 +5,9 @@ other steps again while it does.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -16,14 +16,17 @@ from headwater.runs.job import NO_PROGRESS, Job, RunCancelled, RunFailed
 from headwater.state import exports, runprogress
 from headwater.state.exports import MAX_WRITTEN_RECORDS
 from headwater.state.profiles.exporting import ExportRecord
-from headwater.state.runprogress import NO_POSITION, RunTaken
+from headwater.state.runprogress import NO_POSITION, RunTaken, StoredRunProgress
 from headwater.state.runs import STEPS, RunProgress
 
 MAX_ATTEMPTS: Final = 6
 """Number of times that a transaction is tried while the state store is unavailable."""
 PAUSE_SECONDS: Final = 1.0
 """Pause after the first failed attempt. Each is twice as long as the one before."""
+_Result = TypeVar("_Result")
 _FINALIZE: Final = STEPS.index("Finalize")
+_DONE: Final = b"done"
+"""The position of a run that was executed to its end."""
 
 
 class Recorder:
@@ -34,13 +37,25 @@ class Recorder:
         self._waiting: list[ExportRecord] = []
         self._leaving: list[int] = []
 
-    async def start(self) -> None:
-        """Take the run. Raises RunCancelled if another process has it, or the pipeline was deleted."""
+    async def start(self) -> bool:
+        """Take the run. Return whether an earlier process has executed it to its end; then the report has its counts.
+
+        Raises RunCancelled if another process has it, or the pipeline was deleted.
+        """
         run, catalog = self._job.run, self._job.catalog
         await catalog.refresh()
         if catalog.pipeline(run.workspace, run.pipeline) is None:
             raise RunCancelled
-        await self._write(partial(runprogress.take, run=run.id, pipeline=run.pipeline, fence=run.fence))
+        take = partial(runprogress.take, run=run.id, pipeline=run.pipeline, fence=run.fence)
+        stored: StoredRunProgress = await self._write(take)
+        if stored.position != _DONE:
+            return False
+        self._job.report.commit(stored.progress)
+        return True
+
+    async def complete(self) -> None:
+        """Store that the run was executed to its end, with all its counts. Raises RunCancelled, RunFailed."""
+        await self._write(partial(_complete, job=self._job))
 
     async def add(self, records: Sequence[ExportRecord] = (), leaving: Collection[int] = ()) -> None:
         """Write records, and delete those of profiles that left the selection, once there are many."""
@@ -63,9 +78,14 @@ class Recorder:
             if not self._waiting and not self._leaving:
                 return
 
-    async def remove_outdated(self) -> None:
-        """Delete the records of profiles that do not exist, because they were merged or erased."""
+    async def remove_outdated(self, present: int) -> None:
+        """Delete the records of profiles that do not exist, because they were merged or erased.
+
+        `present` is the number of records whose profiles exist. The search is made only if there are more records.
+        """
         pipeline = self._job.pipeline.id
+        if await self._job.state.read(lambda connection: exports.count_records(connection, pipeline)) <= present:
+            return
         after = 0
         while True:
             query = exports.outdated(pipeline, after, MAX_WRITTEN_RECORDS)
@@ -90,13 +110,12 @@ class Recorder:
         except Unavailable as error:
             raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
 
-    async def _write(self, work: Any) -> None:
+    async def _write(self, work: Callable[[Any], _Result]) -> _Result:
         pause = PAUSE_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 async with self._job.state.transaction() as transaction:
-                    await transaction.run(work)
-                return
+                    return await transaction.run(work)
             except RunTaken as error:
                 raise RunCancelled from error
             except Unavailable as error:
@@ -104,6 +123,7 @@ class Recorder:
                     raise RunFailed("Finalize", f"the export cannot be recorded: {error.message}") from error
             await asyncio.sleep(pause)
             pause *= 2
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _scalars(connection: Any, *, query: Any) -> list[int]:
@@ -117,6 +137,12 @@ def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leavi
     exports.remove_records(connection, run.pipeline, leaving)
     progress = _last_step(job.report.progress)
     runprogress.write(connection, run.id, cursor=None, position=NO_POSITION, progress=progress)
+
+
+def _complete(connection: Any, *, job: Job) -> None:
+    run = job.run
+    runprogress.hold(connection, run.id, run.fence)
+    runprogress.write(connection, run.id, cursor=None, position=_DONE, progress=job.report.progress)
 
 
 def _last_step(progress: RunProgress) -> RunProgress:

@@ -25,6 +25,7 @@ from headwater.runs.exporting.blocking import open_thread
 from headwater.runs.exporting.differences import (
     Candidate,
     Differences,
+    count_records,
     delivered,
     report_batch,
     report_outputs,
@@ -48,12 +49,14 @@ from headwater.schemas.records import RecordReader
 from headwater.state.profiles.exporting import ExportRecord
 
 MAX_ROWS: Final = 1_000
+MAX_ID: Final = 2**63 - 1
+"""Above the ids of all profiles."""
 MAX_SEARCHED_KEYS: Final = 500_000
 """Number of keys to write that are held in memory while they are searched among the rows that exist: about 50 MB."""
 
 
-async def export_to_table(job: Job) -> None:
-    """Write the rows of a run. Raises RunFailed, RunCancelled, Unavailable."""
+async def export_to_table(job: Job, recorder: Recorder) -> None:
+    """Write the rows of a run that was taken. Raises RunFailed, RunCancelled, Unavailable."""
     given, definition = read_input(job), job.pipeline.definition
     output = read_output(job.pipeline, given.schema, job.functions)
     async with (
@@ -63,7 +66,7 @@ async def export_to_table(job: Job) -> None:
     ):
         try:
             await _check_table(job, output.schema, sink, thread)
-            export = _TableExport(job, given, output, outbox)
+            export = _TableExport(job, given, output, outbox, recorder)
             await export.find_due()
             await export.reject_duplicates()
             columns = tuple(property.name for property in output.schema)
@@ -76,39 +79,42 @@ async def export_to_table(job: Job) -> None:
 class _TableExport:
     """The export of one run."""
 
-    def __init__(self, job: Job, given: ExportInput, output: ExportOutput, outbox: OutboxThread) -> None:
+    def __init__(
+        self, job: Job, given: ExportInput, output: ExportOutput, outbox: OutboxThread, recorder: Recorder
+    ) -> None:
         self._job = job
         self._given = given
         self._output = output
         self._outbox = outbox
-        self._recorder = Recorder(job)
+        self._recorder = recorder
         self._digest = Digest(digest_definition(job.pipeline.definition))
         self._key = job.pipeline.definition.table_key
         key = select(output.schema, [self._key])
         assert key is not None, "the schema has the key"
         self._key_reader = RecordReader(key)
         self._has_others = False
-        """Whether profiles that are not to be written have rows."""
+        """Whether there are profiles that are not to be written. They may have rows."""
 
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
         job = self._job
-        await self._recorder.start()
+        present = 0
         differences = Differences(job, self._given, self._digest)
         async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
             while rows := await read_rows(job, stream):
                 batch = await asyncio.to_thread(differences.compare, rows, stream)
+                present += count_records(rows, batch)
                 report_batch(job.report, batch)
-                self._has_others |= batch.unchanged + batch.done > 0
-                await self._transform(batch.candidates)
+                due = await self._transform(batch.candidates)
+                self._has_others |= due < batch.received
                 await self._recorder.add(leaving=batch.leaving)
         await self._recorder.flush()
-        await self._recorder.remove_outdated()
+        await self._recorder.remove_outdated(present)
 
-    async def _transform(self, candidates: Sequence[Candidate]) -> None:
-        """Transform profiles, and add those whose row differs to the outbox."""
+    async def _transform(self, candidates: Sequence[Candidate]) -> int:
+        """Transform profiles, and add those whose row differs to the outbox. Return their number."""
         if not candidates:
-            return
+            return 0
         outputs = await self._output.transformation.run([each.record for each in candidates], "Create")
         report_outputs(self._job.report, candidates, outputs)
         due: list[DueProfile] = []
@@ -122,17 +128,20 @@ class _TableExport:
             else:
                 key = str(self._key_reader.row(body)[0])
                 due.append(each.due(content, body, key))
-        self._has_others |= bool(equal)
         self._job.report.unchanged(len(equal))
         await self._outbox.run(lambda outbox: outbox.add(due))
         await self._recorder.add(equal)
+        return len(due)
 
     async def reject_duplicates(self) -> None:
         """Fail the profiles whose key is that of the row of another profile. Of several new ones the oldest stays."""
         await self._outbox.run(Outbox.index_claims)
         if self._has_others:
             await self._reject_claimed()
-        while repeated := await self._outbox.run(lambda outbox: outbox.take_repeated(MAX_ROWS)):
+        before = MAX_ID
+        while repeated := await self._outbox.run(partial(Outbox.take_repeated, before=before, count=MAX_ROWS)):
+            self._job.report.check()
+            before = repeated[-1][0].profile
             await self._reject(repeated)
 
     async def _reject_claimed(self) -> None:

@@ -8,24 +8,26 @@ from headwater.schemas import ObjectType, Property, Schema, misalignment
 
 
 def check_columns(stored: Schema, columns: Sequence[Column]) -> None:
-    """Check that the columns include the stored properties, with the same types. Raises RunFailed."""
+    """Check that the columns include the stored properties, with the same types. Raises RunFailed.
+
+    A column that is in each record fits a stored property that may be missing.
+    """
     by_name = {column.name: column for column in columns}
     for property in stored:
         column = by_name.get(property.name)
         if column is not None and column.type is None:
             raise RunFailed("InputValidation", f"column {property.name} cannot be read: {column.issue}")
     offered = [
-        Property(name, column.type, nullable=column.nullable, read_optional=_is_optional(stored, name))
-        for name, column in by_name.items()
-        if column.type is not None and stored.get(name) is not None
+        Property(
+            property.name,
+            column.type,
+            nullable=column.nullable,
+            read_optional=column.read_optional or property.read_optional,
+        )
+        for property in stored
+        if (column := by_name.get(property.name)) is not None and column.type is not None
     ]
     check_schema(stored, ObjectType(tuple(offered)) if offered else None)
-
-
-def _is_optional(stored: Schema, name: str) -> bool:
-    """A column is always there, and a file whose records may lack a property has a column for it, too."""
-    property = stored.get(name)
-    return property is not None and property.read_optional
 
 
 def check_schema(stored: Schema, offered: Schema | None) -> None:

@@ -41,6 +41,7 @@ class FileSource:
         check_columns(stored, self._file.columns)
         self.columns = tuple(column.name for column in self._file.columns)
         self._report.expect(rows=self._file.total_rows, bytes=self._file.total_bytes)
+        self._report.read(bytes=0)
 
     @property
     def _version(self) -> str:
@@ -65,6 +66,9 @@ class FileSource:
             for row in file.rows():
                 last = row.number
                 if last <= place.row:
+                    if not last % MAX_READ_ROWS:
+                        self._report.check()
+                        self._report.read(bytes=file.bytes_read())
                     continue
                 if row.error:
                     failed.append(FailedRecord("Receive", row.error, last))

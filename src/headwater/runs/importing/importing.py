@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as NotReady
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeVar
@@ -57,6 +58,8 @@ class _Position(Struct, frozen=True, array_like=True):
     since: int | None = None
     """The cursor with which the run began; None for a full run."""
     has_unidentified: bool = False
+    digest: bytes = b""
+    """The digest of the definition with which the run began."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -84,6 +87,8 @@ class _Import:
         self._cursor: int | None = None
         self._changed = 0
         self._is_resumed = False
+        self._checks = True
+        """Whether a transaction is not begun after a cancel."""
         self._loop = asyncio.get_running_loop()
 
     # --- Stages ---------------------------------------------------------------------------------------------------
@@ -95,12 +100,18 @@ class _Import:
                 await self._read()
             if self._position.stage == "Delete":
                 await self._delete()
+            if self._position.stage == "Resolve":
+                await self._resolve()
+                await self._complete()
         except RunFailed:
             await self._resolve()
             raise
-        if self._position.stage == "Resolve":
-            await self._resolve()
-            await self._complete()
+        except RunCancelled:
+            if not self._job.report.continues:
+                self._checks = False
+                with suppress(Unavailable):  # then the next run of the pipeline does it
+                    await self._resolve()
+            raise
 
     async def _take(self) -> None:
         """Take the run, and continue where it was interrupted."""
@@ -112,7 +123,7 @@ class _Import:
         if not run.is_incremental:
             since = None
         self._is_resumed = bool(stored.position)
-        self._position = _decode(stored.position) if stored.position else _Position(since=since)
+        self._position = _decode(stored.position) if stored.position else _Position(since=since, digest=self._digest)
         self._cursor = self._position.since if stored.cursor is None else stored.cursor
         self._changed = stored.changed
         is_full = self._position.since is None
@@ -142,10 +153,11 @@ class _Import:
 
     async def _delete(self) -> None:
         """Delete the identities that a full run has not seen."""
-        after = 0
-        while ids := await self._run.find_unseen(after=after):
-            await self._stored(partial(self._run.remove, self._target, ids))
-            after = ids[-1]
+        after: int | None = 0
+        while after is not None:
+            ids, after = await self._stored(partial(self._run.find_unseen, after=after))
+            if ids:
+                await self._stored(partial(self._run.remove, self._target, ids))
         await self._enter("Resolve")
 
     async def _resolve(self) -> None:
@@ -166,11 +178,15 @@ class _Import:
         self._changed = 0
 
     async def _complete(self) -> None:
-        """Move the cursor of the pipeline, and end the run."""
+        """Move the cursor of the pipeline, and end the run.
+
+        The cursor is that of the definition with which the run began. If it was changed before the run was continued,
+        the next run reads all users again.
+        """
         position = replace(self._position, stage="Done")
         complete = partial(
             self._run.complete,
-            self._digest,
+            self._position.digest,
             cursor=self._cursor,
             position=_encode(position),
             progress=self._job.report.progress,
@@ -221,7 +237,7 @@ class _Import:
 
     def _restart(self) -> None:
         """Begin at the start of the source again. No batch was sent yet."""
-        self._position = _Position(since=self._position.since)
+        self._position = _Position(since=self._position.since, digest=self._position.digest)
         self._cursor = self._position.since
         self._job.report.restart()
 
@@ -255,8 +271,8 @@ class _Import:
             try:
                 return future.result(CHECK_SECONDS)
             except NotReady:
-                if future.done():
-                    raise
+                if future.done():  # its own error, or it has ended since
+                    return future.result()
                 try:
                     self._job.report.check()
                 except RunCancelled:
@@ -320,12 +336,12 @@ class _Import:
         """Run a transaction. An outage of the store is waited for."""
         until = self._loop.time() + MAX_STORE_SECONDS
         while True:
-            if is_cancellable:
+            if is_cancellable and self._checks:
                 self._job.report.check()
             try:
                 return await transact()
             except Unavailable as error:
-                if self._loop.time() >= until:
+                if self._loop.time() >= until or not self._checks:
                     raise
                 _log.warning("an import waits for the state store", run=self._job.run.id, reason=error.message)
                 is_cancellable = True

@@ -14,7 +14,7 @@ from headwater.runs.importing.databases import DatabaseSource
 from headwater.runs.importing.files import FileSource
 from headwater.runs.importing.records import Source
 from headwater.runs.importing.waiting import WaitFor
-from headwater.runs.job import Job, RunFailed
+from headwater.runs.job import Job, Report, RunFailed
 
 
 @asynccontextmanager
@@ -44,7 +44,14 @@ async def open_source(job: Job, wait_for: WaitFor) -> AsyncIterator[Source]:
                         sheet=definition.sheet,
                         compression=cast(Compression, definition.compression),
                         scratch=job.scratch,
+                        copied=partial(_report_copied, job.report),
                     )
                     yield FileSource(opened, job.report)
     except HeadwaterError as error:
         raise RunFailed("Receive", error.message) from error
+
+
+def _report_copied(report: Report, size: int) -> None:
+    """Show that a file is being copied, before it is read. Raises RunCancelled."""
+    report.check()
+    report.read(bytes=size)

@@ -33,11 +33,13 @@ from headwater.schemas import Path, StringType
 from headwater.state.profiles import conditions, tables, values
 from headwater.state.profiles.searching import Order
 from headwater.storage.database import as_unavailable
-from headwater.storage.sessions import Session, Sessions, begin_snapshot
+from headwater.storage.sessions import Session, Sessions, allow_pauses, begin_snapshot
 from headwater.storage.statements import Cursor, open_cursor
 
 BATCH_PROFILES: Final = 2_000
 """Number of profiles of a batch: about 20 ms of work for most exports."""
+MAX_IDLE_SECONDS: Final = 900.0
+"""Time limit of PostgreSQL for a pause between two batches: a function or a destination may be slow."""
 _WHAT: Final = "the state store's database"
 
 
@@ -138,6 +140,7 @@ class ProfileExports:
     ) -> AsyncIterator[tuple[Session, Cursor]]:
         def start(connection: Connection) -> Cursor:
             begin_snapshot(connection)
+            allow_pauses(connection, MAX_IDLE_SECONDS)
             return open_cursor(connection, build(is_sqlite=connection.dialect.name == "sqlite"), indexed=indexed)
 
         async with AsyncExitStack() as exits:

@@ -4,6 +4,7 @@ Backends and the scheduler create runs, and run processes execute them. On SQLit
 writers are other processes than those of the other files.
 """
 
+from headwater.state.runs.errors import MAX_ERRORS
 from headwater.state.runs.model import (
     ENDED_STATUSES,
     STEPS,
@@ -22,7 +23,6 @@ from headwater.state.runs.model import (
 from headwater.state.runs.store import (
     LEASE_SECONDS,
     MAX_ATTEMPTS,
-    MAX_ERRORS,
     MAX_KEPT,
     RUNNING,
     RunLost,

@@ -75,6 +75,15 @@ class Run(Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     ended_at: int | None = None
 
+    @property
+    def percentage(self) -> float | None:
+        """The part that has been read, from 0 to 100; None if neither the size nor the number of rows is known.
+
+        A run that has succeeded has read everything, also what is no record, such as the names of columns.
+        """
+        known = self.progress.percentage
+        return known if known is None or self.status != "Succeeded" else 100.0
+
     def rows_per_second(self, now: int) -> float:
         """Return the number of rows per second since the start, up to `now` or the end."""
         if self.started_at is None:

@@ -6,11 +6,10 @@ written.
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Delete, Select, Update, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Delete, Select, Update, and_, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,13 +18,12 @@ from headwater.base.errors import Unavailable, Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.base.mentions import Mentions
 from headwater.base.steps import ProcessingStep
+from headwater.state.runs.errors import add_errors, clean, decode_samples, encode_samples, read_error
 from headwater.state.runs.model import (
-    STEPS,
     Run,
     RunCursor,
     RunError,
     RunErrorCursor,
-    RunErrorSample,
     RunProgress,
     RunRequest,
     RunStatus,
@@ -44,11 +42,6 @@ MAX_ATTEMPTS: Final = 3
 """Maximum number of run processes of a run that end unexpectedly one after another, without getting further."""
 MAX_KEPT: Final = 1_000
 """Number of runs of a pipeline that are kept."""
-MAX_ERRORS: Final = 1_000
-"""Maximum number of different errors of a run that are kept."""
-MAX_SAMPLES: Final = 5
-"""Maximum number of records that are kept of each error."""
-MAX_MESSAGE_CHARACTERS: Final = 500
 MAX_EXAMINED: Final = 50
 """Maximum number of runs that one call of `remove_mentions` examines."""
 RUNNING: Final = "the run before has not ended"
@@ -62,8 +55,6 @@ _WHAT: Final = "the runs' database"
 _c: Final = runs.c
 _encode_progress: Final = msgspec.json.Encoder().encode
 _decode_progress: Final = msgspec.json.Decoder(RunProgress).decode
-_encode_samples: Final = msgspec.json.Encoder().encode
-_decode_samples: Final = msgspec.json.Decoder(tuple[RunErrorSample, ...]).decode
 _NO_PROGRESS: Final = _encode_progress(RunProgress())
 
 _first: Final = select(func.min(_c.pipeline).label("pipeline")).cte("pipelines", recursive=True)
@@ -136,7 +127,7 @@ class RunStore:
             query = query.where(or_(table.count < after.count, and_(table.count == after.count, later)))
         query = query.order_by(table.count.desc(), table.step, table.digest).limit(limit)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
-            return [_error(row) for row in await connection.execute(query)]
+            return [read_error(row) for row in await connection.execute(query)]
 
     async def running(self, pipelines: Iterable[int]) -> frozenset[int]:
         """Return those pipelines that have a run that has not ended."""
@@ -321,14 +312,14 @@ class RunStore:
         removed, changes = 0, list[Update | Delete]()
         for run, step, digest, message, samples in rows:
             same = and_(table.run == run, table.step == step, table.digest == digest)
-            stored = _decode_samples(samples)
-            kept = tuple(each for each in stored if not mentions.are_in(_encode_samples(each.id)))
+            stored = decode_samples(samples)
+            kept = tuple(each for each in stored if not mentions.are_in(encode_samples(each.id)))
             if mentions.are_in_text(message):
                 removed += 1
                 changes.append(delete(run_errors).where(same))
             elif len(kept) < len(stored):
                 removed += len(stored) - len(kept)
-                changes.append(update(run_errors).where(same).values(samples=_encode_samples(kept)))
+                changes.append(update(run_errors).where(same).values(samples=encode_samples(kept)))
         if changes and not dry:
             async with self._begin() as connection:
                 for change in changes:
@@ -356,7 +347,7 @@ class RunStore:
         async with self._begin() as connection:
             is_cancelled = await self._renew(connection, id_, fence, values)
             if errors:
-                await _add_errors(connection, id_, errors)
+                await add_errors(connection, id_, errors)
         return is_cancelled
 
     async def finish(
@@ -384,7 +375,7 @@ class RunStore:
             if (await connection.execute(_owned(id_, fence).values(**values))).rowcount != 1:
                 raise _lost(id_)
             if errors:
-                await _add_errors(connection, id_, errors)
+                await add_errors(connection, id_, errors)
 
     async def clear_errors(self, id_: int, fence: int) -> None:
         """Delete the errors of a run that begins again. Raises RunLost."""
@@ -425,11 +416,18 @@ class RunStore:
         return msgspec.structs.replace(run, status="Skipped", error=reason, ended_at=run.created_at)
 
     async def _insert(self, connection: AsyncConnection, run: Run) -> Run | None:
-        """Insert a run and return it. Return None if the pipeline has a run of this tick, or one that has not ended."""
+        """Insert a run and return it. Return None if the pipeline has a run of this tick, or one that has not ended.
+
+        It is later than all runs of the pipeline, also if a clock was set back, or machines have different times.
+        """
+        latest = select(func.max(_c.created_at)).where(_c.pipeline == run.pipeline).scalar_subquery()
+        created_at = case((latest >= run.created_at, latest + 1), else_=run.created_at)
         for _ in range(_MAX_IDENTIFIERS):
-            row = self._upsert(connection, runs).values(_row(run)).on_conflict_do_nothing().returning(_c.id)
-            if (await connection.execute(row)).scalar_one_or_none() is not None:
-                return run
+            values = {**_row(run), "created_at": created_at}
+            row = self._upsert(connection, runs).values(values).on_conflict_do_nothing().returning(_c.created_at)
+            found: int | None = (await connection.execute(row)).scalar_one_or_none()
+            if found is not None:
+                return msgspec.structs.replace(run, created_at=found)
             same = [and_(_c.pipeline == run.pipeline, _c.due_at == run.due_at)]
             if run.ended_at is None:
                 same.append(and_(_c.pipeline == run.pipeline, _c.ended_at.is_(None)))
@@ -449,11 +447,6 @@ class RunStore:
 
     def _now(self) -> int:
         return microseconds(self._clock.now())
-
-
-def clean(text: str) -> str:
-    """Return a text that every database stores, cut to its maximum length."""
-    return text[:MAX_MESSAGE_CHARACTERS].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _owned(id_: int, fence: int) -> Update:
@@ -483,44 +476,6 @@ async def _remove(connection: AsyncConnection, ids: list[int]) -> None:
         await connection.execute(delete(runs).where(_c.id.in_(ids)))
 
 
-async def _add_errors(connection: AsyncConnection, run: int, errors: Sequence[RunError]) -> None:
-    table = run_errors.c
-    query = select(table.step, table.digest, table.count, table.samples).where(table.run == run)
-    known = {(step, digest): (count, samples) for step, digest, count, samples in await connection.execute(query)}
-    for error in errors:
-        message = clean(error.message)
-        step, digest = STEPS.index(error.step), _digest(message)
-        samples = tuple(
-            RunErrorSample(each.number, clean(each.id), clean(each.path)) for each in error.samples[:MAX_SAMPLES]
-        )
-        if (step, digest) in known:
-            count, stored = known[step, digest]
-            samples = (*_decode_samples(stored), *samples)[:MAX_SAMPLES]
-            values = {"count": count + error.count, "last_at": error.last_at, "samples": _encode_samples(samples)}
-            same = and_(table.run == run, table.step == step, table.digest == digest)
-            await connection.execute(update(run_errors).where(same).values(**values))
-        elif len(known) < MAX_ERRORS:
-            encoded = _encode_samples(samples)
-            known[step, digest] = error.count, encoded
-            await connection.execute(
-                insert(run_errors).values(
-                    run=run,
-                    step=step,
-                    digest=digest,
-                    message=message,
-                    count=error.count,
-                    first_at=error.first_at,
-                    last_at=error.last_at,
-                    samples=encoded,
-                )
-            )
-
-
-def _digest(message: str) -> int:
-    """Return 63 bits of a digest."""
-    return int.from_bytes(blake2b(message.encode(), digest_size=8).digest()) >> 1
-
-
 def _row(run: Run) -> dict[str, Any]:
     names = [field for field in Run.__struct_fields__ if field != "progress"]
     row = {name: getattr(run, name) for name in names}
@@ -530,19 +485,6 @@ def _row(run: Run) -> dict[str, Any]:
 def _run(row: Any) -> Run:
     values = {name: getattr(row, name) for name in Run.__struct_fields__}
     return Run(**{**values, "progress": _decode_progress(row.progress)})
-
-
-def _error(row: Any) -> RunError:
-    return RunError(
-        run=row.run,
-        step=STEPS[row.step],
-        message=row.message,
-        count=row._mapping["count"],  # tuples have a method of this name
-        first_at=row.first_at,
-        last_at=row.last_at,
-        samples=_decode_samples(row.samples),
-        digest=row.digest,
-    )
 
 
 @asynccontextmanager
