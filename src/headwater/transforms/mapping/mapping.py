@@ -156,9 +156,9 @@ class CompiledMapping:
     def compile_writer(self, out_schema: Schema) -> RecordWriter:
         """Return a function that writes the output of an import for a record as JSON, of this schema.
 
-        It raises MappingFailed, as `apply`, and UnicodeEncodeError for a text with lone surrogates. It takes four fifths
-        of the time of `apply` and a writer of records, if the outputs are at most MAX_DIRECT_OUTPUTS properties of the
-        schema itself.
+        It raises MappingFailed, as `apply`, and UnicodeEncodeError for a text with lone surrogates. It takes four
+        fifths of the time of `apply` and a writer of records, if the outputs are at most MAX_DIRECT_OUTPUTS properties
+        of the schema itself.
         """
         write, apply = compile_writer(out_schema), self.apply
         plan = {each[-1].path: each for each in self._plan}
