@@ -1,4 +1,4 @@
-"""Imports of a CSV file: rows read, mapped to six properties, and stored as identities.
+"""Imports of a CSV file and of a table of PostgreSQL: rows read, mapped to six properties, and stored as identities.
 
 The baseline reads the same file with the `csv` module, and inserts its rows with `executemany` into a table of SQLite
 with one index, in transactions of the same size.
@@ -6,8 +6,10 @@ with one index, in transactions of the same size.
 
 import asyncio
 import csv
+import gc
 import random
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,16 +17,26 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
+import msgspec
 
 from bench.load import Plan, measure
 from bench.running import memory, running
 from headwater.catalog import Definition, TransformationDefinition
+from headwater.connectors.addresses import ANY_ADDRESS
+from headwater.connectors.catalogue.databases import PostgreSQLSettings
 from headwater.connectors.contract import StoredFile
+from headwater.connectors.databases.postgresql import PostgreSQLSource
 from headwater.runs.importing import execute_import
-from headwater.runs.importing.records import MAX_BATCH_ROWS
+from headwater.runs.importing.records import TRANSACTION_ROWS
 from headwater.schemas import BooleanType, DateType, IntType, ObjectType, Property, StringType, serialise
+from headwater.server.child import COLLECT_AFTER
+from headwater.server.run_process import SWITCH_SECONDS
+from tests.connectors.conformance.context import make_context
+from tests.postgresql import PASSWORD, USER, PostgresqlServer, missing
 from tests.runs.scenario import Scenario, csv_definition, open_scenario, schema
 
 COLUMNS: Final = ("id", "email", "first", "last", "plan", "country", "city", "created", "orders", "changed")
@@ -61,6 +73,35 @@ def definition() -> Definition:
         transformation=TransformationDefinition(mapping=MAPPING),
         updated_at_format="%Y-%m-%d %H:%M:%S",
     )
+
+
+def table_definition() -> Definition:
+    """Return the definition that imports the same users from a table, whose columns can be null."""
+    used = [Property(name, _TEXT, nullable=True) for name in COLUMNS if name != "city"]
+    return msgspec.structs.replace(
+        definition(),
+        in_schema=schema(*used),
+        format="",
+        path="",
+        format_settings={},
+        query="SELECT * FROM users",
+    )
+
+
+def fill_table(server: PostgresqlServer, name: str, path: Path) -> None:
+    """Make a table of a database from a CSV file."""
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, database=name, timeout=60
+        )
+        try:
+            await connection.execute(f"CREATE TABLE users ({', '.join(f'{column} text' for column in COLUMNS)})")
+            await connection.copy_to_table("users", source=path, format="csv", header=True)
+        finally:
+            await connection.close()
+
+    asyncio.run(fill())
 
 
 def write_csv(path: Path, rows: int) -> None:
@@ -106,6 +147,13 @@ class FolderStorage:
         raise NotImplementedError
 
 
+class _Table(PostgreSQLSource):
+    """Stays open between two runs."""
+
+    def close(self) -> None:
+        pass
+
+
 def floor(path: Path, folder: Path) -> float:
     """Return the rows a second of the baseline."""
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".db") as database, path.open(newline="") as file:
@@ -118,7 +166,7 @@ def floor(path: Path, folder: Path) -> float:
         rows = csv.reader(file)
         next(rows)
         count = 0
-        while batch := list(islice(rows, MAX_BATCH_ROWS)):
+        while batch := list(islice(rows, TRANSACTION_ROWS)):
             connection.execute("BEGIN")
             connection.executemany(insert, batch)
             connection.execute("COMMIT")
@@ -139,23 +187,59 @@ async def run(scenario: Scenario) -> tuple[float, float]:
 
 
 def imports(folder: Path, seconds: float) -> None:
-    """Rows/s of an import of a CSV file, with a mapping of six properties, to identities stored."""
+    """Rows/s of imports of CSV and of PostgreSQL, with a mapping of six properties, to identities stored."""
+    gc.freeze()  # these as in a run process
+    gc.set_threshold(COLLECT_AFTER)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "users.csv"
     write_csv(path, ROWS)
-
-    async def import_twice() -> None:
-        async with open_scenario(folder, definition(), storage=FolderStorage(folder)) as scenario:
-            baseline = floor(path, folder)
-            for name in ("new", "unchanged"):
-                rate, cpu = await run(scenario)
-                print(
-                    f"  {name:10} {rate:9,.0f} rows/s   {cpu:5.1f} µs of processor time a row   "
-                    f"baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   (goal 60,000 and 0.3)"
-                )
-
-    asyncio.run(import_twice())
+    files = FolderStorage(folder)
+    for name in ("file", "table", "file-postgresql", "table-postgresql"):
+        (folder / name).mkdir(exist_ok=True)
+    asyncio.run(_import_twice(folder / "file", path, definition(), "CSV, SQLite", storage=files))
+    if not missing():
+        server = PostgresqlServer(is_durable=True)
+        try:
+            _import_with_postgresql(folder, path, server)
+        finally:
+            server.close()
+    sys.setswitchinterval(interval)
     _intake(folder / "system", seconds)
+
+
+def _import_with_postgresql(folder: Path, path: Path, server: PostgresqlServer) -> None:
+    """Import from a table into both stores, and from the file into PostgreSQL."""
+    name = urlsplit(server.create(empty=True)).path.removeprefix("/")
+    fill_table(server, name, path)
+    settings = PostgreSQLSettings(
+        host="127.0.0.1", port=server.port, username=USER, password=PASSWORD, database=name, schema="public"
+    )
+    context = msgspec.structs.replace(make_context(), addresses=ANY_ADDRESS)
+    table, files = table_definition(), FolderStorage(folder)
+    for store, used, url in (("SQLite", "table", None), ("PostgreSQL", "table-postgresql", server.create())):
+        source = _Table(settings, context)
+        asyncio.run(_import_twice(folder / used, path, table, f"table, {store}", database=source, database_url=url))
+    url = server.create()
+    asyncio.run(
+        _import_twice(
+            folder / "file-postgresql", path, definition(), "CSV, PostgreSQL", storage=files, database_url=url
+        )
+    )
+
+
+async def _import_twice(folder: Path, path: Path, wanted: Definition, name: str, **parts: Any) -> None:
+    """Print the rates of an import of new users, and of unchanged ones."""
+    async with open_scenario(folder, wanted, **parts) as scenario:
+        baseline = floor(path, folder)
+        for state in ("new", "unchanged"):
+            rate, cpu = await run(scenario)
+            print(
+                f"  {name:17} {state:10} {rate:9,.0f} rows/s   {cpu:5.1f} µs of processor time a row   "
+                f"baseline {baseline:9,.0f}   ratio {rate / baseline:.2f}   "
+                "(goal 60,000 and 0.3, of a table 40,000)"
+            )
 
 
 def _intake(folder: Path, seconds: float) -> None:

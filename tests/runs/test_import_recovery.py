@@ -58,7 +58,8 @@ class Killer:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_READ_ROWS", 1)
-    monkeypatch.setattr(records, "MAX_BATCH_ROWS", 2)
+    for name, rows in {"TRANSACTION_ROWS": 1, "MIN_BATCH_ROWS": 2, "MAX_BATCH_ROWS": 2}.items():
+        monkeypatch.setattr(records, name, rows)
     monkeypatch.setattr(imports, "SLICE_ROWS", 2)
 
 

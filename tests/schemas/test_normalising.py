@@ -207,6 +207,12 @@ def test_rows_are_normalised_together_as_one_by_one(case: tuple[ObjectType, dict
         assert same(together, [expected] * count)
 
 
+def test_nulls_and_other_alphabets_are_normalised_together() -> None:
+    schema = ObjectType((Property("p", StringType(), nullable=True),))
+    rows = [("a",), (None,), ("è",)]
+    assert compile_rows_normaliser(schema, ("p",))(rows) == [{"p": "a"}, {"p": None}, {"p": "è"}]
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.decimals() | st.datetimes()
     | st.dates() | st.times() | st.uuids() | st.ip_addresses(),

@@ -17,6 +17,7 @@ from headwater.schemas.encoding import write_float, write_float32
 from headwater.schemas.json_value import Json
 
 RecordWriter = Callable[[dict[str, Any]], bytes]
+ValuesWriter = Callable[[list[Any]], bytes]
 _Convert = Callable[[Any], Any]
 """Turns a value that is not None into an object that msgspec encodes."""
 
@@ -30,8 +31,29 @@ def compile_writer(schema: t.Schema) -> RecordWriter:
     return lambda record: _encode(convert(record))
 
 
+def compile_values_writer(schema: t.Schema) -> ValuesWriter:
+    """Return a function that writes a conforming record, given as the values of all properties, as JSON.
+
+    UNSET is the value of a property that the record does not have. The function may change the list. Raises
+    UnicodeEncodeError for a text with lone surrogates.
+    """
+    convert = _values(schema)
+    return lambda values: _encode(convert(values))
+
+
 def _object(type: t.ObjectType) -> _Convert:
     """Return the conversion of records to a struct, whose members have the order of the schema and may be missing."""
+    names, convert = tuple(type.by_name), _values(type)
+
+    def convert_record(record: dict[str, Any]) -> Any:
+        get = record.get
+        return convert([get(name, UNSET) for name in names])
+
+    return convert_record
+
+
+def _values(type: t.ObjectType) -> Callable[[list[Any]], Any]:
+    """Return the conversion of the values of all properties to a struct."""
     names = tuple(type.by_name)
     fields = [f"f{index}" for index in range(len(names))]
     struct = msgspec.defstruct(
@@ -44,24 +66,15 @@ def _object(type: t.ObjectType) -> _Convert:
     converts = [
         (index, convert) for index, property in enumerate(type) if (convert := _conversion(property.type)) is not None
     ]
-    if not converts:
 
-        def write(record: dict[str, Any]) -> Any:
-            get = record.get
-            return struct(*[get(name, UNSET) for name in names])
-
-        return write
-
-    def convert_and_write(record: dict[str, Any]) -> Any:
-        get = record.get
-        values = [get(name, UNSET) for name in names]
+    def convert_values(values: list[Any]) -> Any:
         for index, convert in converts:
             value = values[index]
             if value is not None and value is not UNSET:
                 values[index] = convert(value)
         return struct(*values)
 
-    return convert_and_write
+    return convert_values
 
 
 def _conversion(type: t.Type) -> _Convert | None:

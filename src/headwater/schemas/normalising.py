@@ -114,7 +114,7 @@ def compile_rows_normaliser(schema: t.Schema, columns: Sequence[str]) -> RowsNor
 
 def _column(property: t.Property) -> Callable[[tuple[Any, ...]], Sequence[Any]]:
     """Return the normalisation of the values of a column. Raises InvalidValue or TypeError for any that is wrong."""
-    normalise = compile_property(property)
+    normalise, nullable = compile_property(property), property.nullable
 
     def normalise_each(values: tuple[Any, ...]) -> Sequence[Any]:
         if MISSING in values:
@@ -122,7 +122,8 @@ def _column(property: t.Property) -> Callable[[tuple[Any, ...]], Sequence[Any]]:
         return list(map(normalise, values))
 
     def check_texts(values: tuple[Any, ...]) -> Sequence[Any]:
-        joined = "".join(values)
+        has_null = nullable and None in values
+        joined = "".join([value for value in values if value is not None] if has_null else values)
         if "\0" in joined or not joined.isascii():
             return list(map(normalise, values))
         return values

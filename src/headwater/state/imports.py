@@ -74,6 +74,7 @@ def write(
 ) -> Written:
     """Write the identities of users, by id. Those of `kept` are seen without a change: their records have failed.
 
+    It is fastest if the users are in the order of their ids, which are neighbours in the index then.
     The changed identities are remembered if `is_tracked`. The transaction must have written before.
     """
     suppressed = _find_suppressed(connection, target, users, suppressions)
@@ -175,7 +176,6 @@ def _write(
     """Write changed and new identities. Return the ids of new ones if `with_ids`."""
     if connection.dialect.name == "sqlite":
         ids = next_ids(connection, len(new)) if new else []
-        new.sort()  # neighbours in the index by user id come one after another
         rows = changed + [(key, *row) for key, row in zip(ids, new, strict=True)]
         for some in _slices(rows):
             run(connection, _sqlite_upsert(target, len(some)), tuple(chain.from_iterable(some)))

@@ -16,6 +16,7 @@ from headwater.schemas import (
     Json,
     Record,
     as_destination,
+    compile_writer,
 )
 from headwater.schemas import types as t
 from headwater.transforms.mapping import (
@@ -271,6 +272,20 @@ def test_a_schema_maps_to_itself(drawn: tuple[t.ObjectType, dict[str, Any]]) -> 
     expected = {property.name: record.get(property.name) for property in schema
                 if record.get(property.name) is not None or property.nullable}  # fmt: skip
     assert schemas.same(mapping.apply(record), expected)
+
+
+@given(mappings())
+def test_a_writer_writes_the_results(drawn: tuple[CompiledMapping, Record, t.ObjectType]) -> None:
+    mapping, record, out = drawn
+    write = mapping.compile_writer(out)
+    try:
+        result = mapping.apply(record)
+    except MappingFailed as error:
+        with pytest.raises(type(error)) as raised:
+            write(record)
+        assert raised.value.message == error.message
+        return
+    assert write(record) == compile_writer(out)(result)
 
 
 def test_bounds_hold_everywhere() -> None:

@@ -1,7 +1,7 @@
 """Imports of users: from applications, databases and files to identities.
 
-A thread reads records and maps them, in batches. The event loop stores each batch in a transaction, together with the
-place at which the run continues and its counts. At most three batches wait in between.
+A thread reads records and maps them, in batches. The event loop stores each batch in transactions. The last one has the
+place at which the run continues, and the counts. At most two batches are stored or wait for it.
 """
 
 from headwater.runs.importing.importing import execute_import

@@ -6,7 +6,7 @@ there, and repeats what it had not committed.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as NotReady
 from contextlib import suppress
 from functools import partial
@@ -28,12 +28,13 @@ from headwater.runs.importing.sources import open_source
 from headwater.runs.job import Job, RunCancelled, RunFailed
 from headwater.schemas import Record, Schema, parse_schema
 from headwater.state.importruns import ImportRun
-from headwater.state.imports import MAX_TRACKED, ImportTarget, Written
+from headwater.state.imports import MAX_TRACKED, Imported, ImportTarget, Written
 from headwater.state.runprogress import RunTaken
 from headwater.state.runs.model import STEPS, RunProgress
 from headwater.transforms.functions import Function, Outcome
 
-MAX_WAITING_BATCHES: Final = 3
+MAX_WAITING_BATCHES: Final = 2
+"""Maximum number of batches that are mapped, with the one that is being stored."""
 CHECK_SECONDS: Final = 0.2
 """Interval at which a cancel is looked for while something is waited for."""
 MAX_STORE_SECONDS: Final = 120.0
@@ -219,8 +220,12 @@ class _Import:
                     waiting = mapped
                 else:
                     waiting.add(mapped, skips_repeats=source.skips_repeats)
-                if waiting.is_full:
+                # While the store is busy, the batch grows: many sorted users take less time for each.
+                # A user of an application is read once, so all of a batch are stored with its place.
+                if waiting.is_full or (waiting.is_ready and source.skips_repeats):
                     channel.send(waiting)
+                    waiting = None
+                elif waiting.is_ready and channel.offer(waiting):
                     waiting = None
             if waiting is not None:
                 channel.send(waiting)
@@ -277,36 +282,61 @@ class _Import:
     # --- Storing --------------------------------------------------------------------------------------------------
 
     async def _store(self, batch: MappedBatch) -> None:
-        """Store a batch with its counts and its place, and then report them."""
+        """Store a batch in one or more transactions. The last one has its counts and its place, which are reported
+        then. A run that is killed before stores all of the batch again."""
         job = self._job
+        *earlier, last = await asyncio.to_thread(batch.split)
+        suppressed = 0
+        for users in earlier:
+            written, _ = await self._write(
+                users, (), self._cursor, self._position, lambda _: job.report.progress, is_first=users is earlier[0]
+            )
+            suppressed += len(written.suppressed)
         cursor = max((time for time in (self._cursor, batch.cursor) if time is not None), default=None)
         has_unidentified = self._position.has_unidentified or batch.has_unidentified
         position = replace(self._position, place=batch.place, has_unidentified=has_unidentified)
-        write = partial(
-            self._run.write,
-            self._target,
-            batch.users,
-            batch.kept,
-            now=microseconds(job.clock.now()),
-            is_tracked=self._changed <= MAX_TRACKED,
-            cursor=cursor,
-            position=_encode(position),
-            count=partial(_add, job.report.progress, batch),
-        )
-        written, progress = await self._stored(write)
+        count = partial(_add, job.report.progress, batch, suppressed)
+        written, progress = await self._write(last, batch.kept, cursor, position, count, is_first=not earlier)
         self._cursor, self._position = cursor, position
-        self._changed += written.changed
         job.report.commit(progress)
         for failed in batch.failed:
             job.report.explain(failed.step, failed.message, number=failed.number, id=failed.id, path=failed.path)
-        for _ in written.suppressed:
-            job.report.explain("Finalize", ERASED)
+        if suppressed := suppressed + len(written.suppressed):
+            job.report.explain("Finalize", ERASED, count=suppressed)
 
-    async def _stored(self, transact: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    async def _write(
+        self,
+        users: Mapping[str, Imported],
+        kept: Collection[str],
+        cursor: int | None,
+        position: _Position,
+        count: Callable[[Written], RunProgress],
+        *,
+        is_first: bool,
+    ) -> tuple[Written, RunProgress]:
+        """Run a transaction of a batch. A cancel ends the run before the first one, so that its counts are exact."""
+        write = partial(
+            self._run.write,
+            self._target,
+            users,
+            kept,
+            now=microseconds(self._job.clock.now()),
+            is_tracked=self._changed <= MAX_TRACKED,
+            cursor=cursor,
+            position=_encode(position),
+            count=count,
+        )
+        written, progress = await self._stored(write, is_cancellable=is_first)
+        self._changed += written.changed
+        return written, progress
+
+    async def _stored(
+        self, transact: Callable[[], Coroutine[Any, Any, _Result]], *, is_cancellable: bool = True
+    ) -> _Result:
         """Run a transaction. An outage of the store is waited for."""
         until = self._loop.time() + MAX_STORE_SECONDS
         while True:
-            if self._checks:
+            if is_cancellable and self._checks:
                 self._job.report.check()
             try:
                 return await transact()
@@ -314,12 +344,14 @@ class _Import:
                 if self._loop.time() >= until or not self._checks:
                     raise
                 _log.warning("an import waits for the state store", run=self._job.run.id, reason=error.message)
+                is_cancellable = True
                 await asyncio.sleep(STORE_RETRY_SECONDS)
 
 
-def _add(before: RunProgress, batch: MappedBatch, written: Written) -> RunProgress:
-    """Return the progress after a batch."""
-    suppressed = len(written.suppressed)
+def _add(before: RunProgress, batch: MappedBatch, suppressed: int, written: Written) -> RunProgress:
+    """Return the progress after a batch. `written` is the outcome of its last transaction, `suppressed` the number of
+    erased persons in the earlier ones."""
+    suppressed += len(written.suppressed)
     passed, failed = list(before.passed), list(before.failed)
     for step, count in batch.passed.items():
         passed[_INDEX[step]] += count
@@ -371,6 +403,13 @@ class _Channel:
             if self._is_closed:
                 raise RunCancelled
         self._put(batch)
+
+    def offer(self, batch: MappedBatch) -> bool:
+        """Send a batch if there is a place. Return whether it was sent."""
+        is_free = self._places.acquire(blocking=False)
+        if is_free:
+            self._put(batch)
+        return is_free
 
     def end(self, error: BaseException | None) -> None:
         """Send the end, or the error that ended it."""

@@ -25,7 +25,6 @@ from headwater.schemas import (
     InvalidValue,
     JsonType,
     Record,
-    RecordWriter,
     Schema,
     Type,
     compile_normaliser,
@@ -321,12 +320,12 @@ def _compile_transformation(
 ) -> _Transform:
     transformation = pipeline.definition.transformation
     assert transformation is not None, "imports are transformed"
-    write = compile_writer(out_schema)
     if transformation.mapping is not None:
-        return _compile_mapping(transformation.mapping, in_schema, out_schema, write)
+        return _compile_mapping(transformation.mapping, in_schema, out_schema)
     assert transformation.function is not None, "it is a mapping or a function"
     owner = f"{pipeline.workspace}/{pipeline.id}/{hash(transformation.function)}"
     function = transformation.function.function(owner=owner)
+    write = compile_writer(out_schema)
 
     def transform(records: Sequence[Record]) -> Iterator[str | _Failure]:
         for start in range(0, len(records), FUNCTION_RECORDS):
@@ -346,16 +345,14 @@ def _compile_transformation(
     return transform
 
 
-def _compile_mapping(
-    expressions: dict[str, str], in_schema: Schema, out_schema: Schema, write: RecordWriter
-) -> _Transform:
-    apply = CompiledMapping(expressions, in_schema, out_schema).apply
+def _compile_mapping(expressions: dict[str, str], in_schema: Schema, out_schema: Schema) -> _Transform:
+    write = CompiledMapping(expressions, in_schema, out_schema).compile_writer(out_schema)
 
     def transform(records: Sequence[Record]) -> list[str | _Failure]:
         results: list[str | _Failure] = []
         for record in records:
             try:
-                results.append(_bounded(write(apply(record)).decode()))
+                results.append(_bounded(write(record).decode()))
             except MappingFailed as error:
                 results.append((error.step, error.message, error.path))
             except UnicodeEncodeError:

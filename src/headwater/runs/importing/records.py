@@ -13,8 +13,12 @@ MAX_READ_ROWS: Final = 1_000
 """Maximum number of records that are read and mapped together."""
 MAX_READ_BYTES: Final = 1 << 20
 """Size of their values from which no more are read."""
-MAX_BATCH_ROWS: Final = 4_000
-"""Number of records from which a batch is full, which one transaction stores."""
+TRANSACTION_ROWS: Final = 4_000
+"""Number of identities that one transaction stores: some 50 ms."""
+MIN_BATCH_ROWS: Final = 4_000
+"""Number of records from which a batch is passed on, if the store has time for it."""
+MAX_BATCH_ROWS: Final = 32_000
+"""Number of records from which a batch is full."""
 MAX_BATCH_BYTES: Final = 8 << 20
 """Size of the attributes from which it is full."""
 
@@ -84,15 +88,33 @@ class MappedBatch(Struct):
     """Size of the attributes, in characters."""
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the batch is worth a transaction."""
+        return self.rows >= MIN_BATCH_ROWS
+
+    @property
     def is_full(self) -> bool:
         """Whether the batch is stored before more records are added."""
         return self.rows >= MAX_BATCH_ROWS or self.size >= MAX_BATCH_BYTES
+
+    def split(self) -> list[dict[str, Imported]]:
+        """Return the identities of each transaction, in the order of their ids, at least one transaction.
+
+        So each transaction writes only a part of the index by user id.
+        """
+        ordered = sorted(self.users.items())
+        count = max(1, round(len(ordered) / TRANSACTION_ROWS))
+        rows = max(1, -(-len(ordered) // count))
+        return [dict(ordered[start : start + rows]) for start in range(0, len(ordered), rows)] or [{}]
 
     def add(self, later: "MappedBatch", *, skips_repeats: bool) -> None:
         """Add the records of a later batch. Of a repeated user the first one stays if `skips_repeats`, or else the last
         one."""
         self.place, self.bytes = later.place, later.bytes
-        self.users = {**later.users, **self.users} if skips_repeats else {**self.users, **later.users}
+        if skips_repeats:
+            self.users = {**later.users, **self.users}
+        else:
+            self.users.update(later.users)
         self.kept |= later.kept
         self.failed += later.failed
         for step, count in later.passed.items():

@@ -10,15 +10,20 @@ from collections.abc import Mapping as Dictionary
 from typing import Any, Final, NamedTuple
 
 import structlog
+from msgspec import UNSET
 
 from headwater.base.throttle import Throttle
 from headwater.schemas import (
     InvalidValue,
+    ObjectType,
     Property,
     PropertyNotFound,
     Record,
+    RecordWriter,
     Schema,
     Type,
+    compile_values_writer,
+    compile_writer,
     is_path,
     parse_path,
     property_at,
@@ -46,6 +51,8 @@ it."""
 MAX_EXPRESSIONS_PARTS: Final = 5_000
 """Maximum number of constants, paths and calls in all expressions of a mapping together. Each takes about 1.5 KB in
 every worker, and up to half a microsecond for each record."""
+MAX_DIRECT_OUTPUTS: Final = 50
+"""Maximum number of outputs that are computed before their sizes are added. It bounds the memory of a record."""
 _MAX_KNOWN_CHARACTERS: Final = MAX_RESULT_CHARACTERS // 2
 _TOO_LARGE: Final = f"makes the results of the record larger than {MAX_RESULT_CHARACTERS} characters together"
 _log = structlog.get_logger(__name__)
@@ -145,6 +152,50 @@ class CompiledMapping:
         if requirements := self._requirements[purpose]:
             self._check(result, requirements, purpose)
         return result
+
+    def compile_writer(self, out_schema: Schema) -> RecordWriter:
+        """Return a function that writes the output of an import for a record as JSON, of this schema.
+
+        It raises MappingFailed, as `apply`, and UnicodeEncodeError for a text with lone surrogates. It takes four
+        fifths of the time of `apply` and a writer of records, if the outputs are at most MAX_DIRECT_OUTPUTS properties
+        of the schema itself.
+        """
+        write, apply = compile_writer(out_schema), self.apply
+        plan = {each[-1].path: each for each in self._plan}
+
+        def apply_and_write(record: Record) -> bytes:
+            return write(apply(record))
+
+        is_flat = all(property in out_schema.by_name for property in plan)
+        if not is_flat or len(plan) > MAX_DIRECT_OUTPUTS or self._requirements["Import"]:
+            return apply_and_write
+        written = [property for property in out_schema if property.name in plan]
+        write_values = compile_values_writer(ObjectType(tuple(written)))
+        ordered = [plan[property.name] for property in written]
+        evaluators = [each[0] for each in ordered]
+        omitted = [index for index, each in enumerate(ordered) if not each[1]]
+        measured = [(index, each[4]) for index, each in enumerate(ordered) if each[4] is not None]
+        known_size = self._known_size
+
+        def write_directly(record: Record) -> bytes:
+            given = Input(record, {})
+            size = known_size
+            try:
+                values = [evaluate(given) for evaluate in evaluators]
+                for index, measure_value in measured:
+                    if (value := values[index]) is not None:
+                        size += measure_value(value)
+            except Exception:
+                return apply_and_write(record)  # which says why
+            if size > MAX_RESULT_CHARACTERS:
+                return apply_and_write(record)
+            if None in values:
+                for index in omitted:
+                    if values[index] is None:
+                        values[index] = UNSET
+            return write_values(values)
+
+        return write_directly
 
     def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> Iterator[Record | MappingFailed]:
         """Yield the output of each record, or the reason why there is none.
