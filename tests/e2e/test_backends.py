@@ -19,6 +19,8 @@ from tests.e2e.source import Source, all_events, get, make_source, post
 from tests.system import HTTP, RunningSystem, free_port, start, wait_until
 
 SENDERS = 8
+SEND_PAUSE_SECONDS = 0.02
+"""Pause of a sender after each event: the test needs calls in progress, and not the whole processor."""
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,7 @@ async def _send(source: Source, sender: int, acknowledged: set[str], failures: l
                 failures.append(status)
                 assert status == 503
             acknowledged.add(message_id)
+            await asyncio.sleep(SEND_PAUSE_SECONDS)
 
 
 async def _until_serving(settings: Settings, backend: str) -> None:

@@ -18,7 +18,7 @@ ENDLESS = {
 }
 GOOD = "function transform(e) { return { email: e.userId + '@' + e.traits.n } }"
 DONE_WITHIN_SECONDS = 120.0
-EVENTS = 6
+EVENTS = 3
 """Number of events of the workspace that is not to be delayed. Each may wait for a limit of two seconds."""
 
 
@@ -64,7 +64,7 @@ def wait_for_outcome(source: Source, message_id: str, pipeline: int) -> None:
 @pytest.mark.timeout(400)
 def test_endless_functions_do_not_delay_others(system: RunningSystem) -> None:
     a, b = make_source(add_tenant(system, "A")), make_source(add_tenant(system, "B"))
-    endless = [add_pipeline(a, **function(language, ENDLESS[language])) for language in ("JavaScript", "Python") * 6]
+    endless = [add_pipeline(a, **function(language, ENDLESS[language])) for language in ("JavaScript", "Python") * 3]
     good = add_pipeline(b, **function("JavaScript", GOOD))
     before = system.children()
     for number in range(10):
