@@ -201,9 +201,9 @@ async def test_settings_are_checked_with_the_database(api: Api, path: Path) -> N
     for settings, reason in [
         ({"path": "shop/text.db"}, "InvalidSettings"),
         ({"path": "shop/missing.db"}, "ServiceUnavailable"),
-        ({"path": "shop/link.db"}, "BadRequest"),
-        ({"path": "../1/shop/people.db"}, "BadRequest"),
-        ({"path": "shop"}, "BadRequest"),
+        ({"path": "shop/link.db"}, "InvalidSettings"),
+        ({"path": "../1/shop/people.db"}, "InvalidSettings"),
+        ({"path": "shop"}, "InvalidSettings"),
     ]:
         assert (await create(api, **settings)).reason == reason, settings
 

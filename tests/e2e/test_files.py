@@ -60,7 +60,11 @@ def test_files_of_the_server(system: RunningSystem, root: Path) -> None:
     ("call", "parameters", "expected"),
     [
         ("files", {"path": "users.csv", "format": "csv", "limit": "1"}, (400, "BadRequest")),
-        ("files", {"path": "users.csv", "format": "csv", "formatSettings": "{}"}, (422, "InvalidSettings")),
+        (
+            "files",
+            {"path": "users.csv", "format": "csv", "formatSettings": '{"separator": "--"}'},
+            (422, "InvalidSettings"),
+        ),
         ("files", {"path": "users.csv", "format": "xml"}, (422, "FormatNotExist")),
         ("files", {"path": "missing.csv", "format": "csv", "formatSettings": CSV}, (503, "ServiceUnavailable")),
         ("files", {"format": "csv", "formatSettings": CSV}, (400, "BadRequest")),

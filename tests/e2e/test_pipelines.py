@@ -188,7 +188,8 @@ def test_an_import_from_an_application(server: RunningSystem, dummy: int) -> Non
     for off in ({"period": None}, {}):
         assert call(server, "PUT", f"/v1/pipelines/{id_}/schedule", off) == (200, {})
         assert get(server, f"/v1/pipelines/{id_}") == pipeline
-    assert call(server, "PUT", f"/v1/pipelines/{id_}/status", {"enabled": True})[0] == 422
+    assert call(server, "PUT", f"/v1/pipelines/{id_}/status", {"enabled": True}) == (200, {})
+    assert get(server, f"/v1/pipelines/{id_}") == {**pipeline, "enabled": True}
 
 
 def test_an_export_to_an_application_and_events_sent_to_it(server: RunningSystem) -> None:

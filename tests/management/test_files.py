@@ -327,7 +327,7 @@ async def test_a_copy_of_a_file_is_read_in_time_too(folder: Files, monkeypatch: 
         return unwatched(format, stream)
 
     monkeypatch.setattr(ExcelFormat, "sheets", late)
-    with pytest.raises(Unavailable, match="was not read within 30 seconds"):
+    with pytest.raises(Unavailable, match="was not read within 25 seconds"):
         await folder.viewer.sheets(folder.workspace, await folder.connect(), request)
 
 

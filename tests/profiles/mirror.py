@@ -45,6 +45,7 @@ class MirroredRows(MemoryRows):
             "anonymous_ids": "[]",
             "updated_at": updated_at,
             "attributes": attributes,
+            "run": 0,
         }
         columns = list(identity_table.c)
         row = tuple(values[column.name] for column in columns)

@@ -198,7 +198,6 @@ def test_a_format_that_does_not_exist(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "settings", "field"),
     [
-        ("SF", {}, "formatSettings.separator"),
         ("SF", {"separator": ",,"}, "formatSettings.separator"),
         ("SF", {"separator": 1.0}, "formatSettings.separator"),
         ("SF", {"separator": ";", "numberOfColumns": float("inf")}, "formatSettings.numberOfColumns"),

@@ -39,7 +39,8 @@ from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 pytestmark = pytest.mark.both_databases
 
 PERIODS = ("5m", "15m", "30m", "1h", "2h", "3h", "6h", "8h", "12h", "24h")
-BATCH = ("SA", "SD", "SF", "DA", "DD", "DF")
+WITHOUT_ENGINE = ("SA", "DA")
+"""The kinds whose example has a connector without an engine."""
 FILTERED = {"filter": where("type", "is", "identify")}
 MAPPED = {"outSchema": profile(email=TEXT), "transformation": mapped(email="traits.email")}
 A_FUNCTION = {"outSchema": profile(email=TEXT), "transformation": function(out_paths=("email",))}
@@ -81,7 +82,7 @@ async def test_an_update_that_changes_nothing_is_no_change(catalog: Catalog, wor
     assert catalog._view.version == version
 
 
-@pytest.mark.parametrize("kind", BATCH)
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
 async def test_what_cannot_run_is_made_and_disabled_but_not_enabled(
     catalog: Catalog, workspace: int, connect: Connect, kind: str
 ) -> None:
