@@ -87,7 +87,6 @@ REFUSED = [
     Bad("GET", "/v1/events?order=nosuch", 400, "BadRequest"),
     Bad("GET", "/v1/events?properties=nosuch", 400, "BadRequest"),
     Bad("GET", "/v1/events?filter={}", 400, "BadRequest"),
-    Bad("GET", "/v1/pipelines/runs", 501, "NotImplemented"),
     Bad("GET", "/v1/connections", 401, "Unauthorized", headers={"authorization": ""}),
     Bad("GET", "/v1/connections", 401, "Unauthorized", headers={"authorization": "Bearer api_" + "x" * 43}),
     Bad("GET", "/v1/connections", 400, "BadRequest", headers={"authorization": "Bearer nonsense"}),

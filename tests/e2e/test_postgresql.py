@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.e2e.source import get, make_source
-from tests.e2e.test_runs import has_begun, make_import, processes, start_run, wait_for
+from tests.e2e.test_runs import make_import, processes, start_run, wait_for
 from tests.postgresql import PASSWORD, PostgresqlServer
 from tests.system import HTTP, free_port, serve, start, wait_until
 
@@ -65,7 +65,7 @@ def test_during_an_outage_events_are_accepted_and_management_is_unavailable(
         make_source(system)
         _, pipeline = make_import(system, "2s")
         run = start_run(system, pipeline)
-        wait_until(has_begun(system, run), 60)
+        wait_until(lambda: any((system.data_dir / "scratch").glob(f"run-{run}-*")), 60)
         [process] = processes(system, run)
         os.kill(process, signal.SIGKILL)
         assert wait_for(system, run, "Succeeded")["passed"] == [10] * 6
