@@ -10,7 +10,7 @@ import pytest
 
 from headwater.base.errors import Unavailable
 from headwater.connectors.catalogue.databases import ClickHouseSettings, MySQLSettings, PostgreSQLSettings
-from headwater.connectors.databases import clickhouse, mysql, postgresql, postgresql_session
+from headwater.connectors.databases import clickhouse, mysql, mysql_session, postgresql, postgresql_session
 from tests.connectors.conformance.context import make_context
 
 
@@ -120,7 +120,7 @@ def test_a_silent_postgresql_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mysql_that_does_not_log_in_is_left(
     serve: Callable[[socket.socket, threading.Event], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(mysql_session, "CONNECT_SECONDS", 1.0)
     with tcp_server(serve) as port, pytest.raises(Unavailable, match="cannot be reached"):
         settings = MySQLSettings(host="127.0.0.1", port=port, username="a", password="b", database="c")
         mysql.check(settings, make_context())

@@ -11,7 +11,7 @@ import pytest
 from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import TableWrite
-from headwater.connectors.databases import mysql, postgresql, postgresql_session, sqlite
+from headwater.connectors.databases import mysql, mysql_session, postgresql, postgresql_session, sqlite
 from tests.connectors.databases import test_mysql, test_postgresql, test_sqlite
 from tests.connectors.databases.test_mysql import mariadb_server
 from tests.postgresql import PASSWORD
@@ -112,7 +112,7 @@ def test_closing_ends_a_query_that_is_read(database: Any) -> None:
 
 
 def test_a_query_that_gives_no_rows_is_ended_after_a_time(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (postgresql, mysql, sqlite):
+    for module in (postgresql, mysql_session, sqlite):
         monkeypatch.setattr(module, "WAIT_SECONDS", 0.3)
     monkeypatch.setattr(postgresql_session, "WAIT_SECONDS", 0.3)
     with pytest.raises(Unavailable, match=r"0\.3 seconds"):
