@@ -37,7 +37,9 @@ class Merger:
         self._tree: _Tree = {}
         if schema is not None:
             self._tree = self._add(schema.schema, (), schema.primary_sources)
-        self._is_flat = not any(isinstance(below, dict) for below in self._tree.values())
+        self._indices = {name: below for name, below in self._tree.items() if isinstance(below, int)}
+        """The top-level properties. A flat tree has no others."""
+        self._is_flat = len(self._indices) == len(self._tree)
         self._flat = None
         if self._is_flat and self._properties and all(property.union is None for property in self._properties):
             self._flat = _FlatMerger(self._properties)
@@ -110,11 +112,11 @@ class Merger:
             return ()
         if not self._is_flat:
             return _walk(self._tree, _members(attributes))
-        tree = self._tree
+        indices = self._indices
         return [
-            (tree[name], raw)  # type: ignore[misc]  # a flat tree has only properties
+            (indices[name], raw)
             for name, raw in _members(attributes).items()
-            if name in tree and not (len(raw) == len(_NULL) and bytes(raw) == _NULL)
+            if name in indices and not (len(raw) == len(_NULL) and bytes(raw) == _NULL)
         ]
 
     def _document(self, values: dict[int, Raw]) -> str:

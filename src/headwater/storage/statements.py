@@ -142,8 +142,9 @@ def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
         return None
     if not connection.in_transaction():
         connection.begin()
-    driver: sqlite3.Connection | None = connection.connection.dbapi_connection  # type: ignore[assignment]
-    return driver
+    driver: Any = connection.connection.dbapi_connection
+    found: sqlite3.Connection | None = driver
+    return found
 
 
 def _as_sqlalchemy(text: str, error: sqlite3.Error) -> BaseException:

@@ -164,7 +164,7 @@ class _Pool(urllib3.PoolManager):
             with suppress(OSError), self._opened.pop() as copy:
                 copy.shutdown(socket.SHUT_RDWR)
 
-    def urlopen(  # type: ignore[override]
+    def urlopen(  # type: ignore[override]  # as in the base class
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> Any:
         return super().urlopen(method, url, redirect=False, **options)

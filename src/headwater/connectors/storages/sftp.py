@@ -268,7 +268,7 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, session: _Session, file: asyncssh.SFTPClientFile, size: int) -> None:
         self._session = session
-        self._file = file
+        self._file: Any = file  # annotated as a file of text
         self._size = size
         self._position = 0
         self._chunk = memoryview(b"")
@@ -295,7 +295,7 @@ class _Reader(io.RawIOBase):
             wanted = min(CHUNK_BYTES, self._size - self._position)
             if wanted <= 0:
                 return 0
-            content = bytes(self._session.run(self._file.read(wanted, self._position)))  # type: ignore[arg-type]
+            content: bytes = self._session.run(self._file.read(wanted, self._position))
             if not content:
                 raise Unavailable("the file became shorter while it was read")
             self._chunk = memoryview(content)

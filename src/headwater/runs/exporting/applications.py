@@ -13,7 +13,7 @@ the last confirmed export are written.
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -52,7 +52,7 @@ from headwater.runs.exporting.selecting import (
 from headwater.runs.exporting.sending import UserSender
 from headwater.runs.exporting.transforming import Digest, ExportOutput, FailedRecord, digest_definition, read_output
 from headwater.runs.job import Job, RunFailed
-from headwater.schemas import InvalidValue, Schema, misalignment, parse_path, select, without
+from headwater.schemas import ExportMode, InvalidValue, Schema, misalignment, parse_path, select, without
 from headwater.schemas.records import RecordReader
 from headwater.state.profiles.exporting import ATTRIBUTES, ID, KPID, ExportRecord, ProfileStream, SelectedProfile
 from headwater.transforms.functions import Purpose
@@ -89,7 +89,8 @@ async def export_to_application(job: Job, recorder: Recorder) -> None:
 
 async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: UserSink) -> None:
     """Raise RunFailed if the application does not have the properties of the pipeline."""
-    matching, mode = job.pipeline.definition.matching, job.pipeline.definition.export_mode
+    matching = job.pipeline.definition.matching
+    mode = cast(ExportMode, job.pipeline.definition.export_mode)  # the catalog has no other mode
     assert matching is not None, "it was compiled"
     offered = await call(job.connector.label, sink.writable_schema())
     written: Schema | None = stored
@@ -99,7 +100,7 @@ async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: User
         readable = await call(job.connector.label, source.readable_schema())
         if readable.get(path[0]) is None:
             raise RunFailed("OutputValidation", f"outSchema differs: property {path[0]} no longer exists")
-    difference = misalignment(written, offered, mode)  # type: ignore[arg-type]  # the catalog has no other mode
+    difference = misalignment(written, offered, mode)
     if difference is not None:
         raise RunFailed("OutputValidation", f"outSchema differs from that of {job.connector.label}: {difference.cause}")
 

@@ -142,7 +142,8 @@ def _by_pattern(pattern: re.Pattern[str], places: tuple[int, ...], parse_exactly
         match = match_text(text)
         if match is not None:
             try:
-                return datetime(*map(int, match.group(*places)))  # type: ignore[arg-type]  # three to six numbers
+                year, month, day, hour, minute, second, *_ = (*map(int, match.group(*places)), 0, 0, 0)
+                return datetime(year, month, day, hour, minute, second)
             except ValueError:
                 pass
         return parse_exactly(text)

@@ -186,7 +186,7 @@ class CompiledMapping:
                     if (value := values[index]) is not None:
                         size += measure_value(value)
             except Exception:
-                return apply_and_write(record)  # which says why
+                return apply_and_write(record)  # it names the expression and the property at fault
             if size > MAX_RESULT_CHARACTERS:
                 return apply_and_write(record)
             if None in values:
