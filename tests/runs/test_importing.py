@@ -1,5 +1,6 @@
 """Imports: the documented algorithm, its counts, and the identities that it stores."""
 
+import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ async def test_the_incremental_member_keeps_the_cursor(tmp_path: Path) -> None:
         scenario.storage.files["users.csv"] = csv_file("1,a@x,2026-01-01", "2,b@x,2026-01-02")
         await scenario.run()
         await scenario.redefine(incremental=True)
+        assert passed((await scenario.run(incremental=True)).progress)["Receive"] == (1, 0)
+
+
+async def test_another_compression_of_the_file_keeps_the_cursor(tmp_path: Path) -> None:
+    async with open_scenario(tmp_path, csv_definition()) as scenario:
+        rows = csv_file("1,a@x,2026-01-01", "2,b@x,2026-01-02")
+        scenario.storage.files["users.csv"] = rows
+        await scenario.run()
+        scenario.storage.files["users.csv"] = gzip.compress(rows)
+        await scenario.redefine(compression="Gzip")
         assert passed((await scenario.run(incremental=True)).progress)["Receive"] == (1, 0)
 
 

@@ -382,7 +382,7 @@ def _schemas(definition: Definition) -> tuple[Schema, Schema]:
 
 def _digest(connection: int, definition: Definition) -> bytes:
     """Return the digest of everything that decides which users an import reads, and what it makes of them."""
-    content = encode_definition(replace(definition, incremental=False))
+    content = encode_definition(replace(definition, incremental=False, compression=""))
     return sha256(f"{connection} ".encode() + content).digest()
 
 
