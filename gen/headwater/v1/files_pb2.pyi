@@ -204,7 +204,7 @@ class GetAbsolutePathResponse(message.Message):
 
     PATH_FIELD_NUMBER: builtins.int
     path: builtins.str
-    """path is the full path, such as "s3://bucket/key", "sftp://host:22/dir/f.csv" or "/root/f.csv"."""
+    """path is the full path, such as "s3://bucket/key", "sftp://host:22/dir/f.csv" or "/srv/files/17/f.csv"."""
     def __init__(
         self,
         *,

@@ -70,9 +70,9 @@ def test_without_the_setting_the_error_names_it() -> None:
             call()
 
 
-@pytest.mark.parametrize(("name", "path"), [("f.csv", "/root/f.csv"), ("/a/f.csv", "/root/a/f.csv")])
+@pytest.mark.parametrize(("name", "path"), [("f.csv", "/srv/files/f.csv"), ("/a/f.csv", "/srv/files/a/f.csv")])
 def test_the_absolute_path_is_below_the_root(name: str, path: str) -> None:
-    assert storage_in(Path("/root")).absolute_path(name) == path
+    assert storage_in(Path("/srv/files")).absolute_path(name) == path
 
 
 @pytest.mark.parametrize(

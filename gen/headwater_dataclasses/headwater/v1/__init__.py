@@ -3406,7 +3406,7 @@ class GetAbsolutePathResponse(betterproto2.Message):
 
     path: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    path is the full path, such as "s3://bucket/key", "sftp://host:22/dir/f.csv" or "/root/f.csv".
+    path is the full path, such as "s3://bucket/key", "sftp://host:22/dir/f.csv" or "/srv/files/17/f.csv".
     """
 
 
