@@ -6,7 +6,6 @@ merges its parts, or reads with FINAL. So the rows of a key may be seen twice fo
 
 import re
 import struct
-import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ import msgspec
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
-from headwater.base.errors import BadRequest, Unavailable
+from headwater.base.errors import BadRequest
 from headwater.connectors.catalogue.databases import ClickHouseSettings
 from headwater.connectors.contract import (
     DELIVERED,
@@ -42,7 +41,6 @@ from headwater.connectors.databases.clickhouse_session import (
 from headwater.connectors.databases.clickhouse_types import (
     READ_FORMATS,
     check_value,
-    convert_columns,
     make_column,
     read_format,
     reader,
@@ -56,8 +54,10 @@ from headwater.connectors.databases.placeholders import (
     replace_placeholders,
     without_terminator,
 )
-from headwater.connectors.databases.quoting import parse_table, quote
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.quoting import parse_qualified, quote
+from headwater.connectors.databases.rows import QueryRows, convert_columns
+from headwater.connectors.databases.sessions import KeptSession, OpenSessions, connection_closed
+from headwater.connectors.databases.tables import check_columns_exist, table_not_found
 from headwater.connectors.databases.writing import check_rows
 from headwater.schemas import Value
 
@@ -76,9 +76,7 @@ class ClickHouseSource:
         self._settings = settings
         self._context = context
         self._connect = connect
-        self._lock = threading.Lock()
-        self._open: dict[str, Client] = {}
-        self._is_closed = False
+        self._sessions = OpenSessions[tuple[Client, str]](_end_query, lambda running: end_client(running[0]))
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
@@ -87,11 +85,7 @@ class ClickHouseSource:
         id_ = str(uuid.uuid4())
         with self._errors():
             client = self._connect(self._settings, self._context)
-        with self._lock:
-            self._open[id_] = client
-        try:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed")
+        with self._sessions.use((client, id_)):
             with self._errors():
                 settings = _reading_settings(client)
                 described = client.query(f"DESCRIBE TABLE (\n{statement}\n)", settings=settings).result_rows
@@ -102,27 +96,18 @@ class ClickHouseSource:
                 yield QueryRows(columns, lambda: chunks.read(), limit)
             finally:
                 chunks.close()
-        finally:
-            with self._lock:
-                del self._open[id_]
-            end_client(client)
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
-        with self._lock:
-            self._is_closed = True
-            running = list(self._open.items())
-        for id_, client in running:
-            with suppress(Exception):  # the time limit of the query ends it too
-                kill(client, id_)
+        self._sessions.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except FAILURES as error:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed") from error
+            if self._sessions.is_closed:
+                raise connection_closed() from error
             raise translated(error, self._context) from error
 
 
@@ -130,6 +115,11 @@ def check(settings: ClickHouseSettings, context: ConnectorContext) -> ClickHouse
     """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
     end_client(connect(settings, context))
     return settings
+
+
+def _end_query(running: tuple[Client, str]) -> None:
+    with suppress(Exception):  # the time limit of the query ends it too
+        kill(*running)
 
 
 def _reading_settings(client: Client) -> dict[str, Any]:
@@ -198,14 +188,12 @@ class ClickHouseSink:
     def __init__(self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect) -> None:
         self._settings = settings
         self._context = context
-        self._connect = connect
-        self._client: Client | None = None
+        self._kept = KeptSession(lambda: connect(settings, context), end_client)
         self._targets: dict[TableWrite, _Target] = {}
-        self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
         with self._errors():
-            found = self._columns(self._opened(), table)
+            found = self._columns(self._kept.get(), table)
         return tuple(make_column(name, type_, writable=not kind) for name, type_, kind in found)
 
     def upsert(self, write: TableWrite, rows: Sequence[Row]) -> Sequence[ItemResult]:
@@ -213,23 +201,13 @@ class ClickHouseSink:
         if refused is not None or not rows:
             return refused or []
         with self._errors():
-            client = self._opened()
+            client = self._kept.get()
             target = self._target(client, write)
             refused = _check_values(write, target, rows)
             return refused or _insert(client, target, write, rows)
 
     def close(self) -> None:
-        self._is_closed = True
-        client, self._client = self._client, None
-        if client is not None:
-            end_client(client)
-
-    def _opened(self) -> Client:
-        if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
-        if self._client is None:
-            self._client = self._connect(self._settings, self._context)
-        return self._client
+        self._kept.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -239,8 +217,7 @@ class ClickHouseSink:
             raise translated(error, self._context) from error
 
     def _names(self, table: str) -> tuple[str, str]:
-        parts = parse_table(table)
-        return (parts[0], parts[1]) if len(parts) == 2 else (self._settings.database or "default", parts[0])
+        return parse_qualified(table, self._settings.database or "default")
 
     def _columns(self, client: Client, table: str) -> list[tuple[str, str, str]]:
         """Return the name, the type and the kind of default of each column; the kind is empty if it is stored."""
@@ -251,15 +228,14 @@ class ClickHouseSink:
             parameters={"database": database, "name": name},
         ).result_rows
         if not found:
-            raise BadRequest(f"table {table[:200]!r} does not exist in the database", field="table")
+            raise table_not_found(table)
         return [(str(row[0]), str(row[1]), "" if row[2] in ("", "DEFAULT") else str(row[2])) for row in found]
 
     def _target(self, client: Client, write: TableWrite) -> _Target:
         """Return the table. Raises BadRequest if it lacks a column, or if its engine does not replace rows by key."""
         if write not in self._targets:
             types = {name: type_ for name, type_, kind in self._columns(client, write.table) if not kind}
-            if missing := [name for name in write.columns if name not in types]:
-                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+            check_columns_exist(write, types)
             database, name = self._names(write.table)
             [(engine, key)] = client.query(
                 "SELECT engine, sorting_key FROM system.tables "

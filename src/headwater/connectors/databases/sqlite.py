@@ -4,7 +4,6 @@ A query can neither write nor open other files: the file is opened for reading, 
 """
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +29,14 @@ from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_VALUE_BYT
 from headwater.connectors.databases.placeholders import SQLITE, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
 from headwater.connectors.databases.rows import QueryRows, next_rows
+from headwater.connectors.databases.sessions import KeptSession, OpenSessions, connection_closed
 from headwater.connectors.databases.sqlite_types import convert_rows, decode_text, make_column, stored
+from headwater.connectors.databases.tables import (
+    check_columns_exist,
+    check_key_is_unique,
+    conflict_clause,
+    table_not_found,
+)
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.schemas import Value
 
@@ -51,19 +57,13 @@ class SQLiteSource:
     def __init__(self, settings: SQLiteSettings, context: ConnectorContext) -> None:
         self._path = settings.path
         self._context = context
-        self._lock = threading.Lock()
-        self._open: set[sqlite3.Connection] = set()
-        self._is_closed = False
+        self._sessions = OpenSessions(sqlite3.Connection.interrupt, sqlite3.Connection.close)
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
         statement = replace_placeholders(text, parameters, SQLITE)
         connection = _open(database_file(self._context, self._path), "ro")
-        with self._lock:
-            self._open.add(connection)
-        try:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed")
+        with self._sessions.use(connection):
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
                 types = _types(connection, statement)
@@ -71,22 +71,15 @@ class SQLiteSource:
                 names = [each[0] for each in cursor.description]
             columns = [make_column(name, type_) for name, type_ in zip(names, types, strict=True)]
             yield QueryRows(columns, partial(self._rows, connection, cursor, columns), limit)
-        finally:
-            with self._lock:
-                self._open.discard(connection)
-            connection.close()
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
-        with self._lock:
-            self._is_closed = True
-            for connection in self._open:
-                connection.interrupt()
+        self._sessions.close()
 
     def _interrupt(self) -> Callable[[], bool]:
         """Return a function that is true when the statement that begins here must end."""
         deadline = time.monotonic() + WAIT_SECONDS
-        return lambda: self._is_closed or time.monotonic() > deadline
+        return lambda: self._sessions.is_closed or time.monotonic() > deadline
 
     def _rows(
         self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, columns: Sequence[Column]
@@ -105,8 +98,8 @@ class SQLiteSource:
         try:
             yield
         except sqlite3.Error as error:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed") from error
+            if self._sessions.is_closed:
+                raise connection_closed() from error
             raise _translated(error) from error
 
 
@@ -127,22 +120,19 @@ class SQLiteSink:
     """Implements `TableSink`."""
 
     def __init__(self, settings: SQLiteSettings, context: ConnectorContext) -> None:
-        self._path = settings.path
-        self._context = context
-        self._connection: sqlite3.Connection | None = None
+        self._kept = KeptSession(lambda: _open(database_file(context, settings.path), "rw"), _end)
         self._statements: dict[TableWrite, str] = {}
-        self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
         with _errors():
-            return _table_columns(self._opened(), table)
+            return _table_columns(self._kept.get(), table)
 
     def upsert(self, write: TableWrite, rows: Sequence[Row]) -> Sequence[ItemResult]:
         refused = check_rows(write, rows)
         if refused is not None or not rows:
             return refused or []
         with _errors():
-            connection = self._opened()
+            connection = self._kept.get()
             statement = self._statement(connection, write)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -156,40 +146,21 @@ class SQLiteSink:
 
     def close(self) -> None:
         """Close the file. May be called from any thread; a batch that is being written raises Unavailable."""
-        self._is_closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.interrupt()
-            connection.close()
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
-        if self._connection is None:
-            self._connection = _open(database_file(self._context, self._path), "rw")
-        return self._connection
+        self._kept.close()
 
     def _statement(self, connection: sqlite3.Connection, write: TableWrite) -> str:
         """Return the statement that writes a row. Raises BadRequest if the table lacks a column, or a unique index on
         the key."""
         if write not in self._statements:
             names = {column.name for column in _table_columns(connection, write.table)}
-            if missing := [name for name in write.columns if name not in names]:
-                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+            check_columns_exist(write, names)
             [table] = parse_table(write.table, max_parts=1)
-            key = quote_all(write.key)
-            if set(write.key) not in _keys(connection, table):
-                raise BadRequest(
-                    f"table {write.table} needs a unique index on its key: "
-                    f"CREATE UNIQUE INDEX {quote(f'{table}_key')} ON {quote(table)} ({key})",
-                    field="tableKey",
-                )
-            others = [quote(name) for name in write.columns if name not in write.key]
-            update = ", ".join(f"{name} = excluded.{name}" for name in others)
+            create = f"CREATE UNIQUE INDEX {quote(f'{table}_key')} ON {quote(table)} ({quote_all(write.key)})"
+            check_key_is_unique(write, _keys(connection, table), create)
             self._statements[write] = (
                 f"INSERT INTO {quote(table)} ({quote_all(write.columns)}) "
                 f"VALUES ({', '.join('?' * len(write.columns))}) "
-                f"ON CONFLICT ({key}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"
+                f"{conflict_clause(write)}"
             )
         return self._statements[write]
 
@@ -217,6 +188,11 @@ def _rejection(error: Exception) -> ItemResult:
     if isinstance(error, sqlite3.IntegrityError):
         return rejected("ConstraintViolated", str(error))
     return rejected("InvalidValue", "a value is too large for the database")
+
+
+def _end(connection: sqlite3.Connection) -> None:
+    connection.interrupt()
+    connection.close()
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
@@ -278,7 +254,7 @@ def _table_columns(connection: sqlite3.Connection, name: str) -> tuple[Column, .
     [table] = parse_table(name, max_parts=1)
     kinds = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
     if connection.execute(kinds, (table,)).fetchone() is None:
-        raise BadRequest(f"table {name[:200]!r} does not exist in the database", field="table")
+        raise table_not_found(name)
     found = connection.execute(
         "SELECT name, type, \"notnull\" OR (pk AND upper(type) = 'INTEGER'), hidden FROM pragma_table_xinfo(?)",
         (table,),
