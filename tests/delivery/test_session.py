@@ -21,7 +21,8 @@ from headwater.connectors.contract import (
 from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import Health, HealthState
 from headwater.delivery.preparing import Prepared, Preparer, SourceEvent
-from headwater.delivery.session import GivenUp, Session, SessionHooks
+from headwater.delivery.progress import GivenUp
+from headwater.delivery.session import Session, SessionHooks
 from headwater.state.deliveries import (
     ITEM_BITS,
     ChunkProgress,
@@ -119,7 +120,7 @@ class World:
     async def expire(self, session: Session) -> None:
         """Give up all unfinished chunks, as the dispatcher does."""
         for chunk in (await self.store.expire(self.epoch, before=now() + 1, now=now())).chunks:
-            session.forget(chunk.id, chunk.item_count)
+            session.forget(chunk.id)
 
     async def dead(self) -> int:
         """Return the number of dead deliveries."""

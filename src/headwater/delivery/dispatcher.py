@@ -24,11 +24,13 @@ from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.delivery.chunks import ChunkCache
+from headwater.delivery.health import restored_health
 from headwater.delivery.items import HEALTHY, Health
+from headwater.delivery.progress import Progress
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
-from headwater.delivery.session import Progress, Session, SessionHooks, restored_health
+from headwater.delivery.session import Session, SessionHooks
 from headwater.state import PipelineCounts
 from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
 from headwater.state.deliveries.contract import EXPIRED, NO_SPACE
@@ -321,7 +323,7 @@ class Dispatcher:
         for chunk in expired.chunks:
             sender = self._senders.get(chunk.destination)
             if sender is not None and (session := sender[0].session) is not None:
-                session.forget(chunk.id, chunk.item_count)
+                session.forget(chunk.id)
 
 
 async def _persist(work: Callable[[], Awaitable[None]]) -> None:

@@ -19,6 +19,9 @@ MAX_WINDOW_ITEMS: Final = 10_000
 MAX_WINDOW_BYTES: Final = 4 << 20
 MAX_COLD_ITEMS: Final = 100_000
 
+MAX_MESSAGE_CHARACTERS: Final = 500
+"""Maximum length of the message of a failure that is stored."""
+
 EXPIRED: Final = "Expired"
 """The reason of an item that was not delivered within the delivery window."""
 
@@ -129,3 +132,8 @@ class LaneFigures(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     batches: int
     concurrency: int
+
+
+def failure_text(reason: str, message: str) -> str:
+    """Return a reason and its message as one text, of at most `MAX_MESSAGE_CHARACTERS`."""
+    return (f"{reason}: {message}" if message else reason)[:MAX_MESSAGE_CHARACTERS]

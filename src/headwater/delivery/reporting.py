@@ -9,7 +9,8 @@ from headwater.base.metrics import DeliveryEnd, Metrics, ResponseClass
 from headwater.base.outcomes import DeliveryOutcome, Outcomes
 from headwater.connectors.contract import FailureScope, SendResult
 from headwater.delivery.items import EXPIRED
-from headwater.delivery.session import GivenUp, SentBatch
+from headwater.delivery.progress import GivenUp
+from headwater.delivery.session import SentBatch
 from headwater.state import PipelineCounts
 
 

@@ -20,21 +20,11 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.steps import ProcessingStep
 from headwater.base.waiting import wait
-from headwater.connectors.contract import (
-    Attempt,
-    EncodedEvent,
-    EventSink,
-    Failure,
-    FailureScope,
-    Outcome,
-    SendResult,
-    failed,
-)
+from headwater.connectors.contract import EventSink, SendResult
 from headwater.delivery.chunks import (
     AttemptDetails,
     ChunkCache,
     OpenChunk,
-    attempt_records,
     find_chunk,
     find_index,
     item_at,
@@ -42,22 +32,22 @@ from headwater.delivery.chunks import (
     items_at,
     order_keys,
 )
-from headwater.delivery.items import Dead, Health, HealthState, LaneItem
+from headwater.delivery.health import stored_health
+from headwater.delivery.items import Dead, Health, LaneItem, failure_text
 from headwater.delivery.lane import Batch, Lane
 from headwater.delivery.preparing import Preparer, Rejected
+from headwater.delivery.progress import GivenUp, OpenChunks, Progress
 from headwater.delivery.queueditems import prepare_items, source_events
+from headwater.delivery.requests import batch_outcomes, send_batch
 from headwater.events.record import COMPLETE, RecordReader
 from headwater.state.deliveries import (
     ChunkItem,
-    ChunkProgress,
-    DeadLetter,
     DeliveryStore,
     LaneHealth,
     QueuedChunk,
     QueuedEvent,
 )
 from headwater.state.deliveries.contract import AttemptOutcome
-from headwater.state.deliveries.contract import HealthState as StoredState
 
 READ_BYTES: Final = 1 << 20
 """Approximate size of the documents of one read."""
@@ -72,27 +62,10 @@ MAX_IDLE_SECONDS: Final = 1.0
 """Maximum time between two looks at the lane."""
 DRAIN_SECONDS: Final = 10.0
 """Time that requests in flight have to complete when a session ends. Later they are cancelled, and sent again."""
-MAX_SEND_SECONDS: Final = 90.0
-"""Time limit of one request, in addition to those of the HTTP client."""
-MAX_MESSAGE_CHARACTERS: Final = 500
 _DELETED: Final = "PipelineDeleted: the pipeline was deleted before the event was sent"
 """The reason in the trace of a delivery that goes with its pipeline."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Progress(Struct):
-    """The progress of one destination, to be committed."""
-
-    chunks: list[ChunkProgress]
-    dead: list[DeadLetter]
-    health: LaneHealth | None
-    items: int
-    """Number of items that it finishes."""
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.chunks and not self.dead and self.health is None and not self.items
 
 
 class SentBatch(Struct, frozen=True):
@@ -105,13 +78,6 @@ class SentBatch(Struct, frozen=True):
     dead: tuple[Dead, ...]
     event: Callable[[int], QueuedEvent | None]
     """Returns the event of an item by its number, if it is in memory."""
-
-
-class GivenUp(Struct, frozen=True):
-    """A delivery that became a dead letter, and the step at which it failed."""
-
-    letter: DeadLetter
-    step: ProcessingStep
 
 
 class SessionHooks(Struct, frozen=True):
@@ -158,21 +124,22 @@ class Session:
         self._lane = lane
         self._store = store
         self._clock = clock
-        self._hooks = hooks
+        self._sent = hooks.sent
+        self._progressed = hooks.progressed
         self._epoch_offset = clock.now().timestamp() - time.monotonic()
-        self._chunks: dict[int, OpenChunk] = {}
+        self._chunks = OpenChunks(
+            destination=destination,
+            workspace=workspace,
+            clock=clock,
+            cache=cache,
+            progressed=hooks.progressed,
+            given_up=hooks.given_up,
+        )
         self._cache = cache
         self._unoffered: deque[tuple[int, Sequence[int]]] = deque()
         """The items that were read and not offered to the lane yet: the ids of their chunks, and their indexes."""
-        self._dirty: set[int] = set()
-        self._forgotten: list[ChunkProgress] = []
-        """The progress of chunks that have expired since."""
-        self._dead: list[DeadLetter] = []
         self._dead_items: defaultdict[int, list[Dead]] = defaultdict(list)
         """Dead deliveries whose events have to be read from the queue, by chunk."""
-        self._uncommitted = 0
-        self._pending_items = 0
-        """Finished items that `take` has not returned yet."""
         self._read_through = 0
         self._newest = 1
         """The id of the newest chunk, as far as known. There may be one at the start."""
@@ -208,13 +175,13 @@ class Session:
     @property
     def uncommitted(self) -> int:
         """Return the number of finished items whose results are not committed."""
-        return self._uncommitted
+        return self._chunks.uncommitted
 
     @property
     def is_idle(self) -> bool:
         """Return whether nothing waits to be sent, read or committed."""
-        return not (self._chunks or self._requests or self._pending_items or self._dead or self._dead_items) and (
-            self._read_through >= self._newest
+        return (
+            self._chunks.is_empty and not self._requests and not self._dead_items and self._read_through >= self._newest
         )
 
     def notify(self, newest: int) -> None:
@@ -223,14 +190,13 @@ class Session:
             self._newest = newest
             self._wake_reader.set()
 
-    def forget(self, chunk: int, items: int) -> None:
-        """Forget a chunk that has expired: the store has given up its items, and takes those out that were finished."""
-        if (expired := self._chunks.pop(chunk, None)) is not None:
-            if chunk in self._dirty:
-                self._dirty.remove(chunk)
-                self._forgotten.append(expired.progress())
+    def forget(self, chunk: int) -> None:
+        """Forget a chunk that has expired or was deleted from the store.
+
+        If it has expired, the store has given up its items, and takes those out that were finished.
+        """
+        if items := self._chunks.forget(chunk):
             self._lane.remove(item_numbers(chunk, range(items)))
-            self._cache.drop(chunk)
             self._wake_pump.set()
 
     def resume(self) -> None:
@@ -296,7 +262,7 @@ class Session:
             return
         chunk = await self._chunk(id_)
         if chunk is None:
-            self._forget_deleted(id_)
+            self.forget(id_)
         else:
             await self._offer(chunk, items_at(chunk, indexes[:count]))
         self.last_active = time.monotonic()
@@ -311,21 +277,21 @@ class Session:
             self._read_through = chunk.id
             self._newest = max(self._newest, chunk.id)
             if not chunk.done and all(self._preparers.get(pipeline) is not None for pipeline in chunk.wanted):
-                self._chunks[chunk.id] = OpenChunk(chunk, waiting=0)
+                self._chunks.add(OpenChunk(chunk, waiting=0))
                 self._unoffered.append((chunk.id, range(chunk.item_count)))
                 continue
             items = list(chunk.unfinished())
             ready = [find_index(item.number) for item in items if self._preparers.get(item.pipeline) is not None]
             deleted = [item for item in items if item.pipeline not in self._preparers]
-            self._chunks[chunk.id] = OpenChunk(chunk, waiting=len(items) - len(ready) - len(deleted))
-            self._add_attempts(
+            self._chunks.add(OpenChunk(chunk, waiting=len(items) - len(ready) - len(deleted)))
+            self._chunks.add_attempts(
                 AttemptDetails(self._microseconds(), 0, 0, 0), [(item.number, "Dead", _DELETED) for item in deleted]
             )
-            self._finish_all(item.number for item in deleted)
+            self._chunks.finish(item.number for item in deleted)
             if ready:
                 self._unoffered.append((chunk.id, ready))
-            elif chunk.id not in self._dirty:  # the chunks of a disabled pipeline take no memory
-                del self._chunks[chunk.id]
+            else:  # the chunks of a disabled pipeline take no memory
+                self._chunks.drop_unchanged(chunk.id)
 
     async def _reload(self, numbers: Sequence[int]) -> None:
         """Read and prepare items again whose documents the lane has dropped."""
@@ -338,13 +304,8 @@ class Session:
                 await self._offer(chunk, items_at(chunk, sorted(indexes)))
             else:
                 self._lane.remove(item_numbers(chunk_id, indexes))
-                self._forget_deleted(chunk_id)
+                self.forget(chunk_id)
         self._wake_pump.set()
-
-    def _forget_deleted(self, id_: int) -> None:
-        """Forget a chunk that is not in the store any more: the worker has made space."""
-        if (deleted := self._chunks.get(id_)) is not None:
-            self.forget(id_, deleted.item_count)
 
     async def _offer(self, chunk: QueuedChunk, items: Sequence[ChunkItem]) -> None:
         """Prepare items and offer them to the lane in their order. Those that cannot be prepared become dead."""
@@ -359,8 +320,8 @@ class Session:
         for item, source, result in zip(items, sources, prepared, strict=True):
             if isinstance(result, Rejected):
                 self._lane.remove((item.number,))  # it may have been there before it became cold
-                rejected[result.step].append((item.number, "Dead", _text(result.reason, result.message)))
-                self._give_up(chunk, item, result.step, result.reason, result.message)
+                rejected[result.step].append((item.number, "Dead", failure_text(result.reason, result.message)))
+                self._chunks.give_up(chunk, item, result.step, result.reason, result.message)
             else:
                 preparer = self._preparers[item.pipeline]
                 assert preparer is not None, "items of disabled pipelines are not prepared"
@@ -375,7 +336,7 @@ class Session:
                     )
                 )
         for step, outcomes in rejected.items():
-            self._add_attempts(AttemptDetails(self._microseconds(), 0, 0, 0, step), outcomes)
+            self._chunks.add_attempts(AttemptDetails(self._microseconds(), 0, 0, 0, step), outcomes)
         self._lane.offer(offered, self._now())
         self._wake_pump.set()
 
@@ -398,11 +359,13 @@ class Session:
             now = self._now()
             if expired := self._lane.expire(now):
                 self._bury_later(expired)
-                self._add_attempts(
+                self._chunks.add_attempts(
                     AttemptDetails(self._microseconds(), 0, 0, 0),
-                    [(each.number, "Dead", _text(each.reason, each.message)) for each in expired],
+                    [(each.number, "Dead", failure_text(each.reason, each.message)) for each in expired],
                 )
-            while self._uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None:
+            while (
+                self._chunks.uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None
+            ):
                 request = asyncio.create_task(self._send(batch))
                 self._requests.add(request)
                 request.add_done_callback(self._end_request)
@@ -414,7 +377,7 @@ class Session:
     def _idle_seconds(self) -> float:
         """Return the time until the pump has to look at the lane again, if nothing wakes it."""
         wake_at = self._lane.wake_at()
-        if wake_at is None or self._uncommitted > MAX_UNCOMMITTED_ITEMS:  # `committed` wakes it
+        if wake_at is None or self._chunks.uncommitted > MAX_UNCOMMITTED_ITEMS:  # `committed` wakes it
             return MAX_IDLE_SECONDS
         return min(max(wake_at - self._now(), 0.001), MAX_IDLE_SECONDS)
 
@@ -427,23 +390,20 @@ class Session:
             self._wake_pump.set()
 
     async def _send(self, batch: Batch) -> None:
-        events = [item.encoded for item in batch.items]
         at = self._clock.now()
         began = time.monotonic()
-        result = await self._exchange(batch, events)
+        result = await send_batch(self._sink, batch, self._clock, self.destination)
         seconds = time.monotonic() - began
         self.last_active = time.monotonic()
         completion = self._lane.complete(batch, result, self._now())
         if completion.delivered:
             self._last_success_at = self._microseconds()
         details = AttemptDetails(microseconds(at), batch.attempt, int(seconds * 1000), result.status or 0)
-        self._record(batch, result, details, {each.number for each in completion.dead})
-        self._finish_all(item.number for item in completion.delivered)
+        self._chunks.add_attempts(details, batch_outcomes(batch, result, {each.number for each in completion.dead}))
+        self._chunks.finish(item.number for item in completion.delivered)
         self._bury_later(completion.dead)
         self._note_health()
-        self._hooks.sent(
-            SentBatch(batch, result, seconds, completion.delivered, completion.dead, self._event_in_memory)
-        )
+        self._sent(SentBatch(batch, result, seconds, completion.delivered, completion.dead, self._event_in_memory))
         self._wake_pump.set()
         self._wake_reader.set()
 
@@ -451,117 +411,16 @@ class Session:
         chunk = self._cache.get(find_chunk(number))
         return None if chunk is None else item_at(chunk, find_index(number)).event
 
-    async def _exchange(self, batch: Batch, events: Sequence[EncodedEvent]) -> SendResult:
-        """Send a batch. An exception of the connector belongs to the batch, and in the end to one event."""
-        attempt = Attempt(key=batch.key, number=batch.attempt, at=self._clock.now())
-        try:
-            async with asyncio.timeout(MAX_SEND_SECONDS):
-                result = await self._sink.send(self._sink.request(events, attempt), events)
-        except Unavailable as error:
-            return failed(
-                len(events), Failure(scope=FailureScope.DESTINATION, reason="NotReady", message=error.message)
-            )
-        except TimeoutError:
-            failure = Failure(scope=FailureScope.DESTINATION, reason="TimedOut", message="the request took too long")
-            return failed(len(events), failure)
-        except Exception as error:
-            _log.exception("internal error of a connector", destination=self.destination)
-            name = type(error).__name__
-            failure = Failure(scope=FailureScope.BATCH, reason="InternalError", message=f"internal error ({name})")
-            return failed(len(events), failure)
-        if len(result.items) != len(events):
-            _log.error("a connector returned a wrong number of results", destination=self.destination)
-            failure = Failure(
-                scope=FailureScope.BATCH, reason="InternalError", message="the connector returned too few results"
-            )
-            return failed(len(events), failure, result.status)
-        return result
-
-    def _record(self, batch: Batch, result: SendResult, details: AttemptDetails, dead: set[int]) -> None:
-        """Add the attempt to the chunks of its items."""
-        failure = "" if result.failure is None else _text(result.failure.reason, result.failure.message)
-        outcomes: list[tuple[int, AttemptOutcome, str]] = [
-            (
-                item.number,
-                "Delivered" if each.outcome is Outcome.DELIVERED else "Dead" if item.number in dead else "Retried",
-                _text(each.reason, each.message) or failure,
-            )
-            for item, each in zip(batch.items, result.items, strict=True)
-        ]
-        self._add_attempts(details, outcomes)
-
-    def _add_attempts(self, details: AttemptDetails, outcomes: Sequence[tuple[int, AttemptOutcome, str]]) -> None:
-        """Add a request to the chunks of its items, or the end of items without a request."""
-        for chunk, record in attempt_records(details, outcomes):
-            if (open_chunk := self._chunks.get(chunk)) is not None:
-                open_chunk.add_attempt(record)
-
     # Progress
 
     def take(self) -> Progress:
         """Return the progress since the last call. The caller commits it, and then calls `committed`."""
-        chunks = [*self._forgotten, *(self._chunks[chunk].progress() for chunk in self._dirty)]
-        self._forgotten.clear()
-        self._dirty.clear()
-        dead, self._dead = self._dead, []
-        items, self._pending_items = self._pending_items, 0
-        return Progress(chunks, dead, self._take_health(), items)
+        return self._chunks.take(self._take_health())
 
     def committed(self, progress: Progress) -> None:
         """Free what was needed until the progress was committed."""
-        self._uncommitted -= progress.items
-        for each in progress.chunks:
-            chunk = self._chunks.get(each.chunk)
-            if chunk is not None and chunk.is_settled and each.chunk not in self._dirty:
-                del self._chunks[each.chunk]
-                self._cache.drop(each.chunk)
+        self._chunks.committed(progress)
         self._wake_pump.set()
-
-    def _finish_all(self, numbers: Iterable[int]) -> int:
-        """Mark items as finished: delivered, dead, or of a deleted pipeline.
-
-        Return the number of those that were not finished before, and whose chunks have not expired.
-        """
-        finished = 0
-        for number in numbers:
-            chunk = self._chunks.get(find_chunk(number))
-            if chunk is not None and chunk.finish(find_index(number)):
-                self._dirty.add(chunk.id)
-                finished += 1
-        if finished:
-            self._uncommitted += finished
-            self._pending_items += finished
-            self._hooks.progressed()
-        return finished
-
-    def _give_up(
-        self,
-        chunk: QueuedChunk,
-        item: ChunkItem,
-        step: ProcessingStep,
-        reason: str,
-        message: str,
-        status: int | None = None,
-        attempts: int = 0,
-    ) -> None:
-        if not self._finish_all((item.number,)):
-            return
-        letter = DeadLetter(
-            number=item.number,
-            workspace=self._workspace,
-            destination=self.destination,
-            pipeline=item.pipeline,
-            reason=reason,
-            message=message[:MAX_MESSAGE_CHARACTERS],
-            status=status or 0,
-            attempts=attempts,
-            step=step,
-            enqueued_at=chunk.enqueued_at,
-            died_at=self._microseconds(),
-            event=item.event,
-        )
-        self._dead.append(letter)
-        self._hooks.given_up(GivenUp(letter, step))
 
     def _bury_later(self, dead: Iterable[Dead]) -> None:
         for each in dead:
@@ -574,16 +433,16 @@ class Session:
             chunk = await self._chunk(id_)
             dead = self._dead_items.pop(id_)
             if chunk is None:
-                self._forget_deleted(id_)
+                self.forget(id_)
             else:
                 items = items_at(chunk, [find_index(each.number) for each in dead])
                 for each, item in zip(dead, items, strict=True):
-                    self._give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
+                    self._chunks.give_up(chunk, item, "Finalize", each.reason, each.message, each.status, each.attempts)
             await asyncio.sleep(0)  # other tasks run after each chunk
 
     def _note_health(self) -> None:
         if (self._lane.health, self._last_success_at) != self._stored:
-            self._hooks.progressed()
+            self._progressed()
 
     def _take_health(self) -> LaneHealth | None:
         """Return the health if it has changed, at most once in `HEALTH_SECONDS` until the session ends."""
@@ -599,55 +458,3 @@ class Session:
 
     def _microseconds(self) -> int:
         return microseconds(self._clock.now())
-
-
-def stored_health(health: Health, destination: int, workspace: int, last_success_at: int) -> LaneHealth:
-    """Return the health of a lane in the form in which it is stored."""
-    return LaneHealth(
-        destination=destination,
-        workspace=workspace,
-        state=_STORED_STATES[health.state],
-        failing_since=_stored_time(health.failing_since),
-        paused_until=_stored_time(health.paused_until),
-        failures=health.failures,
-        last_status=health.status or 0,
-        last_error=_text(health.reason, health.message),
-        last_response=b"" if health.status is None else health.message.encode(errors="replace"),
-        last_success_at=last_success_at,
-    )
-
-
-def restored_health(stored: LaneHealth) -> Health:
-    """Return the health with which a lane begins after a restart. A state of another release counts as closed."""
-    reason, _, message = stored.last_error.partition(": ")
-    return Health(
-        state=_LANE_STATES.get(stored.state, HealthState.CLOSED),
-        failures=stored.failures,
-        failing_since=_lane_time(stored.failing_since),
-        paused_until=_lane_time(stored.paused_until),
-        reason=reason,
-        message=message,
-        status=stored.last_status or None,
-    )
-
-
-_STORED_STATES: Final[Mapping[HealthState, StoredState]] = {
-    HealthState.CLOSED: "closed",
-    HealthState.OPEN: "open",
-    HealthState.HALF_OPEN: "half_open",
-    HealthState.REFUSING: "refusing",
-}
-_LANE_STATES: Final[Mapping[StoredState, HealthState]] = {stored: state for state, stored in _STORED_STATES.items()}
-
-
-def _stored_time(seconds: float | None) -> int:
-    return 0 if seconds is None else int(seconds * 1e6)
-
-
-def _lane_time(at: int) -> float | None:
-    return at / 1e6 if at else None
-
-
-def _text(reason: str, message: str) -> str:
-    """Return a reason and its message as one text, of limited length."""
-    return (f"{reason}: {message}" if message else reason)[:MAX_MESSAGE_CHARACTERS]

@@ -42,7 +42,8 @@ from headwater.runs.compression import Compression, InflationLimits
 from headwater.runs.files import OpenFile, list_sheets, open_file
 from headwater.runs.placeholders import expand_placeholders, has_placeholders
 from headwater.schemas import Codec, InvalidValue, ObjectType, Property, Schema
-from headwater.schemas.normalising import compile_row_normaliser, describe_problem
+from headwater.schemas.normalising import describe_problem
+from headwater.schemas.normalising_rows import compile_row_normaliser
 
 MAX_PATH_CHARACTERS: Final = 1_024
 MAX_RECORDS: Final = 100

@@ -28,13 +28,8 @@ from headwater.schemas.eventschema import EVENT_SCHEMA
 from headwater.schemas.floats import TEXT_EXPONENT, float_text, to_float32
 from headwater.schemas.json_value import JSON_NULL, MAX_JSON_DEPTH, Json
 from headwater.schemas.names import is_property_name, suggest_property_name
-from headwater.schemas.normalising import (
-    compile_normaliser,
-    compile_property,
-    compile_row_normaliser,
-    compile_rows_normaliser,
-    describe_problem,
-)
+from headwater.schemas.normalising import compile_normaliser, compile_property, describe_problem
+from headwater.schemas.normalising_rows import compile_row_normaliser, compile_rows_normaliser
 from headwater.schemas.parsing import parse_schema, parse_type, read_schema, read_type
 from headwater.schemas.paths import (
     Path,

@@ -10,7 +10,14 @@ import pytest
 
 from headwater.base.errors import Unavailable
 from headwater.connectors.catalogue.databases import ClickHouseSettings, MySQLSettings, PostgreSQLSettings
-from headwater.connectors.databases import clickhouse, mysql, mysql_session, postgresql, postgresql_session
+from headwater.connectors.databases import (
+    clickhouse,
+    clickhouse_session,
+    mysql,
+    mysql_session,
+    postgresql,
+    postgresql_session,
+)
 from tests.connectors.conformance.context import make_context
 
 
@@ -127,7 +134,7 @@ def test_a_mysql_that_does_not_log_in_is_left(
 
 
 def test_a_silent_clickhouse_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clickhouse, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(clickhouse_session, "CONNECT_SECONDS", 1.0)
 
     def be_silent(connection: socket.socket, ended: threading.Event) -> None:
         ended.wait()

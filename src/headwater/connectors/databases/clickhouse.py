@@ -4,26 +4,19 @@ ClickHouse has no transactions and no upsert. A ReplacingMergeTree keeps the new
 merges its parts, or reads with FINAL. So the rows of a key may be seen twice for a while.
 """
 
-import os
 import re
-import socket
 import struct
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any, Final
 
-import clickhouse_connect
 import msgspec
-import urllib3
-from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from headwater.base.errors import BadRequest, HeadwaterError, Unavailable, Unprocessable
+from headwater.base.errors import BadRequest
 from headwater.connectors.catalogue.databases import ClickHouseSettings
 from headwater.connectors.contract import (
     DELIVERED,
@@ -31,22 +24,29 @@ from headwater.connectors.contract import (
     Column,
     ConnectorContext,
     ItemResult,
-    QueryRejected,
     Row,
     Rows,
     TableWrite,
     rejected,
 )
+from headwater.connectors.databases.clickhouse_session import (
+    FAILURES,
+    Connect,
+    connect,
+    end_client,
+    error_code,
+    kill,
+    translated,
+)
 from headwater.connectors.databases.clickhouse_types import (
     READ_FORMATS,
     check_value,
-    convert_columns,
     make_column,
     read_format,
     reader,
     stored,
 )
-from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, MAX_QUERY_SECONDS, WAIT_SECONDS
+from headwater.connectors.databases.limits import MAX_QUERY_SECONDS
 from headwater.connectors.databases.placeholders import (
     CLICKHOUSE,
     check_reading,
@@ -54,141 +54,19 @@ from headwater.connectors.databases.placeholders import (
     replace_placeholders,
     without_terminator,
 )
-from headwater.connectors.databases.quoting import parse_table, quote
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.quoting import parse_qualified, quote
+from headwater.connectors.databases.rows import QueryRows, convert_columns
+from headwater.connectors.databases.sessions import KeptSession, OpenSessions, connection_closed
+from headwater.connectors.databases.tables import check_columns_exist, table_not_found
 from headwater.connectors.databases.writing import check_rows
-from headwater.connectors.resolving import resolve_allowed
 from headwater.schemas import Value
 
 BLOCK_ROWS: Final = 4_096
 """Rows of a block that the server sends."""
 
 _FORBIDDEN: Final = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
-_TLS_PORTS: Final = frozenset({443, 8443})
-_HTTP_PORTS: Final = frozenset({80, 443})
-_CODE: Final = re.compile(r"Code: (\d+)")
-_SETTINGS: Final = frozenset({81, 192, 193, 194, 516})
-"""Unknown database, unknown user, wrong password, password required, authentication failed."""
-_OUTSIDE: Final = frozenset(
-    {159, 160, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 394, 425, 439, 473, 667, 999}
-)
-"""Errors for which the statement is not at fault: time limits, memory, disk, network, replicas, a cancel."""
-
 _CONVERSION: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, struct.error)
 """The errors of the driver for a value that it cannot convert."""
-
-Connect = Callable[[ClickHouseSettings, ConnectorContext], Client]
-
-
-def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
-    """Connect to a checked address. Raises Unavailable, and Unprocessable with InvalidSettings."""
-    addresses = resolve_allowed(settings.host, settings.port, context.addresses, ports=_HTTP_PORTS)
-    is_encrypted = settings.tls in ("Required", "Verified") or (
-        settings.tls == "Preferred" and settings.port in _TLS_PORTS
-    )
-    common.set_setting("autogenerate_session_id", False)  # statements of one connection may overlap
-    failure: Exception | None = None
-    for address in addresses[:MAX_ADDRESSES]:
-        pool = _pool(settings, is_encrypted=is_encrypted)
-        timer = threading.Timer(CONNECT_SECONDS, pool.end)
-        timer.daemon = True
-        timer.start()
-        try:
-            return clickhouse_connect.get_client(
-                interface="https" if is_encrypted else "http",
-                host=address,
-                port=settings.port,
-                username=settings.username or "default",
-                password=settings.password,
-                database=settings.database or "default",
-                connect_timeout=int(CONNECT_SECONDS),
-                send_receive_timeout=int(WAIT_SECONDS),
-                pool_mgr=pool,
-                server_host_name=settings.host,
-                query_retries=0,
-                client_name="headwater",
-                show_clickhouse_errors="scrub",
-            )
-        except ClickHouseError as error:
-            if _code(error) in _SETTINGS:
-                message = f"the database refuses the connection: {_message(error, context)}"
-                raise Unprocessable("InvalidSettings", message, field="settings") from error
-            failure = error
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failure = error
-        finally:
-            timer.cancel()
-    assert failure is not None
-    raise Unavailable(f"the database cannot be reached: {_message(failure, context)}") from failure
-
-
-class _Pool(urllib3.PoolManager):
-    """Connections that follow no redirects: a server would choose an address that is not checked.
-
-    `end` may be called from any thread: requests that wait for the server then fail.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._opened: list[socket.socket] = []
-        self._is_ended = False
-        remember = self._remember
-
-        class Http(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return remember(super()._new_conn())
-
-        class Https(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                return remember(super()._new_conn())
-
-        class HttpPool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Http
-
-        class HttpsPool(urllib3.HTTPSConnectionPool):
-            ConnectionCls = Https
-
-        self.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
-
-    def _remember(self, opened: socket.socket) -> socket.socket:
-        self._opened.append(socket.socket(fileno=os.dup(opened.fileno())))
-        if self._is_ended:  # the driver tries again
-            opened.close()
-            self.end()
-            raise ConnectionAbortedError("the connection was ended")
-        return opened
-
-    def end(self) -> None:
-        self._is_ended = True
-        while self._opened:
-            with suppress(OSError), self._opened.pop() as copy:
-                copy.shutdown(socket.SHUT_RDWR)
-
-    def urlopen(  # type: ignore[override]  # as in the base class
-        self, method: str, url: str, redirect: bool = True, **options: Any
-    ) -> Any:
-        return super().urlopen(method, url, redirect=False, **options)
-
-
-def _end(client: Client) -> None:
-    """End the connections of a client; an embedded engine has none."""
-    pool = getattr(client, "http", None)
-    if isinstance(pool, _Pool):
-        pool.end()
-    client.close()
-
-
-def _pool(settings: ClickHouseSettings, *, is_encrypted: bool) -> _Pool:
-    """Return a pool that uses no proxy, and for TLS the name of the host, because it connects to an address."""
-    if not is_encrypted:
-        return _Pool(retries=False)
-    is_verified = settings.tls == "Verified"
-    return _Pool(
-        retries=False,
-        cert_reqs="CERT_REQUIRED" if is_verified else "CERT_NONE",
-        server_hostname=settings.host,
-        assert_hostname=settings.host if is_verified else False,
-    )
 
 
 class ClickHouseSource:
@@ -198,9 +76,7 @@ class ClickHouseSource:
         self._settings = settings
         self._context = context
         self._connect = connect
-        self._lock = threading.Lock()
-        self._open: dict[str, Client] = {}
-        self._is_closed = False
+        self._sessions = OpenSessions[tuple[Client, str]](_end_query, lambda running: end_client(running[0]))
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
@@ -209,11 +85,7 @@ class ClickHouseSource:
         id_ = str(uuid.uuid4())
         with self._errors():
             client = self._connect(self._settings, self._context)
-        with self._lock:
-            self._open[id_] = client
-        try:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed")
+        with self._sessions.use((client, id_)):
             with self._errors():
                 settings = _reading_settings(client)
                 described = client.query(f"DESCRIBE TABLE (\n{statement}\n)", settings=settings).result_rows
@@ -224,47 +96,30 @@ class ClickHouseSource:
                 yield QueryRows(columns, lambda: chunks.read(), limit)
             finally:
                 chunks.close()
-        finally:
-            with self._lock:
-                del self._open[id_]
-            _end(client)
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
-        with self._lock:
-            self._is_closed = True
-            running = list(self._open.items())
-        for id_, client in running:
-            with suppress(Exception):  # the time limit of the query ends it too
-                self._kill(client, id_)
-
-    def _kill(self, client: Client, id_: str) -> None:
-        """End a query on the server, then the connection: a server may not listen."""
-        pool = getattr(client, "http", None)
-        timer = threading.Timer(CONNECT_SECONDS, pool.end if isinstance(pool, _Pool) else int)
-        timer.daemon = True
-        timer.start()
-        try:
-            client.command(f"KILL QUERY WHERE query_id = '{id_}' ASYNC")
-        finally:
-            timer.cancel()
-            if isinstance(pool, _Pool):
-                pool.end()
+        self._sessions.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed") from error
-            raise _translated(error, self._context) from error
+        except FAILURES as error:
+            if self._sessions.is_closed:
+                raise connection_closed() from error
+            raise translated(error, self._context) from error
 
 
 def check(settings: ClickHouseSettings, context: ConnectorContext) -> ClickHouseSettings:
     """Log in with the settings. Raises Unprocessable with InvalidSettings, and Unavailable."""
-    _end(connect(settings, context))
+    end_client(connect(settings, context))
     return settings
+
+
+def _end_query(running: tuple[Client, str]) -> None:
+    with suppress(Exception):  # the time limit of the query ends it too
+        kill(*running)
 
 
 def _reading_settings(client: Client) -> dict[str, Any]:
@@ -313,7 +168,7 @@ class _Chunks:
     def close(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
-            with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
+            with suppress(*FAILURES):
                 stream.__exit__(None, None, None)
 
 
@@ -333,14 +188,12 @@ class ClickHouseSink:
     def __init__(self, settings: ClickHouseSettings, context: ConnectorContext, connect: Connect = connect) -> None:
         self._settings = settings
         self._context = context
-        self._connect = connect
-        self._client: Client | None = None
+        self._kept = KeptSession(lambda: connect(settings, context), end_client)
         self._targets: dict[TableWrite, _Target] = {}
-        self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
         with self._errors():
-            found = self._columns(self._opened(), table)
+            found = self._columns(self._kept.get(), table)
         return tuple(make_column(name, type_, writable=not kind) for name, type_, kind in found)
 
     def upsert(self, write: TableWrite, rows: Sequence[Row]) -> Sequence[ItemResult]:
@@ -348,34 +201,23 @@ class ClickHouseSink:
         if refused is not None or not rows:
             return refused or []
         with self._errors():
-            client = self._opened()
+            client = self._kept.get()
             target = self._target(client, write)
             refused = _check_values(write, target, rows)
             return refused or _insert(client, target, write, rows)
 
     def close(self) -> None:
-        self._is_closed = True
-        client, self._client = self._client, None
-        if client is not None:
-            _end(client)
-
-    def _opened(self) -> Client:
-        if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
-        if self._client is None:
-            self._client = self._connect(self._settings, self._context)
-        return self._client
+        self._kept.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _translated(error, self._context) from error
+        except FAILURES as error:
+            raise translated(error, self._context) from error
 
     def _names(self, table: str) -> tuple[str, str]:
-        parts = parse_table(table)
-        return (parts[0], parts[1]) if len(parts) == 2 else (self._settings.database or "default", parts[0])
+        return parse_qualified(table, self._settings.database or "default")
 
     def _columns(self, client: Client, table: str) -> list[tuple[str, str, str]]:
         """Return the name, the type and the kind of default of each column; the kind is empty if it is stored."""
@@ -386,15 +228,14 @@ class ClickHouseSink:
             parameters={"database": database, "name": name},
         ).result_rows
         if not found:
-            raise BadRequest(f"table {table[:200]!r} does not exist in the database", field="table")
+            raise table_not_found(table)
         return [(str(row[0]), str(row[1]), "" if row[2] in ("", "DEFAULT") else str(row[2])) for row in found]
 
     def _target(self, client: Client, write: TableWrite) -> _Target:
         """Return the table. Raises BadRequest if it lacks a column, or if its engine does not replace rows by key."""
         if write not in self._targets:
             types = {name: type_ for name, type_, kind in self._columns(client, write.table) if not kind}
-            if missing := [name for name in write.columns if name not in types]:
-                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+            check_columns_exist(write, types)
             database, name = self._names(write.table)
             [(engine, key)] = client.query(
                 "SELECT engine, sorting_key FROM system.tables "
@@ -482,22 +323,4 @@ def _key_literal(value: Value) -> str:
 
 
 def _is_about_rows(error: ClickHouseError) -> bool:
-    return isinstance(error, DataError) or _code(error) in (6, 27, 41, 53, 69, 117, 321, 349, 469, 691)
-
-
-def _code(error: Exception) -> int:
-    match = _CODE.search(str(error))
-    return int(match[1]) if match is not None else 0
-
-
-def _message(error: Exception, context: ConnectorContext) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return context.redact(text[:500])
-
-
-def _translated(error: Exception, context: ConnectorContext) -> HeadwaterError:
-    code = _code(error)
-    message = _message(error, context)
-    if code == 0 or code in _OUTSIDE:
-        return Unavailable(f"the database failed: {message}")
-    return QueryRejected(f"the database rejects the statement: {message}")
+    return isinstance(error, DataError) or error_code(error) in (6, 27, 41, 53, 69, 117, 321, 349, 469, 691)

@@ -4,7 +4,7 @@ The driver reads dates and times as whole numbers, so that no digit of their fra
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -232,11 +232,3 @@ def _stored(value: Value) -> Any:
     if isinstance(value, dict):
         return {key: _stored(each) for key, each in value.items()}
     return value
-
-
-def convert_columns(columns: Sequence[Sequence[Any]], readers: Sequence[Callable[[Any], Value] | None]) -> list[Any]:
-    """Convert the columns of a block."""
-    return [
-        values if convert is None else [None if value is None else convert(value) for value in values]
-        for values, convert in zip(columns, readers, strict=True)
-    ]

@@ -31,14 +31,23 @@ from headwater.connectors.databases.duckdb_types import make_column, reader, sto
 from headwater.connectors.databases.files import checking_file, database_file
 from headwater.connectors.databases.limits import WAIT_SECONDS
 from headwater.connectors.databases.placeholders import DUCKDB, replace_placeholders
-from headwater.connectors.databases.quoting import parse_table, quote, quote_all
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.quoting import parse_qualified, quote, quote_all
+from headwater.connectors.databases.rows import QueryRows, convert_columns
+from headwater.connectors.databases.sessions import OpenSessions, connection_closed
+from headwater.connectors.databases.tables import (
+    check_columns_exist,
+    check_key_is_unique,
+    conflict_clause,
+    table_not_found,
+)
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.schemas import Value
 
 CHUNK_ROWS: Final = 1_000
 MEMORY_LIMIT: Final = "256MB"
 
+_SCHEMA: Final = "main"
+"""The schema of tables whose names have none."""
 _CONFIGURATION: Final[dict[str, Any]] = {
     "enable_external_access": "false",
     "lock_configuration": "true",
@@ -68,36 +77,23 @@ class DuckDBSource:
     def __init__(self, settings: DuckDBSettings, context: ConnectorContext) -> None:
         self._path = settings.path
         self._context = context
-        self._lock = threading.Lock()
-        self._open: set[duckdb.DuckDBPyConnection] = set()
-        self._is_closed = False
+        self._sessions = OpenSessions(duckdb.DuckDBPyConnection.interrupt, duckdb.DuckDBPyConnection.close)
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
         statement = replace_placeholders(text, parameters, DUCKDB)
         connection = _open(self._context, self._path, is_read_only=True)
-        with self._lock:
-            self._open.add(connection)
-        try:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed")
+        with self._sessions.use(connection):
             with self._errors(connection):
                 _check_reading(connection, statement)
                 connection.execute(statement)
                 description = connection.description or []
             columns = [make_column(name, type_) for name, type_, *_ in description]
             yield QueryRows(columns, partial(self._rows, connection, [type_ for _, type_, *_ in description]), limit)
-        finally:
-            with self._lock:
-                self._open.discard(connection)
-            connection.close()
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
-        with self._lock:
-            self._is_closed = True
-            for connection in self._open:
-                connection.interrupt()
+        self._sessions.close()
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, types: Sequence[Any]) -> Iterator[Sequence[Row]]:
         readers = [reader(type_) for type_ in types]
@@ -106,11 +102,7 @@ class DuckDBSource:
                 chunk = connection.fetchmany(CHUNK_ROWS)
             if not chunk:
                 return
-            columns = [
-                values if convert is None else [None if value is None else convert(value) for value in values]
-                for values, convert in zip(zip(*chunk, strict=True), readers, strict=True)
-            ]
-            yield list(zip(*columns, strict=True))
+            yield list(zip(*convert_columns(zip(*chunk, strict=True), readers), strict=True))
 
     @contextmanager
     def _errors(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -122,8 +114,8 @@ class DuckDBSource:
             with _errors():
                 yield
         except Unavailable:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed") from None
+            if self._sessions.is_closed:
+                raise connection_closed() from None
             raise
         finally:
             timer.cancel()
@@ -186,7 +178,7 @@ class DuckDBSink:
     @contextmanager
     def _opened(self, *, is_read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
+            raise connection_closed()
         connection = _open(self._context, self._path, is_read_only=is_read_only)
         try:
             yield connection
@@ -197,22 +189,15 @@ class DuckDBSink:
         """Return the statement. Raises BadRequest if the table lacks a column, or a unique key."""
         if write not in self._targets:
             names = {column.name for column in _columns(connection, write.table)}
-            if missing := [name for name in write.columns if name not in names]:
-                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
-            schema, table = _names(write.table)
-            key = quote_all(write.key)
-            if set(write.key) not in _keys(connection, schema, table):
-                raise BadRequest(
-                    f"table {write.table} needs a unique index on its key: "
-                    f"CREATE UNIQUE INDEX {quote(f'{table}_key')} ON {quote(schema)}.{quote(table)} ({key})",
-                    field="tableKey",
-                )
-            others = [quote(name) for name in write.columns if name not in write.key]
-            update = ", ".join(f"{name} = excluded.{name}" for name in others)
+            check_columns_exist(write, names)
+            schema, table = parse_qualified(write.table, _SCHEMA)
+            name = f"{quote(schema)}.{quote(table)}"
+            create = f"CREATE UNIQUE INDEX {quote(f'{table}_key')} ON {name} ({quote_all(write.key)})"
+            check_key_is_unique(write, _keys(connection, schema, table), create)
             self._targets[write] = _Target(
-                insert=f"INSERT INTO {quote(schema)}.{quote(table)} ({quote_all(write.columns)}) VALUES ",
+                insert=f"INSERT INTO {name} ({quote_all(write.columns)}) VALUES ",
                 row=f"({', '.join('?' * len(write.columns))})",
-                conflict=f" ON CONFLICT ({key}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}",
+                conflict=f" {conflict_clause(write)}",
             )
         return self._targets[write]
 
@@ -280,13 +265,8 @@ def _open(context: ConnectorContext, path: str, *, is_read_only: bool) -> duckdb
         return duckdb.connect(str(file), read_only=is_read_only, config=_CONFIGURATION)
 
 
-def _names(table: str) -> tuple[str, str]:
-    parts = parse_table(table)
-    return (parts[0], parts[1]) if len(parts) == 2 else ("main", parts[0])
-
-
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, ...]:
-    schema, name = _names(table)
+    schema, name = parse_qualified(table, _SCHEMA)
     found = connection.execute(
         "SELECT c.column_name, c.is_nullable "
         "FROM duckdb_columns() c JOIN duckdb_tables() t USING (table_oid, database_name) "
@@ -294,7 +274,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[Column,
         [schema, name],
     ).fetchall()
     if not found:
-        raise BadRequest(f"table {table[:200]!r} does not exist in the database", field="table")
+        raise table_not_found(table)
     description = connection.execute(f"SELECT * FROM {quote(schema)}.{quote(name)} LIMIT 0").description or []
     types = {column: type_ for column, type_, *_ in description}
     return tuple(make_column(column, types[column], nullable=bool(nullable)) for column, nullable in found)

@@ -1,7 +1,6 @@
 """PostgreSQL: reads rows with a query, and writes rows into a table."""
 
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -11,7 +10,7 @@ import psycopg
 from psycopg import errors, pq
 from psycopg.adapt import Transformer
 
-from headwater.base.errors import BadRequest, Unavailable
+from headwater.base.errors import Unavailable
 from headwater.connectors.catalogue.databases import PostgreSQLSettings
 from headwater.connectors.contract import (
     DELIVERED,
@@ -27,8 +26,15 @@ from headwater.connectors.databases.limits import WAIT_SECONDS
 from headwater.connectors.databases.placeholders import POSTGRESQL, replace_placeholders
 from headwater.connectors.databases.postgresql_session import Session
 from headwater.connectors.databases.postgresql_types import copy_text, make_column, register_types
-from headwater.connectors.databases.quoting import parse_table, quote, quote_all
+from headwater.connectors.databases.quoting import parse_qualified, quote, quote_all
 from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.sessions import KeptSession, OpenSessions
+from headwater.connectors.databases.tables import (
+    check_columns_exist,
+    check_key_is_unique,
+    conflict_clause,
+    table_not_found,
+)
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.schemas import Value
 
@@ -73,7 +79,7 @@ class PostgreSQLSource:
     def __init__(self, settings: PostgreSQLSettings, context: ConnectorContext) -> None:
         self._settings = settings
         self._context = context
-        self._sessions = _Sessions()
+        self._sessions = OpenSessions(Session.end, Session.close)
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
@@ -93,34 +99,9 @@ def check(settings: PostgreSQLSettings, context: ConnectorContext) -> PostgreSQL
     return settings
 
 
-class _Sessions:
-    """The open sessions of a source. `close` ends them from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: set[Session] = set()
-        self._is_closed = False
-
-    @contextmanager
-    def use(self, session: Session) -> Iterator[None]:
-        with self._lock:
-            self._open.add(session)
-            is_closed = self._is_closed
-        try:
-            if is_closed:
-                raise Unavailable("the connection to the database was closed")
-            yield
-        finally:
-            with self._lock:
-                self._open.discard(session)
-            session.close()
-
-    def close(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            sessions = list(self._open)
-        for session in sessions:
-            session.end()
+def _end(session: Session) -> None:
+    session.end()
+    session.close()
 
 
 def _query(session: Session, statement: bytes, limit: int | None) -> QueryRows:
@@ -188,9 +169,8 @@ class PostgreSQLSink:
     def __init__(self, settings: PostgreSQLSettings, context: ConnectorContext) -> None:
         self._settings = settings
         self._context = context
-        self._session: Session | None = None
+        self._kept = KeptSession(self._open, _end)
         self._targets: dict[TableWrite, _Target] = {}
-        self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
         session = self._opened()
@@ -213,41 +193,39 @@ class PostgreSQLSink:
         except _RowsRejected as error:
             return error.results
         except Unavailable:
-            self._forget()
+            self._kept.forget()
             raise
 
     def close(self) -> None:
         """Close the connection. May be called from any thread; a batch that is being written raises Unavailable."""
-        self._is_closed = True
-        self._forget()
+        self._kept.close()
 
     def _opened(self) -> Session:
-        if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
-        if self._session is not None and self._session.connection.closed:
-            self._forget()
-        if self._session is None:
-            self._session = Session(self._settings, self._context, is_read_only=False)
-            with self._session.errors():
-                self._session.connection.execute(f"SET statement_timeout = '{WAIT_SECONDS:g}s'")
-        return self._session
+        session = self._kept.get()
+        if session.connection.closed:
+            self._kept.forget()
+            session = self._kept.get()
+        return session
 
-    def _forget(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.end()
+    def _open(self) -> Session:
+        session = Session(self._settings, self._context, is_read_only=False)
+        try:
+            with session.errors():
+                session.connection.execute(f"SET statement_timeout = '{WAIT_SECONDS:g}s'")
+        except BaseException:
             session.close()
+            raise
+        return session
 
     def _found(self, session: Session, table: str) -> list[tuple[str, bool, bool, int, int, str]]:
         with session.errors():
             found = session.connection.execute(_COLUMNS, self._names(table)).fetchall()
         if not found:
-            raise BadRequest(f"table {table[:200]!r} does not exist in the database", field="table")
+            raise table_not_found(table)
         return found
 
     def _names(self, table: str) -> tuple[str, str]:
-        parts = parse_table(table)
-        return (parts[0], parts[1]) if len(parts) == 2 else (self._settings.schema, parts[0])
+        return parse_qualified(table, self._settings.schema)
 
     def _target(self, session: Session, write: TableWrite) -> _Target:
         """Return the statements. Raises BadRequest if the table lacks a column, or a unique index on the key."""
@@ -255,18 +233,12 @@ class PostgreSQLSink:
         if target is not None:
             return target
         types = {name: type_ for name, _, _, _, _, type_ in self._found(session, write.table)}
-        if missing := [name for name in write.columns if name not in types]:
-            raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+        check_columns_exist(write, types)
         names = self._names(write.table)
         with session.errors():
             keys = [set(key) for (key,) in session.connection.execute(_KEYS, names).fetchall()]
         table = f"{quote(names[0])}.{quote(names[1])}"
-        key = quote_all(write.key)
-        if set(write.key) not in keys:
-            raise BadRequest(
-                f"table {write.table} needs a unique index on its key: CREATE UNIQUE INDEX ON {table} ({key})",
-                field="tableKey",
-            )
+        check_key_is_unique(write, keys, f"CREATE UNIQUE INDEX ON {table} ({quote_all(write.key)})")
         target = self._targets[write] = _statements(table, write, types)
         return target
 
@@ -304,8 +276,6 @@ def _statements(table: str, write: TableWrite, types: Mapping[str, str]) -> _Tar
     names = [f"c{number}" for number in range(len(write.columns))]
     texts = ", ".join(f"{name} text" for name in names)
     casts = ", ".join(f"{name}::{types[column]}" for name, column in zip(names, write.columns, strict=True))
-    others = [column for column in write.columns if column not in write.key]
-    update = ", ".join(f"{quote(column)} = EXCLUDED.{quote(column)}" for column in others)
     # The name depends on the number of columns, because a connection behind a pooler may have the table of another run.
     batch = f"pg_temp.{_BATCH}_{len(names)}"
     return _Target(
@@ -314,7 +284,7 @@ def _statements(table: str, write: TableWrite, types: Mapping[str, str]) -> _Tar
         ),
         copy=f"COPY {batch} (number, {', '.join(names)}) FROM STDIN",
         select=f"INSERT INTO {table} ({quote_all(write.columns)}) SELECT {casts} FROM {batch}",
-        conflict=(f"ON CONFLICT ({quote_all(write.key)}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"),
+        conflict=conflict_clause(write),
     )
 
 

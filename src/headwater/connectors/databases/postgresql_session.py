@@ -22,6 +22,7 @@ from headwater.connectors.contract import ConnectorContext, QueryRejected
 from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_ADDRESSES, MAX_VALUE_BYTES, WAIT_SECONDS
 from headwater.connectors.databases.postgresql_types import TypeDescription, register_loaders
 from headwater.connectors.databases.quoting import quote
+from headwater.connectors.databases.sessions import connection_closed
 from headwater.connectors.databases.tls import find_authorities
 from headwater.connectors.resolving import resolve_allowed
 
@@ -103,7 +104,7 @@ class Session:
         if self._is_late:
             return Unavailable(f"the database did not respond within {seconds:g} seconds")
         if self._is_ended:
-            return Unavailable("the connection to the database was closed")
+            return connection_closed()
         state, message = error.sqlstate, self._context.redact(_message(error))
         if isinstance(error, errors.QueryCanceled):
             return Unavailable(f"the database did not respond within {seconds:g} seconds: {message}")

@@ -31,6 +31,12 @@ def parse_table(text: str, *, max_parts: int = 2) -> tuple[str, ...]:
     raise BadRequest(f"{text[:100]!r} is not the name of a table", field="table")
 
 
+def parse_qualified(text: str, default: str) -> tuple[str, str]:
+    """Return the schema and the name of a table; `default` is the schema of a name without one. Raises BadRequest."""
+    parts = parse_table(text)
+    return (parts[0], parts[1]) if len(parts) == 2 else (default, parts[0])
+
+
 def quote(name: str, mark: str = '"') -> str:
     """Return the name in quotes. Raises BadRequest for a name that no database allows."""
     if not name or "\0" in name:

@@ -1,7 +1,7 @@
 """The result of a query: checked columns, and rows in batches that are bounded in rows and bytes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from headwater.connectors.contract import MAX_BATCH_ROWS, MAX_COLUMNS, Column, QueryRejected, Row
@@ -47,6 +47,16 @@ def next_rows(rows: Iterator[tuple[Any, ...]], max_rows: int) -> list[tuple[Any,
         if len(chunk) == max_rows or size >= MAX_CHUNK_BYTES:
             break
     return chunk
+
+
+def convert_columns(
+    columns: Iterable[Sequence[Any]], readers: Sequence[Callable[[Any], Value] | None]
+) -> list[Sequence[Value]]:
+    """Convert the values of columns that are not null, each with its reader; None converts nothing."""
+    return [
+        values if convert is None else [None if value is None else convert(value) for value in values]
+        for values, convert in zip(columns, readers, strict=True)
+    ]
 
 
 class QueryRows:

@@ -4,7 +4,6 @@ Its statements are tested without a server, because there is none to test with.
 """
 
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -13,7 +12,7 @@ import msgspec
 import snowflake.connector
 from snowflake.connector import errors
 
-from headwater.base.errors import BadRequest, HeadwaterError, Unavailable, Unprocessable
+from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.connectors.catalogue.databases import SnowflakeSettings
 from headwater.connectors.contract import (
     DELIVERED,
@@ -29,8 +28,10 @@ from headwater.connectors.contract import (
 from headwater.connectors.databases.limits import CONNECT_SECONDS, WAIT_SECONDS
 from headwater.connectors.databases.placeholders import SNOWFLAKE, check_reading, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
-from headwater.connectors.databases.rows import QueryRows
+from headwater.connectors.databases.rows import QueryRows, convert_columns
+from headwater.connectors.databases.sessions import KeptSession, OpenSessions, connection_closed
 from headwater.connectors.databases.snowflake_types import make_column, reader, source_expression, stored
+from headwater.connectors.databases.tables import check_columns_exist, table_not_found
 from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
 from headwater.connectors.resolving import resolve_allowed
 from headwater.schemas import Value
@@ -110,39 +111,23 @@ class SnowflakeSource:
         self._settings = settings
         self._context = context
         self._connect = connect
-        self._lock = threading.Lock()
-        self._open: set[Any] = set()
-        self._is_closed = False
+        self._sessions = OpenSessions[Any](_cancel, lambda cursor: cursor.connection.close())
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
         statement = replace_placeholders(text, parameters, SNOWFLAKE)
         check_reading(statement, SNOWFLAKE, _FORBIDDEN)
-        connection = self._connect(self._settings, self._context)
-        cursor = connection.cursor()
-        with self._lock:
-            self._open.add(cursor)
-        try:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed")
+        cursor = self._connect(self._settings, self._context).cursor()
+        with self._sessions.use(cursor):
             with self._errors():
                 described = cursor.describe(statement)
             columns = [make_column(each) for each in described]
             readers = [reader(each) for each in described]
             yield QueryRows(columns, lambda: self._rows(cursor, statement, readers), limit)
-        finally:
-            with self._lock:
-                self._open.discard(cursor)
-            connection.close()
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
-        with self._lock:
-            self._is_closed = True
-            cursors = list(self._open)
-        for cursor in cursors:
-            with suppress(errors.Error):
-                cursor.connection.cursor().execute("SELECT SYSTEM$CANCEL_QUERY(?)", (cursor.sfqid,))
+        self._sessions.close()
 
     def _rows(
         self, cursor: Any, statement: str, readers: Sequence[Callable[[Any], Value] | None]
@@ -154,20 +139,27 @@ class SnowflakeSource:
                 chunk = cursor.fetchmany(CHUNK_ROWS)
             if not chunk:
                 return
-            columns = [
-                values if convert is None else [None if value is None else convert(value) for value in values]
-                for values, convert in zip(zip(*chunk, strict=True), readers, strict=True)
-            ]
-            yield list(zip(*columns, strict=True))
+            yield list(zip(*convert_columns(zip(*chunk, strict=True), readers), strict=True))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except errors.Error as error:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed") from error
+            if self._sessions.is_closed:
+                raise connection_closed() from error
             raise _translated(error, self._context) from error
+
+
+def _cancel(cursor: Any) -> None:
+    """End the query of a cursor on the server."""
+    with suppress(errors.Error):
+        cursor.connection.cursor().execute("SELECT SYSTEM$CANCEL_QUERY(?)", (cursor.sfqid,))
+
+
+def _close(connection: Connection) -> None:
+    with suppress(errors.Error):
+        connection.close()
 
 
 class Statements(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,36 +204,23 @@ class SnowflakeSink:
     def __init__(self, settings: SnowflakeSettings, context: ConnectorContext, connect: Connect = connect) -> None:
         self._settings = settings
         self._context = context
-        self._connect = connect
-        self._connection: Connection | None = None
+        self._kept = KeptSession[Connection](lambda: connect(settings, context), _close)
         self._statements: dict[TableWrite, Statements] = {}
-        self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
         with self._errors():
-            return self._columns(self._opened().cursor(), table)
+            return self._columns(self._kept.get().cursor(), table)
 
     def upsert(self, write: TableWrite, rows: Sequence[Row]) -> Sequence[ItemResult]:
         refused = check_rows(write, rows)
         if refused is not None or not rows:
             return refused or []
         with self._errors():
-            cursor = self._opened().cursor()
+            cursor = self._kept.get().cursor()
             return self._write(cursor, self._prepared(cursor, write), rows)
 
     def close(self) -> None:
-        self._is_closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(errors.Error):
-                connection.close()
-
-    def _opened(self) -> Connection:
-        if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
-        if self._connection is None:
-            self._connection = self._connect(self._settings, self._context)
-        return self._connection
+        self._kept.close()
 
     def _parts(self, table: str) -> tuple[str, ...]:
         parts = parse_table(table, max_parts=3)
@@ -252,7 +231,7 @@ class SnowflakeSink:
         try:
             described = cursor.describe(f"SELECT * FROM {name}")
         except errors.ProgrammingError as error:
-            raise BadRequest(f"table {table[:200]!r} does not exist in the database", field="table") from error
+            raise table_not_found(table) from error
         return tuple(make_column(each, nullable=bool(each.is_nullable)) for each in described)
 
     def _prepared(self, cursor: Any, write: TableWrite) -> Statements:
@@ -264,8 +243,7 @@ class SnowflakeSink:
                 parts[1:],
             ).fetchall()
             types = dict(found)
-            if missing := [name for name in write.columns if name not in types]:
-                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+            check_columns_exist(write, types)
             self._statements[write] = statements(write, parts, types)
         return self._statements[write]
 

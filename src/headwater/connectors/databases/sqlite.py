@@ -1,18 +1,12 @@
 """SQLite: reads rows from a file with a query, and writes rows into a table.
 
 A query can neither write nor open other files: the file is opened for reading, and an authorizer permits only reading.
-Columns of SQLite accept values of any type. A value that does not fit the declared type of its column stays as it is:
-normalisation rejects it with its row.
 """
 
-import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -32,30 +26,19 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.databases.files import checking_file, database_file
 from headwater.connectors.databases.limits import CONNECT_SECONDS, MAX_VALUE_BYTES, WAIT_SECONDS
-from headwater.connectors.databases.placeholders import SQLITE, datetime_text, replace_placeholders
+from headwater.connectors.databases.placeholders import SQLITE, replace_placeholders
 from headwater.connectors.databases.quoting import parse_table, quote, quote_all
 from headwater.connectors.databases.rows import QueryRows, next_rows
-from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing, json_text
-from headwater.schemas import (
-    BooleanType,
-    DateTime,
-    DateTimeType,
-    DateType,
-    DecimalType,
-    FloatType,
-    IntType,
-    InvalidType,
-    InvalidValue,
-    Json,
-    JsonType,
-    StringType,
-    Time,
-    TimeType,
-    Type,
-    UuidType,
-    Value,
+from headwater.connectors.databases.sessions import KeptSession, OpenSessions, connection_closed
+from headwater.connectors.databases.sqlite_types import convert_rows, decode_text, make_column, stored
+from headwater.connectors.databases.tables import (
+    check_columns_exist,
+    check_key_is_unique,
+    conflict_clause,
+    table_not_found,
 )
-from headwater.schemas.types import MAX_PRECISION, MAX_SCALE
+from headwater.connectors.databases.writing import RowFailed, check_rows, find_failing
+from headwater.schemas import Value
 
 CHUNK_ROWS: Final = 100
 
@@ -67,8 +50,6 @@ _READING: Final = frozenset(
 _FORBIDDEN_FUNCTIONS: Final = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
 _PRAGMAS: Final = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
 
-_Convert = Callable[[Any], Value]
-
 
 class SQLiteSource:
     """Implements `QuerySource`. Each query has its own connection."""
@@ -76,62 +57,49 @@ class SQLiteSource:
     def __init__(self, settings: SQLiteSettings, context: ConnectorContext) -> None:
         self._path = settings.path
         self._context = context
-        self._lock = threading.Lock()
-        self._open: set[sqlite3.Connection] = set()
-        self._is_closed = False
+        self._sessions = OpenSessions(sqlite3.Connection.interrupt, sqlite3.Connection.close)
 
     @contextmanager
     def query(self, text: str, parameters: Mapping[str, Value], limit: int | None) -> Iterator[Rows]:
         statement = replace_placeholders(text, parameters, SQLITE)
         connection = _open(database_file(self._context, self._path), "ro")
-        with self._lock:
-            self._open.add(connection)
-        try:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed")
+        with self._sessions.use(connection):
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
                 types = _types(connection, statement)
                 cursor = connection.execute(statement)
                 names = [each[0] for each in cursor.description]
-            columns = [_column(name, type_) for name, type_ in zip(names, types, strict=True)]
+            columns = [make_column(name, type_) for name, type_ in zip(names, types, strict=True)]
             yield QueryRows(columns, partial(self._rows, connection, cursor, columns), limit)
-        finally:
-            with self._lock:
-                self._open.discard(connection)
-            connection.close()
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""
-        with self._lock:
-            self._is_closed = True
-            for connection in self._open:
-                connection.interrupt()
+        self._sessions.close()
 
     def _interrupt(self) -> Callable[[], bool]:
         """Return a function that is true when the statement that begins here must end."""
         deadline = time.monotonic() + WAIT_SECONDS
-        return lambda: self._is_closed or time.monotonic() > deadline
+        return lambda: self._sessions.is_closed or time.monotonic() > deadline
 
     def _rows(
         self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, columns: Sequence[Column]
     ) -> Iterator[Sequence[Row]]:
-        converters = [_CONVERTERS[type(column.type)] for column in columns]
+        types = [column.type for column in columns]
         while True:
             with self._errors():
                 connection.set_progress_handler(self._interrupt(), _STEPS)
                 chunk = next_rows(cursor, CHUNK_ROWS)
             if not chunk:
                 return
-            yield _converted(chunk, converters)
+            yield convert_rows(chunk, types)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            if self._is_closed:
-                raise Unavailable("the connection to the database was closed") from error
+            if self._sessions.is_closed:
+                raise connection_closed() from error
             raise _translated(error) from error
 
 
@@ -148,39 +116,27 @@ def check(settings: SQLiteSettings, context: ConnectorContext) -> SQLiteSettings
     return settings
 
 
-def _converted(chunk: list[tuple[Any, ...]], converters: Sequence[tuple[type[Any], _Convert]]) -> list[Row]:
-    """Convert the values column by column, which is faster than row by row."""
-    columns: list[Sequence[Value]] = []
-    values: tuple[Any, ...]
-    for values, (usual, convert) in zip(zip(*chunk, strict=True), converters, strict=True):
-        columns.append([value if value is None or value.__class__ is usual else convert(value) for value in values])
-    return list(zip(*columns, strict=True))
-
-
 class SQLiteSink:
     """Implements `TableSink`."""
 
     def __init__(self, settings: SQLiteSettings, context: ConnectorContext) -> None:
-        self._path = settings.path
-        self._context = context
-        self._connection: sqlite3.Connection | None = None
+        self._kept = KeptSession(lambda: _open(database_file(context, settings.path), "rw"), _end)
         self._statements: dict[TableWrite, str] = {}
-        self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
         with _errors():
-            return _table_columns(self._opened(), table)
+            return _table_columns(self._kept.get(), table)
 
     def upsert(self, write: TableWrite, rows: Sequence[Row]) -> Sequence[ItemResult]:
         refused = check_rows(write, rows)
         if refused is not None or not rows:
             return refused or []
         with _errors():
-            connection = self._opened()
+            connection = self._kept.get()
             statement = self._statement(connection, write)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                results = _write(connection, statement, [tuple(map(_stored, row)) for row in rows])
+                results = _write(connection, statement, [tuple(map(stored, row)) for row in rows])
                 connection.execute("COMMIT" if results is None else "ROLLBACK")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -190,40 +146,21 @@ class SQLiteSink:
 
     def close(self) -> None:
         """Close the file. May be called from any thread; a batch that is being written raises Unavailable."""
-        self._is_closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.interrupt()
-            connection.close()
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._is_closed:
-            raise Unavailable("the connection to the database was closed")
-        if self._connection is None:
-            self._connection = _open(database_file(self._context, self._path), "rw")
-        return self._connection
+        self._kept.close()
 
     def _statement(self, connection: sqlite3.Connection, write: TableWrite) -> str:
         """Return the statement that writes a row. Raises BadRequest if the table lacks a column, or a unique index on
         the key."""
         if write not in self._statements:
             names = {column.name for column in _table_columns(connection, write.table)}
-            if missing := [name for name in write.columns if name not in names]:
-                raise BadRequest(f"table {write.table} has no column {missing[0]}", field="table")
+            check_columns_exist(write, names)
             [table] = parse_table(write.table, max_parts=1)
-            key = quote_all(write.key)
-            if set(write.key) not in _keys(connection, table):
-                raise BadRequest(
-                    f"table {write.table} needs a unique index on its key: "
-                    f"CREATE UNIQUE INDEX {quote(f'{table}_key')} ON {quote(table)} ({key})",
-                    field="tableKey",
-                )
-            others = [quote(name) for name in write.columns if name not in write.key]
-            update = ", ".join(f"{name} = excluded.{name}" for name in others)
+            create = f"CREATE UNIQUE INDEX {quote(f'{table}_key')} ON {quote(table)} ({quote_all(write.key)})"
+            check_key_is_unique(write, _keys(connection, table), create)
             self._statements[write] = (
                 f"INSERT INTO {quote(table)} ({quote_all(write.columns)}) "
                 f"VALUES ({', '.join('?' * len(write.columns))}) "
-                f"ON CONFLICT ({key}) DO {f'UPDATE SET {update}' if update else 'NOTHING'}"
+                f"{conflict_clause(write)}"
             )
         return self._statements[write]
 
@@ -253,6 +190,11 @@ def _rejection(error: Exception) -> ItemResult:
     return rejected("InvalidValue", "a value is too large for the database")
 
 
+def _end(connection: sqlite3.Connection) -> None:
+    connection.interrupt()
+    connection.close()
+
+
 def _open(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
@@ -264,14 +206,10 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise Unavailable(f"the database cannot be opened: {error}") from error
-    connection.text_factory = _text
+    connection.text_factory = decode_text
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
-
-
-_text: Final = partial(str, encoding="utf-8", errors="surrogateescape")
-"""Decodes a text. Bytes that are not UTF-8 become lone surrogates, which no schema type accepts."""
 
 
 def _types(connection: sqlite3.Connection, statement: str) -> list[str]:
@@ -316,13 +254,13 @@ def _table_columns(connection: sqlite3.Connection, name: str) -> tuple[Column, .
     [table] = parse_table(name, max_parts=1)
     kinds = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
     if connection.execute(kinds, (table,)).fetchone() is None:
-        raise BadRequest(f"table {name[:200]!r} does not exist in the database", field="table")
+        raise table_not_found(name)
     found = connection.execute(
         "SELECT name, type, \"notnull\" OR (pk AND upper(type) = 'INTEGER'), hidden FROM pragma_table_xinfo(?)",
         (table,),
     )
     return tuple(
-        _column(column, type_, nullable=not is_required, writable=hidden == 0)
+        make_column(column, type_, nullable=not is_required, writable=hidden == 0)
         for column, type_, is_required, hidden in found
         if hidden != 1
     )
@@ -335,162 +273,6 @@ def _keys(connection: sqlite3.Connection, table: str) -> list[set[str]]:
     for (index,) in indexes.fetchall():
         keys.append({name for (name,) in connection.execute("SELECT name FROM pragma_index_info(?)", (index,))})
     return keys
-
-
-def _column(name: str, declared: str, *, nullable: bool = True, writable: bool = True) -> Column:
-    type_ = _type(declared)
-    if isinstance(type_, str):
-        return Column(name=name, type=None, nullable=nullable, writable=False, issue=type_)
-    return Column(name=name, type=type_, nullable=nullable, writable=writable)
-
-
-def _type(declared: str) -> Type | str:
-    """Return the schema type of a declared type, by SQLite's rules of affinity and the names that are in use; or the
-    reason why there is none."""
-    match = _DECLARED.fullmatch(declared.strip())
-    name, arguments = (match[1].upper(), match[2]) if match else (declared.upper(), None)
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    if name in ("DECIMAL", "NUMERIC", "NUM"):
-        return _decimal(arguments)
-    if "INT" in name:
-        return IntType(64)
-    if not name or any(part in name for part in ("CHAR", "CLOB", "TEXT", "STRING")):
-        return StringType()
-    if any(part in name for part in ("REAL", "FLOA", "DOUB")):
-        return FloatType(64)
-    if "BLOB" in name:
-        return "bytes are not supported: use hex(column)"
-    return f"the type {declared[:100]} is not supported: use CAST(column AS TEXT)"
-
-
-def _decimal(arguments: str | None) -> Type | str:
-    precision, scale = MAX_PRECISION, MAX_SCALE
-    if arguments is not None:
-        first, _, second = arguments.partition(",")
-        precision, scale = int(first), int(second or 0)
-    try:
-        return DecimalType(precision, scale)
-    except InvalidType:
-        return f"a decimal of {precision} digits, {scale} of them after the point, is not supported"
-
-
-_DECLARED: Final = re.compile(r"([^()]*?)\s*(?:\(\s*(\d{1,9}\s*(?:,\s*\d{1,9}\s*)?)\))?")
-_BY_NAME: Final[Mapping[str, Type]] = {
-    "BOOL": BooleanType(),
-    "BOOLEAN": BooleanType(),
-    "DATE": DateType(),
-    "DATETIME": DateTimeType(),
-    "TIMESTAMP": DateTimeType(),
-    "TIMESTAMPTZ": DateTimeType(),
-    "TIMESTAMP WITH TIME ZONE": DateTimeType(),
-    "TIMESTAMP WITHOUT TIME ZONE": DateTimeType(),
-    "TIME": TimeType(),
-    "JSON": JsonType(),
-    "UUID": UuidType(),
-}
-
-
-def _as_nothing(value: Any) -> Value:
-    return None
-
-
-def _as_string(value: Any) -> Value:
-    if isinstance(value, bytes):
-        return _text(value)
-    return str(value)
-
-
-def _as_number(value: Any) -> Value:
-    return _text(value) if isinstance(value, bytes) else value
-
-
-def _as_float(value: Any) -> Value:
-    return float(value) if isinstance(value, int) else _as_number(value)
-
-
-def _as_boolean(value: Any) -> Value:
-    return bool(value) if value in (0, 1) else _as_number(value)
-
-
-def _as_decimal(value: Any) -> Value:
-    text = str(_as_number(value))
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return text
-    return number if number.is_finite() else text
-
-
-def _as_datetime(value: Any) -> Value:
-    if not isinstance(value, str):
-        return _as_number(value)
-    try:
-        return DateTime.of(datetime.fromisoformat(value))
-    except ValueError:
-        return value
-
-
-def _as_date(value: Any) -> Value:
-    if not isinstance(value, str):
-        return _as_number(value)
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        return value
-
-
-def _as_time(value: Any) -> Value:
-    if not isinstance(value, str):
-        return _as_number(value)
-    try:
-        return Time.parse(value)
-    except ValueError:
-        return value
-
-
-def _as_json(value: Any) -> Value:
-    text = _as_string(value)
-    assert isinstance(text, str)
-    try:
-        return Json.parse(text)
-    except InvalidValue:
-        return text
-
-
-def _as_uuid(value: Any) -> Value:
-    return value.lower() if isinstance(value, str) else _as_number(value)
-
-
-_CONVERTERS: Final[Mapping[type, tuple[type[Any], _Convert]]] = {
-    type(None): (type(None), _as_nothing),
-    BooleanType: (bool, _as_boolean),
-    DateTimeType: (DateTime, _as_datetime),
-    DateType: (date, _as_date),
-    DecimalType: (Decimal, _as_decimal),
-    FloatType: (float, _as_float),
-    IntType: (int, _as_number),
-    JsonType: (Json, _as_json),
-    StringType: (str, _as_string),
-    TimeType: (Time, _as_time),
-    UuidType: (type(None), _as_uuid),
-}
-"""By schema type: the class of values that need no conversion, and the function that converts others."""
-
-
-def _stored(value: Value) -> str | int | float | None:
-    """Return the value as SQLite stores it: decimals, dates and times as texts, booleans as 0 and 1."""
-    if value is None or isinstance(value, str | int | float):
-        return int(value) if isinstance(value, bool) else value
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, DateTime):
-        return datetime_text(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Time):
-        return str(value)
-    return json_text(value)
 
 
 @contextmanager
