@@ -80,7 +80,7 @@ async def test_the_default_limit_returns_no_records(files: Api) -> None:
         ({"format_settings": '{"separator": ";;"}'}, "InvalidSettings", "formatSettings.separator"),
         ({"limit": 101}, "BadRequest", "limit"),
         ({"sheet": ""}, "BadRequest", "sheet"),
-        ({"path": "../a.csv"}, "BadRequest", "path"),
+        ({"path": "../a.csv"}, "InvalidPath", "path"),
         ({"path": "missing.csv"}, "ServiceUnavailable", ""),
     ],
 )

@@ -29,3 +29,14 @@ async def test_a_workspace_reaches_its_own_files(
         assert context.filesystem_root == reached
         named = "HEADWATER_FILESYSTEM_ROOT" if is_shared else f"HEADWATER_FILESYSTEM_ROOT/{workspace}"
         assert context.filesystem_folder == named or reached is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "workspace", "expected"),
+    [(None, 17, None), (ROOT, 17, ROOT / "17"), (ROOT, 18, ROOT / "18"), (ROOT, None, None)],
+)
+async def test_a_workspace_has_its_own_applications(
+    folder: Path | None, workspace: int | None, expected: Path | None
+) -> None:
+    async with ConnectorEnvironment(data_folder=folder).context("dummy", 5, None, workspace=workspace) as context:
+        assert context.data_folder == expected

@@ -69,6 +69,7 @@ def test_files_of_the_server(system: RunningSystem, root: Path) -> None:
         ("files", {"path": "missing.csv", "format": "csv", "formatSettings": CSV}, (503, "ServiceUnavailable")),
         ("files", {"format": "csv", "formatSettings": CSV}, (400, "BadRequest")),
         ("files/sheets", {"path": "users.csv", "format": "csv", "formatSettings": CSV}, (400, "BadRequest")),
+        ("files", {"path": "../users.csv", "format": "csv", "formatSettings": CSV}, (422, "InvalidPath")),
         ("files/absolute", {"path": "../users.csv"}, (422, "InvalidPath")),
         ("files/absolute", {"path": "${today}.csv"}, (422, "InvalidPlaceholder")),
         ("files/absolute", {}, (400, "BadRequest")),

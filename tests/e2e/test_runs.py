@@ -1,5 +1,6 @@
 """Runs of imports: their life in real processes, and the deaths of these processes."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -240,3 +241,30 @@ def test_a_run_and_a_schedule_survive_a_restart(tmp_path: Path) -> None:
     finally:
         assert second.stop() == 0, second.errors
     assert "Traceback" not in second.errors
+
+
+def test_exported_customers_are_those_of_the_application(system: RunningSystem) -> None:
+    call(system, "PUT", "/v1/profiles/schema", None, {"schema": OUT_SCHEMA})
+    connection, imported = make_import(system)
+    wait_for(system, start_run(system, imported), "Succeeded")
+    wait_until(lambda: int(get(system, "/v1/profiles")["total"]) >= 10, SECONDS)
+    destination = post(system, "/v1/connections", {"name": "CRM", "role": "Destination", "connector": "dummy"})["id"]
+    names = ("email", "firstName")
+    schema = {"kind": "object", "properties": [{"name": name, "type": {"kind": "string"}} for name in names]}
+    pipeline = {
+        "connection": destination,
+        "target": "User",
+        "name": "Export",
+        "enabled": True,
+        "exportMode": "CreateOrUpdate",
+        "matching": {"in": "email", "out": "email"},
+        "inSchema": OUT_SCHEMA,
+        "outSchema": schema,
+        "transformation": {"mapping": {"firstName": "email"}, "function": None},
+    }
+    exported = wait_for(system, start_run(system, post(system, "/v1/pipelines", pipeline)["id"]), "Succeeded")
+    assert exported["failed"] == [0] * 6
+    for each in (connection, destination):
+        users = get(system, f"/v1/connections/{each}/users?schema={json.dumps(schema)}")["users"]
+        assert [user["firstName"] for user in users] == [user["email"] for user in users]
+        assert len(users) >= 10

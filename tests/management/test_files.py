@@ -155,7 +155,9 @@ async def test_an_archive_without_files_is_explained(folder: Files) -> None:
 BROKEN: list[tuple[str, dict[str, Any], tuple[int, str, str | None]]] = [
     ("no path", {"path": ""}, (400, "BadRequest", "path")),
     ("a long path", {"path": "x" * 1_025}, (400, "BadRequest", "path")),
-    ("a path out of the root", {"path": "../users.csv"}, (400, "BadRequest", "path")),
+    ("a path out of the root", {"path": "../users.csv"}, (422, "InvalidPath", "path")),
+    ("a path with an empty name", {"path": "a//users.csv"}, (422, "InvalidPath", "path")),
+    ("the path of a folder", {"path": "."}, (422, "InvalidPath", "path")),
     ("a missing file", {"path": "missing.csv"}, (503, "ServiceUnavailable", None)),
     ("no format", {"format": ""}, (400, "BadRequest", "format")),
     ("an unknown format", {"format": "xml"}, (422, "FormatNotExist", "format")),

@@ -62,7 +62,7 @@ class FileServiceServicer:
 
     def ListFileRecords(self, request, context):
         """ListFileRecords returns the schema of a file and its first records. It fails with 400 when the storage cannot be read,
-        and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+        and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ class FileServiceServicer:
 
     def ListFileSheets(self, request, context):
         """ListFileSheets returns the names of the sheets of a file. It fails with 400 when the format has no sheets, and with 422
-        FormatNotExist or InvalidSettings.
+        FormatNotExist, InvalidPath or InvalidSettings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

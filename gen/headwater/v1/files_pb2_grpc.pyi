@@ -38,11 +38,11 @@ class FileServiceStub:
     def __new__(cls, channel: aio.Channel) -> FileServiceAsyncStub: ...
     ListFileRecords: grpc.UnaryUnaryMultiCallable[files_pb2.ListFileRecordsRequest, files_pb2.ListFileRecordsResponse]
     """ListFileRecords returns the schema of a file and its first records. It fails with 400 when the storage cannot be read,
-    and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+    and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
     """
     ListFileSheets: grpc.UnaryUnaryMultiCallable[files_pb2.ListFileSheetsRequest, files_pb2.ListFileSheetsResponse]
     """ListFileSheets returns the names of the sheets of a file. It fails with 400 when the format has no sheets, and with 422
-    FormatNotExist or InvalidSettings.
+    FormatNotExist, InvalidPath or InvalidSettings.
     """
     GetAbsolutePath: grpc.UnaryUnaryMultiCallable[files_pb2.GetAbsolutePathRequest, files_pb2.GetAbsolutePathResponse]
     """GetAbsolutePath returns the full path of a file, for display. It fails with 422 InvalidPlaceholder when the path has a
@@ -59,11 +59,11 @@ class FileServiceAsyncStub(FileServiceStub):
     def __init__(self, channel: aio.Channel) -> None: ...
     ListFileRecords: aio.UnaryUnaryMultiCallable[files_pb2.ListFileRecordsRequest, files_pb2.ListFileRecordsResponse]  # type: ignore[assignment]
     """ListFileRecords returns the schema of a file and its first records. It fails with 400 when the storage cannot be read,
-    and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+    and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
     """
     ListFileSheets: aio.UnaryUnaryMultiCallable[files_pb2.ListFileSheetsRequest, files_pb2.ListFileSheetsResponse]  # type: ignore[assignment]
     """ListFileSheets returns the names of the sheets of a file. It fails with 400 when the format has no sheets, and with 422
-    FormatNotExist or InvalidSettings.
+    FormatNotExist, InvalidPath or InvalidSettings.
     """
     GetAbsolutePath: aio.UnaryUnaryMultiCallable[files_pb2.GetAbsolutePathRequest, files_pb2.GetAbsolutePathResponse]  # type: ignore[assignment]
     """GetAbsolutePath returns the full path of a file, for display. It fails with 422 InvalidPlaceholder when the path has a
@@ -82,7 +82,7 @@ class FileServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[files_pb2.ListFileRecordsResponse, abc.Awaitable[files_pb2.ListFileRecordsResponse]]:
         """ListFileRecords returns the schema of a file and its first records. It fails with 400 when the storage cannot be read,
-        and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+        and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
         """
 
     def ListFileSheets(
@@ -91,7 +91,7 @@ class FileServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[files_pb2.ListFileSheetsResponse, abc.Awaitable[files_pb2.ListFileSheetsResponse]]:
         """ListFileSheets returns the names of the sheets of a file. It fails with 400 when the format has no sheets, and with 422
-        FormatNotExist or InvalidSettings.
+        FormatNotExist, InvalidPath or InvalidSettings.
         """
 
     def GetAbsolutePath(

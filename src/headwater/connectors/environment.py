@@ -33,7 +33,8 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
     `oauth_clients` are the installation's registrations at providers, by the code of the connector. `filesystem_root`
     is the folder of files of the server; None if connections may not reach any. Each workspace has a folder of its own
-    there, named by its id, unless `filesystem_is_shared`.
+    there, named by its id, unless `filesystem_is_shared`. `data_folder` has a folder for each workspace with the users
+    of applications for tests; None if they are kept in memory.
     """
 
     addresses: AddressPolicy = AddressPolicy()
@@ -41,6 +42,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     oauth_clients: Mapping[str, OAuthClient] = {}
     filesystem_root: Path | None = None
     filesystem_is_shared: bool = False
+    data_folder: Path | None = None
 
     @asynccontextmanager
     async def context(
@@ -56,7 +58,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
         `connection` is None for calls to a provider, which belong to no connection. `access_token` is for connections
         with an OAuth account. `max_connections` is the size of the client's pool: a sink uses the `max_concurrency` of
-        its policy. `workspace` is the one whose files of the server can be reached.
+        its policy. `workspace` is the one whose files of the server can be reached; None for calls that need none.
         """
         client = self.oauth_clients.get(connector)
         secrets = () if settings is None else settings.secrets()
@@ -78,6 +80,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 addresses=self.addresses,
                 filesystem_root=self._find_root(workspace),
                 filesystem_folder=ROOT_SETTING if self.filesystem_is_shared else f"{ROOT_SETTING}/{workspace}",
+                data_folder=_folder_of(self.data_folder, workspace),
             )
         finally:
             await http.close()
@@ -85,7 +88,11 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     def _find_root(self, workspace: int | None) -> Path | None:
         if self.filesystem_root is None or self.filesystem_is_shared:
             return self.filesystem_root
-        return None if workspace is None else self.filesystem_root / str(workspace)
+        return _folder_of(self.filesystem_root, workspace)
+
+
+def _folder_of(folder: Path | None, workspace: int | None) -> Path | None:
+    return None if folder is None or workspace is None else folder / str(workspace)
 
 
 DEFAULT_ENVIRONMENT = ConnectorEnvironment()

@@ -185,7 +185,8 @@ async def ask(
         raise Unavailable(f"connector {connector.code} cannot be reached by this version")
     settings = catalog.decrypt_settings(connection)
     access_token = catalog.access_token(connection, environment)
-    async with environment.context(connector.code, connection.id, settings, access_token) as context:
+    opening = environment.context(connector.code, connection.id, settings, access_token, workspace=connection.workspace)
+    async with opening as context:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return await request(make(settings, context))

@@ -102,8 +102,8 @@ class FileViewer:
     async def records(self, workspace: int, id_: int, request: FileRequest) -> FileRecords:
         """Return the first records of a file.
 
-        Raises BadRequest; NotFound for the connection; Unprocessable with FormatNotExist, InvalidSettings,
-        NoColumnsFound or SheetNotExist; Unavailable.
+        Raises BadRequest; NotFound for the connection; Unprocessable with FormatNotExist, InvalidPath,
+        InvalidSettings, NoColumnsFound or SheetNotExist; Unavailable.
         """
         connection = self._find_source(workspace, id_)
         checked = self._check(request)
@@ -128,8 +128,8 @@ class FileViewer:
     async def sheets(self, workspace: int, id_: int, request: FileRequest) -> tuple[str, ...]:
         """Return the names of the sheets of a file.
 
-        Raises BadRequest; NotFound for the connection; Unprocessable with FormatNotExist or InvalidSettings;
-        Unavailable.
+        Raises BadRequest; NotFound for the connection; Unprocessable with FormatNotExist, InvalidPath or
+        InvalidSettings; Unavailable.
         """
         connection = self._find_source(workspace, id_)
         checked = self._check(request)
@@ -154,10 +154,7 @@ class FileViewer:
         expanded = self._expanded(connection, path)
 
         def find(settings: Any, context: ConnectorContext, make: Factory[FileStorage]) -> str:
-            try:
-                return make(settings, context).absolute_path(expanded)
-            except InvalidFileName as error:
-                raise Unprocessable("InvalidPath", error.message, field="path") from error
+            return make(settings, context).absolute_path(expanded)
 
         return await self._call(connection, find)
 
@@ -234,9 +231,15 @@ class FileViewer:
         connection: Connection,
         function: Callable[[Any, ConnectorContext, Factory[FileStorage]], _Result],
     ) -> _Result:
-        """Call a function in a thread, with what it needs to make the storage: libraries are imported there."""
+        """Call a function in a thread, with what it needs to make the storage: libraries are imported there.
+
+        Raises Unprocessable with InvalidPath if the storage rejects the path.
+        """
         async with open_capability(self._catalog, connection, self._environment, _deferred) as (deferred, _):
-            return await self._calls.run(connection.workspace, function, *deferred, timeout_seconds=MAX_SECONDS)
+            try:
+                return await self._calls.run(connection.workspace, function, *deferred, timeout_seconds=MAX_SECONDS)
+            except InvalidFileName as error:
+                raise Unprocessable("InvalidPath", error.message, field="path") from error
 
 
 def _deferred(engine: Engine) -> "Factory[_Deferred] | None":

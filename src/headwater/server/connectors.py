@@ -22,4 +22,5 @@ def connector_environment(settings: Settings, clock: Clock) -> ConnectorEnvironm
         oauth_clients=clients,
         filesystem_root=settings.filesystem_root,
         filesystem_is_shared=settings.filesystem_shared == "1",
+        data_folder=settings.applications_dir,
     )

@@ -249,6 +249,11 @@ class Settings:
         return self.data_dir / "runs.db"
 
     @property
+    def applications_dir(self) -> Path:
+        """The folder of the users of applications for tests, with a folder for each workspace."""
+        return self.data_dir / "applications"
+
+    @property
     def scratch_dir(self) -> Path:
         """The folder of the temporary files of run processes. It is emptied at every start."""
         return self.data_dir / "scratch"

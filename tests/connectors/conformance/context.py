@@ -50,6 +50,7 @@ def make_context(
     secrets: Iterable[str] = (),
     addresses: AddressPolicy = ANY_ADDRESS,
     filesystem_root: Path | None = None,
+    data_folder: Path | None = None,
 ) -> ConnectorContext:
     return ConnectorContext(
         http=http or ScriptedHttp(),
@@ -58,4 +59,5 @@ def make_context(
         redact=Redactor(secrets).redact,
         addresses=addresses,
         filesystem_root=filesystem_root,
+        data_folder=data_folder,
     )

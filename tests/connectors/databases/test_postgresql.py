@@ -17,6 +17,7 @@ from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.query_source import QuerySourceConformance
 from tests.connectors.conformance.table_sink import TableSinkConformance
 from tests.postgresql import PASSWORD, USER, PostgresqlServer
+from tests.system import free_port
 
 
 class Database:
@@ -133,3 +134,22 @@ def test_rows_that_fill_the_memory_are_refused(database: Database, query: str) -
         list(rows.batches())
     with source.query("SELECT repeat('x', 3000000) AS a FROM t", {}, None) as rows:
         assert sum(map(len, rows.batches())) == 16
+
+
+def test_the_message_of_a_lost_connection_is_one_line(database: Database, postgresql_server: PostgresqlServer) -> None:
+    query = "SELECT repeat('x', 10000) AS a FROM generate_series(1, 100000)"
+    with pytest.raises(Unavailable) as caught, database.source().query(query, {}, None) as rows:
+        for _ in rows.batches():
+            postgresql_server.administer(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                f"AND datname = '{database.settings.database}' AND query LIKE '%generate_series(1, 100000)%'"
+            )
+    assert caught.value.message.startswith("the database failed: ")
+    assert "\n" not in caught.value.message
+
+
+def test_the_message_of_a_refused_connection_is_one_line(database: Database) -> None:
+    with pytest.raises(Unavailable) as caught:
+        check(msgspec.structs.replace(database.settings, port=free_port()), context())
+    assert "Connection refused" in caught.value.message
+    assert "\n" not in caught.value.message

@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import multiprocessing
+from pathlib import Path
 
 import pytest
 
-from headwater.base.errors import BadRequest
+from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import Outcome, UserSink, UserSource, UserWrite
 from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
@@ -45,6 +47,15 @@ class TestSourceInSmallPages(UserSourceConformance):
         return _dummy(page_size=3)
 
 
+class TestSourceInAFile(UserSourceConformance):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "customers.db"
+
+    def make(self) -> UserSource:
+        return DummyUsers(DummySettings(), make_context(), Customers(self.path), page_size=3)
+
+
 class TestManyCustomers(UserSourceConformance):
     def make(self) -> UserSource:
         return _dummy(page_size=4, settings=DummySettings(number_of_customers=25))
@@ -72,6 +83,15 @@ class TestSink(UserSinkConformance):
         assert isinstance(sink, DummyUsers)
         users = {user.id: user.attributes for user in (await sink.users("")).users}
         return users.get(id_)
+
+
+class TestSinkInAFile(TestSink):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "customers.db"
+
+    def make(self) -> UserSink:
+        return DummyUsers(DummySettings(), make_context(), Customers(self.path))
 
 
 async def test_the_customers_are_ten() -> None:
@@ -153,3 +173,56 @@ async def test_all_connections_have_the_same_customers() -> None:
     assert make is not None
     one, other = (make(DummySettings(export_fail_percentage=each), make_context()) for each in (0, 5))
     assert (await one.users("")).users == (await other.users("")).users
+
+
+async def test_written_customers_are_those_of_all_connections_of_a_workspace(tmp_path: Path) -> None:
+    engine = CONNECTORS["dummy"].engine
+    assert engine.user_sink is not None
+    assert engine.user_source is not None
+    sink = engine.user_sink(DummySettings(), make_context(data_folder=tmp_path / "1"))
+    [result] = await sink.write_users([UserWrite(id="", attributes=GRACE, key=KEYS[0])])
+    same, other = (
+        engine.user_source(DummySettings(export_fail_percentage=5), make_context(data_folder=tmp_path / folder))
+        for folder in ("1", "2")
+    )
+    [*_, written] = (await same.users("")).users
+    assert (written.id, written.attributes) == (
+        result.id,
+        {**{name: value for name, value in GRACE.items() if name != "additionalProperties"}, "dummyId": result.id},
+    )
+    assert len((await other.users("")).users) == 10
+
+
+def _create(path: Path, number: int) -> None:
+    customers = Customers(path)
+    for each in range(50):
+        write = UserWrite(id="", attributes=GRACE, key=f"{number}-{each}")
+        assert customers.write([write], NOW) == customers.write([write], NOW)
+
+
+def test_processes_write_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "customers.db"
+    processes = [multiprocessing.get_context("spawn").Process(target=_create, args=(path, n)) for n in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    users, remaining = Customers(path).after(0, 1_000)
+    assert [user.id for user in users] == [f"dummy{number}" for number in range(1, 161)]
+    assert remaining == 0
+
+
+async def test_a_file_that_cannot_be_read_is_an_error_of_the_application(tmp_path: Path) -> None:
+    path = tmp_path / "customers.db"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(Unavailable, match="customers of the dummy"):
+        await DummyUsers(DummySettings(), make_context(), Customers(path)).users("")
+
+
+async def test_a_customer_above_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.connectors.dummy.customers.MAX_CUSTOMERS", 11)
+    writes = [UserWrite(id="", attributes=GRACE, key=key) for key in KEYS[:2]]
+    written, refused = await _dummy().write_users(writes)
+    assert (written.outcome, written.id) == (Outcome.DELIVERED, "dummy11")
+    assert (refused.outcome, refused.reason) == (Outcome.REJECTED, "TooManyCustomers")

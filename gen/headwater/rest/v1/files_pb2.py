@@ -28,7 +28,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/rest/v1/files.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"\xb3\x02\n\x16ListFileRecordsRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\x04path\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xca\xda\x18\x05\x08\x01\x10\x80\x08R\x04path\x12\x1c\n\x06\x66ormat\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02R\x06\x66ormat\x12\x19\n\x05sheet\x18\x04 \x01(\tH\x00R\x05sheet\x88\x01\x01\x12;\n\x0b\x63ompression\x18\x05 \x01(\tB\x19\xca\xda\x18\x15\"\x00\"\x03Zip\"\x04Gzip\"\x06SnappyR\x0b\x63ompression\x12,\n\x0f\x66ormat_settings\x18\x06 \x01(\tH\x01R\x0e\x66ormatSettings\x88\x01\x01\x12\x1e\n\x05limit\x18\x07 \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38\x64R\x05limitB\x08\n\x06_sheetB\x12\n\x10_format_settings2\xca\x01\n\x0b\x46ileService\x12\xba\x01\n\x0fListFileRecords\x12).headwater.rest.v1.ListFileRecordsRequest\x1a\x14.google.api.HttpBody\"f\xca\xda\x18@\n\x0e\x46ormatNotExist\n\x0fInvalidSettings\n\x0eNoColumnsFound\n\rSheetNotExist\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/connections/{id}/filesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/rest/v1/files.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"\xb3\x02\n\x16ListFileRecordsRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\x04path\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xca\xda\x18\x05\x08\x01\x10\x80\x08R\x04path\x12\x1c\n\x06\x66ormat\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02R\x06\x66ormat\x12\x19\n\x05sheet\x18\x04 \x01(\tH\x00R\x05sheet\x88\x01\x01\x12;\n\x0b\x63ompression\x18\x05 \x01(\tB\x19\xca\xda\x18\x15\"\x00\"\x03Zip\"\x04Gzip\"\x06SnappyR\x0b\x63ompression\x12,\n\x0f\x66ormat_settings\x18\x06 \x01(\tH\x01R\x0e\x66ormatSettings\x88\x01\x01\x12\x1e\n\x05limit\x18\x07 \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38\x64R\x05limitB\x08\n\x06_sheetB\x12\n\x10_format_settings2\xd7\x01\n\x0b\x46ileService\x12\xc7\x01\n\x0fListFileRecords\x12).headwater.rest.v1.ListFileRecordsRequest\x1a\x14.google.api.HttpBody\"s\xca\xda\x18M\n\x0e\x46ormatNotExist\n\x0bInvalidPath\n\x0fInvalidSettings\n\x0eNoColumnsFound\n\rSheetNotExist\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/connections/{id}/filesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFILERECORDSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTFILERECORDSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0040\0008d'
   _globals['_FILESERVICE'].methods_by_name['ListFileRecords']._loaded_options = None
-  _globals['_FILESERVICE'].methods_by_name['ListFileRecords']._serialized_options = b'\312\332\030@\n\016FormatNotExist\n\017InvalidSettings\n\016NoColumnsFound\n\rSheetNotExist\202\323\344\223\002\034\022\032/v1/connections/{id}/files'
+  _globals['_FILESERVICE'].methods_by_name['ListFileRecords']._serialized_options = b'\312\332\030M\n\016FormatNotExist\n\013InvalidPath\n\017InvalidSettings\n\016NoColumnsFound\n\rSheetNotExist\202\323\344\223\002\034\022\032/v1/connections/{id}/files'
   _globals['_LISTFILERECORDSREQUEST']._serialized_start=179
   _globals['_LISTFILERECORDSREQUEST']._serialized_end=486
   _globals['_FILESERVICE']._serialized_start=489
-  _globals['_FILESERVICE']._serialized_end=691
+  _globals['_FILESERVICE']._serialized_end=704
 # @@protoc_insertion_point(module_scope)

@@ -50,7 +50,7 @@ class FileServiceServicer:
     def ListFileRecords(self, request, context):
         """ListFileRecords returns the schema of a file and its first records, as
         {"records": [...], "schema": {...}, "issues": [...]}; every digit is kept. It fails with 400 when the storage cannot be
-        read, and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+        read, and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

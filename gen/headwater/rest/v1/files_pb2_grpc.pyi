@@ -37,7 +37,7 @@ class FileServiceStub:
     ListFileRecords: grpc.UnaryUnaryMultiCallable[files_pb2.ListFileRecordsRequest, httpbody_pb2.HttpBody]
     """ListFileRecords returns the schema of a file and its first records, as
     {"records": [...], "schema": {...}, "issues": [...]}; every digit is kept. It fails with 400 when the storage cannot be
-    read, and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+    read, and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
     """
 
 @typing.type_check_only
@@ -48,7 +48,7 @@ class FileServiceAsyncStub(FileServiceStub):
     ListFileRecords: aio.UnaryUnaryMultiCallable[files_pb2.ListFileRecordsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListFileRecords returns the schema of a file and its first records, as
     {"records": [...], "schema": {...}, "issues": [...]}; every digit is kept. It fails with 400 when the storage cannot be
-    read, and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+    read, and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
     """
 
 class FileServiceServicer:
@@ -61,7 +61,7 @@ class FileServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """ListFileRecords returns the schema of a file and its first records, as
         {"records": [...], "schema": {...}, "issues": [...]}; every digit is kept. It fails with 400 when the storage cannot be
-        read, and with 422 FormatNotExist, InvalidSettings, NoColumnsFound or SheetNotExist.
+        read, and with 422 FormatNotExist, InvalidPath, InvalidSettings, NoColumnsFound or SheetNotExist.
         """
 
 def add_FileServiceServicer_to_server(servicer: FileServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

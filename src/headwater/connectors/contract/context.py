@@ -28,7 +28,8 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     `oauth_client` is the installation's registration at the connector's provider; None
     without one. A capability that connects without `http` checks each address with `addresses` before it connects.
     `filesystem_root` is the folder of the files of the server that the connection's workspace may reach; None if it may
-    reach none. `filesystem_folder` names this folder in messages, which do not reveal where it is.
+    reach none. `filesystem_folder` names this folder in messages, which do not reveal where it is. `data_folder` is a
+    folder of the workspace in which an application for tests keeps its users, on this machine; None without one.
     """
 
     http: HttpClient
@@ -39,3 +40,4 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     addresses: AddressPolicy = AddressPolicy()
     filesystem_root: Path | None = None
     filesystem_folder: str = ROOT_SETTING
+    data_folder: Path | None = None

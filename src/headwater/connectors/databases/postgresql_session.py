@@ -216,11 +216,16 @@ def _connect(settings: PostgreSQLSettings, context: ConnectorContext) -> Connect
     assert failure is not None
     message = context.redact(str(failure).strip())
     if "FATAL:" in message and not _BUSY.search(message):
-        reason = message.rpartition("FATAL:")[2].strip()
+        reason = _first_line(message.rpartition("FATAL:")[2])
         raise Unprocessable("InvalidSettings", f"the database refuses the connection: {reason}", field="settings")
-    raise Unavailable(f"the database cannot be reached: {message}")
+    raise Unavailable(f"the database cannot be reached: {_first_line(message)}")
 
 
 def _message(error: psycopg.Error) -> str:
     parts: Sequence[str | None] = (error.diag.message_primary, error.diag.message_hint)
-    return "; ".join(part for part in parts if part) or str(error).strip() or type(error).__name__
+    return "; ".join(part for part in parts if part) or _first_line(str(error)) or type(error).__name__
+
+
+def _first_line(message: str) -> str:
+    """Return the first line. The client library adds others to lost and refused connections, with possible causes."""
+    return message.strip().partition("\n")[0]

@@ -1,21 +1,27 @@
-"""The dummy: ten customers in memory, and events that go to the URL of its settings.
+"""The dummy: ten customers and those that are written, and events that go to the URL of its settings.
 
 It is the reference implementation of `UserSource`, `UserSink` and `EventSink`, for trying things out and for tests. It
-needs no account, its customers are known, and its settings make it slow or unreliable. All connections of one process
-share the customers.
+needs no account, its customers are known, and its settings make it slow or unreliable. All connections of a workspace
+share the customers, which are in a file of the machine.
 """
 
 from typing import Final
 
 from headwater.connectors.connector import Capabilities, Connector, Terms
-from headwater.connectors.contract import Engine
+from headwater.connectors.contract import ConnectorContext, Engine
 from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.events import DummyEventSink
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.dummy.users import DummyUsers
 
 _CUSTOMERS: Final = Customers()
-"""One store for the process, as an application has one set of users for all its connections."""
+"""The customers of contexts without a folder."""
+
+
+def _users(settings: DummySettings, context: ConnectorContext) -> DummyUsers:
+    folder = context.data_folder
+    return DummyUsers(settings, context, _CUSTOMERS if folder is None else Customers(folder / "dummy.db"))
+
 
 CONNECTOR: Final = Connector(
     code="dummy",
@@ -32,8 +38,8 @@ CONNECTOR: Final = Connector(
     available=True,
     terms=Terms("Customer", "Customers", "Dummy Unique ID"),
     engine=Engine(
-        user_source=lambda settings, context: DummyUsers(settings, context, _CUSTOMERS),
-        user_sink=lambda settings, context: DummyUsers(settings, context, _CUSTOMERS),
+        user_source=_users,
+        user_sink=_users,
         event_sink=DummyEventSink,
     ),
 )

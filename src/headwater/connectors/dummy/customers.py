@@ -1,15 +1,39 @@
-"""The dummy's customers: ten initially, in memory, lost when the process ends; and any number of generated ones."""
+"""The dummy's customers: ten initially, and those that were written, in a SQLite file; and generated ones.
 
+The processes of a machine share the file. Without one, the customers are in memory.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import msgspec
 
-from headwater.connectors.contract import SourceUser
+from headwater.base.clock import from_microseconds, microseconds
+from headwater.base.errors import Unavailable
+from headwater.connectors.contract import SourceUser, UserWrite
 from headwater.schemas import Record
 
 MAX_CUSTOMERS: Final = 100_000
+BUSY_SECONDS: Final = 10.0
+"""Time limit for the write of another process."""
 _CREATED_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+# A position is that of the customer in the list of all, from 0. The key is that of the call that created the customer.
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS customers (
+    position INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    attributes BLOB NOT NULL,
+    updated_at INTEGER NOT NULL,
+    key TEXT UNIQUE
+)
+"""
+_INSERT: Final = "INSERT INTO customers (position, id, attributes, updated_at, key) VALUES (?, ?, ?, ?, ?)"
 
 _PEOPLE: Final = (
     ("Ada", "Lovelace", "tea", "Metropolis", ("12 St James's Square", "SW1Y 4JH", "London")),
@@ -26,45 +50,116 @@ _PEOPLE: Final = (
 
 
 class Customers:
-    """The users of the application, in the order in which they were created."""
+    """The users of the application, in the order in which they were created.
 
-    def __init__(self) -> None:
-        self._users = [_user(number, *person) for number, person in enumerate(_PEOPLE, start=1)]
-        self._positions = {user.id: position for position, user in enumerate(self._users)}
-        self._created: dict[str, str] = {}
-        """The ids of created customers by idempotency key."""
+    All calls block, and raise Unavailable if the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """`path` is the file, which is created when it is first used; None keeps the customers in memory."""
+        self._path = path
+        self._memory = None if path else _open(":memory:")
+        self._lock = Lock()
 
     def after(self, position: int, maximum: int) -> tuple[list[SourceUser], int]:
         """Return at most `maximum` customers from the one at `position`, and the number of those that follow them."""
-        page = self._users[position : position + maximum]
-        return page, max(0, len(self._users) - position - len(page))
+        with self._transaction("BEGIN") as database:
+            rows = database.execute(
+                "SELECT id, attributes, updated_at FROM customers WHERE position >= ? ORDER BY position LIMIT ?",
+                (position, maximum),
+            ).fetchall()
+            total = _count(database)
+        page = [_read(*row) for row in rows]
+        return page, max(0, total - position - len(page))
 
-    def write(self, id_: str, attributes: Record, key: str, now: datetime) -> str | None:
-        """Update a customer, or create one if `id_` is empty, once for each key. Return its id; None if it does not
-        exist.
+    def write(self, users: Sequence[UserWrite], now: datetime) -> list[str | None]:
+        """Update customers, or create those whose id is empty, once for each key. Return their ids; None for each that
+        does not exist.
 
         None is also returned when there are `MAX_CUSTOMERS` already.
         """
-        id_ = id_ or self._created.get(key, "")
-        if not id_:
-            return self._create(attributes, key, now)
-        position = self._positions.get(id_)
-        if position is None:
-            return None
-        user = self._users[position]
-        merged = {**user.attributes, **_readable(attributes)}
-        self._users[position] = msgspec.structs.replace(user, attributes=merged, updated_at=now)
-        return id_
+        with self._transaction("BEGIN IMMEDIATE") as database:
+            return [_write(database, user, now) for user in users]
 
-    def _create(self, attributes: Record, key: str, now: datetime) -> str | None:
-        if len(self._users) >= MAX_CUSTOMERS:
-            return None
-        id_ = f"dummy{len(self._users) + 1}"
-        record: Record = {**_EMPTY, **_readable(attributes), "dummyId": id_}
-        self._users.append(SourceUser(id=id_, attributes=record, updated_at=now))
-        self._positions[id_] = len(self._users) - 1
-        self._created[key] = id_
-        return id_
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock, self._connect() as database, database:
+                database.execute(begin)
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(f"the customers of the dummy cannot be read or written: {error}") from error
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        if self._memory is not None:
+            yield self._memory
+            return
+        assert self._path is not None
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with closing(_open(str(self._path))) as database:
+            yield database
+
+
+def _open(path: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'customers'").fetchone():
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                _create_table(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _create_table(database: sqlite3.Connection) -> None:
+    """Create the table with the initial customers, unless another process has done so."""
+    database.execute(_TABLE)
+    if not _count(database):
+        for number, person in enumerate(_PEOPLE, start=1):
+            _insert(database, _user(number, *person), None)
+
+
+def _count(database: sqlite3.Connection) -> int:
+    """Return the number of customers. Positions have no gaps, because customers are never removed."""
+    (count,) = database.execute("SELECT coalesce(max(position) + 1, 0) FROM customers").fetchone()
+    return int(count)
+
+
+def _write(database: sqlite3.Connection, user: UserWrite, now: datetime) -> str | None:
+    condition, value = ("id = ?", user.id) if user.id else ("key = ?", user.key)
+    row = database.execute(f"SELECT id, attributes FROM customers WHERE {condition}", (value,)).fetchone()
+    if row is None:
+        return None if user.id else _create(database, user, now)
+    id_, attributes = row
+    merged = {**msgspec.json.decode(attributes), **_readable(user.attributes)}
+    database.execute(
+        "UPDATE customers SET attributes = ?, updated_at = ? WHERE id = ?",
+        (msgspec.json.encode(merged), microseconds(now), id_),
+    )
+    return str(id_)
+
+
+def _create(database: sqlite3.Connection, user: UserWrite, now: datetime) -> str | None:
+    count = _count(database)
+    if count >= MAX_CUSTOMERS:
+        return None
+    id_ = f"dummy{count + 1}"
+    record: Record = {**_EMPTY, **_readable(user.attributes), "dummyId": id_}
+    _insert(database, SourceUser(id=id_, attributes=record, updated_at=now), user.key)
+    return id_
+
+
+def _insert(database: sqlite3.Connection, user: SourceUser, key: str | None) -> None:
+    assert user.updated_at is not None
+    attributes, updated_at = msgspec.json.encode(user.attributes), microseconds(user.updated_at)
+    database.execute(_INSERT, (_count(database), user.id, attributes, updated_at, key))
+
+
+def _read(id_: str, attributes: bytes, updated_at: int) -> SourceUser:
+    return SourceUser(id=id_, attributes=msgspec.json.decode(attributes), updated_at=from_microseconds(updated_at))
 
 
 def generate(number: int) -> SourceUser:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Final
 
 from headwater.base.errors import BadRequest
 from headwater.connectors.contract import (
@@ -22,12 +23,13 @@ from headwater.connectors.contract import (
     UserWrite,
     rejected,
 )
-from headwater.connectors.dummy.customers import Customers, generate
+from headwater.connectors.dummy.customers import MAX_CUSTOMERS, Customers, generate
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA, WRITABLE_SCHEMA
 from headwater.connectors.dummy.settings import MIN_CUSTOMERS, DummySettings
 from headwater.schemas import Schema
 
-_POSITION = re.compile(rb"dummy:([1-9][0-9]{0,8})")
+_FAILED: Final = rejected("CustomerExportFailed", "the settings let this customer fail")
+_POSITION: Final = re.compile(rb"dummy:([1-9][0-9]{0,8})")
 
 
 class DummyUsers:
@@ -62,7 +64,7 @@ class DummyUsers:
         generated = self._settings.number_of_customers - MIN_CUSTOMERS
         page = [generate(number + 1) for number in range(position, min(position + self._page_size, generated))]
         room = self._page_size - len(page)
-        others, remaining = self._customers.after(max(0, position - generated), room)
+        others, remaining = await asyncio.to_thread(self._customers.after, max(0, position - generated), room)
         page += others
         users = tuple(user for user in page if updated_since is None or _updated(user) >= updated_since)
         is_last = not remaining and position + len(page) >= generated
@@ -70,15 +72,20 @@ class DummyUsers:
 
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         await operate(self._settings)
-        return [self._write(user) for user in users]
+        accepted = [user for user in users if not self._fails(user)]
+        written = iter(await asyncio.to_thread(self._customers.write, accepted, self._context.clock.now()))
+        return [_FAILED if self._fails(user) else _result(user, next(written)) for user in users]
 
-    def _write(self, user: UserWrite) -> ItemResult:
-        if _percentile(user.key) < self._settings.export_fail_percentage:
-            return rejected("CustomerExportFailed", "the settings let this customer fail")
-        id_ = self._customers.write(user.id, user.attributes, user.key, self._context.clock.now())
-        if id_ is None:
-            return rejected("CustomerMissing", f'customer "{user.id}" does not exist')
-        return ItemResult(outcome=Outcome.DELIVERED, id=id_)
+    def _fails(self, user: UserWrite) -> bool:
+        return _percentile(user.key) < self._settings.export_fail_percentage
+
+
+def _result(user: UserWrite, id_: str | None) -> ItemResult:
+    if id_ is None and not user.id:
+        return rejected("TooManyCustomers", f"there are {MAX_CUSTOMERS} customers already")
+    if id_ is None:
+        return rejected("CustomerMissing", f'customer "{user.id}" does not exist')
+    return ItemResult(outcome=Outcome.DELIVERED, id=id_)
 
 
 async def operate(settings: DummySettings) -> None:
