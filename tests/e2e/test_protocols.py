@@ -132,6 +132,35 @@ def test_an_unknown_query_parameter_prevents_changes(system: RunningSystem) -> N
     assert "Unknown parameter" not in [found["name"] for found in get(system, "/v1/connections")["connections"]]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "", {"name": "Renamed", "id": 7}),
+        ("PUT", "", {"id": 0, "name": "Renamed"}),
+        ("PUT", "?id=7", {"name": "Renamed"}),
+        ("GET", "?id=7", None),
+        ("GET", "/event-write-keys?id=7", None),
+        ("DELETE", "?id=7", None),
+    ],
+)
+def test_a_part_of_the_path_has_no_other_value(
+    system: RunningSystem, source: Source, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    url = f"{system.base_url}/v1/connections/{source.id}{path}"
+    response = HTTP.request(method, url, json=body, headers=system.authorization)
+    message = "id is a part of the path, and must not have another value"
+    assert response.status_code == 400, response.text
+    assert response.json() == {"error": {"code": "BadRequest", "message": message}}
+    assert get(system, f"/v1/connections/{source.id}")["name"] != "Renamed"
+
+
+def test_a_part_of_the_path_may_be_repeated(system: RunningSystem, source: Source) -> None:
+    url = f"{system.base_url}/v1/connections/{source.id}"
+    found = HTTP.get(url, headers=system.authorization).json()
+    assert HTTP.put(url, json=found, headers=system.authorization).status_code == 200
+    assert HTTP.get(f"{url}?id={source.id}", headers=system.authorization).json() == found
+
+
 @pytest.mark.parametrize("path", ["/v1/events?limit=1&order=receivedAt&ascending=true", "/healthz?probe=1"])
 def test_known_query_parameters_and_those_of_probes_are_accepted(system: RunningSystem, path: str) -> None:
     assert get(system, path)
