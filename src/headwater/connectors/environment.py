@@ -80,7 +80,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 addresses=self.addresses,
                 filesystem_root=self._find_root(workspace),
                 filesystem_folder=ROOT_SETTING if self.filesystem_is_shared else f"{ROOT_SETTING}/{workspace}",
-                data_folder=_folder_of(self.data_folder, workspace),
+                data_folder=_find_folder(self.data_folder, workspace),
             )
         finally:
             await http.close()
@@ -88,10 +88,10 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     def _find_root(self, workspace: int | None) -> Path | None:
         if self.filesystem_root is None or self.filesystem_is_shared:
             return self.filesystem_root
-        return _folder_of(self.filesystem_root, workspace)
+        return _find_folder(self.filesystem_root, workspace)
 
 
-def _folder_of(folder: Path | None, workspace: int | None) -> Path | None:
+def _find_folder(folder: Path | None, workspace: int | None) -> Path | None:
     return None if folder is None or workspace is None else folder / str(workspace)
 
 
