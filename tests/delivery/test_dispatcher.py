@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import Mock, call
+from unittest.mock import ANY, Mock, call
 
 import pytest
 
@@ -122,12 +122,12 @@ async def test_events_that_cannot_be_delivered_in_time_are_given_up(
     deliveries.expiry = timedelta(seconds=0.5)
     destination = await deliveries.add_destination("http://127.0.0.1:9/hook")
     async with deliveries.dispatching() as running:
-        reported = Mock(wraps=running._reporter.expired)
-        monkeypatch.setattr(running._reporter, "expired", reported)
+        ended = Mock(wraps=running._reporter._metrics.deliveries_ended)
+        monkeypatch.setattr(running._reporter._metrics, "deliveries_ended", ended)
         await deliveries.append(destination, users=["ann"] * 3)
         await deliveries.wait_until_empty(destination.id)
-        expired = call({(destination.id, destination.pipelines[0].id): 3}, "Expired")
-        await wait_for(lambda: expired in reported.call_args_list)
+        expired = call(destination.id, destination.pipelines[0].id, "Expired", ANY)
+        await wait_for(lambda: sum(end.args[3] for end in ended.call_args_list if end == expired) == 3)
     [count] = await deliveries.store.dead_counts(deliveries.workspace)
     assert (count.destination, count.reason, count.count) == (destination.id, "Expired", 3)
 

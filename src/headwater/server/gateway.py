@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from string import Template
 
-from headwater.server import environment
+from headwater.server import certificate, environment
 from headwater.server.descriptors import service_names
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
@@ -56,6 +56,8 @@ DRAIN_POLL_SECONDS = 0.02
 def program(settings: Settings) -> Program:
     """Write the configuration into the run directory, and return the program that serves it."""
     _write_pressure(settings, 0)
+    if (found := certificate.read(settings)) is not None:
+        certificate.write(settings, found)
     config = settings.run_dir / "envoy.yaml"
     config.write_text(render(settings))
     config.chmod(0o600)
@@ -96,6 +98,7 @@ def render(settings: Settings) -> str:
         "track_with_query": TRACK_PATHS + QUERY,
         "client_with_query": f"({CLIENT_PATHS}){QUERY}",
         "settings_paths": SETTINGS_PATHS,
+        "transport_socket": _transport_socket(settings),
         "max_connections": settings.max_client_connections,
         "connection_pressure": str(settings.run_dir / PRESSURE_FILE),
         "max_calls": max(2_000, settings.max_client_connections),
@@ -115,6 +118,28 @@ def render(settings: Settings) -> str:
     }
     template = Template((folder / "envoy.yaml.tmpl").read_text())
     return template.substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def _transport_socket(settings: Settings) -> dict[str, object]:
+    """Return the transport of the public port. Envoy reads the certificate again when its file is replaced."""
+    if settings.tls_cert is None:
+        return {
+            "name": "envoy.transport_sockets.raw_buffer",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"},
+        }
+    source = {"path": str(settings.run_dir / certificate.SECRET_FILE)}
+    secret = {"name": certificate.SECRET_NAME, "sds_config": {"path_config_source": source}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificate_sds_secret_configs": [secret],
+            },
+        },
+    }
 
 
 def _caller_addresses(proxies: TrustedProxies) -> dict[str, object]:

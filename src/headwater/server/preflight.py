@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headwater.base.errors import UnusableDatabase
-from headwater.server import environment
+from headwater.server import certificate, environment
 from headwater.server.errors import StartupError
 from headwater.server.settings import MAX_SOCKET_PATH_BYTES, Settings, variable
 
@@ -108,6 +108,14 @@ def check_location_database(settings: Settings) -> None:
         open_locator(settings.maxmind_db)
     except ValueError as error:
         raise StartupError(f"{variable('maxmind_db')} {error}") from None
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raise StartupError if there is a certificate that the public port cannot use."""
+    try:
+        certificate.read(settings)
+    except ValueError as error:
+        raise StartupError(str(error)) from None
 
 
 def check_sandboxes(settings: Settings) -> None:

@@ -57,6 +57,12 @@ class Settings:
     port: int = 8080
     """The one public port, 1 to 65535."""
 
+    tls_cert: Path | None = None
+    """The certificate chain of the public port, a PEM file; None: the port speaks plain HTTP."""
+
+    tls_key: Path | None = None
+    """The private key of the certificate, a PEM file without a password."""
+
     data_dir: Path = field(default_factory=lambda: Path("data").absolute())
     """The folder of all data; an absolute path."""
 
@@ -323,7 +329,7 @@ class Settings:
     def base_url(self) -> str:
         """The URL of the public port on this machine."""
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
-        return f"http://{host}:{self.port}"
+        return f"{'http' if self.tls_cert is None else 'https'}://{host}:{self.port}"
 
     def environment(self, *, without: Collection[str] = ()) -> dict[str, str]:
         """Return the variables from which `read` returns these settings, except the settings in `without`."""
@@ -383,6 +389,8 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     values.setdefault("run_dir", data_dir / "run")
     settings = Settings(**values)  # type: ignore[arg-type]  # each parser returns the type of its field
     _check_oauth_client(settings)
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise StartupError(f"{variable('tls_cert')} and {variable('tls_key')} must be set together")
     if settings.max_event_bytes > settings.max_batch_bytes:
         raise StartupError(
             f"{variable('max_event_bytes')} must not be larger than {variable('max_batch_bytes')}: "
@@ -406,6 +414,8 @@ _FLAGS_WITHOUT_PASSWORD: Final = ("database_url", "nats_url")
 _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "host": parsers.parse_address,
     "port": parsers.parse_port,
+    "tls_cert": parsers.parse_file,
+    "tls_key": parsers.parse_file,
     "data_dir": parsers.parse_folder,
     "database_url": parsers.parse_database,
     "nats_url": parsers.parse_nats,

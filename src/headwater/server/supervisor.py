@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from headwater.base.waiting import wait
-from headwater.server import banner, environment, gateway, preflight
+from headwater.server import banner, certificate, environment, gateway, preflight
 from headwater.server.errors import StartupError
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
@@ -52,6 +52,7 @@ def serve(settings: Settings) -> None:
         _log(settings).warning("an environment variable has an earlier name", variable=name, use=present)
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
+    preflight.check_certificate(settings)
     preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
@@ -165,9 +166,11 @@ class _Supervisor:
                     group.create_task(service.run())
                 announcement = group.create_task(self._announce())
                 connections = group.create_task(gateway.follow_connections(self._settings))
+                changes = group.create_task(certificate.follow(self._settings, lambda: _log(self._settings)))
                 await self._stop.wait()
                 announcement.cancel()
                 connections.cancel()
+                changes.cancel()
                 await self._stop_in_order()
         except* StartupError as failures:
             raise failures.exceptions[0] from None
@@ -202,7 +205,11 @@ class _Supervisor:
         try:
             if await gateway.healthy_backends(self._settings) < self._settings.backends:
                 return False
-            status, _ = await request("GET", "/healthz", (self._settings.local_host, self._settings.port))
+            address, is_encrypted = (
+                (self._settings.local_host, self._settings.port),
+                self._settings.tls_cert is not None,
+            )
+            status, _ = await request("GET", "/healthz", address, tls=is_encrypted)
         except OSError:
             return False
         return status == 200
