@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Delete, Select, Update, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Delete, Select, Update, and_, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -32,6 +32,7 @@ from headwater.state.runs.model import (
 )
 from headwater.state.runs.tables import run_errors, runs, schedules
 from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.leases import lease_time
 from headwater.storage.sessions import scrub
 
 LEASE_SECONDS: Final = 15.0
@@ -203,7 +204,7 @@ class RunStore:
 
     async def waiting(self) -> list[WaitingRuns]:
         """Return the workspaces with runs that no process executes, and the number of running ones of each."""
-        is_live, now = _c.ended_at.is_(None), self._now()
+        is_live, now = _c.ended_at.is_(None), self._lease_time()
         is_waiting = case((_c.lease_until < now, 1), else_=0)
         oldest = func.min(case((_c.lease_until < now, _c.created_at)))
         query = (
@@ -221,8 +222,8 @@ class RunStore:
         The run is Running, with a new fence, unless it was to be cancelled, or its processes ended unexpectedly
         `MAX_ATTEMPTS` times: then it has ended.
         """
-        now = self._now()
-        is_free = [_c.workspace == workspace, _c.ended_at.is_(None), _c.lease_until < now]
+        now, lease_now = self._now(), self._lease_time()
+        is_free = [_c.workspace == workspace, _c.ended_at.is_(None), _c.lease_until < lease_now]
         oldest = select(runs).where(*is_free).order_by(_c.created_at, _c.id).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             row = (await connection.execute(oldest)).one_or_none()
@@ -233,7 +234,7 @@ class RunStore:
             "status": "Running",
             "attempts": row.attempts + 1,
             "best_rows": max(row.best_rows, _decode_progress(row.progress).rows),
-            "lease_until": now + _seconds(START_LEASE_SECONDS),
+            "lease_until": lease_now + _seconds(START_LEASE_SECONDS),
             "started_at": now if row.started_at is None else row.started_at,
         }
         if row.is_cancelled:
@@ -391,7 +392,7 @@ class RunStore:
             yield connection
 
     async def _renew(self, connection: AsyncConnection, id_: int, fence: int, values: dict[str, Any]) -> bool:
-        until = self._now() + _seconds(LEASE_SECONDS)
+        until = self._lease_time() + _seconds(LEASE_SECONDS)
         renewed = _owned(id_, fence).values(lease_until=until, **values).returning(_c.is_cancelled)
         is_cancelled: bool | None = (await connection.execute(renewed)).scalar_one_or_none()
         if is_cancelled is None:
@@ -447,6 +448,9 @@ class RunStore:
 
     def _now(self) -> int:
         return microseconds(self._clock.now())
+
+    def _lease_time(self) -> ColumnElement[int]:
+        return lease_time(self._engine, self._clock)
 
 
 def _owned(id_: int, fence: int) -> Update:
