@@ -184,7 +184,7 @@ class Session:
 
 
 def _connect(settings: PostgreSQLSettings, context: ConnectorContext) -> Connection[Any]:
-    addresses = resolve_allowed(settings.host, settings.port, context.addresses)
+    addresses = resolve_allowed(settings.host, settings.port, context.addresses, workspace=context.workspace)
     failure: psycopg.Error | None = None
     for address in addresses[:MAX_ADDRESSES]:
         try:
