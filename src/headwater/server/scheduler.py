@@ -25,7 +25,7 @@ from headwater.runs.scheduling import Ticker
 from headwater.server import child, environment
 from headwater.server.locations import open_locations
 from headwater.server.logging import logger
-from headwater.server.processes import Child, Program, start
+from headwater.server.processes import Child, Program, describe_ending, start
 from headwater.server.settings import Settings
 from headwater.state.runs import Run, RunStore, open_runs
 
@@ -204,18 +204,20 @@ class _RunProcess:
         silence = asyncio.ensure_future(self._child.wait_for_silence())
         try:
             await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
+            is_stuck = not ending.done()
+            if is_stuck:
                 logger().error("a run process is stuck and is killed", run=self.run.id)
                 self._child.signal(signal.SIGKILL)
             status = await ending
         finally:
             ending.cancel()
             silence.cancel()
+        how = "it was stuck" if is_stuck else describe_ending(status)
         if status != 0:
-            logger().error("a run process ended unexpectedly", run=self.run.id, status=status)
+            logger().error("a run process ended unexpectedly", run=self.run.id, ending=how)
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
         with suppress(Unavailable):  # then the lease expires
-            await self._runs.release(self.run.id, self.run.fence, expected=False)
+            await self._runs.release(self.run.id, self.run.fence, expected=False, ending=how)
 
 
 if __name__ == "__main__":

@@ -220,15 +220,29 @@ async def test_one_process_claims_a_run(store: RunStore) -> None:
     assert sorted(run.pipeline for run in claimed) == [0, 1, 2]
 
 
-async def test_a_run_fails_when_its_processes_end_unexpectedly(store: RunStore) -> None:
+@pytest.mark.parametrize(
+    ("endings", "reason"),
+    [
+        (["a", "b", "c"], "c"),
+        (["a", "b", None], "its machine or its scheduler ended, too"),
+    ],
+)
+async def test_a_run_fails_when_its_processes_end_unexpectedly(
+    store: RunStore, url: str, endings: list[str | None], reason: str
+) -> None:
     run = await store.create(request())
-    for _ in range(MAX_ATTEMPTS):
+    assert len(endings) == MAX_ATTEMPTS
+    for ending in endings:
         claimed = await claim(store)
         assert claimed.status == "Running"
         await store.save(run.id, claimed.fence, RunProgress(rows=10))  # the same as before
-        await store.release(run.id, claimed.fence, expected=False)
+        if ending is None:
+            await age_leases(url, runs, "runs", LEASE_SECONDS + 1)
+        else:
+            await store.release(run.id, claimed.fence, expected=False, ending=ending)
     failed = await claim(store)
-    assert (failed.status, failed.error) == ("Failed", f"the run process ended unexpectedly {MAX_ATTEMPTS} times")
+    assert failed.status == "Failed"
+    assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times; the last time: {reason}"
     assert await store.running([1]) == frozenset()
 
 

@@ -30,6 +30,7 @@ from headwater.state.runs.model import (
     Schedule,
     WaitingRuns,
 )
+from headwater.state.runs.removing import MAX_REMOVED, remove_runs, shorten
 from headwater.state.runs.tables import run_errors, runs, schedules
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
@@ -47,8 +48,8 @@ MAX_EXAMINED: Final = 50
 """Maximum number of runs that one call of `remove_mentions` examines."""
 RUNNING: Final = "the run before has not ended"
 """The reason of a tick that is skipped because the pipeline is running."""
-_MAX_REMOVED: Final = 500
-"""Maximum number of runs that one transaction deletes."""
+_ENDED_TOO: Final = "its machine or its scheduler ended, too"
+"""The reason of a process whose end nobody has seen."""
 _PIPELINES_PER_QUERY: Final = 1_000
 _MAX_IDENTIFIERS: Final = 10
 """Maximum number of random identifiers that are tried for one run."""
@@ -90,7 +91,7 @@ class RunStore:
             created = await self._insert(connection, self._new(request))
             if created is None:
                 raise Unprocessable("RunInProgress", f"pipeline {request.pipeline} is running")
-            await _shorten(connection, request.pipeline)
+            await shorten(connection, request.pipeline, MAX_KEPT)
         return created
 
     async def find(self, id_: int, workspace: int | None = None) -> Run | None:
@@ -167,7 +168,7 @@ class RunStore:
             if created is None:
                 created = await self._insert(connection, self._skipped(request, due_at, RUNNING))
             if created is not None:
-                await _shorten(connection, request.pipeline)
+                await shorten(connection, request.pipeline, MAX_KEPT)
         return created
 
     async def skip(self, request: RunRequest, due_at: int, reason: str) -> Run | None:
@@ -236,11 +237,14 @@ class RunStore:
             "best_rows": max(row.best_rows, _decode_progress(row.progress).rows),
             "lease_until": lease_now + _seconds(START_LEASE_SECONDS),
             "started_at": now if row.started_at is None else row.started_at,
+            "ending": "",
         }
         if row.is_cancelled:
             values |= {"status": "Cancelled", "ended_at": now, "lease_until": 0}
         elif row.attempts >= MAX_ATTEMPTS:
-            error = f"the run process ended unexpectedly {row.attempts} times"
+            error = (
+                f"the run process ended unexpectedly {row.attempts} times; the last time: {row.ending or _ENDED_TOO}"
+            )
             values |= {"status": "Failed", "ended_at": now, "lease_until": 0, "error": error}
         # Another process may have taken it in the meantime; the next call finds another one.
         taken = update(runs).where(_c.id == row.id, _c.fence == row.fence, *is_free).values(**values).returning(runs)
@@ -254,9 +258,10 @@ class RunStore:
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             return frozenset(await connection.scalars(query))
 
-    async def release(self, id_: int, fence: int, *, expected: bool) -> None:
-        """Let another process continue a run immediately. `expected` says that the process did not fail."""
-        values: dict[str, Any] = {"lease_until": 0}
+    async def release(self, id_: int, fence: int, *, expected: bool, ending: str = "") -> None:
+        """Let another process continue a run immediately. `expected` says that the process did not fail, and `ending`,
+        for people, how it ended otherwise."""
+        values: dict[str, Any] = {"lease_until": 0, "ending": ending}
         if expected:
             values["attempts"] = _c.attempts - 1
         async with self._begin() as connection:
@@ -278,21 +283,21 @@ class RunStore:
             await connection.execute(queued.values(status="Cancelled", is_cancelled=True, ended_at=self._now()))
             await connection.execute(update(runs).where(own, _c.ended_at.is_(None)).values(is_cancelled=True))
             await connection.execute(delete(schedules).where(schedules.c.pipeline == pipeline))
-            ended = select(_c.id).where(own, _c.ended_at.is_not(None)).limit(_MAX_REMOVED)
-            await _remove(connection, list(await connection.scalars(ended)))
+            ended = select(_c.id).where(own, _c.ended_at.is_not(None)).limit(MAX_REMOVED)
+            await remove_runs(connection, list(await connection.scalars(ended)))
             left = await connection.execute(select(_c.id).where(own).limit(1))
             return left.first() is None
 
     async def trim(self, created_before: int) -> bool:
         """Delete ended runs that were created before a time, a limited number; return whether all are deleted."""
         old = select(_c.id).where(_c.created_at < created_before, _c.ended_at.is_not(None))
-        old = old.order_by(_c.created_at, _c.id).limit(_MAX_REMOVED)
+        old = old.order_by(_c.created_at, _c.id).limit(MAX_REMOVED)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             ids = list(await connection.scalars(old))
         if ids:
             async with self._begin() as connection:
-                await _remove(connection, ids)
-        return len(ids) < _MAX_REMOVED
+                await remove_runs(connection, ids)
+        return len(ids) < MAX_REMOVED
 
     # Erasures
 
@@ -465,25 +470,10 @@ def _seconds(seconds: float) -> int:
     return int(seconds * 1e6)
 
 
-async def _shorten(connection: AsyncConnection, pipeline: int) -> None:
-    """Delete the oldest runs of a pipeline that has more than `MAX_KEPT`, a limited number."""
-    own = select(_c.created_at).where(_c.pipeline == pipeline).order_by(_c.created_at.desc(), _c.id.desc())
-    edge = (await connection.execute(own.offset(MAX_KEPT).limit(1))).scalar_one_or_none()
-    if edge is not None:
-        old = select(_c.id).where(_c.pipeline == pipeline, _c.created_at <= edge, _c.ended_at.is_not(None))
-        await _remove(connection, list(await connection.scalars(old.limit(_MAX_REMOVED))))
-
-
-async def _remove(connection: AsyncConnection, ids: list[int]) -> None:
-    if ids:
-        await connection.execute(delete(run_errors).where(run_errors.c.run.in_(ids)))
-        await connection.execute(delete(runs).where(_c.id.in_(ids)))
-
-
 def _row(run: Run) -> dict[str, Any]:
     names = [field for field in Run.__struct_fields__ if field != "progress"]
     row = {name: getattr(run, name) for name in names}
-    return row | {"progress": _NO_PROGRESS, "attempts": 0, "best_rows": 0, "lease_until": 0}
+    return row | {"progress": _NO_PROGRESS, "attempts": 0, "best_rows": 0, "lease_until": 0, "ending": ""}
 
 
 def _run(row: Any) -> Run:
