@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import Metrics, RunEnd, RunKind
 from headwater.catalog import Catalog, open_catalog
 from headwater.runs.scheduling import Ticker
 from headwater.server import run_process, scheduler
@@ -51,14 +53,37 @@ async def runs(settings: Settings) -> AsyncIterator[RunStore]:
         yield runs
 
 
+class Counts(Metrics):
+    """Counts what the scheduler measures."""
+
+    def __init__(self) -> None:
+        self.found = Counter[str]()
+        self.present = list[int]()
+
+    def run_process_started(self, kind: RunKind) -> None:
+        self.found[f"{kind} started"] += 1
+
+    def run_process_failed(self, kind: RunKind) -> None:
+        self.found[f"{kind} failed"] += 1
+
+    def run_ended(self, kind: RunKind, end: RunEnd, seconds: float | None) -> None:
+        self.found[f"{kind} {end}"] += 1
+
+    def run_processes_present(self, processes: int) -> None:
+        self.present.append(processes)
+
+
 class Started:
     """A scheduler whose run processes execute other programs."""
 
     def __init__(self, settings: Settings, catalog: Catalog, runs: RunStore) -> None:
+        self.metrics = Counts()
         self.runs = runs
         self.catalog = catalog
         self.stop = asyncio.Event()
-        self.task = asyncio.create_task(Scheduler(settings, catalog, runs, SystemClock(), {}).run(self.stop))
+        self.task = asyncio.create_task(
+            Scheduler(settings, catalog, runs, SystemClock(), {}, self.metrics).run(self.stop)
+        )
 
     async def create(self) -> Run:
         workspaces = self.catalog.workspaces()
@@ -210,6 +235,15 @@ async def test_a_process_that_fails_is_replaced_until_the_run_fails(
     failed = await started.wait_for(await started.create(), "Failed")
     assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times; the last time: {ending}"
     assert len(children) == MAX_ATTEMPTS
+    async with asyncio.timeout(60):
+        while not started.metrics.found["Import Failed"]:
+            await asyncio.sleep(0.01)
+    assert started.metrics.found == {
+        "Import started": MAX_ATTEMPTS,
+        "Import failed": MAX_ATTEMPTS,
+        "Import Failed": 1,
+    }
+    assert started.metrics.present[-1] == 0 and max(started.metrics.present) == 1
 
 
 @pytest.mark.parametrize(
