@@ -228,4 +228,4 @@ def _message(error: psycopg.Error) -> str:
 
 def _first_line(message: str) -> str:
     """Return the first line. The client library adds others to lost and refused connections, with possible causes."""
-    return message.strip().partition("\n")[0]
+    return message.strip().partition("\n")[0].removeprefix("consuming input failed: ")
