@@ -219,10 +219,10 @@ class RunStore:
 
     async def count_live(self) -> dict[str, int]:
         """Return the number of queued and of running runs, by status."""
-        query = select(_c.status, func.count().label("count")).where(_c.ended_at.is_(None)).group_by(_c.status)
+        query = select(_c.status, func.count().label("runs")).where(_c.ended_at.is_(None)).group_by(_c.status)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             rows = (await connection.execute(query)).all()
-        return {"Queued": 0, "Running": 0} | {row.status: row.count for row in rows}
+        return {"Queued": 0, "Running": 0} | {row.status: row.runs for row in rows}
 
     async def claim(self, workspace: int) -> Run | None:
         """Take the oldest run of a workspace that no process executes, and return it; None if there is none.
