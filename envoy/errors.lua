@@ -4,7 +4,7 @@
 -- print its text. Other metadata, such as retry-after, reaches the client as headers by itself. Answers to native gRPC and
 -- gRPC-Web callers pass unchanged, and so do Envoy's own answers, which local_reply_config has shaped.
 -- Before that, takes from the requests of REST callers the headers that the backend would break off the call for, and refuses
--- lists that the transcoder would misread.
+-- lists that the transcoder would misread and members of schemas that it would leave out.
 
 local GENERAL = {
   ["400"] = {"BadRequest", "the request is not valid"},
@@ -41,12 +41,39 @@ local LISTS = {
   ["PUT /v1/identity-resolution/settings"] = {"blockedValues", "blockedPresets", "guards", "identifiers"},
 }
 
+-- The calls with a schema, in which an unknown member is a mistake: the transcoder would leave it out.
+local SCHEMAS = {["PUT /v1/profiles/schema"] = true, ["PUT /v1/profiles/schema/preview"] = true}
+
+-- The members of types and properties: of the messages Type and Property, in both forms that the transcoder reads.
+local SCHEMA_MEMBERS = {}
+for name in ([[
+  kind properties elementType element_type minimum maximum bitSize bit_size unsigned real precision scale maxLength max_length
+  charLen char_len maxBytes max_bytes pattern values minElements min_elements maxElements max_elements uniqueElements
+  unique_elements name type prefilled createRequired create_required updateRequired update_required readOptional read_optional
+  nullable description
+]]):gmatch("%S+") do
+  SCHEMA_MEMBERS[name] = true
+end
+
+-- Returns a body in which only names, null and punctuation are left: no text looks like them.
+local function without_texts(text)
+  return (text:gsub("\\.", "_"):gsub('"([^"]*)"', function(inside)
+    return '"' .. inside:gsub("[^%w_]", "_") .. '"'
+  end))
+end
+
+-- Returns what is wrong with the schema of a body; nil if nothing is. Its depth and its other rules are the backend's.
+local function wrong_schema(text)
+  local schema = text:match('"schema"%s*:%s*(%b{})')
+  for name in (schema or ""):gmatch('"([^"]*)"%s*:') do
+    if not SCHEMA_MEMBERS[name] then
+      return "schema has the unknown member " .. name:sub(1, 100)
+    end
+  end
+end
+
 -- Returns what is wrong with a list of a body; nil if nothing is.
 local function wrong_list(text, names)
-  -- Only names, null and punctuation are of interest: no text may look like them.
-  text = text:gsub("\\.", "_"):gsub('"([^"]*)"', function(inside)
-    return '"' .. inside:gsub("[^%w_]", "_") .. '"'
-  end)
   for _, name in ipairs(names) do
     local member = '"' .. name .. '"%s*:%s*'
     for first in text:gmatch(member .. "(%S)") do
@@ -67,7 +94,8 @@ function envoy_on_request(handle)
   if is_grpc(headers) then
     return
   end
-  local lists = LISTS[headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*")]
+  local call = headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*")
+  local lists, has_schema = LISTS[call], SCHEMAS[call]
   local refused = {}
   for name in pairs(headers) do
     if is_refused_by_grpc(name) then
@@ -77,11 +105,12 @@ function envoy_on_request(handle)
   for _, name in ipairs(refused) do
     headers:remove(name)
   end
-  if lists then
+  if lists or has_schema then
     local body = handle:body()
     local wrong = "the body must be a JSON object"
     if body ~= nil then
-      wrong = wrong_list(body:getBytes(0, body:length()), lists)
+      local text = without_texts(body:getBytes(0, body:length()))
+      wrong = lists and wrong_list(text, lists) or has_schema and wrong_schema(text) or nil
     end
     if wrong ~= nil then
       handle:respond({[":status"] = "400"}, wrong)

@@ -150,3 +150,12 @@ def test_bounds_of_a_type_may_be_text_so_that_every_digit_survives() -> None:
     text = '{"kind": "int", "bitSize": 64, "minimum": "-9223372036854775808", "maximum": 100}'
     read = json_format.Parse(text, schemas_pb2.Type())
     assert (read.minimum.string_value, read.maximum.number_value) == ("-9223372036854775808", 100)
+
+
+def test_the_gateway_knows_the_members_of_schemas() -> None:
+    """It refuses other members of the schema of profiles, which the transcoder would leave out."""
+    text = (ROOT / "envoy/errors.lua").read_text()
+    found = re.search(r"for name in \(\[\[(.*?)\]\]\)", text, re.DOTALL)
+    assert found is not None
+    fields = [field for message in (schemas_pb2.Type, schemas_pb2.Property) for field in message.DESCRIPTOR.fields]
+    assert set(found[1].split()) == {name for field in fields for name in (field.name, field.json_name)}

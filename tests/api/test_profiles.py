@@ -521,6 +521,9 @@ async def test_separations_are_listed_and_deleted(api: Api, source: Connection) 
     async with worker(api) as executed:
         await api.call(f"{SERVICE}/DeleteSeparation", pb.DeleteSeparationRequest(id=ids[0]))
     assert executed[0].parameters.separation == ids[0]  # type: ignore[union-attr]
+    async with worker(api, result=False):
+        failed = await api.call(f"{SERVICE}/DeleteSeparation", pb.DeleteSeparationRequest(id=ids[1]))
+    assert (failed.status, failed.metadata) == ("NOT_FOUND", (("field", "id"),))
     for id_, status in ((ids[-1] + 1, "NOT_FOUND"), (0, "INVALID_ARGUMENT"), (-1, "INVALID_ARGUMENT")):
         failed = await api.call(f"{SERVICE}/DeleteSeparation", pb.DeleteSeparationRequest(id=id_))
         assert (failed.status, failed.metadata) == (status, (("field", "id"),))

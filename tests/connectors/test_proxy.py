@@ -66,7 +66,7 @@ def post(guard: GuardedProxy, url: str, body: bytes = b"", **named: Any) -> tupl
 
 def test_a_request_is_forwarded_without_the_password(port: int) -> None:
     body = bytes(range(256)) * 20_000
-    with GuardedProxy(ANY_ADDRESS) as guard:
+    with GuardedProxy(ANY_ADDRESS, None) as guard:
         assert post(guard, f"http://localhost:{port}/a%20b?c=d", body) == (200, body)
         assert guard.failure is None
     [(path, headers)] = Handler.seen
@@ -76,7 +76,7 @@ def test_a_request_is_forwarded_without_the_password(port: int) -> None:
 
 def test_a_tunnel_carries_both_directions(port: int) -> None:
     body = bytes(range(256)) * 20_000
-    with GuardedProxy(ANY_ADDRESS) as guard:
+    with GuardedProxy(ANY_ADDRESS, None) as guard:
         connection, headers = open_proxy(guard)
         connection.set_tunnel("localhost", port, headers)
         for _ in range(3):
@@ -88,7 +88,7 @@ def test_a_tunnel_carries_both_directions(port: int) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
 def test_forbidden_addresses_are_not_connected_to(port: int, host: str) -> None:
-    with GuardedProxy(AddressPolicy()) as guard:
+    with GuardedProxy(AddressPolicy(), None) as guard:
         assert post(guard, f"http://{host}:{port}/")[0] == 502
         assert isinstance(guard.failure, DestinationForbidden)
         connection, headers = open_proxy(guard)
@@ -100,7 +100,7 @@ def test_forbidden_addresses_are_not_connected_to(port: int, host: str) -> None:
 
 
 def test_others_on_the_machine_cannot_use_it(port: int) -> None:
-    with GuardedProxy(ANY_ADDRESS) as guard:
+    with GuardedProxy(ANY_ADDRESS, None) as guard:
         assert post(guard, f"http://localhost:{port}/", password="guess")[0] == 407
         with socket.create_connection(("127.0.0.1", urlsplit(guard.url).port or 0), 30) as client:
             client.sendall(f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n".encode())
@@ -112,7 +112,7 @@ def test_a_server_that_is_down_is_named() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    with GuardedProxy(ANY_ADDRESS) as guard:
+    with GuardedProxy(ANY_ADDRESS, None) as guard:
         assert post(guard, f"http://127.0.0.1:{port}/")[0] == 502
         assert guard.failure is not None and f"port {port} was not connected to" in guard.failure.message
 
@@ -123,7 +123,7 @@ def test_a_server_that_is_down_is_named() -> None:
 )
 def test_other_requests_are_refused(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     monkeypatch.setattr(proxy, "HEAD_SECONDS", 0.2)
-    with GuardedProxy(ANY_ADDRESS) as guard:
+    with GuardedProxy(ANY_ADDRESS, None) as guard:
         parts = urlsplit(guard.url)
         credentials = base64.b64encode(f"{parts.username}:{parts.password}".encode())
         with socket.create_connection(("127.0.0.1", parts.port or 0), 30) as client:
@@ -133,7 +133,7 @@ def test_other_requests_are_refused(monkeypatch: pytest.MonkeyPatch, head: bytes
 
 
 def test_what_is_open_ends_with_the_proxy(port: int) -> None:
-    with GuardedProxy(ANY_ADDRESS) as guard:
+    with GuardedProxy(ANY_ADDRESS, None) as guard:
         connection, headers = open_proxy(guard)
         connection.set_tunnel("localhost", port, headers)
         connection.connect()
@@ -149,7 +149,7 @@ def test_connections_whose_data_is_not_taken_are_closed() -> None:
     """A transport with data to send waits for its peer when it is closed, and keeps its socket."""
     before = len(os.listdir("/proc/self/fd"))
     with socket.create_server(("127.0.0.1", 0)) as server:
-        with GuardedProxy(ANY_ADDRESS) as guard:
+        with GuardedProxy(ANY_ADDRESS, None) as guard:
             connection, headers = open_proxy(guard)
             connection.set_tunnel("localhost", server.getsockname()[1], headers)
             connection.connect()

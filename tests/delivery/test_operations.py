@@ -22,9 +22,11 @@ from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.state.deliveries import ChunkItem, DeliveryStore, open_delivery_store
 from headwater.state.deliveries import resending as queue_resending
 from headwater.state.operations import DELIVERY_KINDS, LEASE_SECONDS, Operation, ReplayParameters, ResendParameters
+from headwater.state.operations.tables import operations as operations_table
 from headwater.storage.database import sqlite_url
 from tests.delivery.operations import add_destination, dead, ended, execute, finish, ids, reread, send, track, waiting
 from tests.harness import KEYRING, Harness, add_source, add_workspace, open_harness
+from tests.leases import age_leases
 
 EVEN = Filter("and", (Condition("event", "is one of", ("E0", "E2", "E4", "E6", "E8")),))
 
@@ -44,6 +46,10 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaying, "PAGE_EVENTS", 3)
     monkeypatch.setattr(queue_resending, "MAX_STEP_ITEMS", 2)
     monkeypatch.setattr(resending, "GROUP_RANGES", 2)
+
+
+def operations_url(harness: Harness) -> str:
+    return harness.database_url or sqlite_url(harness.folder / "operations.db")
 
 
 def now(harness: Harness) -> int:
@@ -343,7 +349,7 @@ async def until_ended(harness: Harness, random: Random, error: type[BaseExceptio
         if all(each.ended_at is not None for each in await harness.operations.page(limit=100)):
             return killed
         killed += 1
-        harness.clock.advance(LEASE_SECONDS + 1)
+        await age_leases(operations_url(harness), operations_table, "operations", LEASE_SECONDS + 1)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -464,7 +470,7 @@ async def test_a_cancel_holds_after_a_crash(harness: Harness) -> None:
     operation = await resend(harness)
     assert await harness.operations.claim("a process that is killed", kinds=DELIVERY_KINDS) is not None
     await harness.operations.cancel(operation.id)
-    harness.clock.advance(LEASE_SECONDS + 1)
+    await age_leases(operations_url(harness), operations_table, "operations", LEASE_SECONDS + 1)
     await execute(harness)
     assert (await ended(harness, operation)).status == "Cancelled"
     assert await waiting(harness.deliveries, destination) == []

@@ -1,5 +1,6 @@
 """The profile schema and the settings of identity resolution over REST, through the gateway and with a real worker."""
 
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ LATEST, SUITABLE = "/v1/profiles/schema/latest-alter", "/v1/profiles/schema/suit
 SETTINGS = "/v1/identity-resolution/settings"
 EMAIL = {"name": "email", "type": {"kind": "string"}, "readOptional": True}
 AGE = {"name": "age", "type": {"kind": "int", "bitSize": 32}, "readOptional": True}
+
+
+UNKNOWN_MEMBER = "schema has the unknown member"
+NESTED = {"name": "a", "type": {"kind": "object", "properties": [{**EMAIL, "type": {"maxlength": 3}}]}}
 
 
 def schema(*properties: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +75,13 @@ def test_the_schema_and_the_settings_from_first_to_last(tenant: RunningSystem) -
     assert get(tenant, SETTINGS).get("guards", []) == []
     replaced = {"schema": schema({**AGE, "name": "mail"}, AGE), "rePaths": {"mail": None}}
     assert read_error(send(tenant, "PUT", SCHEMA, replaced)) == (422, "InvalidAlterSchema")
+    # A PUT replaces all settings: absent members become their defaults.
+    wait_until(lambda: bool(get(tenant, "/v1/identity-resolution/latest").get("endTime")), timeout_seconds=30)
+    put(tenant, SETTINGS, {"runOnBatchImport": True, "identifiers": ["mail"], "guards": guards})
+    wait_until(lambda: bool(get(tenant, "/v1/identity-resolution/latest").get("endTime")), timeout_seconds=30)
+    put(tenant, SETTINGS, {})
+    cleared = get(tenant, SETTINGS)
+    assert (cleared["runOnBatchImport"], cleared["identifiers"], cleared.get("guards", [])) == (False, [], [])
 
 
 @pytest.mark.parametrize(
@@ -114,14 +126,24 @@ def test_invalid_bodies(empty: RunningSystem, path: str, body: Any, status: int,
         ('{"guards": [{"blockedPresets": [null]}]}', "blockedPresets must not have null as an element"),
         ("", "the body must be a JSON object"),
         ('{"primarySources": []}', "primarySources must be an object"),
+        (json.dumps({"schema": schema({**EMAIL, "readOptionnal": True})}), f"{UNKNOWN_MEMBER} readOptionnal"),
+        (json.dumps({"schema": {**schema(EMAIL), "propertys": []}}), f"{UNKNOWN_MEMBER} propertys"),
+        (json.dumps({"schema": schema(NESTED), "rePaths": {"x": None}}), f"{UNKNOWN_MEMBER} maxlength"),
     ],
 )
 def test_a_list_is_not_misread(empty: RunningSystem, body: str, message: str) -> None:
     """The gateway takes a value for a list, and leaves out null: then the identifiers would be others, or none."""
-    path = SCHEMA if "primarySources" in body else SETTINGS
-    response = HTTP.put(empty.base_url + path, content=body, headers={"authorization": f"Bearer {empty.api_key}"})
-    assert read_error(response) == (400, "BadRequest")
-    assert response.json()["error"]["message"] == message
+    paths = [SCHEMA] if "primarySources" in body else [SCHEMA, PREVIEW] if "schema" in body else [SETTINGS]
+    for path in paths:
+        response = HTTP.put(empty.base_url + path, content=body, headers={"authorization": f"Bearer {empty.api_key}"})
+        assert read_error(response) == (400, "BadRequest")
+        assert response.json()["error"]["message"] == message
+
+
+def test_names_and_texts_of_a_schema_are_no_members(empty: RunningSystem) -> None:
+    described = {**EMAIL, "name": "propertys", "description": '"x": {"y": [1]} : \\" ":'}
+    wanted = {"schema": schema(described, AGE), "rePaths": {}, "unknown": {"x": 1}}
+    assert put(empty, PREVIEW, wanted)["queries"]
 
 
 def test_a_text_like_a_list_is_a_text(empty: RunningSystem) -> None:

@@ -175,7 +175,10 @@ def test_a_run_whose_processes_are_killed_fails(system: RunningSystem) -> None:
         [process] = processes(system, run)
         os.kill(process, signal.SIGKILL)
         killed.append(process)
-    assert wait_for(system, run, "Failed")["error"] == "the run process ended unexpectedly 3 times"
+    assert wait_for(system, run, "Failed")["error"] == (
+        "the run process ended unexpectedly 3 times; the last time: it was killed by SIGKILL: "
+        "is the machine out of memory?"
+    )
 
 
 def test_a_run_continues_when_the_scheduler_is_killed(system: RunningSystem) -> None:

@@ -18,6 +18,7 @@ from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.operations import ProfileCompanion
 from headwater.state import IdentityObservation
 from headwater.state.operations import (
+    NO_SEPARATION,
     IdentityResolutionParameters,
     Operation,
     OperationParameters,
@@ -309,11 +310,31 @@ async def test_a_split_lasts_until_its_separation_is_removed(harness: Harness, s
     await observe(harness, source, {"u4": "e"})
     assert users("u3") in await profiles(harness, source)
     removed = await execute(harness, RemoveSeparationParameters(separation=result.separation))
-    assert removed.status == "Completed"
+    assert (removed.status, removed.result) == ("Completed", "")
     found = await profiles(harness, source)
     assert found == {users("u1", "u2", "u3", "u4"): kpid}
     again = await execute(harness, RemoveSeparationParameters(separation=result.separation))
-    assert again.status == "Completed"
+    assert (again.status, again.result) == ("Completed", NO_SEPARATION)
+
+
+async def test_a_removal_of_a_separation_that_is_repeated_after_a_kill_has_its_result(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await change_settings(harness, EMAIL)
+    await observe(harness, source, {"u1": "e", "u2": "e"})
+    [kpid] = (await profiles(harness, source)).values()
+    done = await split(harness, source, kpid, "u2")
+    separation = msgspec.json.decode(done.result, type=SplitResult).separation
+    results = []
+    resolved = ProfileCompanion._resolved
+
+    async def twice(self: ProfileCompanion, *arguments: Any) -> str:
+        results.extend([await resolved(self, *arguments), await resolved(self, *arguments)])
+        return results[-1]
+
+    monkeypatch.setattr(ProfileCompanion, "_resolved", twice)
+    await execute(harness, RemoveSeparationParameters(separation=separation))
+    assert results == ["", ""]
 
 
 async def test_a_split_applies_changed_settings_first(harness: Harness, source: Connection) -> None:

@@ -9,13 +9,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headwater.base.metrics import DestinationStatus
 from headwater.base.steps import StepCounts
-from headwater.log import Backlog
 from headwater.server.metrics import (
     MAX_LABELLED_DESTINATIONS,
     MAX_LABELLED_PIPELINES,
     BackendMetrics,
     Counted,
     CourierMetrics,
+    SchedulerMetrics,
     WorkerMetrics,
     serve_metrics,
 )
@@ -37,12 +37,12 @@ def samples(page: str) -> Samples:
     }
 
 
-async def read_page(metrics: Counted, folder: Path, backlog: int | None = None) -> Samples:
-    async def measure() -> dict[str, Backlog]:
-        assert backlog is not None
-        return {"warehouse": Backlog(backlog, may_lag=False), "lane": Backlog(7, may_lag=True)}
+async def read_page(metrics: Counted, folder: Path, measured: dict[str, int] | None = None) -> Samples:
+    async def measure() -> dict[str, int]:
+        assert measured is not None
+        return measured
 
-    async with serve_metrics(metrics, folder / "m.sock", None if backlog is None else measure):
+    async with serve_metrics(metrics, folder / "m.sock", None if measured is None else measure):
         status, page = await request("GET", "/metrics", folder / "m.sock")
     assert status == 200
     return samples(page)
@@ -73,7 +73,7 @@ async def test_batches_and_the_backlog(tmp_path: Path) -> None:
     metrics.batch_processed(0.02, stored=3, duplicates=2, rejected=1, suppressed=7, identities=4, steps=steps)
     metrics.identities_resolved(5, postponed=6)
     metrics.janitor_failed("Unavailable")
-    found = await read_page(metrics, tmp_path, backlog=12)
+    found = await read_page(metrics, tmp_path, {"warehouse": 12, "lane": 7})
     assert found["headwater_log_backlog_bytes", (("consumer", "warehouse"),)] == 12
     assert found["headwater_log_backlog_bytes", (("consumer", "lane"),)] == 7
     assert found["headwater_worker_batch_duration_seconds_count", ()] == 1
@@ -134,7 +134,7 @@ async def test_the_samples_of_destinations_are_bounded_and_go_with_them(tmp_path
 async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -> None:
     metrics = WorkerMetrics()
 
-    async def away() -> dict[str, Backlog]:
+    async def away() -> dict[str, int]:
         raise ConnectionError("the database is away")
 
     async with serve_metrics(metrics, tmp_path / "m.sock", away):
@@ -142,6 +142,26 @@ async def test_a_backlog_that_cannot_be_measured_hides_nothing(tmp_path: Path) -
     found = samples(page)
     assert not [name for name, _ in found if name == "headwater_log_backlog_bytes"]
     assert ("headwater_worker_events_stored_total", ()) in found
+
+
+async def test_runs(tmp_path: Path) -> None:
+    metrics = SchedulerMetrics()
+    metrics.run_process_started("Import")
+    metrics.run_process_started("Import")
+    metrics.run_process_failed("Import")
+    metrics.run_ended("Import", "Succeeded", 30.0)
+    metrics.run_ended("Export", "Skipped", None)
+    metrics.run_processes_present(2)
+    found = await read_page(metrics, tmp_path, {"Queued": 4, "Running": 3})
+    imports = ("kind", "Import")
+    assert found["headwater_run_processes_started_total", (imports,)] == 2
+    assert found["headwater_run_processes_failed_total", (imports,)] == 1
+    assert found["headwater_runs_ended_total", (imports, ("outcome", "Succeeded"))] == 1
+    assert found["headwater_runs_ended_total", (("kind", "Export"), ("outcome", "Skipped"))] == 1
+    assert found["headwater_run_duration_seconds_bucket", (imports, ("le", "60.0"))] == 1
+    assert found["headwater_run_duration_seconds_sum", (imports,)] == 30
+    assert found["headwater_run_processes", ()] == 2
+    assert found["headwater_runs", (("status", "Queued"),)] == 4
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 
 from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import Metrics, RunEnd, RunKind
 from headwater.catalog import Catalog, open_catalog
 from headwater.runs.scheduling import Ticker
 from headwater.server import run_process, scheduler
-from headwater.server.processes import Program, start
+from headwater.server.processes import Program, describe_ending, start
 from headwater.server.scheduler import Scheduler
 from headwater.server.settings import Settings, read
 from headwater.state.runs import MAX_ATTEMPTS, Run, RunRequest, RunStatus, RunStore, open_runs
@@ -51,14 +53,37 @@ async def runs(settings: Settings) -> AsyncIterator[RunStore]:
         yield runs
 
 
+class Counts(Metrics):
+    """Counts what the scheduler measures."""
+
+    def __init__(self) -> None:
+        self.found = Counter[str]()
+        self.present = list[int]()
+
+    def run_process_started(self, kind: RunKind) -> None:
+        self.found[f"{kind} started"] += 1
+
+    def run_process_failed(self, kind: RunKind) -> None:
+        self.found[f"{kind} failed"] += 1
+
+    def run_ended(self, kind: RunKind, end: RunEnd, seconds: float | None) -> None:
+        self.found[f"{kind} {end}"] += 1
+
+    def run_processes_present(self, processes: int) -> None:
+        self.present.append(processes)
+
+
 class Started:
     """A scheduler whose run processes execute other programs."""
 
     def __init__(self, settings: Settings, catalog: Catalog, runs: RunStore) -> None:
+        self.metrics = Counts()
         self.runs = runs
         self.catalog = catalog
         self.stop = asyncio.Event()
-        self.task = asyncio.create_task(Scheduler(settings, catalog, runs, SystemClock(), {}).run(self.stop))
+        self.task = asyncio.create_task(
+            Scheduler(settings, catalog, runs, SystemClock(), {}, self.metrics).run(self.stop)
+        )
 
     async def create(self) -> Run:
         workspaces = self.catalog.workspaces()
@@ -135,15 +160,6 @@ async def test_each_process_of_a_run_has_its_own_folder(
     assert folders == [str(settings.run_scratch(run.id, fence)) for fence in range(1, MAX_ATTEMPTS + 1)]
 
 
-async def test_a_process_that_fails_is_replaced_until_the_run_fails(
-    started: Started, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    children = execute(monkeypatch, "raise SystemExit(1)")
-    failed = await started.wait_for(await started.create(), "Failed")
-    assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times"
-    assert len(children) == MAX_ATTEMPTS
-
-
 async def test_ticks_that_fail_hold_up_no_run(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(self: Ticker) -> list[Run]:
         raise ZeroDivisionError
@@ -200,3 +216,44 @@ async def test_runs_of_deleted_pipelines_are_swept(started: Started, monkeypatch
         while await started.runs.find(run.id) is not None:
             await asyncio.sleep(0.01)
     assert [await child.wait() for child in children] == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        ("raise SystemExit(3)", "it ended with exit status 3; the log says why"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "it was killed by SIGKILL: is the machine out of memory?",
+        ),
+    ],
+)
+async def test_a_process_that_fails_is_replaced_until_the_run_fails(
+    started: Started, monkeypatch: pytest.MonkeyPatch, code: str, ending: str
+) -> None:
+    children = execute(monkeypatch, code)
+    failed = await started.wait_for(await started.create(), "Failed")
+    assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times; the last time: {ending}"
+    assert len(children) == MAX_ATTEMPTS
+    async with asyncio.timeout(60):
+        while not started.metrics.found["Import Failed"]:
+            await asyncio.sleep(0.01)
+    assert started.metrics.found == {
+        "Import started": MAX_ATTEMPTS,
+        "Import failed": MAX_ATTEMPTS,
+        "Import Failed": 1,
+    }
+    assert started.metrics.present[-1] == 0 and max(started.metrics.present) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "ending"),
+    [
+        (0, "it ended with exit status 0; the log says why"),
+        (-signal.SIGSEGV, "it was killed by SIGSEGV: a library has crashed"),
+        (-signal.SIGTERM, "it was killed by SIGTERM"),
+        (-200, "it was killed by signal 200"),
+    ],
+)
+def test_endings_are_described(status: int, ending: str) -> None:
+    assert describe_ending(status) == ending

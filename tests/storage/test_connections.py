@@ -28,6 +28,9 @@ from tests.postgresql import PostgresqlServer
 
 MAX_CONNECTIONS = 10
 """The documented maximum of a process."""
+MAX_IDLE_CONNECTIONS = 6
+"""The documented maximum of an idle process."""
+POOLS = {"state": STORE_CONNECTIONS, "warehouse": WAREHOUSE_CONNECTIONS}
 NAMES = """
 SELECT string_agg(schemaname || '.' || tablename, ' ' ORDER BY schemaname, tablename) FROM pg_tables
 WHERE schemaname NOT LIKE 'pg_%' AND schemaname <> 'information_schema' AND tableowner <> 'postgres'
@@ -83,10 +86,17 @@ async def test_the_stores_of_a_process_have_a_bound_on_connections(
     assert STORE_CONNECTIONS + WAREHOUSE_CONNECTIONS == MAX_CONNECTIONS
     database = url.rpartition("/")[2]
     async with open_connections(url, "backend") as location, opened(location) as reads:
+        async with AsyncExitStack() as stack:
+            engines = [location.engine(schema) for schema, count in POOLS.items() for _ in range(count)]
+            for engine in engines:
+                await stack.enter_async_context(engine.connect())
+            counts = await asyncio.to_thread(postgresql_server.administer, COUNTS, database)
+            assert counts == f"headwater backend={MAX_CONNECTIONS}"
         await asyncio.gather(*(read() for read in reads * 30))
-        counts = await asyncio.to_thread(postgresql_server.administer, COUNTS, database)
-        assert counts == f"headwater backend={MAX_CONNECTIONS}"
-    assert await _ends(lambda: postgresql_server.administer(COUNTS, database))
+        # Those of the peak are closed, and the server needs a moment.
+        kept = f"headwater backend={MAX_IDLE_CONNECTIONS}"
+        assert await _becomes(lambda: postgresql_server.administer(COUNTS, database), kept)
+    assert await _becomes(lambda: postgresql_server.administer(COUNTS, database), None)
 
 
 async def test_shared_connections_create_the_same_tables(postgresql_server: PostgresqlServer, url: str) -> None:
@@ -123,9 +133,9 @@ async def test_two_processes_create_a_schema_once(postgresql_server: PostgresqlS
         await waiting
 
 
-async def _ends(count: Callable[[], object]) -> bool:
-    """Return whether all connections end: the server needs a moment."""
+async def _becomes(count: Callable[[], object], expected: str | None) -> bool:
+    """Return whether the connections become these: the server needs a moment."""
     async with asyncio.timeout(30):
-        while await asyncio.to_thread(count) is not None:
+        while await asyncio.to_thread(count) != expected:
             await asyncio.sleep(0.01)
     return True

@@ -15,6 +15,10 @@ DeliveryEnd = Literal["Delivered", "Rejected", "Failed", "Expired", "Dropped"]
 """The end of a delivery. Rejected: it could not be prepared. Failed: the destination refused it. Expired: its time has
 passed. Dropped: the queue had no space."""
 
+RunKind = Literal["Import", "Export"]
+RunEnd = Literal["Succeeded", "Failed", "Cancelled", "Skipped"]
+"""The end of a run. Skipped: it was due, and could not start."""
+
 ResponseClass = Literal["2xx", "3xx", "4xx", "429", "5xx", "Timeout", "Error"]
 """The kind of a destination's response. Error: there was none, and it was no timeout."""
 
@@ -122,6 +126,18 @@ class Metrics:
 
     def lanes_waiting(self, *, lanes: int, entries: int, bytes: int, paused: int) -> None:
         """Set the amount of work that waits in lanes."""
+
+    def run_process_started(self, kind: RunKind) -> None:
+        """A process was started for a run."""
+
+    def run_process_failed(self, kind: RunKind) -> None:
+        """The process of a run ended unexpectedly."""
+
+    def run_ended(self, kind: RunKind, end: RunEnd, seconds: float | None) -> None:
+        """A run ended. `seconds` is the time since its first process was started; None without one."""
+
+    def run_processes_present(self, processes: int) -> None:
+        """Set the number of run processes of this machine."""
 
 
 NO_METRICS: Final = Metrics()

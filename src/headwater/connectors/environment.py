@@ -81,6 +81,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 filesystem_root=self._find_root(workspace),
                 filesystem_folder=ROOT_SETTING if self.filesystem_is_shared else f"{ROOT_SETTING}/{workspace}",
                 data_folder=_find_folder(self.data_folder, workspace),
+                workspace=workspace,
             )
         finally:
             await http.close()

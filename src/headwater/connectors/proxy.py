@@ -34,8 +34,10 @@ class GuardedProxy:
     the proxy refused.
     """
 
-    def __init__(self, addresses: AddressPolicy, ports: frozenset[int] = WEB_PORTS) -> None:
+    def __init__(self, addresses: AddressPolicy, workspace: int | None, ports: frozenset[int] = WEB_PORTS) -> None:
+        """`workspace` is the one that the proxy serves; None for none."""
         self._addresses = addresses
+        self._workspace = workspace
         self._ports = ports
         self._password = secrets.token_urlsafe(32)
         credentials = base64.b64encode(f"{_USER}:{self._password}".encode())
@@ -132,7 +134,9 @@ class GuardedProxy:
         return False
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        addresses = await asyncio.to_thread(resolve_allowed, host, port, self._addresses, ports=self._ports)
+        addresses = await asyncio.to_thread(
+            resolve_allowed, host, port, self._addresses, workspace=self._workspace, ports=self._ports
+        )
         reason = "no connection was made in time"
         for address in addresses:
             try:

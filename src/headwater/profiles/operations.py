@@ -28,6 +28,7 @@ from headwater.profiles.unresolved import Drained, resolve_unresolved
 from headwater.profiles.updating import ProfileResolver
 from headwater.state import StateStore
 from headwater.state.operations import (
+    NO_SEPARATION,
     PROFILE_KINDS,
     RESOLUTION_KINDS,
     IdentityResolutionParameters,
@@ -229,7 +230,7 @@ class ProfileCompanion:
             case SplitParameters() as parameters:
                 return await self._split(operation, parameters, progress)
             case RemoveSeparationParameters() as parameters:
-                await self._remove_separation(operation.workspace, parameters, progress)
+                return await self._remove_separation(operation, parameters, progress)
             case _:
                 await self.resolve_all(operation.workspace, progress)
         return ""
@@ -268,31 +269,29 @@ class ProfileCompanion:
 
     async def _split(self, operation: Operation, parameters: SplitParameters, progress: "_Progress") -> str:
         workspace = operation.workspace
-        owner = f"{SPLIT_NOTE} {workspace}"
         names = [IdentityName(each.connection, each.identity_id, each.is_anonymous) for each in parameters.identities]
 
         def split(rows: ResolutionRows, context: ResolutionContext) -> str:
-            noted = rows.note(owner)
-            if noted is not None and (known := _decode_noted(noted)).operation == operation.id:
-                return known.result  # written before the process was killed
             found = _write_split(rows, context, UUID(parameters.profile).bytes, names, self._now())
-            result = msgspec.json.encode(found).decode()
-            rows.set_note(owner, _encode_noted(_Noted(operation.id, result)))
-            return result
+            return msgspec.json.encode(found).decode()
 
-        return await self._resolved(workspace, split, progress)
+        return await self._resolved(workspace, _once(operation, split), progress)
 
     async def _remove_separation(
-        self, workspace: int, parameters: RemoveSeparationParameters, progress: "_Progress"
-    ) -> None:
+        self, operation: Operation, parameters: RemoveSeparationParameters, progress: "_Progress"
+    ) -> str:
+        """Remove a separation. The result is `NO_SEPARATION` if another operation has removed it."""
+        workspace = operation.workspace
+
         def remove(rows: ResolutionRows, context: ResolutionContext) -> str:
             separation = rows.remove_separation(workspace, parameters.separation)
-            if separation is not None:
-                names = {name for side in separation.sides for name in side}
-                resolve_again(rows, context, _identities(rows, names), self._now())
+            if separation is None:
+                return NO_SEPARATION
+            names = {name for side in separation.sides for name in side}
+            resolve_again(rows, context, _identities(rows, names), self._now())
             return ""
 
-        await self._resolved(workspace, remove, progress)
+        return await self._resolved(workspace, _once(operation, remove), progress)
 
     async def _resolved(self, workspace: int, work: _Work, progress: "_Progress") -> str:
         """Run `work` in a transaction in which the profiles follow the settings. Resolve all identities before, if they
@@ -435,7 +434,7 @@ class _Progress:
 
 
 class _Noted(Struct, frozen=True, array_like=True):
-    """The last split of a workspace: its operation and result."""
+    """The last split of a workspace, or removal of one: its operation and result."""
 
     operation: int
     result: str
@@ -443,6 +442,21 @@ class _Noted(Struct, frozen=True, array_like=True):
 
 _encode_noted: Final = msgspec.msgpack.Encoder().encode
 _decode_noted: Final = msgspec.msgpack.Decoder(_Noted).decode
+
+
+def _once(operation: Operation, work: "_Work") -> "_Work":
+    """Return `work` with a note of its result: it is not repeated after a kill before the end of the operation."""
+    owner = f"{SPLIT_NOTE} {operation.workspace}"
+
+    def work_once(rows: ResolutionRows, context: ResolutionContext) -> str:
+        noted = rows.note(owner)
+        if noted is not None and (known := _decode_noted(noted)).operation == operation.id:
+            return known.result
+        result = work(rows, context)
+        rows.set_note(owner, _encode_noted(_Noted(operation.id, result)))
+        return result
+
+    return work_once
 
 
 def _work_if_applied(rows: ResolutionRows, *, context: ResolutionContext, work: _Work) -> str | None:

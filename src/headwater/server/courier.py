@@ -39,6 +39,8 @@ from headwater.warehouse import open_warehouse
 DELIVERY_SANDBOXES = 2
 """Sandboxes of each language for the functions of destinations."""
 
+REPLAY_CONNECTIONS = 2
+"""Maximum number of connections to PostgreSQL that read stored events, for replays."""
 NICENESS = 10
 """Above the niceness of the worker, because storing events has priority. The sandboxes inherit it."""
 
@@ -60,7 +62,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         metrics = await stack.enter_async_context(traced(metrics, settings, "courier"))
         opening = partial(open_catalog, clock=clock, identifiers=identifiers)
         await check_shared_database(settings, opening)
-        locations = await stack.enter_async_context(open_locations(settings, "courier"))
+        locations = await stack.enter_async_context(
+            open_locations(settings, "courier", warehouse_connections=REPLAY_CONNECTIONS)
+        )
         catalog = await stack.enter_async_context(opening(locations.catalog, keyring=keyring(settings)))
         state = await stack.enter_async_context(open_state(locations.state, writes=False, clock=clock))
         store = await stack.enter_async_context(open_lane_store(locations.courier))

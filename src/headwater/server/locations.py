@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from headwater.server.settings import Settings
 from headwater.storage.database import Location, sqlite_url
-from headwater.storage.postgresql import STORE_CONNECTIONS, open_connections
+from headwater.storage.postgresql import STORE_CONNECTIONS, WAREHOUSE_CONNECTIONS, open_connections
 
 
 class Locations(Struct, frozen=True):
@@ -24,10 +24,15 @@ class Locations(Struct, frozen=True):
 
 @asynccontextmanager
 async def open_locations(
-    settings: Settings, process: str, *, store_connections: int = STORE_CONNECTIONS
+    settings: Settings,
+    process: str,
+    *,
+    store_connections: int = STORE_CONNECTIONS,
+    warehouse_connections: int = WAREHOUSE_CONNECTIONS,
 ) -> AsyncIterator[Locations]:
     """Yield the locations of the stores. With PostgreSQL they share the connections of `process`, which are closed at
-    the end of the block; `store_connections` is the maximum number of those that do not go to the warehouse."""
+    the end of the block; `warehouse_connections` is the maximum number of those that go to the warehouse, and
+    `store_connections` of the others."""
     if settings.database_url is None:
         yield Locations(
             catalog=sqlite_url(settings.catalog_path),
@@ -39,7 +44,12 @@ async def open_locations(
             warehouse=sqlite_url(settings.warehouse_path),
         )
         return
-    async with open_connections(settings.database_url, process, store_connections=store_connections) as shared:
+    async with open_connections(
+        settings.database_url,
+        process,
+        store_connections=store_connections,
+        warehouse_connections=warehouse_connections,
+    ) as shared:
         yield Locations(
             catalog=shared,
             state=shared,

@@ -14,13 +14,12 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from headwater.base.metrics import DeliveryEnd, DestinationStatus, Metrics, ResponseClass
+from headwater.base.metrics import DeliveryEnd, DestinationStatus, Metrics, ResponseClass, RunEnd, RunKind
 from headwater.base.steps import StepCounts
-from headwater.log import Backlog
 from headwater.server.scrape import handler
 
-BACKLOG_TIMEOUT_SECONDS = 1.0
-"""Maximum duration of measuring the backlog. A scrape that takes longer has no backlog."""
+MEASURE_TIMEOUT_SECONDS = 1.0
+"""Maximum duration of a measurement of a scrape. One that takes longer has no samples."""
 
 MAX_LABELLED_DESTINATIONS = 200
 """Maximum number of destinations with samples of their own: 60 for each, and 5 for each pipeline."""
@@ -33,12 +32,14 @@ _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _COMMIT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _DELIVERY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3600, 21600, 86400)
 _GROUP_ENTRIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_RUN_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 14400, 43200, 86400)
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 _log = structlog.get_logger(__name__)
 
-Backlogs = Callable[[], Awaitable[Mapping[str, Backlog]]]
-Counted = TypeVar("Counted", "BackendMetrics", "WorkerMetrics", "CourierMetrics")
+Measure = Callable[[], Awaitable[Mapping[str, int]]]
+"""Returns the present values of a gauge by its label."""
+Counted = TypeVar("Counted", "BackendMetrics", "WorkerMetrics", "CourierMetrics", "SchedulerMetrics")
 
 
 class BackendMetrics(Metrics):
@@ -96,7 +97,7 @@ class WorkerMetrics(Metrics):
 
     def __init__(self) -> None:
         self.registry = _registry()
-        self.backlog = Gauge(
+        self.measured = Gauge(
             "headwater_log_backlog_bytes",
             "Approximate bytes of the event log that each consumer has not processed.",
             ["consumer"],
@@ -267,6 +268,48 @@ class CourierMetrics(Metrics):
         self._paused.set(paused)
 
 
+class SchedulerMetrics(Metrics):
+    """Metrics of a scheduler."""
+
+    def __init__(self) -> None:
+        self.registry = _registry()
+        self.measured = Gauge(
+            "headwater_runs", "Runs of all machines that have not ended.", ["status"], registry=self.registry
+        )
+        self._present = Gauge("headwater_run_processes", "Run processes of this machine.", registry=self.registry)
+        self._started, self._failed = (
+            Counter(f"headwater_run_processes_{name}", text, ["kind"], registry=self.registry)
+            for name, text in (
+                ("started", "Processes that were started for runs."),
+                ("failed", "Run processes that ended unexpectedly."),
+            )
+        )
+        self._ended = Counter(
+            "headwater_runs_ended", "Runs that ended, by how they ended.", ["kind", "outcome"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "headwater_run_duration_seconds",
+            "Time from the start of a run to its end.",
+            ["kind"],
+            buckets=_RUN_SECONDS,
+            registry=self.registry,
+        )
+
+    def run_process_started(self, kind: RunKind) -> None:
+        self._started.labels(kind).inc()
+
+    def run_process_failed(self, kind: RunKind) -> None:
+        self._failed.labels(kind).inc()
+
+    def run_ended(self, kind: RunKind, end: RunEnd, seconds: float | None) -> None:
+        self._ended.labels(kind, end).inc()
+        if seconds is not None:
+            self._seconds.labels(kind).observe(seconds)
+
+    def run_processes_present(self, processes: int) -> None:
+        self._present.set(processes)
+
+
 class _DeliveryMetrics:
     """Metrics of the deliveries to each destination.
 
@@ -362,12 +405,13 @@ class _DeliveryMetrics:
 
 
 @asynccontextmanager
-async def serve_metrics(metrics: Counted, socket: Path, backlogs: Backlogs | None = None) -> AsyncIterator[Counted]:
-    """Serve the metrics at `socket` until the end of the block. Every scrape calls `backlogs`."""
+async def serve_metrics(metrics: Counted, socket: Path, measure: Measure | None = None) -> AsyncIterator[Counted]:
+    """Serve the metrics at `socket` until the end of the block. Every scrape calls `measure`, for the backlog of a
+    worker and the runs of a scheduler."""
 
     async def text() -> bytes:
-        if backlogs is not None and isinstance(metrics, WorkerMetrics):
-            await _measure(metrics.backlog, backlogs)
+        if measure is not None and isinstance(metrics, WorkerMetrics | SchedulerMetrics):
+            await _measure(metrics.measured, measure)
         return generate_latest(metrics.registry)
 
     server = await asyncio.start_unix_server(handler(text), socket)
@@ -379,16 +423,16 @@ async def serve_metrics(metrics: Counted, socket: Path, backlogs: Backlogs | Non
             await asyncio.wait_for(server.wait_closed(), 1)
 
 
-async def _measure(gauge: Gauge, backlogs: Backlogs) -> None:
-    """Set the backlog of each consumer. Without a measurement there is no sample."""
+async def _measure(gauge: Gauge, measure: Measure) -> None:
+    """Set the values of a gauge. Without a measurement there is no sample."""
     gauge.clear()  # consumers can be forgotten
     try:
-        found = await asyncio.wait_for(backlogs(), BACKLOG_TIMEOUT_SECONDS)
+        found = await asyncio.wait_for(measure(), MEASURE_TIMEOUT_SECONDS)
     except Exception as error:  # an unavailable database must not hide the other metrics
-        _log.warning("the backlog cannot be measured", reason=type(error).__name__)
+        _log.warning("a metric cannot be measured", reason=type(error).__name__)
         return
-    for consumer, backlog in found.items():
-        gauge.labels(consumer).set(backlog.bytes)
+    for label, value in found.items():
+        gauge.labels(label).set(value)
 
 
 def _registry() -> CollectorRegistry:

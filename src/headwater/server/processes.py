@@ -29,6 +29,30 @@ MAX_LINE_BYTES = 1 << 20
 _libc = ctypes.CDLL(None)
 
 
+_REASONS = {
+    signal.SIGKILL: "is the machine out of memory?",
+    signal.SIGSEGV: "a library has crashed",
+    signal.SIGBUS: "a library has crashed, or the disk is full",
+    signal.SIGABRT: "a library has given up",
+    signal.SIGILL: "a library does not support the processor",
+    signal.SIGXCPU: "a limit of processor time",
+    signal.SIGXFSZ: "a limit of file sizes",
+}
+"""The likely reasons of signals that a process does not get from its parent."""
+
+
+def describe_ending(status: int) -> str:
+    """Return how a process with this exit status ended, for people, with the likely reason."""
+    if status >= 0:
+        return f"it ended with exit status {status}; the log says why"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"it was killed by signal {-status}"
+    reason = _REASONS.get(number)
+    return f"it was killed by {number.name}" + ("" if reason is None else f": {reason}")
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A program to run."""

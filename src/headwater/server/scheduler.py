@@ -11,13 +11,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import Final
 
 from headwater.base.clock import Clock, SystemClock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
+from headwater.base.metrics import NO_METRICS, Metrics, RunKind
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog, open_catalog
 from headwater.runs.launching import choose_workspace
@@ -25,7 +26,7 @@ from headwater.runs.scheduling import Ticker
 from headwater.server import child, environment
 from headwater.server.locations import open_locations
 from headwater.server.logging import logger
-from headwater.server.processes import Child, Program, start
+from headwater.server.processes import Child, Program, describe_ending, start
 from headwater.server.settings import Settings
 from headwater.state.runs import Run, RunStore, open_runs
 
@@ -53,9 +54,21 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         open_locations(settings, "scheduler", store_connections=STORE_CONNECTIONS) as locations,
         open_catalog(locations.catalog, clock=clock, identifiers=identifiers) as catalog,
         open_runs(locations.runs, clock=clock, identifiers=identifiers) as runs,
+        AsyncExitStack() as stack,
     ):
+        metrics: Metrics = NO_METRICS
+        if settings.metrics_port is not None:
+            from headwater.server.metrics import (
+                SchedulerMetrics,
+                serve_metrics,
+            )  # importing its library takes time and memory
+
+            metrics = await stack.enter_async_context(
+                serve_metrics(SchedulerMetrics(), settings.metrics_socket("scheduler"), runs.count_live)
+            )
         shutil.rmtree(settings.scratch_dir, ignore_errors=True)
-        scheduler = Scheduler(settings, catalog, runs, clock, environment.run_process(os.environ, settings))
+        variables = environment.run_process(os.environ, settings)
+        scheduler = Scheduler(settings, catalog, runs, clock, variables, metrics)
         async with child.heartbeat():
             await scheduler.run(stop)
 
@@ -64,7 +77,13 @@ class Scheduler:
     """Creates due runs, and starts, watches, cancels and stops run processes."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, runs: RunStore, clock: Clock, variables: Mapping[str, str]
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        runs: RunStore,
+        clock: Clock,
+        variables: Mapping[str, str],
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         """`variables` are the environment variables of run processes."""
         self._settings = settings
@@ -72,6 +91,7 @@ class Scheduler:
         self._runs = runs
         self._clock = clock
         self._variables = variables
+        self._metrics = metrics
         self._ticker = Ticker(catalog, runs, clock)
         self._processes: dict[int, _RunProcess] = {}
         """The run processes by the id of their run."""
@@ -91,7 +111,7 @@ class Scheduler:
     async def _round(self) -> None:
         """Do everything that is due. A step that fails does not hold up the others, except for the first one."""
         if await self._attempt(self._catalog.refresh):
-            for step in (self._ticker.fire, self._cancel, self._start_runs, self._sweep_if_due):
+            for step in (self._fire, self._cancel, self._start_runs, self._sweep_if_due):
                 await self._attempt(step)
 
     async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
@@ -111,6 +131,11 @@ class Scheduler:
         if self._swept_at is None or loop.time() - self._swept_at >= SWEEP_SECONDS:
             await self._sweep()
             self._swept_at = loop.time()
+
+    async def _fire(self) -> None:
+        """Create the runs that are due."""
+        for run in await self._ticker.fire():
+            self._count_end(run)
 
     async def _cancel(self) -> None:
         """Cancel the runs of deleted pipelines, and kill processes whose cancel takes too long."""
@@ -136,8 +161,12 @@ class Scheduler:
                 return
             self._turns[workspace] = max(self._turns.values(), default=0) + 1
             claimed = await self._runs.claim(workspace)
-            if claimed is not None and claimed.ended_at is None:
+            if claimed is None:
+                continue
+            if claimed.ended_at is None:
                 await self._start(claimed)
+            else:
+                self._count_end(claimed)
 
     async def _start(self, claimed: Run) -> None:
         # SQLite reads the variable before any code of the process.
@@ -156,12 +185,30 @@ class Scheduler:
             raise
         process = _RunProcess(claimed, started, self._runs, self._settings)
         self._processes[claimed.id] = process
+        self._metrics.run_process_started(self._kind(claimed))
+        self._metrics.run_processes_present(len(self._processes))
         process.watching.add_done_callback(lambda _: self._forget(process))
 
     def _forget(self, process: "_RunProcess") -> None:
         """Free the place of a process, unless its run has a new one already."""
         if self._processes.get(process.run.id) is process:
             del self._processes[process.run.id]
+            self._metrics.run_processes_present(len(self._processes))
+        if process.has_failed:
+            self._metrics.run_process_failed(self._kind(process.run))
+        if process.ended is not None:
+            self._count_end(process.ended)
+
+    def _kind(self, run: Run) -> RunKind:
+        connection = self._catalog.connection(run.workspace, run.connection)
+        return "Export" if connection is not None and connection.role == "Destination" else "Import"
+
+    def _count_end(self, run: Run) -> None:
+        """Count a run, if it has ended."""
+        if run.ended_at is None or run.status == "Queued" or run.status == "Running":
+            return
+        seconds = None if run.started_at is None else max(0, run.ended_at - run.started_at) / 1e6
+        self._metrics.run_ended(self._kind(run), run.status, seconds)
 
     async def _sweep(self) -> None:
         """Delete runs of deleted pipelines, and old runs."""
@@ -184,6 +231,10 @@ class _RunProcess:
         self._runs = runs
         self._scratch = settings.run_scratch(run.id, run.fence)
         self._cancelled_at: float | None = None
+        self.has_failed = False
+        """Whether the process has ended unexpectedly."""
+        self.ended: Run | None = None
+        """The run, if this process has ended it."""
         self.watching = asyncio.create_task(self._watch())
 
     def cancel(self) -> None:
@@ -204,18 +255,24 @@ class _RunProcess:
         silence = asyncio.ensure_future(self._child.wait_for_silence())
         try:
             await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
+            is_stuck = not ending.done()
+            if is_stuck:
                 logger().error("a run process is stuck and is killed", run=self.run.id)
                 self._child.signal(signal.SIGKILL)
             status = await ending
         finally:
             ending.cancel()
             silence.cancel()
+        how = "it was stuck" if is_stuck else describe_ending(status)
         if status != 0:
-            logger().error("a run process ended unexpectedly", run=self.run.id, status=status)
+            self.has_failed = True
+            logger().error("a run process ended unexpectedly", run=self.run.id, ending=how)
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
         with suppress(Unavailable):  # then the lease expires
-            await self._runs.release(self.run.id, self.run.fence, expected=False)
+            await self._runs.release(self.run.id, self.run.fence, expected=False, ending=how)
+            found = await self._runs.find(self.run.id)
+            if found is not None and found.fence == self.run.fence and found.ended_at is not None:
+                self.ended = found
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         try:
             async with (
-                metrics_port(self._settings, (*self._settings.backend_names, "worker", "courier")),
+                metrics_port(self._settings, (*self._settings.backend_names, "worker", "courier", "scheduler")),
                 asyncio.TaskGroup() as group,
             ):
                 for service in self._services:

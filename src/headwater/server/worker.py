@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 import uvloop
 
@@ -15,6 +16,7 @@ from headwater.base.clock import SystemClock
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.catalog import open_catalog
+from headwater.log import EventLog
 from headwater.processing import make_consumer
 from headwater.server import child
 from headwater.server.eventlog import open_configured_locator, open_event_log
@@ -59,7 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             )  # importing its library takes time and memory
 
             metrics = await stack.enter_async_context(
-                serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), log.backlogs)
+                serve_metrics(WorkerMetrics(), settings.metrics_socket("worker"), partial(_measure_backlogs, log))
             )
         metrics = await stack.enter_async_context(traced(metrics, settings, "worker"))
         consumer = make_consumer(
@@ -78,6 +80,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             runs=runs,
         )
         await consumer.run(stop)
+
+
+async def _measure_backlogs(log: EventLog) -> dict[str, int]:
+    return {consumer: backlog.bytes for consumer, backlog in (await log.backlogs()).items()}
 
 
 SWITCH_SECONDS = 0.0005

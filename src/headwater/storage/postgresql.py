@@ -23,6 +23,9 @@ STORE_CONNECTIONS: Final = 6
 """Maximum number of connections of one engine, opened on demand. The stores of a process share one engine."""
 WAREHOUSE_CONNECTIONS: Final = 4
 """Maximum number of connections of a process to the warehouse. They are separate, because its reads may take long."""
+KEPT_STORE_CONNECTIONS: Final = 4
+KEPT_WAREHOUSE_CONNECTIONS: Final = 2
+"""Number of connections that stay open when they are idle. Those of a peak are closed after their use."""
 POOL_TIMEOUT_SECONDS: Final = 5.0
 """Time limit of waiting for a connection."""
 RECYCLE_SECONDS: Final = 300
@@ -54,14 +57,30 @@ class ProcessConnections:
 
 @asynccontextmanager
 async def open_connections(
-    url: str, process: str, *, store_connections: int = STORE_CONNECTIONS
+    url: str,
+    process: str,
+    *,
+    store_connections: int = STORE_CONNECTIONS,
+    warehouse_connections: int = WAREHOUSE_CONNECTIONS,
 ) -> AsyncIterator[ProcessConnections]:
     """Yield connections that all stores of a process share, and close them at the end of the block.
 
-    PostgreSQL lists them as `headwater PROCESS`. There are at most `store_connections` + WAREHOUSE_CONNECTIONS.
+    PostgreSQL lists them as `headwater PROCESS`. There are at most `store_connections` + `warehouse_connections`.
     """
-    stores = open_postgresql(url, ", ".join(STORE_SCHEMAS), process=process, max_connections=store_connections)
-    warehouse = open_postgresql(url, WAREHOUSE_SCHEMA, process=process, max_connections=WAREHOUSE_CONNECTIONS)
+    stores = open_postgresql(
+        url,
+        ", ".join(STORE_SCHEMAS),
+        process=process,
+        max_connections=store_connections,
+        kept_connections=KEPT_STORE_CONNECTIONS,
+    )
+    warehouse = open_postgresql(
+        url,
+        WAREHOUSE_SCHEMA,
+        process=process,
+        max_connections=warehouse_connections,
+        kept_connections=KEPT_WAREHOUSE_CONNECTIONS,
+    )
     try:
         yield ProcessConnections(url, stores, warehouse)
     finally:
@@ -70,11 +89,17 @@ async def open_connections(
 
 
 def open_postgresql(
-    url: str, search_path: str, *, process: str = "command", max_connections: int = STORE_CONNECTIONS
+    url: str,
+    search_path: str,
+    *,
+    process: str = "command",
+    max_connections: int = STORE_CONNECTIONS,
+    kept_connections: int = STORE_CONNECTIONS,
 ) -> AsyncEngine:
     """Return an engine whose tables are in the schemas of `search_path`, separated by commas.
 
-    It connects at its first use, and the caller disposes of it.
+    It connects at its first use, and the caller disposes of it. Of its connections `kept_connections` stay open when
+    they are idle.
     """
     import asyncpg  # an installation on SQLite need not load it
 
@@ -98,8 +123,8 @@ def open_postgresql(
         "postgresql+asyncpg://",
         async_creator=connect,
         hide_parameters=True,
-        pool_size=max_connections,
-        max_overflow=0,
+        pool_size=min(kept_connections, max_connections),
+        max_overflow=max(0, max_connections - kept_connections),
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_recycle=RECYCLE_SECONDS,
         pool_use_lifo=True,

@@ -59,13 +59,13 @@ def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """Serve the folders in `folder` as buckets, and yield the endpoint."""
-    port = free_port()
+def s3_server(folder: Path, *, port: int | None = None, key: str = f"{ACCESS_KEY},{SECRET_KEY}") -> Iterator[str]:
+    """Serve the folders in `folder` as buckets for one access key, and yield the endpoint."""
+    port = port or free_port()
     command = [find_program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
     command += [
         "--auth-key",
-        f"{ACCESS_KEY},{SECRET_KEY}",
+        key,
         "--dir-cache-time",
         "0",
         "--config",
@@ -121,20 +121,20 @@ def openssh_server(folder: Path, host_key: Path) -> Iterator[int]:
 
 
 @contextmanager
-def asyncssh_server(folder: Path, host_key: Path) -> Iterator[int]:
+def asyncssh_server(folder: Path, host_key: Path, *, port: int = 0, password: str = PASSWORD) -> Iterator[int]:
     """Serve `folder` as the root by the server of asyncssh, and yield the port."""
 
     class Server(asyncssh.SSHServer):
         def password_auth_supported(self) -> bool:
             return True
 
-        def validate_password(self, username: str, password: str) -> bool:
-            return (username, password) == (USER, PASSWORD)
+        def validate_password(self, username: str, given: str) -> bool:
+            return (username, given) == (USER, password)
 
     async def listen() -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
             "127.0.0.1",
-            0,
+            port,
             server_factory=Server,
             server_host_keys=[str(host_key)],
             sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder).encode()),

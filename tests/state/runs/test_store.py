@@ -31,7 +31,9 @@ from headwater.state.runs import (
     open_runs,
 )
 from headwater.state.runs import store as run_store
+from headwater.state.runs.tables import runs
 from tests.harness import MovableClock
+from tests.leases import age_leases
 from tests.sqlite import migrated_url
 
 MINUTE = 60_000_000
@@ -144,7 +146,7 @@ async def test_pages_are_in_the_order_of_time(store: RunStore, clock: MovableClo
         assert [each.id for each in found] == expected
 
 
-async def test_a_claimed_run_has_a_lease(store: RunStore, clock: MovableClock) -> None:
+async def test_a_claimed_run_has_a_lease(store: RunStore, url: str) -> None:
     run = await store.create(request())
     assert await store.waiting() == [WaitingRuns(7, run.created_at, 0)]
     claimed = await claim(store)
@@ -153,13 +155,36 @@ async def test_a_claimed_run_has_a_lease(store: RunStore, clock: MovableClock) -
     assert await store.claim(7) is None
     assert await store.waiting() == []
     assert not await store.renew(run.id, 1)
-    clock.advance(LEASE_SECONDS - 1)
+    await age_leases(url, runs, "runs", LEASE_SECONDS / 2)
     assert not await store.renew(run.id, 1)
-    clock.advance(LEASE_SECONDS - 1)
+    await age_leases(url, runs, "runs", LEASE_SECONDS / 2)
     assert await store.claim(7) is None
-    clock.advance(2)
+    await age_leases(url, runs, "runs", LEASE_SECONDS)
     again = await claim(store)
     assert (again.id, again.fence, again.started_at) == (run.id, 2, run.created_at)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_machine_with_a_wrong_clock_neither_takes_nor_keeps_a_run(
+    store: RunStore, url: str, database_url: str | None, hours: int
+) -> None:
+    if database_url is None:
+        pytest.skip("a SQLite file belongs to one machine")
+    clock = MovableClock()
+    clock.advance(hours * 3600)
+    async with open_runs(url, clock=clock, identifiers=Identifiers(Random(8))) as wrong:
+        await store.create(request(1))
+        await store.create(request(2))
+        owners = await claim(store), await claim(wrong)
+        for first, second in ((store, wrong), (wrong, store)):
+            assert await first.waiting() == await second.waiting() == []
+            assert await first.claim(7) is await second.claim(7) is None
+        await store.renew(owners[0].id, 1)
+        await wrong.renew(owners[1].id, 1)
+        assert await store.claim(7) is await wrong.claim(7) is None
+        await age_leases(url, runs, "runs", LEASE_SECONDS)
+        taken = {(await claim(store)).id, (await claim(wrong)).id}
+    assert taken == {each.id for each in owners}
 
 
 async def test_writes_of_an_earlier_process_have_no_effect(store: RunStore, clock: MovableClock) -> None:
@@ -195,15 +220,29 @@ async def test_one_process_claims_a_run(store: RunStore) -> None:
     assert sorted(run.pipeline for run in claimed) == [0, 1, 2]
 
 
-async def test_a_run_fails_when_its_processes_end_unexpectedly(store: RunStore) -> None:
+@pytest.mark.parametrize(
+    ("endings", "reason"),
+    [
+        (["a", "b", "c"], "c"),
+        (["a", "b", None], "its machine or its scheduler ended, too"),
+    ],
+)
+async def test_a_run_fails_when_its_processes_end_unexpectedly(
+    store: RunStore, url: str, endings: list[str | None], reason: str
+) -> None:
     run = await store.create(request())
-    for _ in range(MAX_ATTEMPTS):
+    assert len(endings) == MAX_ATTEMPTS
+    for ending in endings:
         claimed = await claim(store)
         assert claimed.status == "Running"
         await store.save(run.id, claimed.fence, RunProgress(rows=10))  # the same as before
-        await store.release(run.id, claimed.fence, expected=False)
+        if ending is None:
+            await age_leases(url, runs, "runs", LEASE_SECONDS + 1)
+        else:
+            await store.release(run.id, claimed.fence, expected=False, ending=ending)
     failed = await claim(store)
-    assert (failed.status, failed.error) == ("Failed", f"the run process ended unexpectedly {MAX_ATTEMPTS} times")
+    assert failed.status == "Failed"
+    assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times; the last time: {reason}"
     assert await store.running([1]) == frozenset()
 
 

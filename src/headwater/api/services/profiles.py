@@ -43,6 +43,7 @@ from headwater.rest.v1 import profiles_pb2_grpc as rest_grpc
 from headwater.schemas import Schema, serialise, walk
 from headwater.state import Identity, IdentityCursor, StateStore
 from headwater.state.operations import (
+    NO_SEPARATION,
     OperationStore,
     RemoveSeparationParameters,
     SplitIdentity,
@@ -280,9 +281,12 @@ class ProfileServicer(ProfileSchemaCalls):
     ) -> pb.DeleteSeparationResponse:
         workspace = await require_workspace(self._catalog, context)
         check_identifier(request.id, "separation identifier", field="id")
+        missing = NotFound(f"separation {request.id} does not exist", field="id")
         if await self._profiles.separation(workspace, request.id) is None:
-            raise NotFound(f"separation {request.id} does not exist", field="id")
-        await execute(self._operations, workspace, RemoveSeparationParameters(separation=request.id))
+            raise missing
+        done = await execute(self._operations, workspace, RemoveSeparationParameters(separation=request.id))
+        if done.result == NO_SEPARATION:  # another call was faster
+            raise missing
         return pb.DeleteSeparationResponse()
 
     async def _schema_message(self, listed: ListedProfiles, *, has_all: bool) -> schemas_pb2.Type:

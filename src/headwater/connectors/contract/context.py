@@ -30,6 +30,7 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     `filesystem_root` is the folder of the files of the server that the connection's workspace may reach; None if it may
     reach none. `filesystem_folder` names this folder in messages, which do not reveal where it is. `data_folder` is a
     folder of the workspace in which an application for tests keeps its users, on this machine; None without one.
+    `workspace` is that of the connection, which shares the resolver with others; None for calls that belong to none.
     """
 
     http: HttpClient
@@ -41,3 +42,4 @@ class ConnectorContext(msgspec.Struct, frozen=True, kw_only=True):
     filesystem_root: Path | None = None
     filesystem_folder: str = ROOT_SETTING
     data_folder: Path | None = None
+    workspace: int | None = None

@@ -39,7 +39,9 @@ Connect = Callable[[ClickHouseSettings, ConnectorContext], Client]
 
 def connect(settings: ClickHouseSettings, context: ConnectorContext) -> Client:
     """Connect to a checked address. Raises Unavailable, and Unprocessable with InvalidSettings."""
-    addresses = resolve_allowed(settings.host, settings.port, context.addresses, ports=_HTTP_PORTS)
+    addresses = resolve_allowed(
+        settings.host, settings.port, context.addresses, workspace=context.workspace, ports=_HTTP_PORTS
+    )
     is_encrypted = settings.tls in ("Required", "Verified") or (
         settings.tls == "Preferred" and settings.port in _TLS_PORTS
     )

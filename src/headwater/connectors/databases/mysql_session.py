@@ -154,7 +154,7 @@ def describe_failure(error: Exception) -> tuple[int, str]:
 
 def _connect(settings: MySQLSettings, context: ConnectorContext) -> tuple["pymysql.Connection[Any]", socket.socket]:
     """Connect to a checked address. Raises Unavailable, and Unprocessable with InvalidSettings."""
-    addresses = resolve_allowed(settings.host, settings.port, context.addresses)
+    addresses = resolve_allowed(settings.host, settings.port, context.addresses, workspace=context.workspace)
     failure: Exception | None = None
     for address in addresses[:MAX_ADDRESSES]:
         try:

@@ -184,7 +184,7 @@ class Session:
 
 
 def _connect(settings: PostgreSQLSettings, context: ConnectorContext) -> Connection[Any]:
-    addresses = resolve_allowed(settings.host, settings.port, context.addresses)
+    addresses = resolve_allowed(settings.host, settings.port, context.addresses, workspace=context.workspace)
     failure: psycopg.Error | None = None
     for address in addresses[:MAX_ADDRESSES]:
         try:
@@ -228,4 +228,4 @@ def _message(error: psycopg.Error) -> str:
 
 def _first_line(message: str) -> str:
     """Return the first line. The client library adds others to lost and refused connections, with possible causes."""
-    return message.strip().partition("\n")[0]
+    return message.strip().partition("\n")[0].removeprefix("consuming input failed: ")

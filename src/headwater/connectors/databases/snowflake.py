@@ -62,7 +62,7 @@ def connect(settings: SnowflakeSettings, context: ConnectorContext) -> Connectio
     forbidden address at this moment; the domain is always Snowflake's.
     """
     account = settings.account.replace(".", "-")
-    resolve_allowed(f"{account}.snowflakecomputing.com", PORT, context.addresses)
+    resolve_allowed(f"{account}.snowflakecomputing.com", PORT, context.addresses, workspace=context.workspace)
     credentials: Mapping[str, Any] = (
         {"password": settings.password}
         if settings.oidc_token is None

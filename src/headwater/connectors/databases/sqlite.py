@@ -6,7 +6,7 @@ A query can neither write nor open other files: the file is opened for reading, 
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +70,8 @@ class SQLiteSource:
                 cursor = connection.execute(statement)
                 names = [each[0] for each in cursor.description]
             columns = [make_column(name, type_) for name, type_ in zip(names, types, strict=True)]
-            yield QueryRows(columns, partial(self._rows, connection, cursor, columns), limit)
+            with closing(cursor):  # a statement that lives longer would keep its lock on the file
+                yield QueryRows(columns, partial(self._rows, connection, cursor, columns), limit)
 
     def close(self) -> None:
         """End the queries that run; their readers raise Unavailable. May be called from any thread."""

@@ -66,7 +66,7 @@ class S3:
     @contextmanager
     def open(self, name: str) -> Iterator[StoredFile]:
         key = _key(name)
-        with GuardedProxy(self._context.addresses) as proxy, ExitStack() as stack:
+        with GuardedProxy(self._context.addresses, self._context.workspace) as proxy, ExitStack() as stack:
             requests = _Requests(self._settings, self._context, proxy, name)
             store = requests.store(MAX_READ_SECONDS)
             result = requests.call(obstore.get, store, key)
@@ -82,7 +82,7 @@ class S3:
     @contextmanager
     def create(self, name: str, content_type: str) -> Iterator[BinaryIO]:
         key = _key(name)
-        with GuardedProxy(self._context.addresses) as proxy:
+        with GuardedProxy(self._context.addresses, self._context.workspace) as proxy:
             requests = _Requests(self._settings, self._context, proxy, name)
             store = requests.store(PART_SECONDS)
 

@@ -158,7 +158,13 @@ class _Session:
         if not trusted and not is_check:
             raise Unavailable("the settings have no key of the server: save them again to store it")
         settings = self._settings
-        addresses = resolve_allowed(settings.host, settings.port, self._context.addresses, ports=SFTP_PORTS)
+        addresses = resolve_allowed(
+            settings.host,
+            settings.port,
+            self._context.addresses,
+            workspace=self._context.workspace,
+            ports=SFTP_PORTS,
+        )
         client = _Client(accepts_any=is_check and not trusted)
         try:
             self._loop.run(self._open(addresses, trusted, client), REQUEST_SECONDS)

@@ -8,6 +8,7 @@ they have their own file, because its writers are other processes than those of 
 from headwater.state.operations.model import (
     DELIVERY_KINDS,
     ERASURE_KINDS,
+    NO_SEPARATION,
     PROFILE_KINDS,
     RESOLUTION_KINDS,
     ErasedStore,
@@ -43,6 +44,7 @@ __all__ = [
     "LEASE_SECONDS",
     "MAX_KEPT",
     "MAX_UNFINISHED",
+    "NO_SEPARATION",
     "PROFILE_KINDS",
     "RESOLUTION_KINDS",
     "ErasedStore",

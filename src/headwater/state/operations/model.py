@@ -65,6 +65,10 @@ class SplitParameters(Struct, frozen=True, kw_only=True, tag="Split"):
     identities: tuple[SplitIdentity, ...]
 
 
+NO_SEPARATION: Final = "false"
+"""The result of an operation that removes a separation if there was none. JSON."""
+
+
 class RemoveSeparationParameters(Struct, frozen=True, kw_only=True, tag="RemoveSeparation"):
     """Remove the separation of a split, so that evidence joins its identities again."""
 

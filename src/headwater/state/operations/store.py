@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -28,6 +28,7 @@ from headwater.state.operations.model import (
 )
 from headwater.state.operations.tables import operations
 from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.leases import lease_time
 from headwater.storage.sessions import scrub
 
 MAX_UNFINISHED: Final = 20
@@ -148,8 +149,7 @@ class OperationStore:
 
         `owner` is unique to the process. Operations of the workspaces in `without` are not taken.
         """
-        now = self._now()
-        is_free = [_c.ended_at.is_(None), _c.lease_until < now]
+        is_free = [_c.ended_at.is_(None), _c.lease_until < lease_time(self._engine, self._clock)]
         oldest = select(_c.id).where(*is_free, _c.kind.in_(kinds), _c.workspace.not_in(without))
         oldest = oldest.order_by(_c.created_at, _c.id).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
@@ -162,9 +162,9 @@ class OperationStore:
             .where(_c.id == id_, *is_free)
             .values(
                 owner=owner,
-                lease_until=self._lease_end(now),
+                lease_until=self._lease_end(),
                 status="Running",
-                started_at=func.coalesce(_c.started_at, now),
+                started_at=func.coalesce(_c.started_at, self._now()),
             )
             .returning(operations)
         )
@@ -177,7 +177,7 @@ class OperationStore:
 
         Raises OperationLost if the owner is another process.
         """
-        values = {"done": done, "enqueued": enqueued, "total": total, "lease_until": self._lease_end(self._now())}
+        values = {"done": done, "enqueued": enqueued, "total": total, "lease_until": self._lease_end()}
         moved = self._owned(id_, owner).values(**values).returning(_c.is_cancelled)
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             is_cancelled: bool | None = (await connection.execute(moved)).scalar_one_or_none()
@@ -285,9 +285,8 @@ class OperationStore:
     def _now(self) -> int:
         return microseconds(self._clock.now())
 
-    @staticmethod
-    def _lease_end(now: int) -> int:
-        return now + int(LEASE_SECONDS * 1e6)
+    def _lease_end(self) -> ColumnElement[int]:
+        return lease_time(self._engine, self._clock) + int(LEASE_SECONDS * 1e6)
 
 
 def _resolving() -> Unprocessable:

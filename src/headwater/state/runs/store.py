@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Delete, Select, Update, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Delete, Select, Update, and_, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -30,8 +30,10 @@ from headwater.state.runs.model import (
     Schedule,
     WaitingRuns,
 )
+from headwater.state.runs.removing import MAX_REMOVED, remove_runs, shorten
 from headwater.state.runs.tables import run_errors, runs, schedules
 from headwater.storage.database import Location, as_unavailable, open_database
+from headwater.storage.leases import lease_time
 from headwater.storage.sessions import scrub
 
 LEASE_SECONDS: Final = 15.0
@@ -46,8 +48,8 @@ MAX_EXAMINED: Final = 50
 """Maximum number of runs that one call of `remove_mentions` examines."""
 RUNNING: Final = "the run before has not ended"
 """The reason of a tick that is skipped because the pipeline is running."""
-_MAX_REMOVED: Final = 500
-"""Maximum number of runs that one transaction deletes."""
+_ENDED_TOO: Final = "its machine or its scheduler ended, too"
+"""The reason of a process whose end nobody has seen."""
 _PIPELINES_PER_QUERY: Final = 1_000
 _MAX_IDENTIFIERS: Final = 10
 """Maximum number of random identifiers that are tried for one run."""
@@ -89,7 +91,7 @@ class RunStore:
             created = await self._insert(connection, self._new(request))
             if created is None:
                 raise Unprocessable("RunInProgress", f"pipeline {request.pipeline} is running")
-            await _shorten(connection, request.pipeline)
+            await shorten(connection, request.pipeline, MAX_KEPT)
         return created
 
     async def find(self, id_: int, workspace: int | None = None) -> Run | None:
@@ -166,7 +168,7 @@ class RunStore:
             if created is None:
                 created = await self._insert(connection, self._skipped(request, due_at, RUNNING))
             if created is not None:
-                await _shorten(connection, request.pipeline)
+                await shorten(connection, request.pipeline, MAX_KEPT)
         return created
 
     async def skip(self, request: RunRequest, due_at: int, reason: str) -> Run | None:
@@ -203,7 +205,7 @@ class RunStore:
 
     async def waiting(self) -> list[WaitingRuns]:
         """Return the workspaces with runs that no process executes, and the number of running ones of each."""
-        is_live, now = _c.ended_at.is_(None), self._now()
+        is_live, now = _c.ended_at.is_(None), self._lease_time()
         is_waiting = case((_c.lease_until < now, 1), else_=0)
         oldest = func.min(case((_c.lease_until < now, _c.created_at)))
         query = (
@@ -215,14 +217,21 @@ class RunStore:
             rows = (await connection.execute(query)).all()
         return [WaitingRuns(row.workspace, row.oldest, int(row.running)) for row in rows if row.oldest is not None]
 
+    async def count_live(self) -> dict[str, int]:
+        """Return the number of queued and of running runs, by status."""
+        query = select(_c.status, func.count().label("runs")).where(_c.ended_at.is_(None)).group_by(_c.status)
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return {"Queued": 0, "Running": 0} | {row.status: row.runs for row in rows}
+
     async def claim(self, workspace: int) -> Run | None:
         """Take the oldest run of a workspace that no process executes, and return it; None if there is none.
 
         The run is Running, with a new fence, unless it was to be cancelled, or its processes ended unexpectedly
         `MAX_ATTEMPTS` times: then it has ended.
         """
-        now = self._now()
-        is_free = [_c.workspace == workspace, _c.ended_at.is_(None), _c.lease_until < now]
+        now, lease_now = self._now(), self._lease_time()
+        is_free = [_c.workspace == workspace, _c.ended_at.is_(None), _c.lease_until < lease_now]
         oldest = select(runs).where(*is_free).order_by(_c.created_at, _c.id).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             row = (await connection.execute(oldest)).one_or_none()
@@ -233,13 +242,16 @@ class RunStore:
             "status": "Running",
             "attempts": row.attempts + 1,
             "best_rows": max(row.best_rows, _decode_progress(row.progress).rows),
-            "lease_until": now + _seconds(START_LEASE_SECONDS),
+            "lease_until": lease_now + _seconds(START_LEASE_SECONDS),
             "started_at": now if row.started_at is None else row.started_at,
+            "ending": "",
         }
         if row.is_cancelled:
             values |= {"status": "Cancelled", "ended_at": now, "lease_until": 0}
         elif row.attempts >= MAX_ATTEMPTS:
-            error = f"the run process ended unexpectedly {row.attempts} times"
+            error = (
+                f"the run process ended unexpectedly {row.attempts} times; the last time: {row.ending or _ENDED_TOO}"
+            )
             values |= {"status": "Failed", "ended_at": now, "lease_until": 0, "error": error}
         # Another process may have taken it in the meantime; the next call finds another one.
         taken = update(runs).where(_c.id == row.id, _c.fence == row.fence, *is_free).values(**values).returning(runs)
@@ -253,9 +265,10 @@ class RunStore:
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             return frozenset(await connection.scalars(query))
 
-    async def release(self, id_: int, fence: int, *, expected: bool) -> None:
-        """Let another process continue a run immediately. `expected` says that the process did not fail."""
-        values: dict[str, Any] = {"lease_until": 0}
+    async def release(self, id_: int, fence: int, *, expected: bool, ending: str = "") -> None:
+        """Let another process continue a run immediately. `expected` says that the process did not fail, and `ending`,
+        for people, how it ended otherwise."""
+        values: dict[str, Any] = {"lease_until": 0, "ending": ending}
         if expected:
             values["attempts"] = _c.attempts - 1
         async with self._begin() as connection:
@@ -277,21 +290,21 @@ class RunStore:
             await connection.execute(queued.values(status="Cancelled", is_cancelled=True, ended_at=self._now()))
             await connection.execute(update(runs).where(own, _c.ended_at.is_(None)).values(is_cancelled=True))
             await connection.execute(delete(schedules).where(schedules.c.pipeline == pipeline))
-            ended = select(_c.id).where(own, _c.ended_at.is_not(None)).limit(_MAX_REMOVED)
-            await _remove(connection, list(await connection.scalars(ended)))
+            ended = select(_c.id).where(own, _c.ended_at.is_not(None)).limit(MAX_REMOVED)
+            await remove_runs(connection, list(await connection.scalars(ended)))
             left = await connection.execute(select(_c.id).where(own).limit(1))
             return left.first() is None
 
     async def trim(self, created_before: int) -> bool:
         """Delete ended runs that were created before a time, a limited number; return whether all are deleted."""
         old = select(_c.id).where(_c.created_at < created_before, _c.ended_at.is_not(None))
-        old = old.order_by(_c.created_at, _c.id).limit(_MAX_REMOVED)
+        old = old.order_by(_c.created_at, _c.id).limit(MAX_REMOVED)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             ids = list(await connection.scalars(old))
         if ids:
             async with self._begin() as connection:
-                await _remove(connection, ids)
-        return len(ids) < _MAX_REMOVED
+                await remove_runs(connection, ids)
+        return len(ids) < MAX_REMOVED
 
     # Erasures
 
@@ -391,7 +404,7 @@ class RunStore:
             yield connection
 
     async def _renew(self, connection: AsyncConnection, id_: int, fence: int, values: dict[str, Any]) -> bool:
-        until = self._now() + _seconds(LEASE_SECONDS)
+        until = self._lease_time() + _seconds(LEASE_SECONDS)
         renewed = _owned(id_, fence).values(lease_until=until, **values).returning(_c.is_cancelled)
         is_cancelled: bool | None = (await connection.execute(renewed)).scalar_one_or_none()
         if is_cancelled is None:
@@ -448,6 +461,9 @@ class RunStore:
     def _now(self) -> int:
         return microseconds(self._clock.now())
 
+    def _lease_time(self) -> ColumnElement[int]:
+        return lease_time(self._engine, self._clock)
+
 
 def _owned(id_: int, fence: int) -> Update:
     return update(runs).where(_c.id == id_, _c.fence == fence, _c.ended_at.is_(None))
@@ -461,25 +477,10 @@ def _seconds(seconds: float) -> int:
     return int(seconds * 1e6)
 
 
-async def _shorten(connection: AsyncConnection, pipeline: int) -> None:
-    """Delete the oldest runs of a pipeline that has more than `MAX_KEPT`, a limited number."""
-    own = select(_c.created_at).where(_c.pipeline == pipeline).order_by(_c.created_at.desc(), _c.id.desc())
-    edge = (await connection.execute(own.offset(MAX_KEPT).limit(1))).scalar_one_or_none()
-    if edge is not None:
-        old = select(_c.id).where(_c.pipeline == pipeline, _c.created_at <= edge, _c.ended_at.is_not(None))
-        await _remove(connection, list(await connection.scalars(old.limit(_MAX_REMOVED))))
-
-
-async def _remove(connection: AsyncConnection, ids: list[int]) -> None:
-    if ids:
-        await connection.execute(delete(run_errors).where(run_errors.c.run.in_(ids)))
-        await connection.execute(delete(runs).where(_c.id.in_(ids)))
-
-
 def _row(run: Run) -> dict[str, Any]:
     names = [field for field in Run.__struct_fields__ if field != "progress"]
     row = {name: getattr(run, name) for name in names}
-    return row | {"progress": _NO_PROGRESS, "attempts": 0, "best_rows": 0, "lease_until": 0}
+    return row | {"progress": _NO_PROGRESS, "attempts": 0, "best_rows": 0, "lease_until": 0, "ending": ""}
 
 
 def _run(row: Any) -> Run:

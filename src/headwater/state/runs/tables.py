@@ -35,6 +35,7 @@ runs = Table(
     Column("attempts", Integer, nullable=False),
     Column("best_rows", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
+    Column("ending", Text, nullable=False, server_default=text("''")),
     Column("progress", LargeBinary, nullable=False),
     Column("error", Text, nullable=False),
     Column("error_step", String),
@@ -55,7 +56,8 @@ runs = Table(
     ),
 )
 """Runs. A process executes one until `lease_until`; 0 if none does. `attempts` is the number of claims since the run
-got further than before, and `best_rows` the number of rows that earlier attempts read."""
+got further than before, and `best_rows` the number of rows that earlier attempts read. `ending` says how the last
+process ended unexpectedly; empty if it has not, or its scheduler ended with it."""
 
 run_errors = Table(
     "run_errors",
