@@ -309,6 +309,7 @@ def _rows(size: int) -> Iterator[list[tuple[object, ...]]]:
                 "[]",
                 number,
                 _stored_attributes(number),
+                0,
             )
             for number in range(start, min(size, start + 20_000))
         ]
