@@ -1,5 +1,6 @@
 """Statements as text, on the drivers and through SQLAlchemy."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,29 @@ async def test_a_connection_that_the_server_closes_is_an_outage(
         assert [tuple(row) for row in fetch(connection, "SELECT 1")] == [(1,)]
 
     await _on_postgresql(postgresql_server, work, is_listening=is_listening)
+
+
+@pytest.mark.parametrize("is_listening", [False, True])
+async def test_a_connection_works_again_after_a_cancelled_statement(
+    postgresql_server: PostgresqlServer, is_listening: bool
+) -> None:
+    engine = open_engine(postgresql_server.url(MIGRATED))
+    if is_listening:
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *_: None)
+
+    def wait(connection: Connection) -> None:
+        fetch(connection, "SELECT 1")
+        fetch(connection, "SELECT pg_sleep(60)")
+
+    try:
+        async with engine.connect() as connection:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await connection.run_sync(wait)
+            await connection.rollback()
+            assert len(await connection.run_sync(fetch, "SELECT 1")) == 1
+    finally:
+        await engine.dispose()
 
 
 async def _on_postgresql(server: PostgresqlServer, work: Callable[[Connection], None], *, is_listening: bool) -> None:
