@@ -83,7 +83,7 @@ def profiles(folder: Path, seconds: float) -> None:
         (folder / str(size)).mkdir(parents=True)
         _run(sqlite_url(folder / str(size) / "state.db"), size)
     if not postgresql.missing():
-        server = postgresql.PostgresqlServer()
+        server = postgresql.PostgresqlServer(is_durable=True)
         try:
             for size in SIZES:
                 _run(server.create(empty=True), size)

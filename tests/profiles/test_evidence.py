@@ -174,3 +174,25 @@ def test_the_mask_of_a_link_has_the_stronger_identifiers() -> None:
         Link(LinkValue(2, "5"), 7, 0b001),
         Link(LinkValue(3, "z"), 7, 0b101),
     ]
+
+
+json_values: Final = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.sampled_from(["a@x", "", " ", "!", "é", "a\nb", "\x01", "n/a", "x" * 60]),
+    st.fixed_dictionaries({"id": st.sampled_from(["a", None, 5])}),
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["email", "phone", "user"]), json_values), max_size=5), st.booleans())
+def test_many_identities_are_read_as_each(documents: list[dict[str, Any]], has_presets: bool) -> None:
+    identifiers = (
+        Identifier(path="email", blocked_presets=("EmptyWords",) if has_presets else ()),
+        Identifier(path="phone"),
+        Identifier(path="user.id"),
+    )
+    types = schema(email=StringType(), phone=StringType(), user=ObjectType(schema(id=StringType()).properties))
+    reader = EvidenceReader(ResolutionSettings(identifiers=identifiers), types)
+    texts = [msgspec.json.encode(document).decode() for document in documents]
+    assert reader.read_all(texts) == [reader.read(text) for text in texts]

@@ -32,6 +32,22 @@ async def test_any_number_of_rows_is_written(state: StateStore, count: int) -> N
     assert await stored(state) == sorted(rows[: count // 2] + changed)
 
 
+@pytest.mark.parametrize("count", [0, 3, 2_500])
+async def test_rows_of_several_tables_are_written(state: StateStore, count: int) -> None:
+    rows = [traits(number) for number in range(count)]
+    calls = [(number, 1, number, "track") for number in range(count)]
+    into_traits = bulk.Insert(tuple(TRAITS), KEY)
+    into_calls = bulk.Insert(tuple(CALLS), ("connection",), frozenset({"received_at"}))
+    for _ in range(2):
+        async with state.transaction() as transaction:
+            await transaction.run(
+                lambda connection: bulk.insert_all(connection, [(into_traits, rows), (into_calls, calls)])
+            )
+    assert await stored(state) == sorted(rows)
+    found = await state.read(lambda connection: list(connection.execute(tables.calls.select())))
+    assert sorted(map(tuple, found)) == [(number, 1, 2 * number, "track") for number in range(count)]
+
+
 @pytest.mark.parametrize("count", [3, 60, 2_000])
 async def test_columns_are_added_or_kept(state: StateStore, count: int) -> None:
     rows = [(number, 1, number, "track") for number in range(count)]
@@ -57,13 +73,16 @@ async def test_rows_are_found_by_any_key(state: StateStore) -> None:
     assert sorted(map(tuple, found)) == sorted(rows[::2])
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
 @pytest.mark.parametrize("count", [2, 70, 1_500])
-async def test_nulls_are_written(state: StateStore, count: int) -> None:
+async def test_nulls_are_written(state: StateStore, count: int, has_begun: bool) -> None:
     rows = [
         (number, None if number % 3 else "applied", None if number % 2 else bytes([number % 256]))
         for number in range(count)
     ]
     async with state.transaction() as transaction:
+        if has_begun:  # then many rows are copied on PostgreSQL
+            await transaction.run(lambda connection: bulk.lookup(connection, TRAITS, TRAITS[:1], [(1,)]))
         await transaction.run(lambda connection: bulk.insert(connection, list(resolutions.c), rows))
     found = await state.read(lambda connection: list(connection.execute(resolutions.select())))
     assert sorted(map(tuple, found)) == rows

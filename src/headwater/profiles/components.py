@@ -7,7 +7,7 @@ mask that has no common bit, and a holder with an empty mask is linked to every 
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 from headwater.profiles.evidence import compute_masks
@@ -43,11 +43,16 @@ class Sets:
         self._parents[root] = other
 
 
-def unite_holders(holders: Iterable[tuple[int, int]], unite: Callable[[int, int], object]) -> None:
+def unite_holders(holders: Sequence[tuple[int, int]], unite: Callable[[int, int], object]) -> None:
     """Unite the holders of one value that are linked by it. Given are their numbers and masks, in any order.
 
     Calls `unite` at most once for each holder and mask. The value must not be over its limit.
     """
+    if len(holders) == 2:
+        (first, mask), (second, other_mask) = holders
+        if not mask & other_mask:
+            unite(first, second)
+        return
     by_mask: dict[int, list[int]] = {}
     for number, mask in holders:
         by_mask.setdefault(mask, []).append(number)

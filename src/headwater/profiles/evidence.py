@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from operator import attrgetter
+from types import GenericAlias
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +51,8 @@ _IDENTIFYING: Final = (StringType, IntType, DecimalType, UuidType, IpType)
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 
+_Decode = Callable[[str], tuple[Any, ...]]
+_DecodeAll = Callable[[Sequence[str]], list[tuple[Any, ...]] | None]
 _Convert = Callable[[Any], str | None]
 """Returns the text of a value that is not null; None if it is not of the kind of the property."""
 
@@ -69,7 +72,7 @@ class EvidenceReader:
             if found is not None and missing is None and isinstance(found.type, _IDENTIFYING):
                 self._sources.append((index, _Source(identifier, found.type)))
         sources = [source for _, source in self._sources]
-        self._decode = _compile([(source.path, source.json_type) for source in sources])
+        self._decode, self._decode_all = _compile([(source.path, source.json_type) for source in sources])
         self._admit = [source.compile() for source in sources]
         self._is_dense = len(sources) == len(self._none)
         self.has_blocks = any(source.has_blocks for source in sources)
@@ -94,6 +97,16 @@ class EvidenceReader:
         for (index, _), value in zip(self._sources, admitted, strict=True):
             evidence[index] = value
         return tuple(evidence)
+
+    def read_all(self, attributes: Sequence[str]) -> list[Evidence]:
+        """Return what `read` returns for the attributes of each identity, in half the time for plain values."""
+        if self._are_plain and (found := self._decode_all(attributes)) is not None:
+            texts = [value for values in found for value in values if value is not None]
+            if not texts or (
+                min(texts) > "!" and max(map(len, texts)) <= _SHORT and "".join(texts).isprintable()
+            ):  # all are certainly plain, as `_is_plain_text` decides
+                return found
+        return list(map(self.read, attributes))
 
     def blocked(self, attributes: str) -> list[LinkValue]:
         """Return the values in the attributes that are not evidence because they are blocked. Blank values are not
@@ -218,16 +231,25 @@ _PRESETS: Final[dict[BlockedPreset, Callable[[str], bool]]] = {
 }
 
 
-def _compile(fields: list[tuple[Path, Any]]) -> Callable[[str], tuple[Any, ...]]:
-    """Return a decoder of the values at these paths. It reads only those members."""
-    decode = msgspec.json.Decoder(_struct(fields)).decode
+def _compile(fields: list[tuple[Path, Any]]) -> tuple[_Decode, _DecodeAll]:
+    """Return decoders of the values at these paths, which read only those members.
+
+    The second one decodes the attributes of many identities, and returns None if some have a value of another kind.
+    """
+    type_ = _struct(fields)
+    decode = msgspec.json.Decoder(type_).decode
+    decode_list = msgspec.json.Decoder(GenericAlias(list, (type_,))).decode
     names = [".".join(f"_{component}" for component in path) for path, _ in fields]
-    if not names:
-        return lambda _attributes: ()
-    get = attrgetter(*names)
-    if len(names) == 1:
-        return lambda attributes: (get(decode(attributes)),)
-    return lambda attributes: get(decode(attributes))
+    get = attrgetter(*names) if names else lambda _decoded: ()
+    take = (lambda decoded: (get(decoded),)) if len(names) == 1 else get
+
+    def decode_all(attributes: Sequence[str]) -> list[tuple[Any, ...]] | None:
+        try:
+            return list(map(take, decode_list(f"[{','.join(attributes)}]")))
+        except (msgspec.DecodeError, AttributeError):
+            return None
+
+    return lambda attributes: take(decode(attributes)), decode_all
 
 
 def _struct(fields: list[tuple[Path, Any]]) -> type[msgspec.Struct]:

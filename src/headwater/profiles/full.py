@@ -47,6 +47,10 @@ SLICE_IDENTITIES: Final = 8_000
 write fewer pages. A set that belongs together is not divided."""
 KPIDS_PER_PREFIX: Final = 4_000
 """Number of new profiles whose kpids have the same prefix."""
+_RANDOM_BYTES: Final = 14
+"""Number of bytes of a kpid after its prefix."""
+_UUID_VERSION: Final = 4 << 76 | 2 << 62
+_UUID_MASK: Final = ~(0xF << 76 | 3 << 62)
 SLICE_RENAMES: Final = 2_000
 """Number of identities whose attributes are renamed in one transaction."""
 SLICE_UNRESOLVED: Final = 200
@@ -69,17 +73,18 @@ class KpidSource:
 
     def __init__(self) -> None:
         self._prefix = b""
+        self._random = b""
         self._left = 0
 
     def __call__(self) -> bytes:
         """Return the next one."""
         if not self._left:
-            self._prefix, self._left = urandom(2), KPIDS_PER_PREFIX
+            self._prefix, self._random = urandom(2), urandom(KPIDS_PER_PREFIX * _RANDOM_BYTES)
+            self._left = KPIDS_PER_PREFIX
         self._left -= 1
-        value = bytearray(self._prefix + urandom(14))
-        value[6] = value[6] & 0x0F | 0x40
-        value[8] = value[8] & 0x3F | 0x80
-        return bytes(value)
+        start = self._left * _RANDOM_BYTES
+        value = int.from_bytes(self._prefix + self._random[start : start + _RANDOM_BYTES])
+        return (value & _UUID_MASK | _UUID_VERSION).to_bytes(16)
 
 
 class FullResolution:
@@ -178,7 +183,7 @@ class FullResolution:
             await asyncio.to_thread(scan.take, rows)
             after = rows[-1][0]
             await self._report(len(scan.ids) // 2, max(total, len(scan.ids)))
-        scan.sets = Sets(len(scan.ids))
+        scan.sets = await asyncio.to_thread(Sets, len(scan.ids))
 
     async def _clear_deleted(self, scan: Scan) -> None:
         """Delete the evidence of members whose identities were deleted before the scan, as their links will be.

@@ -12,7 +12,7 @@ from headwater.profiles.changes import EvidenceChange, collapse_changes
 from headwater.profiles.evidence import compute_masks
 from headwater.profiles.naming import Names, name_parts
 from headwater.profiles.resolving import Region, Resolution, resolve
-from headwater.profiles.rows import Rows
+from headwater.profiles.rows import Guards, Rows
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
     ChangedIdentity,
@@ -42,17 +42,19 @@ def resolve_changes(
     now: int,
     *,
     limit: int | None = MAX_REGION_IDENTITIES,
+    guards: Guards | None = None,
     new_kpid: Callable[[], bytes] = lambda: uuid4().bytes,
 ) -> list[int]:
     """Resolve the changed identities of one workspace. Several changes of an identity take effect together.
 
+    `guards` is what `Rows.guards` returns, if the caller has read it.
     Returns the identities whose region exceeds the limit. Nothing is written for them, as if they had not changed, and
     the caller adds them to the unresolved identities. None is no limit.
     """
     pending = collapse_changes(changed)
     postponed: list[int] = []
     while pending:
-        batch = _Batch(rows, context, now, limit)
+        batch = _Batch(rows, context, now, limit, guards)
         try:
             batch.take(pending.values())
             batch.read()
@@ -95,13 +97,15 @@ class _TooLarge(Exception):
 class _Batch:
     """One resolution. It reads the closed region of all changes together, and writes what differs."""
 
-    def __init__(self, rows: Rows, context: ResolutionContext, now: int, limit: int | None) -> None:
+    def __init__(
+        self, rows: Rows, context: ResolutionContext, now: int, limit: int | None, guards: Guards | None = None
+    ) -> None:
         self._rows = rows
         self._context = context
         self._workspace = context.workspace
         self._now = now
         self._limit = limit
-        self._has_separations, self._has_refused = rows.guards(context.workspace)
+        self._has_separations, self._has_refused = guards or rows.guards(context.workspace)
         self._seeds: set[int] = set()
         """The profiles to resolve."""
         self._causes: dict[int, set[int]] = {}

@@ -15,6 +15,9 @@ from headwater.state.profiles.model import (
     Separation,
 )
 
+Guards = tuple[bool, bool]
+"""Whether a workspace has separations, and whether it has refused evidence."""
+
 
 class Rows(Protocol):
     """The rows of profiles in one transaction. Reading sees the identities after the batch, and the rest as it was
@@ -38,7 +41,7 @@ class Rows(Protocol):
     def identities_named(self, names: Collection[IdentityName]) -> dict[IdentityName, list[int]]:
         """Return the ids of the identities with each of the names, in all pipelines."""
 
-    def guards(self, workspace: int) -> tuple[bool, bool]:
+    def guards(self, workspace: int) -> Guards:
         """Return whether the workspace has separations, and whether it has refused evidence."""
 
     def separations(self, workspace: int, names: Collection[IdentityName]) -> list[Separation]:

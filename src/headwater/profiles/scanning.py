@@ -51,14 +51,15 @@ class Scan:
     def take(self, rows: Sequence[ScannedRow]) -> None:
         """Add identities."""
         links: list[NumberedLink] = []
-        read, add = self._reader.read, links.append
+        add = links.append
         start, shared, differs = len(self.ids), self.shared, self.differs
         self.ids.extend([row[0] for row in rows])
         self.profiles.extend([row[5] or 0 for row in rows])
         self.digests.extend([hash(row[4]) for row in rows])
         differs.extend(b"\x01" * len(rows))
-        for number, (_, source, identity_id, is_anonymous, attributes, _, stored) in enumerate(rows, start):
-            evidence = read(attributes)
+        found = self._reader.read_all([row[4] for row in rows])
+        for number, (row, evidence) in enumerate(zip(rows, found, strict=True), start):
+            _, source, identity_id, is_anonymous, attributes, _, stored = row
             if stored is not None and encode_evidence(evidence) == stored:
                 differs[number] = False
             mask, bit = 0, 1

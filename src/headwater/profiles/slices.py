@@ -24,6 +24,7 @@ from headwater.state.profiles.model import (
 )
 from headwater.state.profiles.resolving import NewProfiles, ResolutionRows
 from headwater.state.profiles.rows import encode_evidence
+from headwater.state.profiles.values import new_rows
 
 _NO_PROFILE: Final = 0
 
@@ -127,18 +128,21 @@ class SliceResolver:
         profiles: list[tuple[int, int, bytes, int, int, str, bool]] = []
         members: list[tuple[int, int, int, str, int, str, int]] = []
         workspace, merge, new_kpid = self._workspace, self._context.merger.merge_rows, self._new_kpid
-        read, identities = self._context.reader.read, slice_.identities
+        identities = slice_.identities
         identity_of, digests = self._scan.ids, self._scan.digests
-        for profile, numbers in zip(ids, components, strict=True):
-            rows = [identities[identity_of[number]] for number in numbers]
+        groups = [[identities[identity_of[number]] for number in numbers] for numbers in components]
+        evidence = iter(self._context.reader.read_all([row[3] for rows in groups for row in rows]))
+        for profile, numbers, rows in zip(ids, components, groups, strict=True):
             attributes, updated_at = merge(rows)
             profiles.append((profile, workspace, new_kpid(), rows[0][1], updated_at, attributes, False))
             for number, (_, id_, source, own, identity_id, is_anonymous) in zip(numbers, rows, strict=True):
-                is_same = hash(own) == digests[number]
-                evidence = read(own) if is_same else self._scan.read_evidence(number)
-                text = encode_evidence(evidence)
-                members.append((id_, workspace, source, identity_id, is_anonymous, text, profile))
-        return NewProfiles(workspace, profiles, members)
+                known = next(evidence)
+                if hash(own) != digests[number]:
+                    known = self._scan.read_evidence(number)
+                members.append((id_, workspace, source, identity_id, is_anonymous, encode_evidence(known), profile))
+        members.sort()
+        values = new_rows(workspace, [(row[0], row[5]) for row in profiles])
+        return NewProfiles(workspace, profiles, members, values)
 
     def _kept(self, slice_: Slice, root: int, numbers: list[int], roots: dict[int, int]) -> int | None:
         """Return the profile that a component keeps, or 0 for a new one, if that is all that can happen to it."""

@@ -69,12 +69,14 @@ class ProfileResolver:
         if context is None:  # deleted: the janitor removes everything
             return
         successors = {each.id: each.successor for each in changed if each.successor}
-        if workspace in self.paused or not self._is_applied(rows, context, changed):
+        applied, has_separations, has_refused = rows.status(workspace)
+        if workspace in self.paused or not self._is_applied(rows, context, changed, applied):
             rows.add_unresolved(workspace, [each.id for each in changed], successors)
             self.resolved(0, postponed=len({each.id for each in changed}))
             return
         now = microseconds(self._clock.now())
-        postponed = resolve_changes(rows, context, changed, now, limit=MAX_BATCH_REGION)
+        guards = has_separations, has_refused
+        postponed = resolve_changes(rows, context, changed, now, limit=MAX_BATCH_REGION, guards=guards)
         if postponed:
             rows.add_unresolved(workspace, postponed, successors)
         self.resolved(len({each.id for each in changed}) - len(postponed), postponed=len(postponed))
@@ -90,9 +92,14 @@ class ProfileResolver:
         if count := _throttle.passes((workspace, name)):
             _log.error("profiles could not be updated", workspace=workspace, error=name, count=count, exc_info=error)
 
-    def _is_applied(self, rows: ResolutionRows, context: ResolutionContext, changed: Sequence[ChangedIdentity]) -> bool:
+    def _is_applied(
+        self,
+        rows: ResolutionRows,
+        context: ResolutionContext,
+        changed: Sequence[ChangedIdentity],
+        applied: str | None,
+    ) -> bool:
         """Return whether the profiles follow the present settings. Those of a workspace that had no identity do."""
-        applied = rows.applied(context.workspace)
         if applied is not None:
             return applied == context.digest
         if not all(each.is_new for each in changed):

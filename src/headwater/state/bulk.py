@@ -18,7 +18,7 @@ from sqlalchemy import Boolean, Column, Connection, Dialect, Integer, String, se
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from headwater.storage.statements import fetch, run, run_each
+from headwater.storage.statements import copy, fetch, run, run_each
 
 Columns = Sequence[Column[Any]]
 Rows = Sequence[tuple[Any, ...]]
@@ -28,19 +28,45 @@ Value = TypeVar("Value")
 _KEYS_PER_QUERY: Final = 1_000
 _ROWS_PER_INSERT: Final = 50
 """Number of rows of a statement of SQLite for some rows."""
-_MAX_ROWS_PER_INSERT: Final = 4_000
-"""Maximum number of rows of a statement of SQLite for many rows: others execute between two statements."""
+_MAX_ROWS_PER_INSERT: Final = 2_000
+"""Maximum number of rows of a statement of SQLite for many rows: other threads execute during a statement. With more
+rows its parameters do not fit in the processor's cache, and a row takes up to a quarter longer."""
 _MIN_MANY_ROWS: Final = 1_000
+_MIN_COPIED_ROWS: Final = 500
+"""Minimum number of rows that are inserted with COPY on PostgreSQL."""
 _MAX_PARAMETERS: Final = 32_000
 _HIGHEST: Final = 2**63 - 1
 _encode: Final = msgspec.json.Encoder().encode
 _POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
+class Insert(Struct, frozen=True, cache_hash=True):
+    """An insert into the table of the columns; with a `key`, as `upsert` does it."""
+
+    columns: tuple[Column[Any], ...]
+    key: tuple[str, ...] = ()
+    adding: frozenset[str] = frozenset()
+    keeping: frozenset[str] = frozenset()
+
+    def text(self, values: str) -> str:
+        """Return the statement with these values, which both databases accept."""
+        table, names = self.columns[0].table.name, [column.name for column in self.columns]
+        statement = f"INSERT INTO {table} ({', '.join(names)}) {values}"
+        if not self.key:
+            return statement
+        changed = ", ".join(
+            f"{name} = {table}.{name} + excluded.{name}" if name in self.adding else f"{name} = excluded.{name}"
+            for name in names
+            if name not in self.key and name not in self.keeping
+        )
+        action = f"UPDATE SET {changed}" if changed else "NOTHING"
+        return f"{statement} ON CONFLICT ({', '.join(self.key)}) DO {action}"
+
+
 def insert(connection: Connection, columns: Columns, rows: Rows) -> None:
     """Insert rows into the table of the columns."""
     if rows:
-        _run(connection, _Insert(tuple(columns)), rows)
+        _run(connection, Insert(tuple(columns)), rows)
 
 
 def upsert(
@@ -57,8 +83,26 @@ def upsert(
     Columns in `adding` are added to the stored value, and columns in `keeping` keep it.
     """
     if rows:
-        insert = _Insert(tuple(columns), tuple(key), frozenset(adding), frozenset(keeping))
-        _run(connection, insert, rows)
+        _run(connection, Insert(tuple(columns), tuple(key), frozenset(adding), frozenset(keeping)), rows)
+
+
+def insert_all(connection: Connection, inserts: Sequence[tuple[Insert, Rows]]) -> None:
+    """Insert rows into different tables, with one statement on PostgreSQL."""
+    some = [(insert, rows) for insert, rows in inserts if rows]
+    if connection.dialect.name != "postgresql":
+        for insert, rows in some:
+            _run(connection, insert, rows)
+    elif some:
+        values = [value for insert, rows in some for value in _postgresql_values(insert.columns, rows)]
+        run(connection, _postgresql_text(*(insert for insert, _ in some)), tuple(values))
+
+
+def upsert_and_fetch(
+    connection: Connection, columns: Columns, rows: Rows, *, key: Collection[str], returning: Columns
+) -> list[Any]:
+    """Upsert rows on PostgreSQL as `upsert` does. Return these columns of each, in any order."""
+    insert, names = _postgresql_text(Insert(tuple(columns), tuple(key))), ", ".join(each.name for each in returning)
+    return fetch(connection, f"{insert} RETURNING {names}", _postgresql_values(columns, rows))
 
 
 def lookup(connection: Connection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]) -> list[Any]:
@@ -229,32 +273,10 @@ def _sqlite_lookup(
     return f"SELECT {columns} FROM (VALUES {values}) w CROSS JOIN {table} t ON {same}"
 
 
-class _Insert(Struct, frozen=True):
-    """An insert into the table of the columns; with a `key`, as `upsert` does it."""
-
-    columns: tuple[Column[Any], ...]
-    key: tuple[str, ...] = ()
-    adding: frozenset[str] = frozenset()
-    keeping: frozenset[str] = frozenset()
-
-    def text(self, values: str) -> str:
-        """Return the statement with these values, which both databases accept."""
-        table, names = self.columns[0].table.name, [column.name for column in self.columns]
-        statement = f"INSERT INTO {table} ({', '.join(names)}) {values}"
-        if not self.key:
-            return statement
-        changed = ", ".join(
-            f"{name} = {table}.{name} + excluded.{name}" if name in self.adding else f"{name} = excluded.{name}"
-            for name in names
-            if name not in self.key and name not in self.keeping
-        )
-        action = f"UPDATE SET {changed}" if changed else "NOTHING"
-        return f"{statement} ON CONFLICT ({', '.join(self.key)}) DO {action}"
-
-
-def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
+def _run(connection: Connection, insert: Insert, rows: Rows) -> None:
     if connection.dialect.name == "postgresql":
-        run(connection, _postgresql_text(insert), _postgresql_values(insert.columns, rows))
+        if insert.key or len(rows) < _MIN_COPIED_ROWS or not _copy(connection, insert, rows):
+            run(connection, _postgresql_text(insert), _postgresql_values(insert.columns, rows))
         return
     width, done = len(insert.columns), 0
     if len(rows) >= _MIN_MANY_ROWS and not insert.columns[0].nullable:
@@ -277,8 +299,13 @@ def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
         run_each(connection, _sqlite_text(insert, 1), rows[done:])
 
 
+def _copy(connection: Connection, insert: Insert, rows: Rows) -> bool:
+    """Insert rows with COPY. Return False if that is not possible."""
+    return copy(connection, insert.columns[0].table.name, [column.name for column in insert.columns], rows)
+
+
 @cache
-def _sqlite_text(insert: _Insert, rows: int) -> str:
+def _sqlite_text(insert: Insert, rows: int) -> str:
     """Return the text of the statement for that many rows. The code has a dozen different inserts.
 
     More than `_ROWS_PER_INSERT` are a maximum: rows that begin with null are left out.
@@ -289,16 +316,24 @@ def _sqlite_text(insert: _Insert, rows: int) -> str:
 
 
 @cache
-def _postgresql_text(insert: _Insert) -> str:
-    """Return the text of the statement for an array of each column."""
-    return insert.text(f"SELECT * FROM unnest({_postgresql_arrays(insert.columns)})")
+def _postgresql_text(*inserts: Insert) -> str:
+    """Return the text of one statement for an array of each column of each insert."""
+    texts: list[str] = []
+    first = 1
+    for insert in inserts:
+        texts.append(insert.text(f"SELECT * FROM unnest({_postgresql_arrays(insert.columns, first)})"))
+        first += len(insert.columns)
+    *others, last = texts
+    before = ", ".join(f"insert{number} AS ({text})" for number, text in enumerate(others))
+    return f"WITH {before} {last}" if others else last
 
 
 @cache
-def _postgresql_arrays(columns: tuple[Column[Any], ...]) -> str:
-    """Return the arrays of values that `_postgresql_values` returns, as expressions."""
+def _postgresql_arrays(columns: tuple[Column[Any], ...], first: int = 1) -> str:
+    """Return the arrays of values that `_postgresql_values` returns, as expressions. `first` is the number of the first
+    parameter."""
     arrays: list[str] = []
-    for number, column in enumerate(columns, 1):
+    for number, column in enumerate(columns, first):
         type_ = _plain(column.type).compile(dialect=_POSTGRESQL)
         if isinstance(column.type, Integer | Boolean):
             arrays.append(f"${number}::text::{type_}[]")

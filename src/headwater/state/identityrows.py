@@ -130,8 +130,8 @@ def _insert(connection: Connection, new: Sequence[tuple[IdentityKey, IdentitySta
         numbered = [(id_, *row) for id_, row in zip(ids, rows, strict=True)]
         bulk.upsert(connection, _COLUMNS, numbered, key=_KEY_NAMES, keeping=("id",))
         return ids
-    bulk.upsert(connection, _NEW_COLUMNS, rows, key=_KEY_NAMES)
-    found = bulk.lookup(connection, [tables.identities.c.id, *_KEY], _KEY, [_values(key) for key, _ in new])
+    returned = [tables.identities.c.id, *_KEY]
+    found = bulk.upsert_and_fetch(connection, _NEW_COLUMNS, rows, key=_KEY_NAMES, returning=returned)
     by_key = {tuple(key): id_ for id_, *key in found}
     return [by_key[_values(key)] for key, _ in new]
 

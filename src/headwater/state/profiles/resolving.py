@@ -52,6 +52,9 @@ class NewProfiles(Struct, frozen=True):
     profiles: list[ProfileTuple]
     """The profiles in the order of their ids."""
     members: list[MemberTuple]
+    """The members in the order of their identities."""
+    values: list[values.ValueRow]
+    """The values of the profiles, as `values.new_rows` returns them."""
 
 
 class ResolutionRows(ProfileRows):
@@ -179,9 +182,8 @@ class ResolutionRows(ProfileRows):
             return
         self._count_profiles(new.workspace, len(new.profiles))
         bulk.insert(self._sql, list(tables.profiles.c), new.profiles)
-        bulk.upsert(self._sql, list(tables.members.c), sorted(new.members), key=("identity",))
-        rows = values.new_rows(new.workspace, [(row[0], row[5]) for row in new.profiles])
-        bulk.insert(self._sql, list(tables.profile_values.c), rows)
+        bulk.upsert(self._sql, list(tables.members.c), new.members, key=("identity",))
+        bulk.insert(self._sql, list(tables.profile_values.c), new.values)
 
     def set_schema_version(self, workspace: int, version: int) -> None:
         """Store the version of the profile schema whose renames the attributes of identities follow."""

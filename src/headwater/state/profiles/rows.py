@@ -158,12 +158,19 @@ class ProfileRows:
 
     def guards(self, workspace: int) -> tuple[bool, bool]:
         """Return whether the workspace has separations, and whether it has refused evidence."""
+        _, has_separations, has_refused = self.status(workspace)
+        return has_separations, has_refused
+
+    def status(self, workspace: int) -> tuple[str | None, bool, bool]:
+        """Return what `applied` and `guards` return."""
+        # Once in each batch with a change: without the parameter the statement takes half the time.
         query = (
-            f"SELECT EXISTS (SELECT 1 FROM separations WHERE workspace = {int(workspace)}), "
+            f"SELECT (SELECT applied FROM resolutions WHERE workspace = {int(workspace)}), "
+            f"EXISTS (SELECT 1 FROM separations WHERE workspace = {int(workspace)}), "
             f"EXISTS (SELECT 1 FROM resolution_refusals WHERE workspace = {int(workspace)})"
         )
-        [(has_separations, has_refused)] = fetch(self._connection, query)
-        return bool(has_separations), bool(has_refused)
+        [(applied, has_separations, has_refused)] = fetch(self._connection, query)
+        return applied, bool(has_separations), bool(has_refused)
 
     def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
         """Write the changes. Deletions come first, so a profile may take the kpid of one that is deleted.
@@ -171,9 +178,9 @@ class ProfileRows:
         `stored` has at least those of the written and deleted profiles that exist, if the caller has read them in this
         transaction.
         """
-        self._write_values(changes, self._stored(changes) if stored is None else stored)
-        self._remove(changes)
         workspace = changes.workspace
+        counted, values = self._change_values(changes, self._stored(changes) if stored is None else stored)
+        self._remove(changes)
         profiles = [
             (row.id, row.workspace, row.kpid, row.founder, row.updated_at, row.attributes, row.is_constrained)
             for row in changes.profiles
@@ -197,13 +204,17 @@ class ProfileRows:
         aliases = [(alias.kpid, alias.profile, alias.founder, alias.since) for alias in changes.aliases]
         history = [(each.workspace, each.at, each.kind, each.profile, each.other) for each in changes.history]
         refused = [(*_refused_key(each), each.at) for each in changes.refused]
-        connection = self._connection
-        bulk.upsert(connection, _PROFILE_COLUMNS, profiles, key=("id",))
-        bulk.upsert(connection, _ALL_MEMBER_COLUMNS, members, key=("identity",))
-        bulk.upsert(connection, _LINK_COLUMNS, sorted(links), key=_LINK_KEY)
-        bulk.upsert(connection, _ALIAS_COLUMNS, aliases, key=("kpid",))
-        bulk.insert(connection, _CHANGE_COLUMNS, history)
-        bulk.upsert(connection, _REFUSED_COLUMNS, refused, key=_REFUSED_KEY, keeping=("at",))
+        inserts: list[tuple[bulk.Insert, bulk.Rows]] = [
+            (_COUNTS, [(workspace, counted)] if counted else []),
+            (_VALUES, values),
+            (_PROFILES, profiles),
+            (_MEMBERS, members),
+            (_LINKS, sorted(links)),
+            (_ALIASES, aliases),
+            (_HISTORY, history),
+            (_REFUSALS, refused),
+        ]
+        bulk.insert_all(self._connection, inserts)
 
     def unresolved(self, workspace: int, limit: int, *, after: int = 0) -> list[int]:
         """Return at most `limit` identities of the workspace with ids above `after` that wait for a resolution, the
@@ -240,7 +251,6 @@ class ProfileRows:
     def applied(self, workspace: int) -> str | None:
         """Return the digest of the settings and the schema that the profiles of the workspace follow; None before the
         end of the first resolution."""
-        # Once in each batch with a change: without the parameter the statement takes half the time.
         query = f"SELECT applied FROM resolutions WHERE workspace = {int(workspace)}"
         found = fetch(self._connection, query)
         return found[0][0] if found else None
@@ -305,14 +315,16 @@ class ProfileRows:
         ids = [*(row.id for row in changes.profiles), *changes.removed_profiles]
         return {row.id: row for row in self.profiles(ids)}
 
-    def _write_values(self, changes: ProfileChanges, profiles: Mapping[int, ProfileRow]) -> None:
-        """Write the values that differ from those of the stored profiles, and the number of profiles."""
+    def _change_values(
+        self, changes: ProfileChanges, profiles: Mapping[int, ProfileRow]
+    ) -> tuple[int, list[values.ValueRow]]:
+        """Delete the values that profiles lose. Return by how many the number of profiles changes, and the values that
+        differ from those of the stored profiles, sorted."""
         new = {row.id: row.attributes for row in changes.profiles}
         stored = {id_: profiles[id_] for id_ in (*new, *changes.removed_profiles) if id_ in profiles}
         rows: list[tuple[int, int, str]] = []
         removed: list[tuple[int, int]] = []
         counted = len(new.keys() - stored.keys()) - len(stored.keys() - new.keys())
-        self._count_profiles(changes.workspace, counted)
         read_values, workspace = values.read_values, changes.workspace
         for id_, attributes in new.items():
             if id_ not in stored:
@@ -329,16 +341,12 @@ class ProfileRows:
             key = (tables.profile_values.c.property, tables.profile_values.c.profile)
             bulk.remove(self._connection, key, sorted(removed))
         rows.sort()
-        if stored:
-            bulk.upsert(self._connection, _VALUE_COLUMNS, rows, key=("property", "profile"))
-        else:
-            bulk.insert(self._connection, _VALUE_COLUMNS, rows)
+        return counted, rows
 
     def _count_profiles(self, workspace: int, more: int) -> None:
         """Add to the number of profiles."""
         if more:
-            columns = list(tables.profile_counts.c)
-            bulk.upsert(self._connection, columns, [(workspace, more)], key=("workspace",), adding=("profiles",))
+            bulk.insert_all(self._connection, [(_COUNTS, [(workspace, more)])])
 
     def _keys(self, names: Iterable[IdentityName]) -> set[tuple[int, str, bool]]:
         return {_parts(name) for name in names if self._is_sqlite or "\0" not in name.identity_id}
@@ -416,13 +424,17 @@ _IDENTITY_COLUMNS: Final = [
     )
 ]  # fmt: skip
 _PROFILE_COLUMNS: Final = tuple(tables.profiles.c)
-_ALL_MEMBER_COLUMNS: Final = tuple(tables.members.c)
-_LINK_COLUMNS: Final = tuple(tables.links.c)
-_ALIAS_COLUMNS: Final = tuple(tables.profile_aliases.c)
-_VALUE_COLUMNS: Final = tuple(tables.profile_values.c)
 _MEMBER_COLUMNS: Final = [column for column in tables.members.c if column.name != "workspace"]
-_CHANGE_COLUMNS: Final = [column for column in tables.profile_changes.c if column.name != "id"]
 _VALUE_KEY: Final = (tables.links.c.workspace, tables.links.c.identifier, tables.links.c.value)
 _LINK_KEY: Final = ("workspace", "identifier", "value", "identity")
+_COUNTS: Final = bulk.Insert(tuple(tables.profile_counts.c), ("workspace",), frozenset({"profiles"}))
+_VALUES: Final = bulk.Insert(tuple(tables.profile_values.c), ("property", "profile"))
+_PROFILES: Final = bulk.Insert(_PROFILE_COLUMNS, ("id",))
+_MEMBERS: Final = bulk.Insert(tuple(tables.members.c), ("identity",))
+_LINKS: Final = bulk.Insert(tuple(tables.links.c), _LINK_KEY)
+_ALIASES: Final = bulk.Insert(tuple(tables.profile_aliases.c), ("kpid",))
+_HISTORY: Final = bulk.Insert(tuple(column for column in tables.profile_changes.c if column.name != "id"))
 _REFUSED_KEY: Final = ("workspace", "identifier", "value", "reason", "identity", "other")
-_REFUSED_COLUMNS: Final = [tables.resolution_refusals.c[name] for name in (*_REFUSED_KEY, "at")]
+_REFUSALS: Final = bulk.Insert(
+    tuple(tables.resolution_refusals.c[name] for name in (*_REFUSED_KEY, "at")), _REFUSED_KEY, keeping=frozenset({"at"})
+)

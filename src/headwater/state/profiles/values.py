@@ -10,7 +10,7 @@ property of a million profiles is read in a tenth of a second. A value is a text
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -29,6 +29,10 @@ LONG_ARRAY: Final = "A" + PADDING
 _PACK: Final = struct.Struct(">d").pack
 _SIGN: Final = 1 << 63
 _ALL: Final = (1 << 64) - 1
+
+
+ValueRow = tuple[int, int, str]
+"""A row of `profile_values`."""
 
 
 @lru_cache(maxsize=10_000)
@@ -50,15 +54,28 @@ def read_values(workspace: int, attributes: str) -> dict[int, str]:
     return found
 
 
-def new_rows(workspace: int, profiles: Iterable[tuple[int, str]]) -> list[tuple[int, int, str]]:
+def new_rows(workspace: int, profiles: Sequence[tuple[int, str]]) -> list[ValueRow]:
     """Return the rows of new profiles, given by id and attributes, in the order of the ids. The rows are sorted."""
-    by_property: dict[int, list[tuple[int, int, str]]] = {}
-    for id_, attributes in profiles:
-        for property, value in read_values(workspace, attributes).items():
-            if property in by_property:
-                by_property[property].append((property, id_, value))
+    by_property: dict[int, list[ValueRow]] = {}
+    by_name: dict[str, tuple[int, list[ValueRow]]] = {}
+    """The same lists by the names of top-level properties."""
+    for id_, members in zip([id_ for id_, _ in profiles], _decode_all(profiles), strict=True):
+        others: dict[str, Any] = {}
+        for name, value in members.items():
+            if value.__class__ is str and len(value) <= MAX_TEXT and name in by_name and "\0" not in value:
+                property, rows = by_name[name]
+                rows.append((property, id_, "T" + value))
             else:
-                by_property[property] = [(property, id_, value)]
+                others[name] = value
+        if not others:
+            continue
+        found: dict[int, str] = {}
+        _collect(workspace, "", others, found)
+        for property, value in found.items():
+            by_property.setdefault(property, []).append((property, id_, value))
+        for name in others:
+            if (known := _property(workspace, name, name)) is not None and known in by_property:
+                by_name[name] = known, by_property[known]
     return [row for property in sorted(by_property) for row in by_property[property]]
 
 
@@ -111,6 +128,19 @@ def _collect(workspace: int, prefix: str, members: dict[str, Any], found: dict[i
             found[property] = encoded
 
 
+def _decode_all(profiles: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
+    """Return the attributes of each profile; none for attributes with a text that is not Unicode."""
+    with suppress(msgspec.DecodeError):
+        return _decode_list(f"[{','.join([attributes for _, attributes in profiles])}]")
+    decoded: list[dict[str, Any]] = []
+    for _, attributes in profiles:
+        members: dict[str, Any] = {}
+        with suppress(msgspec.DecodeError):
+            members = _decode(attributes)
+        decoded.append(members)
+    return decoded
+
+
 @lru_cache(maxsize=10_000)
 def _property(workspace: int, path: str, name: str) -> int | None:
     """Return the key of a property; None if its name cannot be that of one."""
@@ -126,3 +156,4 @@ def _double(number: float) -> float:
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
+_decode_list: Final = msgspec.json.Decoder(list[dict[str, Any]], float_hook=float).decode
