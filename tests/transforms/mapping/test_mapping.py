@@ -277,15 +277,18 @@ def test_a_schema_maps_to_itself(drawn: tuple[t.ObjectType, dict[str, Any]]) -> 
 @given(mappings())
 def test_a_writer_writes_the_results(drawn: tuple[CompiledMapping, Record, t.ObjectType]) -> None:
     mapping, record, out = drawn
-    write = mapping.compile_writer(out)
+    write, write_together = mapping.compile_writer(out), mapping.compile_records_writer(out)
     try:
         result = mapping.apply(record)
     except MappingFailed as error:
         with pytest.raises(type(error)) as raised:
             write(record)
         assert raised.value.message == error.message
+        assert write_together is None or write_together([record]) is None
         return
-    assert write(record) == compile_writer(out)(result)
+    text = compile_writer(out)(result)
+    assert write(record) == text
+    assert write_together is None or write_together([record, record]) == [text.decode()] * 2
 
 
 def test_bounds_hold_everywhere() -> None:

@@ -4,7 +4,7 @@ Everything is compiled once for a run. A record that fails is counted at its ste
 known.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, repeat
 from typing import Any, Final, cast
 
@@ -40,6 +40,9 @@ from headwater.transforms.mapping import CompiledMapping, MappingFailed
 
 FUNCTION_RECORDS: Final = 1_000
 """Number of records of one call of a function."""
+MAPPED_RECORDS: Final = 250
+"""Number of records that are mapped together, or one by one if one of them fails. Their values are in the cache of a
+processor."""
 _TOO_LARGE: Final = f"the attributes have more than {MAX_ATTRIBUTES_BYTES} bytes as JSON"
 
 RunFunction = Callable[[Function, Sequence[Record], Schema, Schema], Iterator[Outcome]]
@@ -136,19 +139,20 @@ class RecordMapper:
         mapped.cursor = None if latest is None else min(latest, self._now())
 
     def _transform_all(self, read: _Records, mapped: MappedBatch) -> None:
-        users, transformed, size = mapped.users, 0, 0
         results = self._transform(read.records)
-        for number, id_, updated_at, result in zip(read.numbers, read.ids, read.times, results, strict=True):
-            if isinstance(result, str):
-                transformed += 1
-                size += len(result)
-                users[id_] = updated_at, result
-            else:
-                step, message, path = result
-                _fail(mapped, FailedRecord(step, message, number, id_, path))
-        mapped.size = size
-        mapped.passed["OutputValidation"] = transformed
-        mapped.passed["Transformation"] = transformed + _count(mapped, "OutputValidation")
+        texts = [result for result in results if isinstance(result, str)]
+        mapped.size = sum(map(len, texts))
+        if len(texts) == len(read.ids):
+            mapped.users.update(zip(read.ids, zip(read.times, texts, strict=True), strict=True))
+        else:
+            for number, id_, updated_at, result in zip(read.numbers, read.ids, read.times, results, strict=True):
+                if isinstance(result, str):
+                    mapped.users[id_] = updated_at, result
+                else:
+                    step, message, path = result
+                    _fail(mapped, FailedRecord(step, message, number, id_, path))
+        mapped.passed["OutputValidation"] = len(texts)
+        mapped.passed["Transformation"] = len(texts) + _count(mapped, "OutputValidation")
 
 
 def _count(mapped: MappedBatch, step: ProcessingStep) -> int:
@@ -306,7 +310,7 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 
 _Failure = tuple[ProcessingStep, str, str]
 """The step, the message and the path of a record that failed."""
-_Transform = Callable[[Sequence[Record]], Iterable[str | _Failure]]
+_Transform = Callable[[Sequence[Record]], list[str | _Failure]]
 """Returns the attributes of each record as JSON, or its failure. Raises RunFailed."""
 
 
@@ -327,39 +331,50 @@ def _compile_transformation(
     function = transformation.function.function(owner=owner)
     write = compile_writer(out_schema)
 
-    def transform(records: Sequence[Record]) -> Iterator[str | _Failure]:
-        for start in range(0, len(records), FUNCTION_RECORDS):
+    def transform(records: Sequence[Record]) -> list[str | _Failure]:
+        results: list[str | _Failure] = []
+        for some in _slices(records, FUNCTION_RECORDS):
             try:
-                outcomes = run_function(function, records[start : start + FUNCTION_RECORDS], in_schema, out_schema)
+                outcomes = run_function(function, some, in_schema, out_schema)
             except (FunctionFailed, Unavailable) as error:
                 raise RunFailed("Transformation", error.message) from error
             for outcome in outcomes:
                 if isinstance(outcome, RecordError):
-                    yield outcome.step, outcome.message, ""
+                    results.append((outcome.step, outcome.message, ""))
                     continue
                 try:
-                    yield _bounded(write(outcome).decode())
+                    results.append(_bounded(write(outcome).decode()))
                 except UnicodeEncodeError:
-                    yield _NOT_UNICODE
+                    results.append(_NOT_UNICODE)
+        return results
 
     return transform
 
 
 def _compile_mapping(expressions: dict[str, str], in_schema: Schema, out_schema: Schema) -> _Transform:
-    write = CompiledMapping(expressions, in_schema, out_schema).compile_writer(out_schema)
+    mapping = CompiledMapping(expressions, in_schema, out_schema)
+    write, write_together = mapping.compile_writer(out_schema), mapping.compile_records_writer(out_schema)
+
+    def transform_one(record: Record) -> str | _Failure:
+        try:
+            return _bounded(write(record).decode())
+        except MappingFailed as error:
+            return error.step, error.message, error.path
+        except UnicodeEncodeError:
+            return _NOT_UNICODE
 
     def transform(records: Sequence[Record]) -> list[str | _Failure]:
         results: list[str | _Failure] = []
-        for record in records:
-            try:
-                results.append(_bounded(write(record).decode()))
-            except MappingFailed as error:
-                results.append((error.step, error.message, error.path))
-            except UnicodeEncodeError:
-                results.append(_NOT_UNICODE)
+        for some in _slices(records, MAPPED_RECORDS):
+            texts = None if write_together is None else write_together(some)
+            results += map(transform_one, some) if texts is None else map(_bounded, texts)
         return results
 
     return transform
+
+
+def _slices(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
+    return (records[start : start + size] for start in range(0, len(records), size))
 
 
 _NOT_UNICODE: Final[_Failure] = "OutputValidation", "the result has a text with lone surrogates", ""
