@@ -47,6 +47,7 @@ from headwater.schemas.patterns import compile_pattern
 from headwater.schemas.profile import check_profile_schema, name_column
 from headwater.schemas.projections import all_optional, as_destination, as_source, prune, select, without
 from headwater.schemas.serialisation import property_document, serialise, type_document
+from headwater.schemas.table import Table
 from headwater.schemas.types import (
     KINDS,
     MAX_DEPTH,
@@ -112,6 +113,7 @@ __all__ = [
     "Schema",
     "SchemaError",
     "StringType",
+    "Table",
     "Time",
     "TimeType",
     "Type",

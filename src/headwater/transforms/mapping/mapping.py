@@ -21,6 +21,7 @@ from headwater.schemas import (
     Record,
     RecordWriter,
     Schema,
+    Table,
     Type,
     compile_columns_writer,
     compile_writer,
@@ -29,6 +30,7 @@ from headwater.schemas import (
     property_at,
 )
 from headwater.transforms.limits import MAX_RESULT_CHARACTERS
+from headwater.transforms.mapping.columns import compile_column
 from headwater.transforms.mapping.compiler import Compiler
 from headwater.transforms.mapping.errors import (
     CannotEvaluate,
@@ -68,7 +70,7 @@ def check_length(expressions: Iterable[str]) -> None:
         raise InvalidMapping(f"the expressions must have at most {MAX_EXPRESSIONS_CHARACTERS} characters together")
 
 
-RecordsWriter = Callable[[Sequence[Record]], list[str] | None]
+TableWriter = Callable[[Table], list[str] | None]
 """Returns the outputs of records as JSON, or None."""
 
 
@@ -95,6 +97,7 @@ class CompiledMapping:
         check_length(expressions.values())
         properties = _out_properties(expressions, out_schema)
         trees, self._parts = _parse(expressions)
+        self._trees, self._in_schema = trees, in_schema
         compiler = Compiler(in_schema)
         outputs: list[_Output] = []
         for path, expression in expressions.items():
@@ -166,28 +169,36 @@ class CompiledMapping:
         write, apply = compile_writer(out_schema), self.apply
         return lambda record: write(apply(record))
 
-    def compile_records_writer(self, out_schema: Schema) -> RecordsWriter | None:
-        """Return a function that writes the outputs of an import for many records, property by property. It takes two
-        thirds of the time of `compile_writer`, and returns None if one of the records fails.
+    def compile_table_writer(self, out_schema: Schema) -> TableWriter | None:
+        """Return a function that writes the outputs of many records, property by property. It takes half of the time
+        of `compile_writer`, and returns None if one of the records fails.
 
         Return None if a property is inside another one, or if the outputs of many records could exceed the memory.
         """
         plan = {each[-1].path: each for each in self._plan}
         is_flat = all(property in out_schema.by_name for property in plan)
-        if not is_flat or self._parts > MAX_TOGETHER_PARTS or self._requirements["Import"]:
+        in_schema = self._in_schema
+        if in_schema is None or not is_flat or self._parts > MAX_TOGETHER_PARTS or self._requirements["Import"]:
             return None
         written = [property for property in out_schema if property.name in plan]
         write_columns = compile_columns_writer(ObjectType(tuple(written)))
-        ordered = [plan[property.name] for property in written]
+        ordered = [
+            (compile_column(self._trees[name], in_schema, plan[name][-1].type), *plan[name])
+            for name in (property.name for property in written)
+        ]
         known_size = self._known_size
 
-        def write_together(records: Sequence[Record]) -> list[str] | None:
-            given = [Input(record, {}) for record in records]
+        def write(table: Table) -> list[str] | None:
+            given: list[Input] = []
             size = known_size
-            columns: list[list[Any]] = []
+            columns: list[Sequence[Any]] = []
             try:
-                for evaluate, nullable, _, _, measure_value, _ in ordered:
-                    values = list(map(evaluate, given))
+                for evaluate_column, evaluate, nullable, _, _, measure_value, _ in ordered:
+                    if evaluate_column is not None:
+                        values = evaluate_column(table)
+                    else:
+                        given = given or [Input(record, {}) for record in table.records]
+                        values = list(map(evaluate, given))
                     has_null = None in values
                     if measure_value is not None:
                         present = [value for value in values if value is not None] if has_null else values
@@ -199,7 +210,7 @@ class CompiledMapping:
             except Exception:
                 return None  # `compile_writer` names the record, the expression and the property at fault
 
-        return write_together
+        return write
 
     def apply_all(self, records: Iterable[Record], purpose: Purpose = "Import") -> Iterator[Record | MappingFailed]:
         """Yield the output of each record, or the reason why there is none.
