@@ -63,7 +63,7 @@ class Import:
             position=b"read",
             count=lambda _: RunProgress(),
         )
-        ids, _ = await run.find_unseen(target, after=0)
+        ids, _ = await run.find_unseen(after=0)
         await run.remove(target, ids)
         while not await run.pass_on(target, resolves=resolves and not many):
             pass

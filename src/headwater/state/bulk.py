@@ -125,17 +125,15 @@ def take(connection: Connection, columns: Columns, key: Columns, keys: Iterable[
     return taken
 
 
-def distinct(connection: Connection, column: Column[int], *, within: tuple[Column[int], int] | None = None) -> set[int]:
+def distinct(connection: Connection, column: Column[int]) -> set[int]:
     """Return the distinct values of a column that an index begins with, by one search of the index for each value.
 
-    `within` is a column and its value: then return the values in those rows, and the index begins with that column
-    and continues with the other one. SELECT DISTINCT would read the whole index.
+    SELECT DISTINCT would read the whole index.
     """
     name, table = column.name, column.table.name
-    rows = "TRUE" if within is None else f"{within[0].name} = {int(within[1])}"
     query = (
-        f"WITH RECURSIVE found(value) AS (SELECT min({name}) FROM {table} WHERE {rows} UNION ALL "
-        f"SELECT (SELECT min({name}) FROM {table} WHERE {rows} AND {name} > found.value) FROM found "
+        f"WITH RECURSIVE found(value) AS (SELECT min({name}) FROM {table} UNION ALL "
+        f"SELECT (SELECT min({name}) FROM {table} WHERE {name} > found.value) FROM found "
         "WHERE found.value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL"
     )
     return {int(value) for (value,) in connection.exec_driver_sql(query)}

@@ -67,10 +67,12 @@ class ImportRun:
             )
         )
 
-    async def find_unseen(self, target: ImportTarget, *, after: int) -> tuple[list[int], int | None]:
+    async def find_unseen(self, *, after: int) -> tuple[list[int], int | None]:
         """Return the ids of some identities of the pipeline that the run has not seen, above `after`, and the id after
         which to continue; None at the end."""
-        return await self._state.read(lambda connection: imports.find_unseen(connection, target, after=after))
+        return await self._state.read(
+            lambda connection: imports.find_unseen(connection, self._pipeline, self._run, after=after)
+        )
 
     async def remove(self, target: ImportTarget, ids: Sequence[int]) -> None:
         """Delete those of the identities that the run has not seen."""

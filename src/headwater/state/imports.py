@@ -258,21 +258,21 @@ def _sqlite_write(target: ImportTarget, rows: int, *, is_new: bool) -> str:
 # --- The end of a run ---------------------------------------------------------------------------------------------
 
 
-def find_unseen(connection: Connection, target: ImportTarget, *, after: int) -> tuple[list[int], int | None]:
-    """Look at the next SEARCHED_ROWS identities of the pipeline with ids above `after`, in order.
+def find_unseen(connection: Connection, pipeline: int, run_id: int, *, after: int) -> tuple[list[int], int | None]:
+    """Look at the next SEARCHED_ROWS identities of a pipeline with ids above `after`, in order.
 
-    Return the ids of those that the run has not seen, at most SLICE_ROWS, and the id after which to continue; None at
-    the end.
+    Return the ids of those that a run has not seen, at most SLICE_ROWS, and the id after which to continue; None at the
+    end.
     """
     table = tables.identities.c
     searched = (
         select(table.id, table.run)
-        .where(table.connection == target.connection, table.pipeline == target.pipeline, table.id > after)
+        .where(table.pipeline == pipeline, table.id > after)
         .order_by(table.id)
         .limit(SEARCHED_ROWS)
         .subquery()
     )
-    unseen = select(searched.c.id).where(searched.c.run != target.run).order_by(searched.c.id).limit(SLICE_ROWS)
+    unseen = select(searched.c.id).where(searched.c.run != run_id).order_by(searched.c.id).limit(SLICE_ROWS)
     ids = list(connection.scalars(unseen))
     return ids, ids[-1] if len(ids) == SLICE_ROWS else connection.scalar(select(func.max(searched.c.id)))
 

@@ -155,7 +155,7 @@ class _Import:
         """Delete the identities that a full run has not seen."""
         after: int | None = 0
         while after is not None:
-            ids, after = await self._stored(partial(self._run.find_unseen, self._target, after=after))
+            ids, after = await self._stored(partial(self._run.find_unseen, after=after))
             if ids:
                 await self._stored(partial(self._run.remove, self._target, ids))
         await self._enter("Resolve")

@@ -22,18 +22,12 @@ def remove_identities_except(connection: Connection, pipelines: Iterable[int], *
     """
     removed = 0
     rows = ProfileRows(connection)
-    table, kept = identities.c, set(pipelines)
-    gone = [
-        (owner, pipeline)
-        for owner in sorted(bulk.distinct(connection, table.connection))
-        for pipeline in sorted(bulk.distinct(connection, table.pipeline, within=(table.connection, owner)) - kept)
-    ]
-    for owner, pipeline in gone:
-        of_pipeline = (table.connection == owner, table.pipeline == pipeline)
-        query = select(table.id, table.workspace).where(*of_pipeline).limit(limit - removed)
+    table = identities.c
+    for pipeline in sorted(bulk.distinct(connection, table.pipeline) - set(pipelines)):
+        query = select(table.id, table.workspace).where(table.pipeline == pipeline).limit(limit - removed)
         workspaces = {row.id: row.workspace for row in connection.execute(query)}
         for workspace in set(workspaces.values()):
-            rows.add_unresolved(workspace, [id_ for id_, each in workspaces.items() if each == workspace])
+            rows.add_unresolved(workspace, [id_ for id_, owner in workspaces.items() if owner == workspace])
         removed += bulk.remove(connection, (table.id,), ((id_,) for id_ in workspaces))
         if removed >= limit:
             break

@@ -98,15 +98,13 @@ class ResolutionRows(ProfileRows):
 
     def shared_connections(self, workspace: int) -> set[int]:
         """Return the connections with identities of several pipelines, in which several can have one name."""
-        table = identities.c
-        shared: set[int] = set()
-        for connection in bulk.distinct(self._sql, table.connection):
-            owner = self._sql.scalar(select(table.workspace).where(table.connection == connection).limit(1))
-            if owner == workspace:
-                pipelines = bulk.distinct(self._sql, table.pipeline, within=(table.connection, connection))
-                if len(pipelines) > 1:
-                    shared.add(connection)
-        return shared
+        pipelines: dict[int, int] = {}
+        for pipeline in bulk.distinct(self._sql, identities.c.pipeline):
+            query = select(identities.c.connection, identities.c.workspace).where(identities.c.pipeline == pipeline)
+            row = self._sql.execute(query.limit(1)).first()
+            if row is not None and row.workspace == workspace:
+                pipelines[row.connection] = pipelines.get(row.connection, 0) + 1
+        return {connection for connection, number in pipelines.items() if number > 1}
 
     def links_after(self, workspace: int, key: LinkKey | None, limit: int) -> list[tuple[int, str, int, int]]:
         """Return the identifier, value, identity and mask of links after `key`, sorted by the first three."""

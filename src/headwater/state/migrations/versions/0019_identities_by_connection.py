@@ -1,4 +1,4 @@
-"""Identities by connection and pipeline, with their update times. Replaces the indexes by time and by pipeline."""
+"""Identities by connection, with their update times. Replaces the index by time."""
 
 from alembic import op
 
@@ -8,5 +8,4 @@ down_revision = "0017"
 
 def upgrade() -> None:
     op.drop_index("identities_by_time", "identities")
-    op.drop_index("identities_by_pipeline", "identities")
-    op.create_index("identities_by_connection", "identities", ["connection", "pipeline", "id", "updated_at"])
+    op.create_index("identities_by_connection", "identities", ["connection", "id", "updated_at"])
