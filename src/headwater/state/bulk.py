@@ -200,8 +200,8 @@ def _joined(
         return
     if connection.dialect.name == "postgresql":
         columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
-        values = _postgresql_values(key, everything)
-        arrays = _postgresql_arrays(tuple(key))
+        values = postgresql_values(key, everything)
+        arrays = postgresql_arrays(tuple(key))
         same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
         wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
         first = "OFFSET 0" if limit is None else f"ORDER BY t.{order} LIMIT {int(limit)}"
@@ -254,7 +254,7 @@ class _Insert(Struct, frozen=True):
 
 def _run(connection: Connection, insert: _Insert, rows: Rows) -> None:
     if connection.dialect.name == "postgresql":
-        run(connection, _postgresql_text(insert), _postgresql_values(insert.columns, rows))
+        run(connection, _postgresql_text(insert), postgresql_values(insert.columns, rows))
         return
     width, done = len(insert.columns), 0
     if len(rows) >= _MIN_MANY_ROWS and not insert.columns[0].nullable:
@@ -291,12 +291,12 @@ def _sqlite_text(insert: _Insert, rows: int) -> str:
 @cache
 def _postgresql_text(insert: _Insert) -> str:
     """Return the text of the statement for an array of each column."""
-    return insert.text(f"SELECT * FROM unnest({_postgresql_arrays(insert.columns)})")
+    return insert.text(f"SELECT * FROM unnest({postgresql_arrays(insert.columns)})")
 
 
 @cache
-def _postgresql_arrays(columns: tuple[Column[Any], ...]) -> str:
-    """Return the arrays of values that `_postgresql_values` returns, as expressions."""
+def postgresql_arrays(columns: tuple[Column[Any], ...]) -> str:
+    """Return the arrays of values that `postgresql_values` returns, as expressions with the parameters from $1 on."""
     arrays: list[str] = []
     for number, column in enumerate(columns, 1):
         type_ = _plain(column.type).compile(dialect=_POSTGRESQL)
@@ -309,7 +309,7 @@ def _postgresql_arrays(columns: tuple[Column[Any], ...]) -> str:
     return ", ".join(arrays)
 
 
-def _postgresql_values(columns: Columns, rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+def postgresql_values(columns: Columns, rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Return the values of each column as a parameter: integers and booleans as an array's text, and texts as JSON."""
     parameters: list[Any] = []
     for column, values in zip(columns, zip(*rows, strict=True), strict=True):

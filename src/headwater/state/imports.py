@@ -40,6 +40,10 @@ _Row = tuple[int, str, int, str]
 _StoredRow = tuple[str, int, int, int, bool | int]
 """The user id, the identity's id, the update time, the run, and whether the attributes are the same."""
 _T = TypeVar("_T")
+_GIVEN: Final = (tables.identities.c.identity_id, tables.identities.c.attributes)
+_NEW: Final = (tables.identities.c.identity_id, tables.identities.c.updated_at, tables.identities.c.attributes)
+_CHANGED: Final = (tables.identities.c.id, tables.identities.c.updated_at, tables.identities.c.attributes)
+"""The columns of the parameters of PostgreSQL."""
 
 
 class ImportTarget(Struct, frozen=True):
@@ -144,10 +148,10 @@ def _find(connection: Connection, target: ImportTarget, users: Mapping[str, Impo
             found += _decode_found(rows)
     elif given:
         text = (
-            "SELECT t.* FROM unnest($1::varchar[], $2::text[]) AS w(id, attributes) CROSS JOIN LATERAL "
+            f"SELECT t.* FROM unnest({bulk.postgresql_arrays(_GIVEN)}) AS w(id, attributes) CROSS JOIN LATERAL "
             f"(SELECT {columns} FROM identities t WHERE {same} AND NOT t.is_anonymous OFFSET 0) t"
         )
-        found = fetch(connection, text, tuple(map(list, zip(*given, strict=True))))
+        found = fetch(connection, text, bulk.postgresql_values(_GIVEN, given))
     else:
         found = []
     return found
@@ -184,17 +188,17 @@ def _write(
     if changed:
         text = (
             f"UPDATE identities t SET updated_at = w.at, attributes = w.attributes, run = {int(target.run)} "
-            "FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS w(id, at, attributes) WHERE t.id = w.id"
+            f"FROM unnest({bulk.postgresql_arrays(_CHANGED)}) AS w(id, at, attributes) WHERE t.id = w.id"
         )
-        keys, _, times, attributes = zip(*changed, strict=True)
-        run(connection, text, (list(keys), list(times), list(attributes)))
+        values = [(key, at, attributes) for key, _, at, attributes in changed]
+        run(connection, text, bulk.postgresql_values(_CHANGED, values))
     if not new:
         return []
     text = (
         f"INSERT INTO identities ({_INSERTED}) SELECT {_constants(target)}, w.id, w.at, w.attributes "
-        "FROM unnest($1::varchar[], $2::bigint[], $3::text[]) AS w(id, at, attributes)"
+        f"FROM unnest({bulk.postgresql_arrays(_NEW)}) AS w(id, at, attributes)"
     )
-    parameters = tuple(map(list, zip(*new, strict=True)))
+    parameters = bulk.postgresql_values(_NEW, new)
     if not with_ids:
         run(connection, text, parameters)
         return []
