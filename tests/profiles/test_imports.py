@@ -81,9 +81,11 @@ async def settle(harness: Harness) -> None:
 
 
 async def is_settled(harness: Harness) -> bool:
-    waits = await harness.state.read_profiles(ResolutionRows.unresolved_workspaces)
+    """Look in the order in which work passes on: a request becomes an operation, which can leave identities waiting."""
+    requested = await harness.state.requested_resolutions()
     running = [each for each in await harness.operations.page(limit=10) if each.ended_at is None]
-    return not waits and not running and not await harness.state.requested_resolutions()
+    waits = await harness.state.read_profiles(ResolutionRows.unresolved_workspaces)
+    return not requested and not running and not waits
 
 
 @pytest.mark.parametrize("many", [False, True])

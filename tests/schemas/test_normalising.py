@@ -204,13 +204,16 @@ def test_rows_are_normalised_together_as_one_by_one(case: tuple[ObjectType, dict
     if MISSING in row[1:] or expected is None:
         assert together is None
     else:
-        assert same(together, [expected] * count)
+        assert together is not None
+        assert same(together.records, [expected] * count)
 
 
 def test_nulls_and_other_alphabets_are_normalised_together() -> None:
     schema = ObjectType((Property("p", StringType(), nullable=True),))
     rows = [("a",), (None,), ("è",)]
-    assert compile_rows_normaliser(schema, ("p",))(rows) == [{"p": "a"}, {"p": None}, {"p": "è"}]
+    together = compile_rows_normaliser(schema, ("p",))(rows)
+    assert together is not None
+    assert together.records == [{"p": "a"}, {"p": None}, {"p": "è"}]
 
 
 ANYTHING = st.recursive(

@@ -25,6 +25,9 @@ from headwater.state import (
     StateStore,
     TraitsUpdate,
 )
+from headwater.state.importruns import ImportRun
+from headwater.state.imports import ImportTarget
+from headwater.state.runs import RunProgress
 from headwater.state.suppressions import PersonName, dropped_events
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -183,3 +186,22 @@ async def test_no_statement_reads_a_whole_table(state: StateStore, doing: Any) -
         for statement in statements:
             lines = await plan(connection, statement)
             assert not [line for line in lines if scan.search(line)], (statement[0][:300], lines)
+
+
+async def test_identities_are_found_by_their_key_without_statistics(state: StateStore) -> None:
+    """PostgreSQL keeps the plan that it has made for an empty table."""
+    importing = ImportRun(state, 1, 1, 11)
+    await importing.take(b"")
+    async with noted(state) as statements:
+        await importing.write(
+            ImportTarget(7, 1, 11, 1, True, False), {"u1": (1, "{}")}, {"u2"},
+            now=1, is_tracked=False, cursor=None, position=b"read", count=lambda _: RunProgress(),
+        )  # fmt: skip
+        async with state.transaction() as transaction:
+            await transaction.merge_identities([IdentityObservation(7, 1, (11,), "u3", "a3", 9)])
+    lookups = [each for each in statements if re.search(r"(FROM|JOIN) identities t\b", each[0])]
+    assert len(lookups) >= 3
+    async with state._engine.connect() as connection:
+        for statement in lookups:
+            lines = await plan(connection, statement)
+            assert [line for line in lines if re.search("identities_key|sqlite_autoindex_identities_1", line)], lines

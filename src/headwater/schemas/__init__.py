@@ -22,7 +22,7 @@ from headwater.schemas.codec import Codec
 from headwater.schemas.constraints import Check, compile_check
 from headwater.schemas.datetimes import DateTime, Time
 from headwater.schemas.decimals import decimal_text, parse_decimal
-from headwater.schemas.documents import RecordWriter, compile_values_writer, compile_writer
+from headwater.schemas.documents import RecordWriter, compile_columns_writer, compile_writer
 from headwater.schemas.errors import InvalidPath, InvalidType, InvalidValue, PropertyNotFound, SchemaError
 from headwater.schemas.eventschema import EVENT_SCHEMA
 from headwater.schemas.floats import TEXT_EXPONENT, float_text, to_float32
@@ -47,6 +47,7 @@ from headwater.schemas.patterns import compile_pattern
 from headwater.schemas.profile import check_profile_schema, name_column
 from headwater.schemas.projections import all_optional, as_destination, as_source, prune, select, without
 from headwater.schemas.serialisation import property_document, serialise, type_document
+from headwater.schemas.table import Table
 from headwater.schemas.types import (
     KINDS,
     MAX_DEPTH,
@@ -112,6 +113,7 @@ __all__ = [
     "Schema",
     "SchemaError",
     "StringType",
+    "Table",
     "Time",
     "TimeType",
     "Type",
@@ -126,12 +128,12 @@ __all__ = [
     "check_profile_schema",
     "check_size",
     "compile_check",
+    "compile_columns_writer",
     "compile_normaliser",
     "compile_pattern",
     "compile_property",
     "compile_row_normaliser",
     "compile_rows_normaliser",
-    "compile_values_writer",
     "compile_writer",
     "contains_path",
     "decimal_text",

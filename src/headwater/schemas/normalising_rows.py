@@ -6,10 +6,11 @@ from typing import Any
 from headwater.schemas import types as t
 from headwater.schemas.errors import InvalidValue
 from headwater.schemas.normalising import compile_property
+from headwater.schemas.table import Table
 from headwater.schemas.values import MISSING, Record
 
 RowNormaliser = Callable[[Sequence[Any]], Record]
-RowsNormaliser = Callable[[Sequence[Sequence[Any]]], list[Record] | None]
+RowsNormaliser = Callable[[Sequence[Sequence[Any]]], Table | None]
 
 
 def compile_row_normaliser(schema: t.Schema, columns: Sequence[str]) -> RowNormaliser:
@@ -46,18 +47,17 @@ def compile_rows_normaliser(schema: t.Schema, columns: Sequence[str]) -> RowsNor
     It returns None if one of the rows cannot be normalised, or lacks a value: normalise them one by one then.
     """
     positions = {name: index for index, name in enumerate(columns)}
-    names = tuple(schema.by_name)
-    fields = [(positions[property.name], _column(property)) for property in schema]
+    fields = [(property.name, positions[property.name], _column(property)) for property in schema]
 
-    def normalise(rows: Sequence[Sequence[Any]]) -> list[Record] | None:
+    def normalise(rows: Sequence[Sequence[Any]]) -> Table | None:
         if not rows:
-            return []
+            return Table.of([])
         values = tuple(zip(*rows, strict=True))
         try:
-            normalised = [normalise_column(values[index]) for index, normalise_column in fields]
+            columns = {name: normalise_column(values[index]) for name, index, normalise_column in fields}
         except (InvalidValue, TypeError):
             return None
-        return [dict(zip(names, row, strict=False)) for row in zip(*normalised, strict=True)]
+        return Table(len(rows), columns=columns)
 
     return normalise
 

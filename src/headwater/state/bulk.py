@@ -93,7 +93,7 @@ def insert_all(connection: Connection, inserts: Sequence[tuple[Insert, Rows]]) -
         for insert, rows in some:
             _run(connection, insert, rows)
     elif some:
-        values = [value for insert, rows in some for value in _postgresql_values(insert.columns, rows)]
+        values = [value for insert, rows in some for value in postgresql_values(insert.columns, rows)]
         run(connection, _postgresql_text(*(insert for insert, _ in some)), tuple(values))
 
 
@@ -102,7 +102,7 @@ def upsert_and_fetch(
 ) -> list[Any]:
     """Upsert rows on PostgreSQL as `upsert` does. Return these columns of each, in any order."""
     insert, names = _postgresql_text(Insert(tuple(columns), tuple(key))), ", ".join(each.name for each in returning)
-    return fetch(connection, f"{insert} RETURNING {names}", _postgresql_values(columns, rows))
+    return fetch(connection, f"{insert} RETURNING {names}", postgresql_values(columns, rows))
 
 
 def lookup(connection: Connection, columns: Columns, key: Columns, keys: Iterable[tuple[Any, ...]]) -> list[Any]:
@@ -244,8 +244,8 @@ def _joined(
         return
     if connection.dialect.name == "postgresql":
         columns, table = ", ".join(f"t.{name}" for name in names), key[0].table.name
-        values = _postgresql_values(key, everything)
-        arrays = _postgresql_arrays(tuple(key))
+        values = postgresql_values(key, everything)
+        arrays = postgresql_arrays(tuple(key))
         same = " AND ".join(f"t.{column.name} = w.c{number}" for number, column in enumerate(key, 1))
         wanted = ", ".join(f"c{number}" for number, _ in enumerate(key, 1))
         first = "OFFSET 0" if limit is None else f"ORDER BY t.{order} LIMIT {int(limit)}"
@@ -276,7 +276,7 @@ def _sqlite_lookup(
 def _run(connection: Connection, insert: Insert, rows: Rows) -> None:
     if connection.dialect.name == "postgresql":
         if insert.key or len(rows) < _MIN_COPIED_ROWS or not _copy(connection, insert, rows):
-            run(connection, _postgresql_text(insert), _postgresql_values(insert.columns, rows))
+            run(connection, _postgresql_text(insert), postgresql_values(insert.columns, rows))
         return
     width, done = len(insert.columns), 0
     if len(rows) >= _MIN_MANY_ROWS and not insert.columns[0].nullable:
@@ -321,7 +321,7 @@ def _postgresql_text(*inserts: Insert) -> str:
     texts: list[str] = []
     first = 1
     for insert in inserts:
-        texts.append(insert.text(f"SELECT * FROM unnest({_postgresql_arrays(insert.columns, first)})"))
+        texts.append(insert.text(f"SELECT * FROM unnest({postgresql_arrays(insert.columns, first)})"))
         first += len(insert.columns)
     *others, last = texts
     before = ", ".join(f"insert{number} AS ({text})" for number, text in enumerate(others))
@@ -329,8 +329,8 @@ def _postgresql_text(*inserts: Insert) -> str:
 
 
 @cache
-def _postgresql_arrays(columns: tuple[Column[Any], ...], first: int = 1) -> str:
-    """Return the arrays of values that `_postgresql_values` returns, as expressions. `first` is the number of the first
+def postgresql_arrays(columns: tuple[Column[Any], ...], first: int = 1) -> str:
+    """Return the arrays of values that `postgresql_values` returns, as expressions. `first` is the number of the first
     parameter."""
     arrays: list[str] = []
     for number, column in enumerate(columns, first):
@@ -344,7 +344,7 @@ def _postgresql_arrays(columns: tuple[Column[Any], ...], first: int = 1) -> str:
     return ", ".join(arrays)
 
 
-def _postgresql_values(columns: Columns, rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+def postgresql_values(columns: Columns, rows: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Return the values of each column as a parameter: integers and booleans as an array's text, and texts as JSON."""
     parameters: list[Any] = []
     for column, values in zip(columns, zip(*rows, strict=True), strict=True):

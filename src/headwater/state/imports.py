@@ -8,11 +8,11 @@ resolved if the run has changed many.
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, and_, delete, func, select
 
 from headwater.state import bulk, tables
 from headwater.state.identityrows import next_ids
@@ -37,7 +37,13 @@ _NewRow = tuple[str, int, str]
 """The user id, the update time and the attributes."""
 _Row = tuple[int, str, int, str]
 """The identity's id before them."""
+_StoredRow = tuple[str, int, int, int, bool | int]
+"""The user id, the identity's id, the update time, the run, and whether the attributes are the same."""
 _T = TypeVar("_T")
+_GIVEN: Final = (tables.identities.c.identity_id, tables.identities.c.attributes)
+_NEW: Final = (tables.identities.c.identity_id, tables.identities.c.updated_at, tables.identities.c.attributes)
+_CHANGED: Final = (tables.identities.c.id, tables.identities.c.updated_at, tables.identities.c.attributes)
+"""The columns of the parameters of PostgreSQL."""
 
 
 class ImportTarget(Struct, frozen=True):
@@ -81,16 +87,17 @@ def write(
     if suppressed:
         users = {id_: user for id_, user in users.items() if id_ not in suppressed}
     stored = _find(connection, target, users)
+    known = {row[0] for row in stored}
     run_id = target.run
+    new: list[_NewRow] = [
+        (id_, now if updated_at is None else updated_at, attributes)
+        for id_, (updated_at, attributes) in users.items()
+        if id_ not in known
+    ]
     changed: list[_Row] = []
-    new: list[_NewRow] = []
     seen: list[int] = []
-    for id_, (updated_at, attributes) in users.items():
-        row = stored.get(id_)
-        if row is None:
-            new.append((id_, now if updated_at is None else updated_at, attributes))
-            continue
-        key, before_at, before_run, has_same = row
+    for id_, key, before_at, before_run, has_same in stored:
+        updated_at, attributes = users[id_]
         if before_run == run_id and target.skips_repeats:
             continue
         if not has_same or (updated_at is not None and updated_at != before_at):
@@ -125,11 +132,8 @@ def _find_suppressed(
     return frozenset(found)
 
 
-def _find(
-    connection: Connection, target: ImportTarget, users: Mapping[str, Imported]
-) -> dict[str, tuple[int, int, int, bool]]:
-    """Return the id, the update time, the run, and whether the attributes are the same, of the identities that exist,
-    by user id.
+def _find(connection: Connection, target: ImportTarget, users: Mapping[str, Imported]) -> list[_StoredRow]:
+    """Return the identities that exist.
 
     The join has one search of the index per id, whatever the statistics of the database are.
     """
@@ -137,20 +141,20 @@ def _find(
     same = f"t.connection = {int(target.connection)} AND t.identity_id = w.id AND t.pipeline = {int(target.pipeline)}"
     given = [(id_, attributes) for id_, (_, attributes) in users.items()]
     if connection.dialect.name == "sqlite":
-        found: list[Any] = []
+        found: list[_StoredRow] = []
         for some in _slices(given):
             text = _sqlite_find(columns, same, len(some))
             [(rows,)] = fetch(connection, text, tuple(chain.from_iterable(some)))
             found += _decode_found(rows)
     elif given:
         text = (
-            "SELECT t.* FROM unnest($1::varchar[], $2::text[]) AS w(id, attributes) CROSS JOIN LATERAL "
+            f"SELECT t.* FROM unnest({bulk.postgresql_arrays(_GIVEN)}) AS w(id, attributes) CROSS JOIN LATERAL "
             f"(SELECT {columns} FROM identities t WHERE {same} AND NOT t.is_anonymous OFFSET 0) t"
         )
-        found = fetch(connection, text, tuple(map(list, zip(*given, strict=True))))
+        found = fetch(connection, text, bulk.postgresql_values(_GIVEN, given))
     else:
         found = []
-    return {id_: (key, at, run_id, bool(has_same)) for id_, key, at, run_id, has_same in found}
+    return found
 
 
 def _touch(connection: Connection, ids: list[int], run_id: int) -> None:
@@ -176,24 +180,25 @@ def _write(
     """Write changed and new identities. Return the ids of new ones if `with_ids`."""
     if connection.dialect.name == "sqlite":
         ids = next_ids(connection, len(new)) if new else []
-        rows = changed + [(key, *row) for key, row in zip(ids, new, strict=True)]
-        for some in _slices(rows):
-            run(connection, _sqlite_upsert(target, len(some)), tuple(chain.from_iterable(some)))
+        inserted = [(key, *row) for key, row in zip(ids, new, strict=True)]
+        for rows, is_new in ((changed, False), (inserted, True)):
+            for some in _slices(rows):
+                run(connection, _sqlite_write(target, len(some), is_new=is_new), tuple(chain.from_iterable(some)))
         return ids
     if changed:
         text = (
             f"UPDATE identities t SET updated_at = w.at, attributes = w.attributes, run = {int(target.run)} "
-            "FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS w(id, at, attributes) WHERE t.id = w.id"
+            f"FROM unnest({bulk.postgresql_arrays(_CHANGED)}) AS w(id, at, attributes) WHERE t.id = w.id"
         )
-        keys, _, times, attributes = zip(*changed, strict=True)
-        run(connection, text, (list(keys), list(times), list(attributes)))
+        values = [(key, at, attributes) for key, _, at, attributes in changed]
+        run(connection, text, bulk.postgresql_values(_CHANGED, values))
     if not new:
         return []
     text = (
         f"INSERT INTO identities ({_INSERTED}) SELECT {_constants(target)}, w.id, w.at, w.attributes "
-        "FROM unnest($1::varchar[], $2::bigint[], $3::text[]) AS w(id, at, attributes)"
+        f"FROM unnest({bulk.postgresql_arrays(_NEW)}) AS w(id, at, attributes)"
     )
-    parameters = tuple(map(list, zip(*new, strict=True)))
+    parameters = bulk.postgresql_values(_NEW, new)
     if not with_ids:
         run(connection, text, parameters)
         return []
@@ -244,13 +249,14 @@ def _sqlite_find(columns: str, same: str, rows: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _sqlite_upsert(target: ImportTarget, rows: int) -> str:
+def _sqlite_write(target: ImportTarget, rows: int, *, is_new: bool) -> str:
     values = ", ".join([f"({_constants(target)}, ?, ?, ?, ?)"] * rows)
     inserted = _INSERTED.replace("run, ", "run, id, ")
-    return (
-        f"INSERT INTO identities ({inserted}) VALUES {values} ON CONFLICT (id) DO UPDATE SET "
-        "updated_at = excluded.updated_at, attributes = excluded.attributes, run = excluded.run"
-    )
+    insert = f"INSERT INTO identities ({inserted}) VALUES {values}"
+    if is_new:
+        return insert
+    changed = "updated_at = excluded.updated_at, attributes = excluded.attributes, run = excluded.run"
+    return f"{insert} ON CONFLICT (id) DO UPDATE SET {changed}"
 
 
 # --- The end of a run ---------------------------------------------------------------------------------------------
@@ -288,13 +294,18 @@ def remove(connection: Connection, target: ImportTarget, ids: Collection[int]) -
 def pass_on(connection: Connection, target: ImportTarget, *, resolves: bool) -> bool:
     """Let at most SLICE_ROWS of the identities that imports of the pipeline have changed wait for a resolution, or
     forget them unless `resolves`. Return whether none is left."""
-    table = tables.import_changes.c
-    query = select(table.identity).where(table.pipeline == target.pipeline).order_by(table.identity).limit(SLICE_ROWS)
-    ids = list(connection.scalars(query))
+    table = tables.import_changes
+    of_pipeline = table.c.pipeline == target.pipeline
+    query = select(table.c.identity).where(of_pipeline).order_by(table.c.identity)
     if resolves:
+        ids = list(connection.scalars(query.limit(SLICE_ROWS)))
         ProfileRows(connection).add_unresolved(target.workspace, ids)
-    bulk.remove(connection, (table.pipeline, table.identity), [(target.pipeline, id_) for id_ in ids])
-    return len(ids) < SLICE_ROWS
+        last = ids[-1] if len(ids) == SLICE_ROWS else None
+    else:
+        last = connection.scalar(query.offset(SLICE_ROWS - 1).limit(1))
+    passed_on = of_pipeline if last is None else and_(of_pipeline, table.c.identity <= last)
+    connection.execute(delete(table).where(passed_on))
+    return last is None
 
 
 def request_resolution(connection: Connection, workspace: int, *, now: int) -> None:
@@ -351,4 +362,4 @@ def remove_runs_except(connection: Connection, pipelines: Collection[int], *, li
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode_found: Final = msgspec.json.Decoder(list[tuple[str, int, int, int, int]]).decode
+_decode_found: Final = msgspec.json.Decoder(list[_StoredRow]).decode

@@ -26,12 +26,16 @@ identities = Table(
     Column("attributes", Text, nullable=False, server_default=text("'{}'")),
     Column("run", BigInteger, nullable=False, server_default=text("0")),
     Unique("connection", "identity_id", "is_anonymous", "pipeline", name="identities_key"),
-    Index("identities_by_time", "connection", "updated_at"),
+    Index("identities_by_connection", "connection", "id", "updated_at"),
     Index("identities_by_pipeline", "pipeline", "id"),
     Index("identities_by_workspace", "workspace", "id"),
 )
 """One person in one pipeline. `anonymous_ids` is a JSON array of strings, in the order of arrival. `run` is the last
-import that saw the person, 0 for identities from events."""
+import that saw the person, 0 for identities from events.
+
+New identities are at the end of their connection in `identities_by_connection`. The update times of an import are in no
+order, and an index by time would change a page for each. So the list of a connection sorts the entries of this
+index."""
 
 run_progress = Table(
     "run_progress",

@@ -15,6 +15,7 @@ from headwater.schemas import (
     Codec,
     Json,
     Record,
+    Table,
     as_destination,
     compile_writer,
 )
@@ -277,15 +278,54 @@ def test_a_schema_maps_to_itself(drawn: tuple[t.ObjectType, dict[str, Any]]) -> 
 @given(mappings())
 def test_a_writer_writes_the_results(drawn: tuple[CompiledMapping, Record, t.ObjectType]) -> None:
     mapping, record, out = drawn
-    write = mapping.compile_writer(out)
+    write, write_together = mapping.compile_writer(out), mapping.compile_table_writer(out)
     try:
         result = mapping.apply(record)
     except MappingFailed as error:
         with pytest.raises(type(error)) as raised:
             write(record)
         assert raised.value.message == error.message
+        assert write_together is None or write_together(Table.of([record])) is None
         return
-    assert write(record) == compile_writer(out)(result)
+    text = compile_writer(out)(result)
+    assert write(record) == text
+    assert write_together is None or write_together(Table.of([record, record])) == [text.decode()] * 2
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "a", "n", "b ' ' a", "a n", "'x'", "1", "lower(trim(a))", "initcap(b)", "eq(a, 'A ')", "ne(a, b)", "eq(n, 2)",
+        "coalesce(a, b)", "coalesce(b, 'none')", "coalesce(n, 7)", "coalesce(lower(b), upper(a))", "len(a)", "d",
+        "if(eq(a, 'A '), b, 'other')", "lower(coalesce(b, a))", "null", "o.x", "j", "lower(j)", "d ' ' a",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("type", [t.StringType(), t.StringType(max_length=4), t.IntType(8), t.DateType()], ids=str)
+def test_many_records_are_written_as_one_by_one(expression: str, type: t.Type) -> None:
+    texts = {name: t.Property(name, t.StringType(), nullable=True) for name in "abd"}
+    inner = t.ObjectType((t.Property("x", t.StringType()),))
+    others = (t.Property("n", t.IntType(32), nullable=True), t.Property("o", inner), t.Property("j", t.JsonType()))
+    schema = t.ObjectType((*texts.values(), *others))
+    out = t.ObjectType((t.Property("p", type), t.Property("q", type, nullable=True)))
+    rows = [("A ", "b", 2), ("", None, None), (None, "Ünï", 300), ("2024-02-03", "12", 5), ("x" * 2_000, "y", 1)]
+    records: list[Record] = [
+        {"a": a, "b": b, "n": n, "d": "2024-02-03", "o": {"x": "3"}, "j": Json('"J"')} for a, b, n in rows
+    ]
+    try:
+        mapping = CompiledMapping({"p": expression, "q": expression}, schema, out)
+    except InvalidMapping:
+        return
+    write, write_together = mapping.compile_writer(out), mapping.compile_table_writer(out)
+    assert write_together is not None
+    for some in [records[:1], records[1:2], records[2:3], records[3:4], records[4:], records[:2], records]:
+        columns = Table(len(some), columns={name: [record[name] for record in some] for name in schema.by_name})
+        try:
+            expected = [write(record).decode() for record in some]
+        except MappingFailed:
+            expected = None
+        for table in (Table.of(some), columns):
+            found = write_together(table)
+            assert found == expected or (found is None and some[-1] is records[-1])
 
 
 def test_bounds_hold_everywhere() -> None:

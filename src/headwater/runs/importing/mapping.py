@@ -4,7 +4,7 @@ Everything is compiled once for a run. A record that fails is counted at its ste
 known.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, repeat
 from typing import Any, Final, cast
 
@@ -26,6 +26,7 @@ from headwater.schemas import (
     JsonType,
     Record,
     Schema,
+    Table,
     Type,
     compile_normaliser,
     compile_property,
@@ -40,6 +41,9 @@ from headwater.transforms.mapping import CompiledMapping, MappingFailed
 
 FUNCTION_RECORDS: Final = 1_000
 """Number of records of one call of a function."""
+MAPPED_RECORDS: Final = 250
+"""Number of records that are mapped together, or one by one if one of them fails. Their values are in the cache of a
+processor."""
 _TOO_LARGE: Final = f"the attributes have more than {MAX_ATTRIBUTES_BYTES} bytes as JSON"
 
 RunFunction = Callable[[Function, Sequence[Record], Schema, Schema], Iterator[Outcome]]
@@ -52,7 +56,7 @@ class _Records(Struct):
     numbers: Sequence[int | None]
     ids: Sequence[str]
     times: Sequence[int | None]
-    records: Sequence[Record]
+    table: Table
 
     def select(self, chosen: Sequence[bool]) -> "_Records":
         """Return the records that are chosen."""
@@ -60,7 +64,7 @@ class _Records(Struct):
             list(compress(self.numbers, chosen)),
             list(compress(self.ids, chosen)),
             list(compress(self.times, chosen)),
-            list(compress(self.records, chosen)),
+            self.table.select(chosen),
         )
 
 
@@ -121,12 +125,13 @@ class RecordMapper:
                 valid.append((number, *self._identify.one(row)))
             except _Unusable as error:
                 _fail(mapped, FailedRecord(error.step, error.message, number, error.id, error.path))
-        return _Records(*zip(*valid, strict=True)) if valid else _Records((), (), (), ())
+        numbers, ids, times, records = zip(*valid, strict=True) if valid else ((), (), (), ())
+        return _Records(numbers, ids, times, Table.of(records))
 
     def _filter(self, read: _Records, mapped: MappedBatch) -> _Records:
         if self._passes is None:
             return read
-        passed = read.select(list(map(self._passes, read.records)))
+        passed = read.select(list(map(self._passes, read.table.records)))
         mapped.filtered = len(read.ids) - len(passed.ids)
         return passed
 
@@ -136,19 +141,20 @@ class RecordMapper:
         mapped.cursor = None if latest is None else min(latest, self._now())
 
     def _transform_all(self, read: _Records, mapped: MappedBatch) -> None:
-        users, transformed, size = mapped.users, 0, 0
-        results = self._transform(read.records)
-        for number, id_, updated_at, result in zip(read.numbers, read.ids, read.times, results, strict=True):
-            if isinstance(result, str):
-                transformed += 1
-                size += len(result)
-                users[id_] = updated_at, result
-            else:
-                step, message, path = result
-                _fail(mapped, FailedRecord(step, message, number, id_, path))
-        mapped.size = size
-        mapped.passed["OutputValidation"] = transformed
-        mapped.passed["Transformation"] = transformed + _count(mapped, "OutputValidation")
+        results = self._transform(read.table)
+        texts = [result for result in results if isinstance(result, str)]
+        mapped.size = sum(map(len, texts))
+        if len(texts) == len(read.ids):
+            mapped.users.update(zip(read.ids, zip(read.times, texts, strict=True), strict=True))
+        else:
+            for number, id_, updated_at, result in zip(read.numbers, read.ids, read.times, results, strict=True):
+                if isinstance(result, str):
+                    mapped.users[id_] = updated_at, result
+                else:
+                    step, message, path = result
+                    _fail(mapped, FailedRecord(step, message, number, id_, path))
+        mapped.passed["OutputValidation"] = len(texts)
+        mapped.passed["Transformation"] = len(texts) + _count(mapped, "OutputValidation")
 
 
 def _count(mapped: MappedBatch, step: ProcessingStep) -> int:
@@ -203,24 +209,23 @@ class _Identify:
 
     def all(self, batch: RawBatch) -> _Records | None:
         """Return all rows of a batch; None if one of them is not valid, or if they are users of an application."""
-        records = self._normalise_all(batch.rows) if self._is_row else None
-        if not records:
+        table = self._normalise_all(batch.rows) if self._is_row else None
+        if table is None or not table.count:
             return None
-        to_id, id_column, time_column = self._to_id, self._id_column, self._time_column
-        ids = [to_id(record[id_column]) for record in records]
+        ids = list(map(self._to_id, table.column(self._id_column)))
         if None in ids:
             return None
-        times: Sequence[int | None] = [None] * len(records)
-        if time_column:
-            values = [record[time_column] for record in records]
+        times: Sequence[int | None] = [None] * table.count
+        if self._time_column:
+            values = table.column(self._time_column)
             if None in values:
                 return None
             try:
                 times = list(map(self._to_time, values))
             except InvalidValue:
                 return None
-        numbers = [None] * len(records) if batch.numbers is None else batch.numbers
-        return _Records(numbers, cast(list[str], ids), times, records)
+        numbers = [None] * table.count if batch.numbers is None else batch.numbers
+        return _Records(numbers, cast(list[str], ids), times, table)
 
     def one(self, row: Any) -> tuple[str, int | None, Record]:
         """Return the id, the update time and the record of a row or a user. Raises _Unusable."""
@@ -306,7 +311,7 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 
 _Failure = tuple[ProcessingStep, str, str]
 """The step, the message and the path of a record that failed."""
-_Transform = Callable[[Sequence[Record]], Iterable[str | _Failure]]
+_Transform = Callable[[Table], list[str | _Failure]]
 """Returns the attributes of each record as JSON, or its failure. Raises RunFailed."""
 
 
@@ -327,39 +332,50 @@ def _compile_transformation(
     function = transformation.function.function(owner=owner)
     write = compile_writer(out_schema)
 
-    def transform(records: Sequence[Record]) -> Iterator[str | _Failure]:
-        for start in range(0, len(records), FUNCTION_RECORDS):
+    def transform(table: Table) -> list[str | _Failure]:
+        results: list[str | _Failure] = []
+        for some in _slices(table, FUNCTION_RECORDS):
             try:
-                outcomes = run_function(function, records[start : start + FUNCTION_RECORDS], in_schema, out_schema)
+                outcomes = run_function(function, some.records, in_schema, out_schema)
             except (FunctionFailed, Unavailable) as error:
                 raise RunFailed("Transformation", error.message) from error
             for outcome in outcomes:
                 if isinstance(outcome, RecordError):
-                    yield outcome.step, outcome.message, ""
+                    results.append((outcome.step, outcome.message, ""))
                     continue
                 try:
-                    yield _bounded(write(outcome).decode())
+                    results.append(_bounded(write(outcome).decode()))
                 except UnicodeEncodeError:
-                    yield _NOT_UNICODE
+                    results.append(_NOT_UNICODE)
+        return results
 
     return transform
 
 
 def _compile_mapping(expressions: dict[str, str], in_schema: Schema, out_schema: Schema) -> _Transform:
-    write = CompiledMapping(expressions, in_schema, out_schema).compile_writer(out_schema)
+    mapping = CompiledMapping(expressions, in_schema, out_schema)
+    write, write_together = mapping.compile_writer(out_schema), mapping.compile_table_writer(out_schema)
 
-    def transform(records: Sequence[Record]) -> list[str | _Failure]:
+    def transform_one(record: Record) -> str | _Failure:
+        try:
+            return _bounded(write(record).decode())
+        except MappingFailed as error:
+            return error.step, error.message, error.path
+        except UnicodeEncodeError:
+            return _NOT_UNICODE
+
+    def transform(table: Table) -> list[str | _Failure]:
         results: list[str | _Failure] = []
-        for record in records:
-            try:
-                results.append(_bounded(write(record).decode()))
-            except MappingFailed as error:
-                results.append((error.step, error.message, error.path))
-            except UnicodeEncodeError:
-                results.append(_NOT_UNICODE)
+        for some in _slices(table, MAPPED_RECORDS):
+            texts = None if write_together is None else write_together(some)
+            results += map(transform_one, some.records) if texts is None else map(_bounded, texts)
         return results
 
     return transform
+
+
+def _slices(table: Table, size: int) -> Iterator[Table]:
+    return (table.slice(start, start + size) for start in range(0, table.count, size))
 
 
 _NOT_UNICODE: Final[_Failure] = "OutputValidation", "the result has a text with lone surrogates", ""

@@ -71,7 +71,7 @@ def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], TypedExpressi
         )
         if reason is not None:
             raise InvalidExpression(f"{call.name} cannot compare its arguments: {reason}", call.offset)
-        same = scope.memoize(_comparison, left.type, right.type)
+        same = scope.memoize(compile_comparison, left.type, right.type)
         evaluate_left, evaluate_right = left.evaluate, right.evaluate
         if isinstance(call.arguments[0], PathReference) and isinstance(left.type, JsonType) and right.type != left.type:
             evaluate_left, convert = scope.compile_branch(call.arguments[0], right.type)
@@ -89,7 +89,7 @@ def _equal(expected: bool) -> Callable[[Scope, Call, Type | None], TypedExpressi
     return compile
 
 
-def _comparison(left: Type, right: Type) -> Same:
+def compile_comparison(left: Type, right: Type) -> Same:
     """Compare numbers as numbers, whatever their types, and everything else after conversion to the right type."""
     if left.kind in _NUMBERS and right.kind in _NUMBERS:
         return _number_comparison(left, right)

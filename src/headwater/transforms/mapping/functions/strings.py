@@ -21,9 +21,10 @@ from headwater.transforms.mapping.language.tree import INT32, STRING, Call
 
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501
 """Unicode's White_Space. `str.strip` would also remove the separators of ASCII, which do not belong to it."""
+TextChange = Callable[[str], str]
 
 
-def _text_function(change: Callable[[str], str]) -> Function:
+def _text_function(change: TextChange) -> Function:
     """Return a function of one text."""
 
     def compile(scope: Scope, call: Call, target: Type | None) -> TypedExpression:
@@ -105,13 +106,17 @@ def _measure(type: Type) -> Callable[[Any], int]:
             return lambda value: len(write(value))
 
 
+TEXT_CHANGES: Final[dict[str, TextChange]] = {
+    "lower": str.lower,
+    "upper": str.upper,
+    "initcap": initcap,
+    "trim": lambda text: text.strip(_SPACE),
+    "ltrim": lambda text: text.lstrip(_SPACE),
+    "rtrim": lambda text: text.rstrip(_SPACE),
+}
+"""The functions of one text."""
 FUNCTIONS: Final = {
-    "lower": _text_function(str.lower),
-    "upper": _text_function(str.upper),
-    "initcap": _text_function(initcap),
-    "trim": _text_function(lambda text: text.strip(_SPACE)),
-    "ltrim": _text_function(lambda text: text.lstrip(_SPACE)),
-    "rtrim": _text_function(lambda text: text.rstrip(_SPACE)),
+    **{name: _text_function(change) for name, change in TEXT_CHANGES.items()},
     "substring": Function(2, 3, _substring),
     "len": Function(1, 1, _len),
 }
