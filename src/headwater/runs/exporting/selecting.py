@@ -34,8 +34,11 @@ class ExportInput(Struct, frozen=True):
     reader: RecordReader
     filter: CheckedFilter | None
 
-    def selection(self, job: Job, *, order_by: str = "", with_records: bool = False) -> ProfileSelection:
-        """Return the profiles to read. `order_by` is the path of a property; empty for the id."""
+    def selection(
+        self, job: Job, *, order_by: str = "", with_records: bool = False, since: int | None = None
+    ) -> ProfileSelection:
+        """Return the profiles to read. `order_by` is the path of a property; empty for the id. With `since`, a version,
+        those are read that changed afterwards or could not be written."""
         order = None
         if order_by:
             order = Order(parse_path(order_by), property_at(self.schema, order_by).type)
@@ -44,6 +47,7 @@ class ExportInput(Struct, frozen=True):
             filter=self.filter,
             order=order,
             pipeline=job.pipeline.id if with_records else None,
+            since=since,
         )
 
 

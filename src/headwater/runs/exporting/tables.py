@@ -25,10 +25,11 @@ from headwater.runs.exporting.blocking import open_thread
 from headwater.runs.exporting.differences import (
     Candidate,
     Differences,
-    count_records,
+    count_confirmed,
     delivered,
     report_batch,
     report_outputs,
+    report_unread,
     show_kpid,
     undelivered,
 )
@@ -41,6 +42,7 @@ from headwater.runs.exporting.transforming import (
     ExportOutput,
     FailedRecord,
     digest_definition,
+    digest_selection,
     read_output,
 )
 from headwater.runs.job import Job, RunFailed
@@ -97,19 +99,24 @@ class _TableExport:
 
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
-        job = self._job
-        present = 0
+        job, recorder = self._job, self._recorder
+        confirmed = 0
         differences = Differences(job, self._given, self._digest)
-        async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
+        definition = digest_selection(job.pipeline.definition)
+        since = await recorder.read_checkpoint(definition)
+        async with job.state.exports.read(self._given.selection(job, with_records=True, since=since)) as stream:
             while rows := await read_rows(job, stream):
                 batch = await asyncio.to_thread(differences.compare, rows, stream)
-                present += count_records(rows, batch)
+                confirmed += 0 if since is None else count_confirmed(rows)
                 report_batch(job.report, batch)
                 due = await self._transform(batch.candidates)
                 self._has_others |= due < batch.received
-                await self._recorder.add(leaving=batch.leaving)
-        await self._recorder.flush()
-        await self._recorder.remove_outdated(present)
+                await recorder.add(batch.failed, batch.leaving)
+        await recorder.flush()
+        if since is not None and stream.confirmed > confirmed:
+            report_unread(job.report, stream.confirmed - confirmed)
+            self._has_others = True
+        recorder.set_checkpoint(definition, stream.version)
 
     async def _transform(self, candidates: Sequence[Candidate]) -> int:
         """Transform profiles, and add those whose row differs to the outbox. Return their number."""
@@ -119,8 +126,11 @@ class _TableExport:
         report_outputs(self._job.report, candidates, outputs)
         due: list[DueProfile] = []
         equal: list[ExportRecord] = []
+        failed: list[ExportRecord] = []
         for each, body in zip(candidates, outputs, strict=True):
             if isinstance(body, FailedRecord):
+                if not each.is_failed:
+                    failed.append(each.failed())
                 continue
             content = self._digest(body)
             if content == each.content:
@@ -130,7 +140,7 @@ class _TableExport:
                 due.append(each.due(content, body, key))
         self._job.report.unchanged(len(equal))
         await self._outbox.run(lambda outbox: outbox.add(due))
-        await self._recorder.add(equal)
+        await self._recorder.add([*equal, *failed])
         return len(due)
 
     async def reject_duplicates(self) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.storage.split import FORMER_REVISION_TABLE, REVISION_TABLE, STATE_TABLES
 
-HEAD = "0017"
+HEAD = "0020"
 VERSION_TABLE = REVISION_TABLE
 SCHEMA = "state"
 """The schema of the tables on PostgreSQL; SQLite has a file for them."""
