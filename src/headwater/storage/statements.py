@@ -6,15 +6,18 @@ them only if something listens for statements.
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
 """Time limit of a SQLite writer that waits for another process's transaction."""
+MAX_READ_SECONDS: Final = 900.0
+"""Time limit of PostgreSQL for the next rows of a query that is read in parts, and for the time between two parts."""
 _POLL_SECONDS: Final = 0.0005
 
 
@@ -73,8 +76,14 @@ class Cursor(Protocol):
 
 def open_cursor(connection: Connection, query: Select[Any], *, indexed: str = "") -> Cursor:
     """Start a query whose rows are read in parts, in constant memory of this process. SQLite returns booleans as 0 and
-    1, and reads the first table by the index `indexed`, if one is given."""
+    1, and reads the first table by the index `indexed`, if one is given.
+
+    PostgreSQL may take MAX_READ_SECONDS for a part, of which the first waits for the order, instead of the time limits
+    of other statements. There the transaction must have begun.
+    """
     driver = _sqlite_driver(connection)
+    if driver is None and connection.dialect.name == "postgresql":
+        return _ServerRows(connection, query)
     if driver is None:
         return connection.execution_options(stream_results=True, max_row_buffer=1_000).execute(query)
     compiled = query.compile(dialect=sqlite.dialect(paramstyle="qmark"), compile_kwargs={"render_postcompile": True})
@@ -104,6 +113,33 @@ class _Rows:
 
     def close(self) -> None:
         self._cursor.close()
+
+
+class _ServerRows:
+    """The rows of a cursor of PostgreSQL. SQLAlchemy's own has the time limit of other statements."""
+
+    def __init__(self, connection: Connection, query: Select[Any]) -> None:
+        run(connection, f"SET LOCAL statement_timeout = {round(MAX_READ_SECONDS * 1_000)}")
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+        self._text = str(compiled)
+        driver: Any = connection.connection.driver_connection
+        self._cursor: Any = self._wait(driver.cursor(self._text, *parameters))
+
+    def fetchmany(self, size: int) -> list[Any]:
+        rows: list[Any] = self._wait(self._cursor.fetch(size, timeout=MAX_READ_SECONDS))
+        return rows
+
+    def close(self) -> None:
+        """Leave the cursor to the end of the transaction."""
+
+    def _wait(self, response: Awaitable[Any]) -> Any:
+        import asyncpg  # an installation on SQLite need not load it
+
+        try:
+            return await_only(response)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _as_sqlalchemy(self._text, error) from error
 
 
 def begin_writing_soon(connection: Connection) -> None:
@@ -147,6 +183,6 @@ def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
     return found
 
 
-def _as_sqlalchemy(text: str, error: sqlite3.Error) -> BaseException:
-    """Return the error of SQLAlchemy for an error of SQLite. It hides the parameters."""
-    return DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True)
+def _as_sqlalchemy(text: str, error: Exception) -> BaseException:
+    """Return the error of SQLAlchemy for an error of a driver. It hides the parameters."""
+    return DBAPIError.instance(text, None, error, type(error), hide_parameters=True)

@@ -260,7 +260,7 @@ def _choose_in_order(connection: Connection, search: Search, test: Test, candida
 def _read(connection: Connection, search: Search, ids: list[int]) -> Iterator[ProfileRow]:
     """Yield the profiles with these ids."""
     for some in bulk.chunks(ids, _ROWS_PER_STEP):
-        rows = bulk.lookup(connection, list(_profiles), (_profiles.id,), ((id_,) for id_ in some))
+        rows = bulk.lookup(connection, PROFILE_COLUMNS, (_profiles.id,), ((id_,) for id_ in some))
         yield from (row for row in map(read_profile, rows) if row.workspace == search.workspace)
 
 

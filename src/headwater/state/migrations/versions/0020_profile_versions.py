@@ -12,6 +12,7 @@ down_revision = "0017"
 
 def upgrade() -> None:
     op.add_column("profiles", sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")))
+    op.execute("INSERT INTO profile_counter (id, last) VALUES (2, 0)")
     op.create_index("profiles_by_version", "profiles", ["workspace", "version"])
     op.execute("DELETE FROM exports WHERE profile NOT IN (SELECT id FROM profiles)")
     op.create_index("exports_by_profile", "exports", ["profile"])
