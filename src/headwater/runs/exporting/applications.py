@@ -83,7 +83,7 @@ async def export_to_application(job: Job, recorder: Recorder) -> None:
         await read_users(job, source, matching.out_path, outbox)
         await export.find_due()
         await export.reject_shared()
-        await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink)).write()
+        await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink, recorder.check)).write()
 
 
 async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: UserSink) -> None:

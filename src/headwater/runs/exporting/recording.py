@@ -92,6 +92,18 @@ class Recorder:
             if not self._waiting and not self._leaving:
                 return
 
+    async def check(self) -> None:
+        """Raise RunCancelled if the run must end, or if another process has it. Call it right before each call of the
+        destination: a process that was suspended for long then sends nothing, unless that happened after the check."""
+        run = self._job.run
+        self._job.report.check()
+        try:
+            is_held = await self._job.state.read(lambda connection: runprogress.is_held(connection, run.id, run.fence))
+        except Unavailable as error:
+            raise RunFailed("Finalize", f"the export cannot be recorded: {error.message}") from error
+        if not is_held:
+            raise RunCancelled
+
     async def existing(self, profiles: Sequence[int]) -> set[int]:
         """Return those of the profiles that exist: some may have been erased since they were read."""
         try:

@@ -73,7 +73,7 @@ async def export_to_table(job: Job, recorder: Recorder) -> None:
             await export.reject_duplicates()
             columns = tuple(property.name for property in output.schema)
             write = TableWrite(table=definition.table_name, columns=columns, key=(definition.table_key,))
-            await export.write_due(partial(_upsert, job, sink, thread, write))
+            await export.write_due(partial(_upsert, job, recorder.check, sink, thread, write))
         finally:
             await thread.run(sink.close)
 
@@ -180,7 +180,6 @@ class _TableExport:
         """Write the rows in the order of the profiles, and record each batch once it is written."""
         job, after = self._job, -1
         while batch := await self._outbox.run(partial(Outbox.read_after, profile=after, count=MAX_ROWS)):
-            job.report.check()
             after = batch[-1].profile
             existing = await self._recorder.existing([due.profile for due in batch])
             present = [due for due in batch if due.profile in existing]
@@ -232,11 +231,16 @@ def _offered(columns: Sequence[Column], key: str) -> Schema | None:
 
 
 async def _upsert(
-    job: Job, sink: TableSink, thread: SerialExecutor, write: TableWrite, rows: Sequence[Row]
+    job: Job,
+    check: Callable[[], Awaitable[None]],
+    sink: TableSink,
+    thread: SerialExecutor,
+    write: TableWrite,
+    rows: Sequence[Row],
 ) -> list[ItemResult]:
     """Write rows, without those that the database rejects. Return the result of each.
 
-    Raises RunFailed if the database does not respond for long.
+    `check` is awaited before each attempt. Raises RunFailed if the database does not respond for long.
     """
     results = [NOT_ATTEMPTED] * len(rows)
     waiting = list(range(len(rows)))
@@ -244,6 +248,7 @@ async def _upsert(
     pauses = Pauses(job)
     while waiting:
         some = waiting[:limit]
+        await check()
         try:
             found = await thread.run(partial(sink.upsert, write, [rows[index] for index in some]))
         except Unavailable as error:
