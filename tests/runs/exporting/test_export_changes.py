@@ -12,6 +12,7 @@ from sqlalchemy import delete
 from headwater.catalog import TransformationDefinition
 from headwater.connectors.contract import Engine
 from headwater.runs.exporting import pausing, tables
+from headwater.runs.exporting.selecting import read_rows
 from headwater.runs.job import Job, Report, RunFailed
 from headwater.state.profiles.tables import export_checkpoints
 from tests.runs.exporting.installation import Installation, connector, counts, errors, kpid, open_installation
@@ -41,10 +42,9 @@ async def installation(
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The ids of the profiles that runs have read."""
     found: list[int] = []
-    original = tables.read_rows
 
     async def note(job: Job, stream: Any) -> Sequence[Any]:
-        rows = await original(job, stream)
+        rows = await read_rows(job, stream)
         found.extend(row[0] for row in rows if len(row) > 2)
         return rows
 

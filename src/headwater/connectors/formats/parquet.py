@@ -332,10 +332,10 @@ class _ParquetWriter:
 
 def _array(name: str, type: Any, convert: Convert | None, values: Sequence[Any]) -> Any:
     try:
-        found = [
-            None if value is None or value is MISSING else value if convert is None else convert(value)
-            for value in values
-        ]
+        if convert is None:
+            found = [None if value is MISSING else value for value in values]
+        else:
+            found = [None if value is None or value is MISSING else convert(value) for value in values]
         if isinstance(type, pa.BaseExtensionType):
             return pa.ExtensionArray.from_storage(type, pa.array(found, type.storage_type))
         if pa.types.is_temporal(type):

@@ -51,7 +51,7 @@ class Candidate(Struct, frozen=True, gc=False):
     """Whether its record is failed, with the same attributes."""
 
     def failed(self) -> ExportRecord:
-        """Return the record of a profile that could not be transformed. The destination still has the former content."""
+        """Return the record of a profile that could not be transformed. The destination has the former content."""
         return ExportRecord(self.profile, self.source, self.previous, self.external_id, True, self.run)
 
     def due(self, content: bytes, body: bytes, claim: str) -> DueProfile:

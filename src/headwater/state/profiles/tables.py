@@ -56,7 +56,7 @@ profiles = Table(
     Index("profiles_by_workspace", "workspace", "id"),
     Index("profiles_by_version", "workspace", "version"),
 )
-"""The profiles. `attributes` is a JSON object. `version` is the number of the last write: profiles of a transaction have
+"""The profiles. `attributes` is a JSON object. `version` is that of the last write: a transaction writes profiles with
 one above all that were committed before it."""
 
 profile_counter = Table(
