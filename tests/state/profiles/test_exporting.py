@@ -22,7 +22,14 @@ from headwater.schemas import (
 )
 from headwater.state import StateStore, exports
 from headwater.state.profiles import tables
-from headwater.state.profiles.exporting import ATTRIBUTES, ID, RECORD, ExportRecord, ProfileSelection
+from headwater.state.profiles.exporting import (
+    ATTRIBUTES,
+    ID,
+    MAX_COMPARED_IDS,
+    RECORD,
+    ExportRecord,
+    ProfileSelection,
+)
 from headwater.state.profiles.searching import Order
 from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, kpid, profile, write
 from tests.state.profiles.test_profile_plans import PEOPLE, fill
@@ -130,8 +137,10 @@ async def test_records_of_a_pipeline_are_read_with_profiles(state: StateStore) -
     }
     await write_records(state, 11, record(1, run=2))
     assert (await records(state, 11))[1][-1] == 2
-    async with state.exports.read_external_ids(11) as stream:
-        assert [tuple(row) for row in await stream.read()] == [(1, "e1"), (3, "e3")]
+    many = [str(number) for number in range(MAX_COMPARED_IDS + 1)]
+    for searched, expected in ((many, [(1, "e1"), (3, "e3")]), (["e3", "e2", "\0"], [(3, "e3")]), ([], [])):
+        async with state.exports.read_external_ids(11, searched) as stream:
+            assert [tuple(row) for row in await stream.read()] == expected
     assert await state.read(lambda connection: exports.find_kpids(connection, [1, 9])) == {1: kpid(1)}
 
 

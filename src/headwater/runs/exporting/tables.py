@@ -162,7 +162,7 @@ class _TableExport:
             if not claims:
                 return
             after, searched = claims[-1], frozenset(claims)
-            async with self._job.state.exports.read_external_ids(self._job.pipeline.id) as stream:
+            async with self._job.state.exports.read_external_ids(self._job.pipeline.id, searched) as stream:
                 while rows := await read_rows(self._job, stream):
                     claimed = {row[0]: row[1] for row in rows if row[1] in searched}
                     if claimed:

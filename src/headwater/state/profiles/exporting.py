@@ -3,7 +3,7 @@
 The database sorts, on its disk if it must, and returns rows in batches. All rows are of one snapshot.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -40,6 +40,8 @@ from headwater.storage.statements import Cursor, open_cursor
 
 BATCH_PROFILES: Final = 2_000
 """Number of profiles of a batch: about 20 ms of work for most exports."""
+MAX_COMPARED_IDS: Final = 20_000
+"""Maximum number of external ids that the database compares with those of records."""
 MAX_IDLE_SECONDS: Final = 900.0
 """Time limit of PostgreSQL for a pause between two batches: a function or a destination may be slow."""
 _WHAT: Final = "the state store's database"
@@ -140,12 +142,16 @@ class ProfileExports:
             yield ProfileStream(session, cursor, selection.filter, state)
 
     @asynccontextmanager
-    async def read_external_ids(self, pipeline: int) -> AsyncIterator[RowStream]:
-        """Start to read the profile and the external id of all records of a pipeline. Raises Unavailable."""
+    async def read_external_ids(self, pipeline: int, ids: Collection[str]) -> AsyncIterator[RowStream]:
+        """Start to read the profile and the external id of records of a pipeline: of those with one of the ids, or of
+        all records if there are more than MAX_COMPARED_IDS. Raises Unavailable."""
         records = tables.exports.c
 
         def build(*, is_sqlite: bool) -> Select[Any]:
-            return select(records.profile, records.external_id).where(records.pipeline == pipeline)
+            query = select(records.profile, records.external_id).where(records.pipeline == pipeline)
+            if len(ids) > MAX_COMPARED_IDS:
+                return query
+            return query.where(records.external_id.in_([id_ for id_ in ids if is_sqlite or "\0" not in id_]))
 
         async with self._start(build) as (session, cursor):
             yield RowStream(session, cursor)
