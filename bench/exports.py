@@ -179,7 +179,7 @@ async def _fill_batch(state: StateStore, ids: range, numbers: random.Random) -> 
     pairs: list[Any] = []
     for id_ in ids:
         attributes = _attributes(id_, numbers.randrange(10**12))
-        rows.append((id_, WORKSPACE, id_.to_bytes(16), id_, id_, attributes, False))
+        rows.append((id_, WORKSPACE, id_.to_bytes(16), id_, id_, attributes, False, 1))
         pairs += [(key, id_, value) for key, value in values.read_values(WORKSPACE, attributes).items()]
     pairs.sort()
 
@@ -207,7 +207,8 @@ def _attributes(id_: int, number: int) -> str:
 async def _change(installation: Installation) -> None:
     """Change the name of one in so many profiles."""
     change = text(
-        "UPDATE profiles SET attributes = replace(attributes, '\"Ada\"', '\"Augusta\"') WHERE id % :every = 0"
+        "UPDATE profiles SET attributes = replace(attributes, '\"Ada\"', '\"Augusta\"'), version = 2 "
+        "WHERE id % :every = 0"
     )
     async with installation.state.transaction() as transaction:
         await transaction.run(lambda connection: connection.execute(change, {"every": CHANGED}))

@@ -22,7 +22,7 @@ from headwater.state.identities import IdentityChanges, IdentityKey, IdentitySta
 from headwater.state.profiles import tables
 from headwater.state.profiles.model import IdentityName, Separation
 from headwater.state.profiles.resolving import ResolutionRows
-from headwater.state.profiles.rows import read_member, read_profile, read_refused
+from headwater.state.profiles.rows import PROFILE_COLUMNS, read_member, read_profile, read_refused
 from headwater.state.tables import identities
 from tests.harness import NOW, MovableClock
 from tests.profiles.definition import define, merged, read_evidence
@@ -202,7 +202,7 @@ def _contents(connection: Connection) -> Contents:
     return {
         "identities": {row.id: row for row in rows.identities(ids)},
         "members": {member.identity: member for member in map(read_member, connection.execute(select(*members)))},
-        "profiles": {row.id: row for row in map(read_profile, connection.execute(select(tables.profiles)))},
+        "profiles": {row.id: row for row in map(read_profile, connection.execute(select(*PROFILE_COLUMNS)))},
         "links": {
             (row.identifier, row.value, row.identity): row.mask
             for row in connection.execute(select(links.identifier, links.value, links.identity, links.mask))

@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from headwater.base.errors import Unavailable
 from headwater.connectors.catalogue.file_formats import CsvSourceSettings, JsonProperty, JsonSourceSettings
-from headwater.connectors.contract import Column, FileFormat, FileMissing, InvalidFile, StoredFile
+from headwater.connectors.contract import Column, FileFormat, FileMissing, InvalidFile, RowWriter, StoredFile
 from headwater.connectors.formats.csv import CsvFormat
 from headwater.connectors.formats.excel import ExcelFormat
 from headwater.connectors.formats.json import JsonFormat
@@ -22,7 +22,7 @@ from headwater.connectors.formats.parquet import ParquetFormat
 from headwater.connectors.formats.values import text_writer
 from headwater.runs import files
 from headwater.runs.compression import Compression, InflationLimits
-from headwater.runs.files import create_file, list_sheets, open_file
+from headwater.runs.files import list_sheets, open_file, upload, write_table
 from headwater.schemas import IntType, Json, StringType, Type
 from tests.connectors.conformance.context import NOW
 from tests.connectors.conformance.file_format import Forward
@@ -41,6 +41,35 @@ class ForwardStorage(MemoryStorage):
     def open(self, name: str) -> Iterator[StoredFile]:
         with super().open(name) as stored:
             yield replace(stored, stream=io.BufferedReader(Forward(stored.stream.read())), size=None)
+
+
+@contextmanager
+def create_file(
+    storage: MemoryStorage,
+    format: FileFormat,
+    path: str,
+    columns: Sequence[Column],
+    *,
+    extension: str,
+    sheet: str = "",
+    compression: Compression = "",
+    created_at: datetime | None = None,
+) -> Iterator[RowWriter]:
+    """Write a table as an export does."""
+    content = io.BytesIO()
+    with write_table(
+        content,
+        format,
+        path,
+        columns,
+        extension=extension,
+        sheet=sheet,
+        compression=compression,
+        created_at=created_at,
+    ) as writer:
+        yield writer
+    with upload(storage, path, content, format=format, compression=compression):
+        pass
 
 
 @pytest.mark.parametrize("storage", [MemoryStorage(), ForwardStorage()], ids=["seeks", "forward"])

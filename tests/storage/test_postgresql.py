@@ -8,14 +8,16 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, func, literal, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from headwater.base.errors import Unavailable, UnusableDatabase
-from headwater.storage import postgresql
+from headwater.storage import postgresql, statements
 from headwater.storage.database import as_unavailable, migrate, open_database, open_engine
 from headwater.storage.postgresql import describe_url, explain, is_outage
+from headwater.storage.sessions import begin_snapshot
+from headwater.storage.statements import open_cursor
 from tests.postgresql import PASSWORD, USER, PostgresqlServer
 
 MIGRATIONS = "headwater.state.migrations"
@@ -204,3 +206,35 @@ async def test_whoever_may_not_make_schemas_may_use_those_that_were_made(postgre
     postgresql_server.administer(f"CREATE SCHEMA state AUTHORIZATION {USER}", "prepared")
     async with open_database(postgresql_server.url("prepared"), MIGRATIONS) as engine, engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM messages"))).scalar_one() == 0
+
+
+async def test_rows_in_parts_are_waited_for_longer_than_other_statements(
+    postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first part waits until everything is sorted."""
+    monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(postgresql, "COMMAND_TIMEOUT_SECONDS", 0.4)
+    slow = select(literal(1), func.pg_sleep(0.6))
+
+    def read(connection: Connection) -> list[Any]:
+        begin_snapshot(connection)
+        cursor = open_cursor(connection, slow)
+        return [cursor.fetchmany(10), cursor.fetchmany(10)]
+
+    def refused(connection: Connection) -> None:
+        monkeypatch.setattr(statements, "MAX_READ_SECONDS", 0.1)
+        with pytest.raises(DBAPIError) as caught:
+            read(connection)
+        assert is_outage(caught.value) and "pg_sleep" in str(caught.value)
+
+    engine = open_engine(postgresql_server.url("postgres"))
+    try:
+        async with engine.connect() as connection:
+            assert [len(rows) for rows in await connection.run_sync(read)] == [1, 0]
+        async with engine.connect() as connection:
+            with pytest.raises((DBAPIError, TimeoutError)):
+                await connection.execute(slow)
+        async with engine.connect() as connection:
+            await connection.run_sync(refused)
+    finally:
+        await engine.dispose()

@@ -109,8 +109,8 @@ def list_sheets(
 
 
 @contextmanager
-def create_file(
-    storage: FileStorage,
+def write_table(
+    stream: BinaryIO,
     format: FileFormat,
     path: str,
     columns: Sequence[Column],
@@ -120,21 +120,43 @@ def create_file(
     compression: Compression = "",
     created_at: datetime | None = None,
 ) -> Iterator[RowWriter]:
-    """Write a table. The file appears, complete, when the context is left; by an exception, the storage is as before.
+    """Write a table to a stream, which remains open. Its content is complete when the context is left.
 
-    `extension` is that of the format, and `created_at` the time of the file in a Zip archive. Raises InvalidFileName,
-    InvalidRow, Unavailable.
+    `path` names the file in a Zip archive, `extension` is that of the format, and `created_at` the time of the file in
+    the archive. The writer raises InvalidRow.
     """
-    content_type = CONTENT_TYPES.get(compression, format.content_type)
     with (
-        storage.create(path, content_type) as stored,
-        io.BufferedWriter(ForwardStream(stored), _BUFFER_BYTES) as stream,
+        io.BufferedWriter(ForwardStream(stream), _BUFFER_BYTES) as buffered,
         compress(
-            cast(BinaryIO, stream), compression, name=entry_name(path, extension), updated_at=created_at
+            cast(BinaryIO, buffered), compression, name=entry_name(path, extension), updated_at=created_at
         ) as content,
         format.write(content, columns, sheet) as writer,
     ):
         yield writer
+
+
+@contextmanager
+def upload(
+    storage: FileStorage,
+    path: str,
+    content: BinaryIO,
+    *,
+    format: FileFormat,
+    compression: Compression = "",
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Copy the content of a file to a storage. It appears when the context is left; by an exception, the storage is as
+    before.
+
+    `check` is called before each part of the copy, and may raise an exception to end it. Raises InvalidFileName,
+    Unavailable.
+    """
+    with storage.create(path, CONTENT_TYPES.get(compression, format.content_type)) as stored:
+        content.seek(0)
+        while data := content.read(_BUFFER_BYTES):
+            check()
+            stored.write(data)
+        yield
 
 
 class _Position:

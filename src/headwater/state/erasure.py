@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Table, func, select, update
 
 from headwater.base.mentions import Mentions
 from headwater.state import bulk, tables
-from headwater.state.exports import remove_records_of_profiles
+from headwater.state.exports import count_records_of_profiles
 from headwater.state.lanes import NO_DOCUMENT, LaneEntry
 from headwater.state.profiles import tables as profile_tables
 from headwater.state.profiles.model import ChangedIdentity, IdentityName, IdentityRow, LinkValue, ProfileRow
@@ -159,9 +159,11 @@ def has_members(connection: Connection, subject: Subject) -> bool:
 
 
 def find_profiles(connection: Connection, subject: Subject) -> tuple[set[int], int]:
-    """Return the profiles that have only identities of the person, and the number of their aliases."""
+    """Return the profiles that have only identities of the person, and the number of their aliases and records of
+    exports, which are gone with them."""
     own = _own_profiles(connection, subject)
-    return own, _remove_rows(connection, profile_tables.profile_aliases.c.profile, own, dry=True)
+    aliases = _remove_rows(connection, profile_tables.profile_aliases.c.profile, own, dry=True)
+    return own, aliases + count_records_of_profiles(connection, own)
 
 
 def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
@@ -175,8 +177,7 @@ def _own_profiles(connection: Connection, subject: Subject) -> set[int]:
 
 
 def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: bool = False) -> int:
-    """Delete aliases, history and records of exports of profiles that are gone, refused evidence, and names in
-    separations.
+    """Delete aliases and history of profiles that are gone, refused evidence, and names in separations.
 
     Return the number of rows without the aliases, most of which are gone with their profiles.
     """
@@ -186,7 +187,6 @@ def remove_traces_of_profiles(connection: Connection, subject: Subject, *, dry: 
         gone = _own_profiles(connection, subject)
     _remove_rows(connection, profile_tables.profile_aliases.c.profile, gone, dry=dry)
     removed = _remove_rows(connection, profile_tables.profile_changes.c.profile, gone, dry=dry)
-    removed += remove_records_of_profiles(connection, gone, dry=dry)
     refusals = profile_tables.resolution_refusals.c
     for column in (refusals.identity, refusals.other):
         removed += _remove_rows(connection, column, set(subject.identities), dry=dry)

@@ -2,18 +2,22 @@
 
 A record is written after the destination has confirmed. So a profile whose record has the same digests need not be
 written again, and one that failed, or whose confirmation was lost in a crash, is due in the next run. A record is
-deleted when its profile or its pipeline is deleted, when the profile leaves the filter of the pipeline, and by an
-erasure; nothing is ever deleted in a destination.
+deleted with its profile, which the worker does, and its pipeline, and when the profile leaves the filter of the
+pipeline; nothing is ever deleted in a destination.
+
+A run that compared all profiles leaves a checkpoint: every profile of the selection with its version or an earlier one
+has a record. The next run reads only profiles with later versions, and those whose record is failed.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Select, exists, func, select
+from msgspec import Struct
+from sqlalchemy import Connection, select
 
 from headwater.state import bulk
 from headwater.state.profiles.exporting import ExportRecord
-from headwater.state.profiles.tables import exports, profiles
+from headwater.state.profiles.tables import export_checkpoints, exports, profiles
 
 MAX_WRITTEN_RECORDS: Final = 4_000
 """Maximum number of records that one call should write or remove: about 50 ms, in which the worker waits."""
@@ -21,9 +25,18 @@ _COLUMNS: Final = list(exports.c)
 _KEY: Final = (exports.c.pipeline, exports.c.profile)
 
 
+class ExportCheckpoint(Struct, frozen=True):
+    """The place up to which a pipeline has records of all profiles."""
+
+    definition: bytes
+    """A digest of the definition of the pipeline."""
+    version: int
+    """The latest version of a profile of the workspace."""
+
+
 def write_records(connection: Connection, pipeline: int, records: Sequence[ExportRecord]) -> None:
     """Write the records of different profiles, except those whose profile has been deleted."""
-    present = existing_profiles(connection, [record.profile for record in records])
+    present = _keep_profiles(connection, [record.profile for record in records])
     rows = [
         (
             pipeline,
@@ -45,14 +58,18 @@ def remove_records(connection: Connection, pipeline: int, ids: Collection[int]) 
     return bulk.remove(connection, _KEY, [(pipeline, id_) for id_ in sorted(ids)])
 
 
-def remove_records_of_profiles(connection: Connection, ids: Collection[int], *, dry: bool = False) -> int:
-    """Delete the records of these profiles of all pipelines. Return their number. With `dry` they stay."""
-    keys = [(pipeline, id_) for pipeline in sorted(bulk.distinct(connection, exports.c.pipeline)) for id_ in ids]
-    return len(bulk.lookup(connection, _KEY, _KEY, keys)) if dry else bulk.remove(connection, _KEY, keys)
+def count_records_of_profiles(connection: Connection, ids: Collection[int]) -> int:
+    """Return the number of records of these profiles of all pipelines."""
+    key = (exports.c.profile,)
+    return len(bulk.lookup(connection, key, key, [(id_,) for id_ in sorted(ids)]))
 
 
 def remove_records_except(connection: Connection, pipelines: Collection[int], *, limit: int) -> int:
-    """Delete records of pipelines that are not in `pipelines`, at most `limit`. Return their number."""
+    """Delete records of pipelines that are not in `pipelines`, at most `limit`, and checkpoints. Return the number of
+    records."""
+    checkpoints = export_checkpoints.c.pipeline
+    old = set(connection.scalars(select(checkpoints))) - set(pipelines)
+    bulk.remove(connection, (checkpoints,), [(pipeline,) for pipeline in sorted(old)])
     gone = sorted(bulk.distinct(connection, exports.c.pipeline) - set(pipelines))
     return bulk.remove_some(connection, exports.c.pipeline, gone, limit=limit)
 
@@ -63,10 +80,26 @@ def existing_profiles(connection: Connection, ids: Iterable[int]) -> set[int]:
     return {id_ for (id_,) in bulk.lookup(connection, (column,), (column,), ((id_,) for id_ in ids))}
 
 
-def count_records(connection: Connection, pipeline: int) -> int:
-    """Return the number of records of a pipeline."""
-    query = select(func.count()).select_from(exports).where(exports.c.pipeline == pipeline)
-    return int(connection.execute(query).scalar_one())
+def _keep_profiles(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return those of the profiles that exist, and on PostgreSQL let their deletion wait for the end of the
+    transaction. A profile that is being deleted is left out: waiting for it could be a deadlock."""
+    if connection.dialect.name == "sqlite":
+        return existing_profiles(connection, ids)
+    query = select(profiles.c.id).where(profiles.c.id.in_(ids))
+    return set(connection.scalars(query.with_for_update(read=True, key_share=True, skip_locked=True)))
+
+
+def read_checkpoint(connection: Connection, pipeline: int) -> ExportCheckpoint | None:
+    """Return the checkpoint of a pipeline; None if no run has left one."""
+    table = export_checkpoints.c
+    row = connection.execute(select(table.definition, table.version).where(table.pipeline == pipeline)).first()
+    return None if row is None else ExportCheckpoint(row.definition, row.version)
+
+
+def write_checkpoint(connection: Connection, pipeline: int, checkpoint: ExportCheckpoint) -> None:
+    """Write the checkpoint of a pipeline."""
+    row = (pipeline, checkpoint.definition, checkpoint.version)
+    bulk.upsert(connection, list(export_checkpoints.c), [row], key=("pipeline",))
 
 
 def find_kpids(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
@@ -74,11 +107,3 @@ def find_kpids(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
     table = profiles.c
     rows = bulk.lookup(connection, (table.id, table.kpid), (table.id,), ((id_,) for id_ in ids))
     return {id_: bytes(kpid) for id_, kpid in rows}
-
-
-def outdated(pipeline: int, after: int, limit: int) -> Select[Any]:
-    """Return the query for profiles with a record of the pipeline that do not exist, in ascending order."""
-    table = exports.c
-    gone = ~exists(select(profiles.c.id).where(profiles.c.id == table.profile))
-    query = select(table.profile).where(table.pipeline == pipeline, table.profile > after, gone)
-    return query.order_by(table.profile).limit(limit)

@@ -72,6 +72,12 @@ def hold(connection: Connection, run: int, fence: int) -> None:
         raise RunTaken(run)
 
 
+def is_held(connection: Connection, run: int, fence: int) -> bool:
+    """Return whether the process with this fence has the run."""
+    table = tables.run_progress.c
+    return connection.scalar(select(table.run).where(table.run == run, table.fence == fence)) is not None
+
+
 def write(
     connection: Connection, run: int, *, cursor: int | None, position: bytes, progress: RunProgress, changed: int = 0
 ) -> None:

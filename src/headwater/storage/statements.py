@@ -8,7 +8,7 @@ if something listens for statements.
 import asyncio
 import sqlite3
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,8 @@ from sqlalchemy.util import await_only
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
 """Time limit of a SQLite writer that waits for another process's transaction."""
+MAX_READ_SECONDS: Final = 900.0
+"""Time limit of PostgreSQL for the next rows of a query that is read in parts, and for the time between two parts."""
 _POLL_SECONDS: Final = 0.0005
 
 
@@ -97,8 +99,14 @@ class Cursor(Protocol):
 
 def open_cursor(connection: Connection, query: Select[Any], *, indexed: str = "") -> Cursor:
     """Start a query whose rows are read in parts, in constant memory of this process. SQLite returns booleans as 0 and
-    1, and reads the first table by the index `indexed`, if one is given."""
+    1, and reads the first table by the index `indexed`, if one is given.
+
+    PostgreSQL may take MAX_READ_SECONDS for a part, of which the first waits for the order, instead of the time limits
+    of other statements. There the transaction must have begun.
+    """
     driver = _sqlite_driver(connection)
+    if driver is None and connection.dialect.name == "postgresql":
+        return _ServerRows(connection, query)
     if driver is None:
         return connection.execution_options(stream_results=True, max_row_buffer=1_000).execute(query)
     compiled = query.compile(dialect=sqlite.dialect(paramstyle="qmark"), compile_kwargs={"render_postcompile": True})
@@ -128,6 +136,25 @@ class _Rows:
 
     def close(self) -> None:
         self._cursor.close()
+
+
+class _ServerRows:
+    """The rows of a cursor of PostgreSQL. SQLAlchemy's own has the time limit of other statements."""
+
+    def __init__(self, connection: Connection, query: Select[Any]) -> None:
+        run(connection, f"SET LOCAL statement_timeout = {round(MAX_READ_SECONDS * 1_000)}")
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+        self._connection, self._text = connection, str(compiled)
+        driver: Any = connection.connection.driver_connection
+        self._cursor: Any = _await(connection, self._text, driver.cursor(self._text, *parameters))
+
+    def fetchmany(self, size: int) -> list[Any]:
+        rows: list[Any] = _await(self._connection, self._text, self._cursor.fetch(size, timeout=MAX_READ_SECONDS))
+        return rows
+
+    def close(self) -> None:
+        """Leave the cursor to the end of the transaction."""
 
 
 def begin_writing_soon(connection: Connection) -> None:
@@ -197,7 +224,7 @@ def _record_class() -> Any:
     return Row
 
 
-def _await(connection: Connection, text: str, response: Coroutine[Any, Any, Any]) -> Any:
+def _await(connection: Connection, text: str, response: Awaitable[Any]) -> Any:
     """Wait for a response of PostgreSQL. Raises its errors as SQLAlchemy does, without parameters.
 
     A connection that is closed, or whose statement was cancelled, does not return to the pool.

@@ -10,7 +10,13 @@ from clickhouse_connect.driver.client import Client
 
 from headwater.connectors.catalogue.databases import ClickHouseSettings
 from headwater.connectors.contract import QuerySource, Row, TableSink
-from headwater.connectors.databases.clickhouse import ClickHouseSink, ClickHouseSource
+from headwater.connectors.databases.clickhouse import (
+    BLOCK_ROWS,
+    LARGE_BLOCK_ROWS,
+    ClickHouseSink,
+    ClickHouseSource,
+)
+from headwater.connectors.databases.rows import QueryRows
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.query_source import QuerySourceConformance
 from tests.connectors.conformance.table_sink import TableSinkConformance
@@ -89,3 +95,10 @@ class TestSink(TableSinkConformance):
 
     def set_note(self, sink: TableSink, id_: int, note: str) -> None:
         self.database.execute(f"INSERT INTO people SELECT id, name, '{note}' FROM people FINAL WHERE id = {id_}")
+
+
+@pytest.mark.parametrize(("column", "rows"), [("toString(number)", LARGE_BLOCK_ROWS), ("number", BLOCK_ROWS)])
+def test_blocks_with_texts_have_fewer_rows(database: Database, column: str, rows: int) -> None:
+    with database.source().query(f"SELECT {column} AS value FROM numbers(9000)", {}, None) as found:
+        assert isinstance(found, QueryRows)
+        assert max(len(chunk) for chunk in found._read()) == rows

@@ -7,10 +7,11 @@ import duckdb
 import msgspec
 import pytest
 
-from headwater.base.errors import Unprocessable
+from headwater.base.errors import BadRequest, Unprocessable
 from headwater.connectors.catalogue.databases import DuckDBSettings
-from headwater.connectors.contract import ConnectorContext, QuerySource, Row, TableSink
+from headwater.connectors.contract import DELIVERED, ConnectorContext, QuerySource, Row, TableSink, TableWrite
 from headwater.connectors.databases.duckdb import DuckDBSink, DuckDBSource, check
+from headwater.connectors.databases.rows import QueryRows
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.query_source import QuerySourceConformance
 from tests.connectors.conformance.table_sink import TableSinkConformance
@@ -98,3 +99,47 @@ def test_a_file_that_is_no_database_is_refused(database: Database, path: str) ->
     with pytest.raises(Unprocessable) as raised:
         check(DuckDBSettings(path=path), database.context)
     assert (raised.value.code, raised.value.field) == ("InvalidSettings", "settings.path")
+
+
+def test_large_rows_are_read_in_small_chunks(database: Database) -> None:
+    source = database.source()
+    text = "SELECT i, repeat('x', 1500000) AS text, [repeat('y', 1500000)] AS list FROM range(12) t(i)"
+    with source.query(text, {}, None) as rows:
+        assert isinstance(rows, QueryRows)
+        chunks = [len(chunk) for chunk in rows._read()]
+    assert chunks == [2] * 6
+
+
+def test_a_table_in_a_file_that_was_replaced_is_checked_again(database: Database, tmp_path: Path) -> None:
+    database.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, name VARCHAR)")
+    write = TableWrite(table="people", columns=("id", "name"), key=("id",))
+    sink = database.sink()
+    assert sink.upsert(write, [(1, "a")]) == [DELIVERED]
+    other = tmp_path / "other.duckdb"
+    with duckdb.connect(str(other)) as connection:
+        connection.execute("CREATE TABLE people (id INTEGER, name VARCHAR)")
+    other.replace(database.path)
+    with pytest.raises(BadRequest, match="CREATE UNIQUE INDEX"):
+        sink.upsert(write, [(2, "b")])
+    database.execute("CREATE UNIQUE INDEX people_key ON people (id)")
+    assert sink.upsert(write, [(2, "b")]) == [DELIVERED]
+    assert database.execute("SELECT * FROM people") == [(2, "b")]
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_used(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute("CREATE TABLE people (id INTEGER PRIMARY KEY)")
+    secret = tmp_path / "secret.duckdb"
+    with duckdb.connect(str(secret)) as connection:
+        connection.execute("CREATE TABLE people (id INTEGER PRIMARY KEY)")
+    connect = duckdb.connect
+
+    def replace(path: str, **options: Any) -> duckdb.DuckDBPyConnection:
+        database.path.unlink()
+        database.path.symlink_to(secret)
+        return connect(path, **options)
+
+    monkeypatch.setattr(duckdb, "connect", replace)
+    with pytest.raises(BadRequest, match="symbolic links"):
+        database.sink().columns("people")

@@ -33,7 +33,10 @@ def test_columns_that_are_rejected(names: list[str], message: str) -> None:
         QueryRows([Column(name=name, type=IntType(32)) for name in names], lambda: iter(()), None)
 
 
-@pytest.mark.parametrize("value", ["x" * MAX_CHUNK_BYTES, b"x" * MAX_CHUNK_BYTES, Json(f'"{"x" * MAX_CHUNK_BYTES}"')])
+LONG = "x" * MAX_CHUNK_BYTES
+
+
+@pytest.mark.parametrize("value", [LONG, LONG.encode(), Json(f'"{LONG}"'), [LONG], {"a": [LONG.encode()]}, {LONG: 1}])
 def test_large_rows_of_a_driver_are_read_one_by_one(value: Any) -> None:
     rows = iter([(1, None), (2, value), (3, value), (4, None), (5, None), (6, None)])
     numbers = []

@@ -21,7 +21,7 @@ from headwater.connectors.catalogue.file_storages import SftpDestinationSettings
 from headwater.connectors.contract import FileMissing, FileStorage, InvalidFileName
 from headwater.connectors.resolving import DestinationForbidden
 from headwater.connectors.storages import sftp
-from headwater.connectors.storages.sftp import CHUNK_BYTES, Sftp, check_settings
+from headwater.connectors.storages.sftp import CHUNK_BYTES, STALE_SECONDS, Sftp, check_settings
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.file_storage import CONTENT, FileStorageConformance
 from tests.connectors.storages.servers import (
@@ -159,6 +159,24 @@ def test_files_are_written_to_the_temporary_folder_first(server: Server) -> None
         [temporary] = (server.folder / folder / "incoming").iterdir()
         assert temporary.name.startswith(".a.csv.") and temporary.name.endswith(".partial")
     assert names_below(server, folder) == ["a.csv", "incoming", "out"]
+
+
+def test_the_files_of_dead_processes_are_deleted_later(server: Server) -> None:
+    storage, folder = server.make(), f"stale-{next(_numbers)}"
+    write(storage, f"{folder}/a.csv", CONTENT)
+    ages = {
+        ".a-2026-01-01.csv.0123456789abcdef.partial": STALE_SECONDS + 60,
+        f".{'a' * 100}.0123456789abcdef.partial": STALE_SECONDS + 60,
+        ".busy.csv.0123456789abcdef.partial": STALE_SECONDS - 60,
+        ".mine.partial": STALE_SECONDS + 60,
+        "a.0123456789abcdef.partial": STALE_SECONDS + 60,
+    }
+    for name, age in ages.items():
+        path = server.folder / folder / name
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - age, time.time() - age))
+    write(storage, f"{folder}/a.csv", CONTENT)
+    assert names_below(server, folder) == sorted(["a.csv", *list(ages)[2:]])
 
 
 def test_folders_are_not_files(server: Server) -> None:

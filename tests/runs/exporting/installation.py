@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from headwater.base.clock import microseconds
 from headwater.base.identifiers import Identifiers
@@ -20,9 +20,10 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.runs.exporting import execute_export
 from headwater.runs.job import Job, Report
 from headwater.schemas import IntType, ObjectType, Property, Schema, StringType, serialise
-from headwater.state import StateStore, bulk, open_state
-from headwater.state.profiles import tables, values
+from headwater.state import StateStore, open_state
+from headwater.state.profiles import ProfileRow, tables
 from headwater.state.profiles.exporting import ExportRecord
+from headwater.state.profiles.model import no_changes
 from headwater.state.runs import STEPS, Run
 from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
@@ -131,39 +132,19 @@ class Installation:
 
     async def write_profiles(self, profiles: Mapping[int, Mapping[str, Any]], workspace: int = WORKSPACE) -> None:
         """Write profiles by id, as the worker does."""
-        rows, pairs = [], []
-        for id_, attributes in profiles.items():
-            text = msgspec.json.encode(attributes).decode()
-            rows.append((id_, workspace, UUID(int=id_).bytes, id_, 0, text, False))
-            pairs += [(key, id_, value) for key, value in values.read_values(workspace, text).items()]
+        changes = no_changes(workspace)
+        for id_, given in profiles.items():
+            text = msgspec.json.encode(given).decode()
+            changes.profiles.append(ProfileRow(id_, workspace, UUID(int=id_).bytes, id_, 0, text))
         async with self.state.transaction() as transaction:
-            await transaction.run(
-                lambda connection: bulk.remove(
-                    connection,
-                    (tables.profiles.c.id,),
-                    [(id_,) for id_ in profiles],
-                )
-            )
-            await transaction.run(
-                lambda connection: connection.execute(
-                    delete(tables.profile_values).where(tables.profile_values.c.profile.in_(list(profiles)))
-                )
-            )
-            await transaction.run(lambda connection: bulk.insert(connection, list(tables.profiles.c), rows))
-            await transaction.run(
-                lambda connection: bulk.insert(connection, list(tables.profile_values.c), sorted(pairs))
-            )
+            await transaction.on_profiles(lambda rows: rows.write(changes))
 
     async def remove_profiles(self, *ids: int) -> None:
         """Delete profiles, as the worker does when it merges or erases them."""
-        profile, value = tables.profiles.c.id, tables.profile_values.c.profile
+        changes = no_changes(WORKSPACE)
+        changes.removed_profiles.extend(ids)
         async with self.state.transaction() as transaction:
-            await transaction.run(
-                lambda connection: connection.execute(delete(tables.profiles).where(profile.in_(ids)))
-            )
-            await transaction.run(
-                lambda connection: connection.execute(delete(tables.profile_values).where(value.in_(ids)))
-            )
+            await transaction.on_profiles(lambda rows: rows.write(changes))
 
     async def records(self, pipeline: int = PIPELINE) -> dict[int, ExportRecord]:
         """Return the records of exports by profile."""

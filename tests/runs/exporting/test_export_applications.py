@@ -26,8 +26,11 @@ from headwater.connectors.contract import (
     retry,
 )
 from headwater.runs.exporting import execute_export, pausing
-from headwater.runs.job import RunCancelled, RunFailed
+from headwater.runs.exporting.recording import Recorder
+from headwater.runs.job import Job, RunCancelled, RunFailed
 from headwater.schemas import IntType, ObjectType, Property, StringType
+from headwater.state import runprogress
+from headwater.state.profiles.exporting import ExportRecord
 from tests.runs.exporting.application import WRITABLE, Application, Killed
 from tests.runs.exporting.installation import Installation, connector, counts, errors, kpid, open_installation
 
@@ -363,6 +366,47 @@ async def test_a_killed_run_is_resumed(
     assert sent == 10 + (0 if mode == "CreateOnly" else unconfirmed)
     later = await installation.export(pipeline)
     assert "Finalize" not in counts(later)
+
+
+async def test_a_process_that_lost_its_run_sends_no_further_batch(
+    installation: Installation, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.write_profiles(people(*range(1, 11)))
+    pipeline = await add(installation)
+    commit = Recorder.commit
+
+    async def lose(recorder: Recorder, records: Sequence[ExportRecord]) -> None:
+        await commit(recorder, records)
+        async with installation.state.transaction() as transaction:
+            await transaction.run(lambda connection: runprogress.take(connection, 50, pipeline.id, 2))
+
+    monkeypatch.setattr(Recorder, "commit", lose)
+    with pytest.raises(RunCancelled):
+        await installation.export(pipeline, run=50)
+    assert len(application.calls) == 1
+
+
+async def test_a_process_that_lost_its_run_while_it_waited_does_not_send_again(
+    installation: Installation, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.write_profiles(people(1))
+    pipeline = await add(installation)
+    calls = 0
+
+    def fail(users: Sequence[UserWrite]) -> None:
+        nonlocal calls
+        calls += 1
+        raise Unavailable("it is down")
+
+    async def lose(job: Job, seconds: float) -> None:
+        async with installation.state.transaction() as transaction:
+            await transaction.run(lambda connection: runprogress.take(connection, 50, pipeline.id, 2))
+
+    application.before = fail
+    monkeypatch.setattr(pausing, "pause", lose)
+    with pytest.raises(RunCancelled):
+        await installation.export(pipeline, run=50)
+    assert calls == 1
 
 
 async def test_a_cancelled_run_ends_while_it_waits(installation: Installation, application: Application) -> None:

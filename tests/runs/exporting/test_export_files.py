@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from headwater.runs.exporting import execute_export
 from headwater.runs.exporting.recording import Recorder
 from headwater.runs.job import RunCancelled, RunFailed
 from headwater.schemas import ObjectType, Property, StringType
-from headwater.state.profiles.exporting import ProfileSelection
+from headwater.state.profiles.exporting import ProfileExports, ProfileSelection, ProfileStream
 from tests.connectors.reference.files import MemoryStorage
 from tests.runs.exporting.installation import (
     PIPELINE,
@@ -190,6 +191,58 @@ async def test_a_process_whose_run_was_taken_does_not_let_a_file_appear(
     with pytest.raises(RunCancelled):
         await execute_export(late)
     assert storage.files == {}
+
+
+async def test_the_snapshot_ends_before_the_storage_is_called(
+    installation: Installation, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    read, create = ProfileExports.read, storage.create
+
+    @asynccontextmanager
+    async def note_read(self: ProfileExports, selection: ProfileSelection) -> AsyncIterator[ProfileStream]:
+        async with read(self, selection) as stream:
+            yield stream
+        events.append("read")
+
+    @contextmanager
+    def note_create(name: str, content_type: str) -> Iterator[BinaryIO]:
+        events.append("create")
+        with create(name, content_type) as stream:
+            yield stream
+
+    monkeypatch.setattr(ProfileExports, "read", note_read)
+    monkeypatch.setattr(storage, "create", note_create)
+    await installation.write_profiles({1: {"email": "a@x"}})
+    await installation.export(await add(installation))
+    assert events == ["read", "create"] and len(rows(storage)) == 2
+
+
+async def test_a_run_that_is_cancelled_while_it_uploads_leaves_the_file_as_it_was(
+    installation: Installation, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.files["people.csv"] = b"before"
+    await installation.write_profiles({1: {"email": "a@x"}})
+    job = installation.job(await add(installation))
+    create = storage.create
+
+    def cancel(name: str, content_type: str) -> AbstractContextManager[BinaryIO]:
+        job.report.cancel()
+        return create(name, content_type)
+
+    monkeypatch.setattr(storage, "create", cancel)
+    with pytest.raises(RunCancelled):
+        await execute_export(job)
+    assert storage.files == {"people.csv": b"before"}
+
+
+async def test_a_full_disk_is_the_reason_of_a_failure(installation: Installation, storage: MemoryStorage) -> None:
+    await installation.write_profiles({1: {"email": "a@x"}})
+    job = installation.job(await add(installation))
+    job.scratch.rmdir()
+    with pytest.raises(RunFailed, match="the temporary file of the export cannot be written: No such file"):
+        await execute_export(job)
+    assert not storage.files
 
 
 async def test_a_slow_destination_does_not_end_the_reading_of_profiles(installation: Installation) -> None:

@@ -1,10 +1,13 @@
 """Profiles are read for exports in order, in one snapshot, with the records of a pipeline."""
 
+import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from headwater.filters import Condition, Filter, check_filter
 from headwater.schemas import (
@@ -18,8 +21,15 @@ from headwater.schemas import (
     UuidType,
 )
 from headwater.state import StateStore, exports
-from headwater.state.erasure import Subject, remove_traces_of_profiles
-from headwater.state.profiles.exporting import ATTRIBUTES, ID, RECORD, ExportRecord, ProfileSelection
+from headwater.state.profiles import tables
+from headwater.state.profiles.exporting import (
+    ATTRIBUTES,
+    ID,
+    MAX_COMPARED_IDS,
+    RECORD,
+    ExportRecord,
+    ProfileSelection,
+)
 from headwater.state.profiles.searching import Order
 from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, kpid, profile, write
 from tests.state.profiles.test_profile_plans import PEOPLE, fill
@@ -28,6 +38,8 @@ from tests.state.test_plans import noted, plan
 SCHEMA = ObjectType(
     (Property("text", StringType(), read_optional=True), Property("small", IntType(32), read_optional=True))
 )
+
+VERSIONS = select(tables.profiles.c.id, tables.profiles.c.version).order_by(tables.profiles.c.version)
 
 
 async def ids(state: StateStore, **selection: Any) -> list[int]:
@@ -125,8 +137,10 @@ async def test_records_of_a_pipeline_are_read_with_profiles(state: StateStore) -
     }
     await write_records(state, 11, record(1, run=2))
     assert (await records(state, 11))[1][-1] == 2
-    async with state.exports.read_external_ids(11) as stream:
-        assert [tuple(row) for row in await stream.read()] == [(1, "e1"), (3, "e3")]
+    many = [str(number) for number in range(MAX_COMPARED_IDS + 1)]
+    for searched, expected in ((many, [(1, "e1"), (3, "e3")]), (["e3", "e2", "\0"], [(3, "e3")]), ([], [])):
+        async with state.exports.read_external_ids(11, searched) as stream:
+            assert [tuple(row) for row in await stream.read()] == expected
     assert await state.read(lambda connection: exports.find_kpids(connection, [1, 9])) == {1: kpid(1)}
 
 
@@ -143,16 +157,9 @@ async def test_records_are_deleted_with_their_reasons(state: StateStore) -> None
     assert list(await records(state, 11)) == [2, 3, 4, 5] and not await records(state, 13)
 
     await write(state, changes(removed_profiles=[2, 3]))
-    query = exports.outdated(11, 0, 10)
-    assert await state.read(lambda connection: list(connection.scalars(query))) == [2, 3]
-    async with state.transaction() as transaction:
-        subject = Subject(WORKSPACE, profiles=(2, 4))
-        for dry in (True, False):
-            removed = await transaction.run(
-                lambda connection, dry=dry: remove_traces_of_profiles(connection, subject, dry=dry)  # type: ignore[misc]
-            )
-            assert removed == (0 if dry else 2)  # of profile 2, whose identities are all gone, in two pipelines
-    assert await state.read(lambda connection: list(connection.scalars(query))) == [3]
+    assert list(await records(state, 11)) == [4, 5] and list(await records(state, 12)) == [1, 4, 5]
+    await write_records(state, 11, record(2))  # not written, because the profile does not exist
+    assert await state.read(lambda connection: exports.count_records_of_profiles(connection, [2, 4])) == 2
 
 
 async def test_no_statement_of_exports_reads_a_whole_table(state: StateStore) -> None:
@@ -168,21 +175,69 @@ async def test_no_statement_of_exports_reads_a_whole_table(state: StateStore) ->
     async with noted(state) as statements:
         await ids(state)
         await ids(state, filter=checked)
+        await ids(state, pipeline=3, since=5)
         async with state.transaction() as transaction:
 
             def work(connection: Any) -> None:
                 exports.write_records(connection, 3, [record(1)])
                 exports.remove_records(connection, 3, [1])
-                exports.remove_records_of_profiles(connection, [1])
+                exports.count_records_of_profiles(connection, [1])
                 exports.remove_records_except(connection, range(1, 30), limit=10)
                 exports.existing_profiles(connection, [1])
+                exports.read_checkpoint(connection, 3)
+                exports.write_checkpoint(connection, 3, exports.ExportCheckpoint(b"d", 1))
 
             await transaction.run(work)
     assert len(statements) >= 8
     scan = re.compile(
-        r"SCAN (profiles|exports|t)\b(?! USING (COVERING )?INDEX \S+ \()|Seq Scan on (profiles|exports|t)\b"
+        r"SCAN (profiles|exports|t|failed)\b(?! USING (COVERING )?INDEX \S+ \()|Seq Scan on (profiles|exports)\b"
     )
     async with engine.connect() as connection:
         for statement in statements:
             lines = await plan(connection, statement)
             assert not [line for line in lines if scan.search(line)], (statement[0][:300], lines)
+
+
+async def test_only_what_changed_or_failed_is_read_since_a_version(state: StateStore) -> None:
+    await write(state, changes(profiles=[profile(number) for number in range(1, 8)]))
+    async with state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+        version = stream.version
+    await write_records(state, 11, *(record(number, is_failed=number == 5) for number in range(1, 8)))
+    await write_records(state, 12, record(6, is_failed=True))
+    assert await ids(state, pipeline=11, since=version) == [5]
+
+    await write(state, changes(profiles=[profile(3, '{"text":"after"}')], removed_profiles=[7]))
+    await write(state, changes(OTHER_WORKSPACE, profiles=[profile(9, workspace=OTHER_WORKSPACE)]))
+    await write(state, changes(profiles=[profile(2, '{"text":"after"}')]))
+    assert await ids(state, pipeline=11, since=version) == [2, 3, 5]
+    async with state.exports.read(ProfileSelection(workspace=WORKSPACE, pipeline=11, since=version)) as stream:
+        assert stream.version > version
+        assert stream.confirmed == 5  # of 7 records one is failed, and one was deleted with its profile
+        assert await ids(state, pipeline=11, since=stream.version) == [5]
+
+
+async def test_a_checkpoint_is_of_one_pipeline(state: StateStore) -> None:
+    async with state.transaction() as transaction:
+        for pipeline in (11, 12):
+            for version in (4, 5):
+                checkpoint = exports.ExportCheckpoint(b"definition", version + pipeline)
+                await transaction.run(partial(exports.write_checkpoint, pipeline=pipeline, checkpoint=checkpoint))
+    assert await state.read(lambda connection: exports.read_checkpoint(connection, 11)) == exports.ExportCheckpoint(
+        b"definition", 16
+    )
+    async with state.transaction() as transaction:
+        await transaction.remove_runs_except([12])
+    assert await state.read(lambda connection: exports.read_checkpoint(connection, 11)) is None
+    assert await state.read(lambda connection: exports.read_checkpoint(connection, 12)) is not None
+
+
+async def test_versions_are_ordered_by_commits(state: StateStore) -> None:
+    """A transaction that began earlier and commits later has a later version, so no export misses it."""
+    async with state.transaction() as first:
+        await first.on_profiles(lambda rows: rows.write(changes(profiles=[profile(1)])))
+        second = asyncio.create_task(write(state, changes(profiles=[profile(2)])))
+        await asyncio.wait((second,), timeout=0.2)
+        assert not second.done() and await ids(state, pipeline=11, since=0) == []
+    await second
+    versions = await state.read(lambda connection: connection.execute(VERSIONS).all())
+    assert [row.id for row in versions] == [1, 2] and versions[0].version < versions[1].version

@@ -55,7 +55,7 @@ from headwater.connectors.databases.placeholders import (
     without_terminator,
 )
 from headwater.connectors.databases.quoting import parse_qualified, quote
-from headwater.connectors.databases.rows import QueryRows, convert_columns
+from headwater.connectors.databases.rows import QueryRows, convert_columns, is_large
 from headwater.connectors.databases.sessions import KeptSession, OpenSessions, connection_closed
 from headwater.connectors.databases.tables import check_columns_exist, table_not_found
 from headwater.connectors.databases.writing import check_rows
@@ -63,6 +63,10 @@ from headwater.schemas import Value
 
 BLOCK_ROWS: Final = 4_096
 """Rows of a block that the server sends."""
+LARGE_BLOCK_ROWS: Final = 256
+"""Rows of a block if the query has a column of texts or other values without a maximum size."""
+BLOCK_BYTES: Final = 1 << 20
+"""Bytes of the values of a block, which the server estimates when it reads a table."""
 
 _FORBIDDEN: Final = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
 _CONVERSION: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, struct.error)
@@ -91,6 +95,8 @@ class ClickHouseSource:
                 described = client.query(f"DESCRIBE TABLE (\n{statement}\n)", settings=settings).result_rows
             types = [str(row[1]) for row in described]
             columns = [make_column(str(row[0]), str(row[1])) for row in described]
+            if settings and any(is_large(column.type) for column in columns):
+                settings["max_block_size"] = LARGE_BLOCK_ROWS
             chunks = _Chunks(self._errors, client, statement, settings | _query_id(client, id_), types)
             try:
                 yield QueryRows(columns, lambda: chunks.read(), limit)
@@ -131,6 +137,8 @@ def _reading_settings(client: Client) -> dict[str, Any]:
         "readonly": 2,
         "max_execution_time": int(MAX_QUERY_SECONDS),
         "max_block_size": BLOCK_ROWS,
+        "preferred_block_size_bytes": BLOCK_BYTES,
+        "preferred_max_column_in_block_size_bytes": BLOCK_BYTES,
         "session_timezone": "UTC",
     }
 

@@ -28,11 +28,11 @@ from headwater.connectors.contract import (
     rejected,
 )
 from headwater.connectors.databases.duckdb_types import make_column, reader, stored
-from headwater.connectors.databases.files import checking_file, database_file
+from headwater.connectors.databases.files import checking_file, database_file, file_identity
 from headwater.connectors.databases.limits import WAIT_SECONDS
 from headwater.connectors.databases.placeholders import DUCKDB, replace_placeholders
 from headwater.connectors.databases.quoting import parse_qualified, quote, quote_all
-from headwater.connectors.databases.rows import QueryRows, convert_columns
+from headwater.connectors.databases.rows import QueryRows, convert_columns, next_rows
 from headwater.connectors.databases.sessions import OpenSessions, connection_closed
 from headwater.connectors.databases.tables import (
     check_columns_exist,
@@ -97,9 +97,10 @@ class DuckDBSource:
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, types: Sequence[Any]) -> Iterator[Sequence[Row]]:
         readers = [reader(type_) for type_ in types]
+        rows: Iterator[tuple[Any, ...]] = iter(connection.fetchone, None)
         while True:
             with self._errors(connection):
-                chunk = connection.fetchmany(CHUNK_ROWS)
+                chunk = next_rows(rows, CHUNK_ROWS)
             if not chunk:
                 return
             yield list(zip(*convert_columns(zip(*chunk, strict=True), readers), strict=True))
@@ -152,12 +153,15 @@ class _Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DuckDBSink:
-    """Implements `TableSink`. The file is open for the time of a call only, so that others can open it."""
+    """Implements `TableSink`. The file is open for the time of a call only, so that others can open it, or replace it:
+    then the table is checked again."""
 
     def __init__(self, settings: DuckDBSettings, context: ConnectorContext) -> None:
         self._path = settings.path
         self._context = context
         self._targets: dict[TableWrite, _Target] = {}
+        self._identity = (0, 0)
+        """The file in which the targets were found."""
         self._is_closed = False
 
     def columns(self, table: str) -> tuple[Column, ...]:
@@ -181,6 +185,9 @@ class DuckDBSink:
             raise connection_closed()
         connection = _open(self._context, self._path, is_read_only=is_read_only)
         try:
+            identity = file_identity(database_file(self._context, self._path))
+            if identity != self._identity:
+                self._targets, self._identity = {}, identity
             yield connection
         finally:
             connection.close()
@@ -260,9 +267,18 @@ def _rejection(error: Exception) -> ItemResult:
 
 
 def _open(context: ConnectorContext, path: str, *, is_read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Open the file. Raises Unavailable if it was replaced meanwhile: DuckDB opens it by name."""
     file = database_file(context, path)
+    identity = file_identity(file)
     with _errors():
-        return duckdb.connect(str(file), read_only=is_read_only, config=_CONFIGURATION)
+        connection = duckdb.connect(str(file), read_only=is_read_only, config=_CONFIGURATION)
+    try:
+        if file_identity(database_file(context, path)) != identity:
+            raise Unavailable("the database file was replaced while it was opened")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[Column, ...]:

@@ -42,6 +42,15 @@ def database_file(context: ConnectorContext, name: str) -> Path:
     return path
 
 
+def file_identity(path: Path) -> tuple[int, int]:
+    """Return a key of the file that a path leads to: another one means that the file was replaced."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise Unavailable(f"the database file cannot be reached: {error.strerror}") from error
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def checking_file() -> Iterator[None]:
     """Raise what is wrong with the file in the settings of a connection as Unprocessable with InvalidSettings."""

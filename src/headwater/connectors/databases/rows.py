@@ -44,6 +44,8 @@ def next_rows(rows: Iterator[tuple[Any, ...]], max_rows: int) -> list[tuple[Any,
                 size += len(value)
             elif value.__class__ is Json:
                 size += len(value.text)
+            elif value.__class__ is list or value.__class__ is dict:
+                size += _size(value)
         if len(chunk) == max_rows or size >= MAX_CHUNK_BYTES:
             break
     return chunk
@@ -78,7 +80,7 @@ class QueryRows:
             return
         if self._chunks is None:
             self._chunks = self._read()
-        large = [index for index, column in enumerate(self.columns) if _is_large(column.type)]
+        large = [index for index, column in enumerate(self.columns) if is_large(column.type)]
         batch: list[Row] = []
         bytes_ = 0
         for part in self._parts(self._chunks, large):
@@ -117,20 +119,21 @@ def _sizes(rows: Sequence[Row], large: Sequence[int]) -> int:
     return total
 
 
-def _is_large(type_: Type | None) -> bool:
+def is_large(type_: Type | None) -> bool:
+    """Return whether values of a type can have more than a thousand characters."""
     if isinstance(type_, StringType):
         limit = type_.max_length or type_.max_bytes
         return type_.values is None and (limit is None or limit > _SHORT_CHARACTERS)
     return isinstance(type_, JsonType | ArrayType | MapType | ObjectType)
 
 
-def _size(value: Value) -> int:
-    if isinstance(value, str):
+def _size(value: Any) -> int:
+    if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, Json):
         return len(value.text)
     if isinstance(value, list):
         return sum(_ITEM_BYTES + _size(each) for each in value)
     if isinstance(value, dict):
-        return sum(_ITEM_BYTES + len(key) + _size(each) for key, each in value.items())
+        return sum(_ITEM_BYTES + _size(key) + _size(each) for key, each in value.items())
     return 0

@@ -23,6 +23,7 @@ from headwater.connectors.contract import (
     RowRead,
     RowWriter,
 )
+from headwater.connectors.formats.parquet_pages import check_pages
 from headwater.connectors.formats.values import text_writer
 from headwater.schemas import (
     MISSING,
@@ -90,8 +91,9 @@ class _Rule(NamedTuple):
 class _ParquetReader:
     """Implements `FileReader`."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, stream: BinaryIO) -> None:
         self._file = file
+        self._stream = stream
         self.total_rows: int | None = file.metadata.num_rows
         self.columns, self._rules = _columns(file)
 
@@ -115,13 +117,15 @@ class _ParquetReader:
             number += batch.num_rows
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
-        batches = self._file.iter_batches(batch_size=_READ_ROWS, columns=names, use_threads=False)
-        while True:
-            with _readable():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        for group in range(self._file.metadata.num_row_groups):
+            check_pages(self._stream, self._file.metadata.row_group(group), frozenset(names))
+            batches = self._file.iter_batches(_READ_ROWS, row_groups=[group], columns=names, use_threads=False)
+            while True:
+                with _readable():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield batch
 
 
 def _values(array: Any, name: str, rule: _Rule, invalid: dict[int, str]) -> list[Any]:
@@ -328,10 +332,10 @@ class _ParquetWriter:
 
 def _array(name: str, type: Any, convert: Convert | None, values: Sequence[Any]) -> Any:
     try:
-        found = [
-            None if value is None or value is MISSING else value if convert is None else convert(value)
-            for value in values
-        ]
+        if convert is None:
+            found = [None if value is MISSING else value for value in values]
+        else:
+            found = [None if value is None or value is MISSING else convert(value) for value in values]
         if isinstance(type, pa.BaseExtensionType):
             return pa.ExtensionArray.from_storage(type, pa.array(found, type.storage_type))
         if pa.types.is_temporal(type):
@@ -406,7 +410,7 @@ class ParquetFormat:
                 page_checksum_verification=True,
                 arrow_extensions_enabled=False,
             )
-            reader = _ParquetReader(file)
+            reader = _ParquetReader(file, stream)
         with file:
             yield reader
 

@@ -3,10 +3,11 @@
 A name is a path from the root of the server. The key of the server must be that of the settings: the check of new
 settings stores it if they have none, and a server with another key is refused later. A file is written to a temporary
 name, beginning with "." and ending with ".partial", and then renamed. A process that is killed leaves the temporary
-file.
+file: a later run that writes to its folder deletes it.
 """
 
 import io
+import re
 import secrets
 import stat
 from collections.abc import Callable, Coroutine, Iterator
@@ -34,9 +35,14 @@ REQUEST_SECONDS: Final = 60.0
 """Time limit of one operation, such as reading or writing `CHUNK_BYTES`."""
 KEEP_ALIVE_SECONDS: Final = 15.0
 CHUNK_BYTES: Final = 1024 * 1024
+STALE_SECONDS: Final = 3_600
+"""Age of the last write of a temporary file from which on its process is dead: a write has `REQUEST_SECONDS`."""
+MAX_SEARCHED_NAMES: Final = 10_000
+"""Number of names of a folder in which temporary files are searched for."""
 
 _BUFFER_BYTES: Final = 256 * 1024
 _MAX_REASON_CHARACTERS: Final = 300
+_TEMPORARY: Final = re.compile(r"\..{0,100}\.[0-9a-f]{16}\.partial", re.DOTALL)
 _Result = TypeVar("_Result")
 
 
@@ -82,6 +88,7 @@ class Sftp:
             file = session.run(session.open(temporary, "xb"))
             is_published = False
             try:
+                session.try_to(lambda: session.remove_stale(temporary_folder, file))
                 raw = _Writer(session, file)
                 stream = io.BufferedWriter(raw, CHUNK_BYTES)
                 try:
@@ -238,6 +245,18 @@ class _Session:
         """Make a folder and those above it, if they are missing."""
         if folder:
             self.run(self.sftp.makedirs(folder, exist_ok=True))
+
+    async def remove_stale(self, folder: str, file: asyncssh.SFTPClientFile) -> None:
+        """Delete the temporary files of dead processes in a folder. The time of the server is that of a new file."""
+        now = (await file.stat()).mtime
+        searched = 0
+        async for entry in self.sftp.scandir(folder or "/"):
+            searched += 1
+            if now is None or searched > MAX_SEARCHED_NAMES:
+                return
+            name, changed = str(entry.filename), entry.attrs.mtime
+            if _TEMPORARY.fullmatch(name) and changed is not None and now - changed > STALE_SECONDS:
+                await self.sftp.remove(f"{folder}/{name}")
 
     def publish(self, file: asyncssh.SFTPClientFile, temporary: str, path: str) -> None:
         """Complete a file, and give it its name."""

@@ -117,10 +117,10 @@ class Stages:
     async def _erase_identities(self, note: Note, subject: Subject) -> bool:
         async with self._notes.transaction() as transaction:
             if note.after == 0:
-                own, aliases = await transaction.run(lambda c: erasure.find_profiles(c, subject))
+                own, history = await transaction.run(lambda c: erasure.find_profiles(c, subject))
                 note.subject = replace(subject, profiles=tuple(sorted(own.union(subject.profiles))))
                 note.add("profiles", len(own))
-                note.add("profile history", aliases)
+                note.add("profile history", history)
             note.after = 1
             part = await transaction.run(
                 lambda c: erasure.remove_identities(c, subject, self._stores.updater, dry=self._is_dry)

@@ -29,7 +29,6 @@ from headwater.runs.exporting.differences import (
     Batch,
     Candidate,
     count_done,
-    count_records,
     delivered,
     report_batch,
     report_failure,
@@ -84,7 +83,7 @@ async def export_to_application(job: Job, recorder: Recorder) -> None:
         await read_users(job, source, matching.out_path, outbox)
         await export.find_due()
         await export.reject_shared()
-        await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink)).write()
+        await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink, recorder.check)).write()
 
 
 async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: UserSink) -> None:
@@ -145,20 +144,17 @@ class _ApplicationExport:
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
         job, recorder = self._job, self._recorder
-        present = 0
         async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
             while rows := await read_rows(job, stream):
                 compared = await self._outbox.run(partial(self._compare, rows=rows, stream=stream))
-                present += count_records(rows, compared.batch)
                 report_batch(job.report, compared.batch)
                 await self._outbox.run(partial(Outbox.add_people, people=compared.people))
                 await self._transform(compared)
                 await recorder.add(self._reject_ambiguous(compared), compared.batch.leaving)
         await recorder.flush()
-        await recorder.remove_outdated(present)
 
     def _compare(self, outbox: Outbox, rows: Sequence[SelectedProfile], stream: ProfileStream) -> _Compared:
-        compared = _Compared(Batch([], []), [], [], [], [])
+        compared = _Compared(Batch([], [], []), [], [], [], [])
         for row in rows:
             if stream.holds(row):
                 self._compare_one(outbox, row, compared)

@@ -1,7 +1,8 @@
 """Finds the profiles whose output differs from the one that the destination confirmed.
 
 A profile with unchanged attributes has an unchanged output, because the digest of the attributes includes the
-definition of the pipeline. So only the others are transformed.
+definition of the pipeline. So only the others are transformed. A profile that fails before it is sent gets a record
+too, so that the next run finds it without reading the others.
 """
 
 from collections.abc import Sequence
@@ -46,6 +47,12 @@ class Candidate(Struct, frozen=True, gc=False):
     """The run that wrote it last; 0 for none."""
     previous: bytes
     """The content that the destination confirmed last; empty if it has none."""
+    is_failed: bool = False
+    """Whether its record is failed, with the same attributes."""
+
+    def failed(self) -> ExportRecord:
+        """Return the record of a profile that could not be transformed. The destination has the former content."""
+        return ExportRecord(self.profile, self.source, self.previous, self.external_id, True, self.run)
 
     def due(self, content: bytes, body: bytes, claim: str) -> DueProfile:
         """Return the profile to write."""
@@ -56,6 +63,8 @@ class Batch(Struct):
     """The profiles of a batch, by what is to be done."""
 
     candidates: list[Candidate] = []
+    failed: list[ExportRecord] = []
+    """Records of profiles that do not conform to the schema, without those that had the same one."""
     leaving: list[int] = []
     """Profiles with a record that are not in the selection."""
     received: int = 0
@@ -74,7 +83,7 @@ class Differences:
 
     def compare(self, rows: Sequence[SelectedProfile], stream: ProfileStream) -> Batch:
         """Return what is to be done with the rows. Counts the records that do not conform to the schema."""
-        batch = Batch([], [])
+        batch = Batch([], [], [])
         run, is_full, begin = self._job.run.id, self._job.run.is_full, self._digest.begin
         held = rows if stream.holds_all else [row for row in rows if self._holds(row, stream, batch)]
         batch.received = len(held)
@@ -89,9 +98,9 @@ class Differences:
                 elif not is_full and not row[IS_FAILED]:
                     batch.unchanged += 1
                 else:
-                    self._add(batch, row, source, is_due=True)
+                    self._add(batch, row, source)
             else:
-                self._add(batch, row, source, is_due=is_full or bool(row[IS_FAILED]))
+                self._add(batch, row, source)
         return batch
 
     def _holds(self, row: SelectedProfile, stream: ProfileStream, batch: Batch) -> bool:
@@ -101,24 +110,26 @@ class Differences:
             batch.leaving.append(row[ID])
         return False
 
-    def _add(self, batch: Batch, row: Any, source: bytes, *, is_due: bool) -> None:
-        kpid = row[KPID]
+    def _add(self, batch: Batch, row: Any, source: bytes) -> None:
+        kpid, previous = row[KPID], row[CONTENT] or b""
+        external_id, run = row[EXTERNAL_ID] or "", row[RUN] or 0
+        is_failed = row[SOURCE] == source and bool(row[IS_FAILED])
         try:
             record = self._given.reader.record(row[ATTRIBUTES])
         except InvalidValue as error:
             report_failure(self._job.report, kpid, FailedRecord("InputValidation", describe(error), error.path))
+            if not is_failed:
+                batch.failed.append(ExportRecord(row[ID], source, previous, external_id, True, run))
             return
-        content = b"" if is_due or row[CONTENT] is None else row[CONTENT]
+        content = b"" if self._job.run.is_full else previous
         batch.candidates.append(
-            Candidate(
-                row[ID], kpid, record, source, content, row[EXTERNAL_ID] or "", row[RUN] or 0, row[CONTENT] or b""
-            )
+            Candidate(row[ID], kpid, record, source, content, external_id, run, previous, is_failed)
         )
 
 
-def count_records(rows: Sequence[SelectedProfile], batch: Batch) -> int:
-    """Return the number of records of the rows, without those that are deleted."""
-    return sum(row[SOURCE] is not None for row in rows) - len(batch.leaving)
+def count_confirmed(rows: Sequence[SelectedProfile]) -> int:
+    """Return the number of records of the rows that are not failed."""
+    return sum(row[SOURCE] is not None and not row[IS_FAILED] for row in rows)
 
 
 def count_done(report: Report, row: SelectedProfile) -> None:
@@ -138,6 +149,13 @@ def report_batch(report: Report, batch: Batch) -> None:
     report.passed("Transformation", batch.done)
     report.passed("OutputValidation", batch.done)
     report.unchanged(batch.unchanged)
+
+
+def report_unread(report: Report, count: int) -> None:
+    """Count profiles that were not read: they have not changed since the destination confirmed them."""
+    report.read(rows=count)
+    report.passed("Receive", count)
+    report.unchanged(count)
 
 
 def report_outputs(report: Report, candidates: Sequence[Candidate], outputs: Sequence[Output]) -> None:

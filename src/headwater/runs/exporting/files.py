@@ -1,27 +1,30 @@
 """Exports profiles to a file: all that pass the filter, in the order of a property, in one file per run.
 
-The file appears complete or not at all, so the records pass their last step together at the end. A run that is resumed
-writes the file from the beginning, under the same name.
+The file appears complete or not at all, so the records pass their last step together at the end. It is written to the
+temporary folder of the run first: the snapshot of the profiles ends before the storage is called, which may be slow. A
+run that is resumed writes the file from the beginning, under the same name.
 """
 
 import asyncio
+import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import cast
+from typing import BinaryIO, cast
 from uuid import UUID
 
 from msgspec import Struct
 
 from headwater.base.clock import from_microseconds
 from headwater.base.errors import HeadwaterError
-from headwater.connectors.contract import Column, FileRow, RowWriter
+from headwater.base.threads import SerialExecutor
+from headwater.connectors.contract import Column, FileFormat, FileRow, RowWriter
 from headwater.runs.capabilities import make_format, open_capability
 from headwater.runs.compression import Compression
 from headwater.runs.exporting.blocking import enter, open_thread
 from headwater.runs.exporting.recording import Recorder
 from headwater.runs.exporting.selecting import STEP, ExportInput, describe, read_input, read_rows
-from headwater.runs.files import create_file
+from headwater.runs.files import upload, write_table
 from headwater.runs.job import Job, RunFailed
 from headwater.runs.placeholders import expand_placeholders
 from headwater.schemas import InvalidValue, Schema
@@ -31,17 +34,15 @@ from headwater.state.profiles.exporting import ATTRIBUTES, KPID, ProfileStream, 
 async def export_to_file(job: Job, recorder: Recorder) -> None:
     """Write the file of a run that was taken. Raises RunFailed, RunCancelled, Unavailable."""
     given = read_input(job)
-    selection = given.selection(job, order_by=job.pipeline.definition.order_by)
     if given.filter is None:
         job.report.expect(rows=await job.state.profiles.count(job.pipeline.workspace))
     counts = _Counts()
-    async with job.state.exports.read(selection) as stream:
-        try:
-            await _write_file(job, recorder, given, stream, counts)
-        except RunFailed as error:
-            if error.step == STEP and counts.written:
-                job.report.failed(STEP, error.message, count=counts.written)
-            raise
+    try:
+        await _export(job, recorder, given, counts)
+    except RunFailed as error:
+        if error.step == STEP and counts.written:
+            job.report.failed(STEP, error.message, count=counts.written)
+        raise
     job.report.passed(STEP, counts.written)
 
 
@@ -50,48 +51,75 @@ class _Counts(Struct):
     """Number of profiles that were given to the writer."""
 
 
-async def _write_file(job: Job, recorder: Recorder, given: ExportInput, stream: ProfileStream, counts: _Counts) -> None:
-    """Write the profiles to a file, while the next ones are read. Raises RunFailed, RunCancelled.
+async def _export(job: Job, recorder: Recorder, given: ExportInput, counts: _Counts) -> None:
+    """Write the profiles to a temporary file, and then copy that to the storage, however slow it is.
 
     The file does not appear if another process has taken the run meanwhile.
     """
     definition, catalog = job.pipeline.definition, job.catalog
-    connector = catalog.connectors[definition.format]
+    compression = cast(Compression, definition.compression)
     try:
         async with (
             open_capability(catalog, job.connection, job.environment, lambda engine: engine.file_storage) as opened,
             open_thread("file") as thread,
         ):
             storage, context = opened
-            format = make_format(connector, "Destination", definition.format_settings, context)
-            path = expand_placeholders(definition.path, started_at(job))
-            create = partial(
-                create_file,
-                storage,
-                format,
-                path,
-                list_columns(given.schema),
-                extension=connector.file_extension,
-                sheet=definition.sheet,
-                compression=cast(Compression, definition.compression),
-                created_at=started_at(job),
+            format = make_format(
+                catalog.connectors[definition.format], "Destination", definition.format_settings, context
             )
-            async with enter(thread, create) as writer:
-                writing: asyncio.Task[None] | None = None
-                try:
-                    while rows := await read_rows(job, stream):
-                        if writing is not None:
-                            await writing
-                        work = partial(_write_rows, job, given, stream, rows, writer, counts)
-                        writing = asyncio.create_task(thread.run(work))
-                    if writing is not None:
-                        await writing
+            path = expand_placeholders(definition.path, started_at(job))
+            storage.absolute_path(path)  # raises for a name that is not valid
+            with tempfile.TemporaryFile(dir=job.scratch) as file:
+                content = cast(BinaryIO, file)
+                await _write_table(job, given, counts, thread, format, path, content)
+                await recorder.flush()
+                copy = partial(
+                    upload, storage, path, content, format=format, compression=compression, check=job.report.check
+                )
+                async with enter(thread, copy):
                     await recorder.flush()
-                finally:
-                    if writing is not None:
-                        await asyncio.wait((writing,))
     except HeadwaterError as error:
         raise RunFailed(STEP, f"the file cannot be written: {error.message}") from error
+    except OSError as error:
+        raise RunFailed(STEP, f"the temporary file of the export cannot be written: {error.strerror}") from error
+
+
+async def _write_table(
+    job: Job,
+    given: ExportInput,
+    counts: _Counts,
+    thread: SerialExecutor,
+    format: FileFormat,
+    path: str,
+    content: BinaryIO,
+) -> None:
+    """Write the profiles to a stream, while the next ones are read. Raises RunFailed, RunCancelled."""
+    definition = job.pipeline.definition
+    write = partial(
+        write_table,
+        content,
+        format,
+        path,
+        list_columns(given.schema),
+        extension=job.catalog.connectors[definition.format].file_extension,
+        sheet=definition.sheet,
+        compression=cast(Compression, definition.compression),
+        created_at=started_at(job),
+    )
+    selection = given.selection(job, order_by=definition.order_by)
+    async with enter(thread, write) as writer, job.state.exports.read(selection) as stream:
+        writing: asyncio.Task[None] | None = None
+        try:
+            while rows := await read_rows(job, stream):
+                if writing is not None:
+                    await writing
+                work = partial(_write_rows, job, given, stream, rows, writer, counts)
+                writing = asyncio.create_task(thread.run(work))
+            if writing is not None:
+                await writing
+        finally:
+            if writing is not None:
+                await asyncio.wait((writing,))
 
 
 def _write_rows(
@@ -103,20 +131,30 @@ def _write_rows(
     counts: _Counts,
 ) -> None:
     """Write those of the profiles that are in the selection and conform to the schema."""
-    report, read = job.report, given.reader.row
-    rows: list[FileRow] = []
+    report = job.report
     chosen = profiles if stream.holds_all else [each for each in profiles if stream.holds(each)]
-    for profile in chosen:
-        try:
-            rows.append(read(profile[ATTRIBUTES]))
-        except InvalidValue as error:
-            report.failed("InputValidation", describe(error), id=str(UUID(bytes=profile[KPID])), path=error.path)
+    try:
+        rows: list[FileRow] = given.reader.rows([profile[ATTRIBUTES] for profile in chosen])
+    except InvalidValue:
+        rows = _read_each(job, given, chosen)
     report.read(rows=len(chosen))
     report.passed("Receive", len(chosen))
     report.passed("InputValidation", len(rows))
     if rows:
         counts.written += len(rows)
         writer.write(rows)
+
+
+def _read_each(job: Job, given: ExportInput, profiles: Sequence[SelectedProfile]) -> list[FileRow]:
+    """Return the rows of those of the profiles that conform, and report the others."""
+    rows: list[FileRow] = []
+    for profile in profiles:
+        try:
+            rows.append(given.reader.row(profile[ATTRIBUTES]))
+        except InvalidValue as error:
+            id_ = str(UUID(bytes=profile[KPID]))
+            job.report.failed("InputValidation", describe(error), id=id_, path=error.path)
+    return rows
 
 
 def started_at(job: Job) -> datetime:

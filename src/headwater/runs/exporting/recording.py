@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from headwater.base.errors import Unavailable
 from headwater.runs.job import NO_PROGRESS, Job, RunCancelled, RunFailed
 from headwater.state import exports, runprogress
-from headwater.state.exports import MAX_WRITTEN_RECORDS
+from headwater.state.exports import MAX_WRITTEN_RECORDS, ExportCheckpoint
 from headwater.state.profiles.exporting import ExportRecord
 from headwater.state.runprogress import RunTaken, StoredRunProgress
 
@@ -32,6 +32,7 @@ class Recorder:
         self._job = job
         self._waiting: list[ExportRecord] = []
         self._leaving: list[int] = []
+        self._checkpoint: ExportCheckpoint | None = None
 
     async def start(self) -> bool:
         """Take the run. Return whether an earlier process has executed it to its end; then the report has its counts.
@@ -52,7 +53,23 @@ class Recorder:
 
     async def complete(self) -> None:
         """Store that the run was executed to its end, with all its counts. Raises RunCancelled, RunFailed."""
-        await self._write(partial(_complete, job=self._job))
+        await self._write(partial(_complete, job=self._job, checkpoint=self._checkpoint))
+
+    async def read_checkpoint(self, definition: bytes) -> int | None:
+        """Return the version above which profiles are read; None if all have to be.
+
+        All are read by a full run, without a run of the same definition that was executed to its end, and by a run
+        that is resumed, because its records count what it has written.
+        """
+        run = self._job.run
+        if run.is_full or run.fence > 1:
+            return None
+        found = await self._job.state.read(lambda connection: exports.read_checkpoint(connection, run.pipeline))
+        return None if found is None or found.definition != definition else found.version
+
+    def set_checkpoint(self, definition: bytes, version: int) -> None:
+        """Let `complete` store that all profiles up to a version have records."""
+        self._checkpoint = ExportCheckpoint(definition, version)
 
     async def add(self, records: Sequence[ExportRecord] = (), leaving: Collection[int] = ()) -> None:
         """Write records, and delete those of profiles that left the selection, once there are many."""
@@ -75,23 +92,17 @@ class Recorder:
             if not self._waiting and not self._leaving:
                 return
 
-    async def remove_outdated(self, present: int) -> None:
-        """Delete the records of profiles that do not exist, because they were merged or erased.
-
-        `present` is the number of records whose profiles exist. The search is made only if there are more records.
-        """
-        pipeline = self._job.pipeline.id
-        if await self._job.state.read(lambda connection: exports.count_records(connection, pipeline)) <= present:
-            return
-        after = 0
-        while True:
-            query = exports.outdated(pipeline, after, MAX_WRITTEN_RECORDS)
-            gone: list[int] = await self._job.state.read(partial(_scalars, query=query))
-            if not gone:
-                return
-            self._leaving += gone
-            await self.flush()
-            after = gone[-1]
+    async def check(self) -> None:
+        """Raise RunCancelled if the run must end, or if another process has it. Call it right before each call of the
+        destination: a process that was suspended for long then sends nothing, unless that happened after the check."""
+        run = self._job.run
+        self._job.report.check()
+        try:
+            is_held = await self._job.state.read(lambda connection: runprogress.is_held(connection, run.id, run.fence))
+        except Unavailable as error:
+            raise RunFailed("Finalize", f"the export cannot be recorded: {error.message}") from error
+        if not is_held:
+            raise RunCancelled
 
     async def existing(self, profiles: Sequence[int]) -> set[int]:
         """Return those of the profiles that exist: some may have been erased since they were read."""
@@ -123,10 +134,6 @@ class Recorder:
         raise AssertionError("the last attempt returns or raises")
 
 
-def _scalars(connection: Any, *, query: Any) -> list[int]:
-    return list(connection.scalars(query))
-
-
 def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leaving: Collection[int]) -> None:
     run = job.run
     runprogress.hold(connection, run.id, run.fence)
@@ -134,7 +141,9 @@ def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leavi
     exports.remove_records(connection, run.pipeline, leaving)
 
 
-def _complete(connection: Any, *, job: Job) -> None:
+def _complete(connection: Any, *, job: Job, checkpoint: ExportCheckpoint | None) -> None:
     run = job.run
     runprogress.hold(connection, run.id, run.fence)
+    if checkpoint is not None:
+        exports.write_checkpoint(connection, run.pipeline, checkpoint)
     runprogress.write(connection, run.id, cursor=None, position=_DONE, progress=job.report.progress)

@@ -1,5 +1,6 @@
 """The profiles of an export: the schema of its pipeline, its filter, and its order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -23,6 +24,7 @@ STEP: Final[ProcessingStep] = "Finalize"
 """The step of a run that its destination ends."""
 _Capability = TypeVar("_Capability")
 _Result = TypeVar("_Result")
+_CHECK_SECONDS: Final = 0.5
 _ROLE: Role = "Destination"
 _TARGET: Target = "User"
 
@@ -34,8 +36,11 @@ class ExportInput(Struct, frozen=True):
     reader: RecordReader
     filter: CheckedFilter | None
 
-    def selection(self, job: Job, *, order_by: str = "", with_records: bool = False) -> ProfileSelection:
-        """Return the profiles to read. `order_by` is the path of a property; empty for the id."""
+    def selection(
+        self, job: Job, *, order_by: str = "", with_records: bool = False, since: int | None = None
+    ) -> ProfileSelection:
+        """Return the profiles to read. `order_by` is the path of a property; empty for the id. With `since`, a version,
+        those are read that changed afterwards or could not be written."""
         order = None
         if order_by:
             order = Order(parse_path(order_by), property_at(self.schema, order_by).type)
@@ -44,6 +49,7 @@ class ExportInput(Struct, frozen=True):
             filter=self.filter,
             order=order,
             pipeline=job.pipeline.id if with_records else None,
+            since=since,
         )
 
 
@@ -92,12 +98,18 @@ def read_schema(text: str | None) -> Schema:
 
 
 async def read_rows(job: Job, stream: RowStream) -> Sequence[Any]:
-    """Return the next rows of a stream; none at the end. Raises RunFailed, RunCancelled."""
+    """Return the next rows of a stream; none at the end. Raises RunFailed, and RunCancelled also while the database
+    sorts."""
     job.report.check()
+    reading = asyncio.ensure_future(stream.read())
     try:
-        return await stream.read()
+        while not (await asyncio.wait({reading}, timeout=_CHECK_SECONDS))[0]:
+            job.report.check()
+        return reading.result()
     except Unavailable as error:
         raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
+    finally:
+        reading.cancel()
 
 
 def describe(error: InvalidValue) -> str:

@@ -5,7 +5,7 @@ A call is repeated with the same idempotency keys, so a user whose first respons
 application that knows them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from headwater.base.errors import HeadwaterError, Unavailable
@@ -21,9 +21,11 @@ MAX_BATCH_USERS: Final = 1_000
 class UserSender:
     """Writes the users of one run, one batch after another."""
 
-    def __init__(self, job: Job, sink: UserSink) -> None:
+    def __init__(self, job: Job, sink: UserSink, check: Callable[[], Awaitable[None]]) -> None:
+        """`check` is awaited before each call. It raises RunCancelled if the process must not send."""
         self._job = job
         self._sink = sink
+        self._check = check
         self._rates = AccountRates().rates(sink.write_rates)
         limits = sink.write_limits
         self.max_users = max(1, min(limits.max_events, MAX_BATCH_USERS))
@@ -76,7 +78,7 @@ class UserSender:
         while (wait := self._rates.fits_at(len(users), now := self._now()) - now) > 0:
             await pause(self._job, wait)
         self._rates.spend(len(users), self._now())
-        self._job.report.check()
+        await self._check()
         return await self._sink.write_users(users)
 
     async def _wait(self, pauses: Pauses, throttled: Sequence[ItemResult]) -> None:

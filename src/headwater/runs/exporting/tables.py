@@ -25,10 +25,11 @@ from headwater.runs.exporting.blocking import open_thread
 from headwater.runs.exporting.differences import (
     Candidate,
     Differences,
-    count_records,
+    count_confirmed,
     delivered,
     report_batch,
     report_outputs,
+    report_unread,
     show_kpid,
     undelivered,
 )
@@ -41,6 +42,7 @@ from headwater.runs.exporting.transforming import (
     ExportOutput,
     FailedRecord,
     digest_definition,
+    digest_selection,
     read_output,
 )
 from headwater.runs.job import Job, RunFailed
@@ -71,7 +73,7 @@ async def export_to_table(job: Job, recorder: Recorder) -> None:
             await export.reject_duplicates()
             columns = tuple(property.name for property in output.schema)
             write = TableWrite(table=definition.table_name, columns=columns, key=(definition.table_key,))
-            await export.write_due(partial(_upsert, job, sink, thread, write))
+            await export.write_due(partial(_upsert, job, recorder.check, sink, thread, write))
         finally:
             await thread.run(sink.close)
 
@@ -97,19 +99,24 @@ class _TableExport:
 
     async def find_due(self) -> None:
         """Find the profiles to write. Raises RunFailed, RunCancelled."""
-        job = self._job
-        present = 0
+        job, recorder = self._job, self._recorder
+        confirmed = 0
         differences = Differences(job, self._given, self._digest)
-        async with job.state.exports.read(self._given.selection(job, with_records=True)) as stream:
+        definition = digest_selection(job.pipeline.definition)
+        since = await recorder.read_checkpoint(definition)
+        async with job.state.exports.read(self._given.selection(job, with_records=True, since=since)) as stream:
             while rows := await read_rows(job, stream):
                 batch = await asyncio.to_thread(differences.compare, rows, stream)
-                present += count_records(rows, batch)
+                confirmed += 0 if since is None else count_confirmed(rows)
                 report_batch(job.report, batch)
                 due = await self._transform(batch.candidates)
                 self._has_others |= due < batch.received
-                await self._recorder.add(leaving=batch.leaving)
-        await self._recorder.flush()
-        await self._recorder.remove_outdated(present)
+                await recorder.add(batch.failed, batch.leaving)
+        await recorder.flush()
+        if since is not None and stream.confirmed > confirmed:
+            report_unread(job.report, stream.confirmed - confirmed)
+            self._has_others = True
+        recorder.set_checkpoint(definition, stream.version)
 
     async def _transform(self, candidates: Sequence[Candidate]) -> int:
         """Transform profiles, and add those whose row differs to the outbox. Return their number."""
@@ -119,8 +126,11 @@ class _TableExport:
         report_outputs(self._job.report, candidates, outputs)
         due: list[DueProfile] = []
         equal: list[ExportRecord] = []
+        failed: list[ExportRecord] = []
         for each, body in zip(candidates, outputs, strict=True):
             if isinstance(body, FailedRecord):
+                if not each.is_failed:
+                    failed.append(each.failed())
                 continue
             content = self._digest(body)
             if content == each.content:
@@ -130,7 +140,7 @@ class _TableExport:
                 due.append(each.due(content, body, key))
         self._job.report.unchanged(len(equal))
         await self._outbox.run(lambda outbox: outbox.add(due))
-        await self._recorder.add(equal)
+        await self._recorder.add([*equal, *failed])
         return len(due)
 
     async def reject_duplicates(self) -> None:
@@ -152,7 +162,7 @@ class _TableExport:
             if not claims:
                 return
             after, searched = claims[-1], frozenset(claims)
-            async with self._job.state.exports.read_external_ids(self._job.pipeline.id) as stream:
+            async with self._job.state.exports.read_external_ids(self._job.pipeline.id, searched) as stream:
                 while rows := await read_rows(self._job, stream):
                     claimed = {row[0]: row[1] for row in rows if row[1] in searched}
                     if claimed:
@@ -170,7 +180,6 @@ class _TableExport:
         """Write the rows in the order of the profiles, and record each batch once it is written."""
         job, after = self._job, -1
         while batch := await self._outbox.run(partial(Outbox.read_after, profile=after, count=MAX_ROWS)):
-            job.report.check()
             after = batch[-1].profile
             existing = await self._recorder.existing([due.profile for due in batch])
             present = [due for due in batch if due.profile in existing]
@@ -222,11 +231,16 @@ def _offered(columns: Sequence[Column], key: str) -> Schema | None:
 
 
 async def _upsert(
-    job: Job, sink: TableSink, thread: SerialExecutor, write: TableWrite, rows: Sequence[Row]
+    job: Job,
+    check: Callable[[], Awaitable[None]],
+    sink: TableSink,
+    thread: SerialExecutor,
+    write: TableWrite,
+    rows: Sequence[Row],
 ) -> list[ItemResult]:
     """Write rows, without those that the database rejects. Return the result of each.
 
-    Raises RunFailed if the database does not respond for long.
+    `check` is awaited before each attempt. Raises RunFailed if the database does not respond for long.
     """
     results = [NOT_ATTEMPTED] * len(rows)
     waiting = list(range(len(rows)))
@@ -234,6 +248,7 @@ async def _upsert(
     pauses = Pauses(job)
     while waiting:
         some = waiting[:limit]
+        await check()
         try:
             found = await thread.run(partial(sink.upsert, write, [rows[index] for index in some]))
         except Unavailable as error:

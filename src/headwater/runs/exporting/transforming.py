@@ -92,6 +92,11 @@ def digest_definition(definition: Definition) -> bytes:
     return blake2b(encode_definition(kept), digest_size=16).digest()
 
 
+def digest_selection(definition: Definition) -> bytes:
+    """Return a digest of everything that decides what is written, the filter included."""
+    return blake2b(digest_definition(definition) + (definition.filter or "").encode(), digest_size=16).digest()
+
+
 class Digest:
     """Makes digests that depend on the definition of a pipeline too."""
 

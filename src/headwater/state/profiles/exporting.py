@@ -3,7 +3,7 @@
 The database sorts, on its disk if it must, and returns rows in batches. All rows are of one snapshot.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -11,7 +11,9 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import (
     JSON,
+    Boolean,
     ColumnElement,
+    CompoundSelect,
     Connection,
     LargeBinary,
     Select,
@@ -38,6 +40,8 @@ from headwater.storage.statements import Cursor, open_cursor
 
 BATCH_PROFILES: Final = 2_000
 """Number of profiles of a batch: about 20 ms of work for most exports."""
+MAX_COMPARED_IDS: Final = 20_000
+"""Maximum number of external ids that the database compares with those of records."""
 MAX_IDLE_SECONDS: Final = 900.0
 """Time limit of PostgreSQL for a pause between two batches: a function or a destination may be slow."""
 _WHAT: Final = "the state store's database"
@@ -52,6 +56,8 @@ class ProfileSelection(Struct, frozen=True, kw_only=True):
     """The property by which profiles are ordered, then by id; those without it are the last. None for the id."""
     pipeline: int | None = None
     """The pipeline whose records of exports are read too."""
+    since: int | None = None
+    """Reads only profiles with a later version, and those whose record is failed. It needs a pipeline, and no order."""
 
 
 class ExportRecord(Struct, frozen=True, gc=False):
@@ -96,9 +102,13 @@ class RowStream:
 class ProfileStream(RowStream):
     """The profiles of a selection, in batches of `SelectedProfile`."""
 
-    def __init__(self, session: Session, cursor: Cursor, filter: CheckedFilter | None) -> None:
+    def __init__(self, session: Session, cursor: Cursor, filter: CheckedFilter | None, state: "_SnapshotState") -> None:
         super().__init__(session, cursor)
         self._test = None if filter is None else conditions.compile_test(filter)
+        self.version = state.version
+        """The latest version of a profile of the workspace; 0 without profiles."""
+        self.confirmed = state.confirmed
+        """With `since` the number of records of the pipeline that are not failed; otherwise 0."""
 
     @property
     def holds_all(self) -> bool:
@@ -108,6 +118,11 @@ class ProfileStream(RowStream):
     def holds(self, row: SelectedProfile) -> bool:
         """Return whether a row is in the selection."""
         return self._test is None or self._test(row[ATTRIBUTES].decode())
+
+
+class _SnapshotState(Struct, frozen=True):
+    version: int
+    confirmed: int
 
 
 class ProfileExports:
@@ -120,16 +135,23 @@ class ProfileExports:
     async def read(self, selection: ProfileSelection) -> AsyncIterator[ProfileStream]:
         """Start to read profiles. Raises Unavailable."""
         build = partial(build_query, selection)
-        async with self._start(build, indexed="profiles_by_workspace") as (session, cursor):
-            yield ProfileStream(session, cursor, selection.filter)
+        indexed = "profiles_by_workspace" if selection.since is None else ""
+        async with self._start(build, indexed=indexed) as (session, cursor):
+            async with as_unavailable(_WHAT):
+                state = await session.run(partial(_read_state, selection=selection))
+            yield ProfileStream(session, cursor, selection.filter, state)
 
     @asynccontextmanager
-    async def read_external_ids(self, pipeline: int) -> AsyncIterator[RowStream]:
-        """Start to read the profile and the external id of all records of a pipeline. Raises Unavailable."""
+    async def read_external_ids(self, pipeline: int, ids: Collection[str]) -> AsyncIterator[RowStream]:
+        """Start to read the profile and the external id of records of a pipeline: of those with one of the ids, or of
+        all records if there are more than MAX_COMPARED_IDS. Raises Unavailable."""
         records = tables.exports.c
 
         def build(*, is_sqlite: bool) -> Select[Any]:
-            return select(records.profile, records.external_id).where(records.pipeline == pipeline)
+            query = select(records.profile, records.external_id).where(records.pipeline == pipeline)
+            if len(ids) > MAX_COMPARED_IDS:
+                return query
+            return query.where(records.external_id.in_([id_ for id_ in ids if is_sqlite or "\0" not in id_]))
 
         async with self._start(build) as (session, cursor):
             yield RowStream(session, cursor)
@@ -149,6 +171,17 @@ class ProfileExports:
                 cursor = await session.run(start)
             exits.push_async_callback(session.run, lambda _: cursor.close())
             yield session, cursor
+
+
+def _read_state(connection: Connection, selection: ProfileSelection) -> _SnapshotState:
+    version = select(func.max(tables.profiles.c.version)).where(tables.profiles.c.workspace == selection.workspace)
+    confirmed = 0
+    if selection.since is not None:
+        records = tables.exports.c
+        count = select(func.count()).select_from(tables.exports)
+        is_confirmed = records.pipeline == selection.pipeline, ~records.is_failed
+        confirmed = int(connection.execute(count.where(*is_confirmed)).scalar_one())
+    return _SnapshotState(connection.execute(version).scalar_one() or 0, confirmed)
 
 
 def build_query(selection: ProfileSelection, *, is_sqlite: bool) -> Select[Any]:
@@ -171,16 +204,33 @@ def build_query(selection: ProfileSelection, *, is_sqlite: bool) -> Select[Any]:
         found = tables.profile_values.alias("v")
         key = values.property_key(workspace, ".".join(selection.order.path))
         source = source.outerjoin(found, and_(found.c.property == key, found.c.profile == profiles.id))
-        order = [found.c.value.is_(None), *_sort_columns(selection.order, found.c.value, is_sqlite=is_sqlite), *order]
+        order = [*_sort_columns(selection.order, found.c.value, is_sqlite=is_sqlite), *order]
     query = select(*columns).select_from(source).where(profiles.workspace == workspace)
+    if selection.since is not None:
+        query = query.where(profiles.id.in_(_changed(selection)))
     if selection.filter is not None:
         query = query.where(*_narrowed(workspace, selection.filter, is_sqlite=is_sqlite))
     return query.order_by(*order)
 
 
+def _changed(selection: ProfileSelection) -> CompoundSelect[Any]:
+    """Return the query for the ids of profiles that changed, or whose record is failed."""
+    changed, records = tables.profiles.alias("t").c, tables.exports.alias("failed").c
+    later = select(changed.id).where(changed.workspace == selection.workspace, changed.version > selection.since)
+    is_failed: ColumnElement[bool] = literal_column("failed.is_failed", Boolean)  # as in the partial index
+    return later.union(select(records.profile).where(records.pipeline == selection.pipeline, is_failed))
+
+
 def _sort_columns(order: Order, value: ColumnElement[Any], *, is_sqlite: bool) -> list[ColumnElement[Any]]:
-    """Return the expressions by which values are sorted: strings that are stored shortened by their whole text too."""
-    columns: list[ColumnElement[Any]] = [conditions.sort_value(order.type, value, is_sqlite=is_sqlite)]
+    """Return the expressions by which values are sorted: strings that are stored shortened by their whole text too.
+
+    Rows without a value are the last. In SQLite they have a blob, which comes after all texts: it compares records that
+    begin with a text in two thirds of the time of others.
+    """
+    sorted_by = conditions.sort_value(order.type, value, is_sqlite=is_sqlite)
+    columns: list[ColumnElement[Any]] = [value.is_(None), sorted_by]
+    if is_sqlite:
+        columns = [func.coalesce(sorted_by, literal_column("x''"))]
     if isinstance(order.type, StringType):
         is_long = func.length(value) > values.MAX_TEXT + 1
         whole = _text_at(order.path, is_sqlite=is_sqlite)

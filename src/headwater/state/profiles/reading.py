@@ -26,7 +26,7 @@ from headwater.state.profiles.model import (
     RefusedEvidence,
     Separation,
 )
-from headwater.state.profiles.rows import ProfileRows, read_profile, read_refused, read_separations
+from headwater.state.profiles.rows import PROFILE_COLUMNS, ProfileRows, read_profile, read_refused, read_separations
 from headwater.state.profiles.searching import ProfilePage, Search
 from headwater.state.tables import identities
 from headwater.storage.database import as_unavailable
@@ -201,10 +201,10 @@ class ProfileReader:
 
 def _find(connection: Connection, workspace: int, kpid: bytes) -> ProfileRow | None:
     table, aliases = tables.profiles.c, tables.profile_aliases.c
-    row = connection.execute(select(tables.profiles).where(table.kpid == kpid)).one_or_none()
+    row = connection.execute(select(*PROFILE_COLUMNS).where(table.kpid == kpid)).one_or_none()
     if row is None:
         survivor = select(aliases.profile).where(aliases.kpid == kpid).scalar_subquery()
-        row = connection.execute(select(tables.profiles).where(table.id == survivor)).one_or_none()
+        row = connection.execute(select(*PROFILE_COLUMNS).where(table.id == survivor)).one_or_none()
     return None if row is None or row.workspace != workspace else read_profile(row)
 
 

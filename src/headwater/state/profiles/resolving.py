@@ -16,7 +16,14 @@ from headwater.state.profiles.model import (
     RefusedReason,
     Separation,
 )
-from headwater.state.profiles.rows import SCHEMA_NOTE, ProfileRows, read_profile, read_refused, read_separations
+from headwater.state.profiles.rows import (
+    PROFILE_COLUMNS,
+    SCHEMA_NOTE,
+    ProfileRows,
+    read_profile,
+    read_refused,
+    read_separations,
+)
 from headwater.state.tables import checkpoints, identities
 from headwater.storage.sessions import attempt
 from headwater.storage.statements import fetch
@@ -40,7 +47,7 @@ are a million are tuples: objects take a tenth of the time of a resolution."""
 LinkRow = tuple[int, str, int, int]
 """The identifier, value, identity and mask of a link."""
 ProfileTuple = tuple[int, int, bytes, int, int, str, bool]
-"""A row of `profiles`."""
+"""A row of `profiles`, without its version."""
 MemberTuple = tuple[int, int, int, str, int, str, int]
 """A row of `members`."""
 
@@ -138,12 +145,13 @@ class ResolutionRows(ProfileRows):
 
     def find(self, workspace: int, kpid: bytes) -> ProfileRow | None:
         """Return the profile with this kpid, or into which the one with it was merged."""
-        table, aliases = tables.profiles, tables.profile_aliases.c
+        table, aliases = tables.profiles.c, tables.profile_aliases.c
         for condition in (
-            table.c.kpid == kpid,
-            table.c.id == select(aliases.profile).where(aliases.kpid == kpid).scalar_subquery(),
+            table.kpid == kpid,
+            table.id == select(aliases.profile).where(aliases.kpid == kpid).scalar_subquery(),
         ):
-            row = self._sql.execute(select(table).where(condition, table.c.workspace == workspace)).first()
+            query = select(*PROFILE_COLUMNS).where(condition, table.workspace == workspace)
+            row = self._sql.execute(query).first()
             if row is not None:
                 return read_profile(row)
         return None
@@ -181,7 +189,8 @@ class ResolutionRows(ProfileRows):
         if not new.profiles:
             return
         self._count_profiles(new.workspace, len(new.profiles))
-        bulk.insert(self._sql, list(tables.profiles.c), new.profiles)
+        version = self.new_version()
+        bulk.insert(self._sql, list(tables.profiles.c), [(*row, version) for row in new.profiles])
         bulk.upsert(self._sql, list(tables.members.c), new.members, key=("identity",))
         bulk.insert(self._sql, list(tables.profile_values.c), new.values)
 

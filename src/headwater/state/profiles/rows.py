@@ -36,6 +36,9 @@ SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
 """The owners of the checkpoints of a workspace begin with these: one has the version of the profile schema that its
 identities follow, the other its last split."""
+_ID_COUNTER: Final = 1
+_VERSION_COUNTER: Final = 2
+"""The rows of `profile_counter`."""
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -112,7 +115,7 @@ class ProfileRows:
 
     def profiles(self, ids: Collection[int]) -> list[ProfileRow]:
         """Return the profiles with these ids."""
-        rows = bulk.lookup(self._connection, _PROFILE_COLUMNS, (tables.profiles.c.id,), _singles(ids))
+        rows = bulk.lookup(self._connection, PROFILE_COLUMNS, (tables.profiles.c.id,), _singles(ids))
         return list(map(read_profile, rows))
 
     def aliases(self, profiles: Collection[int]) -> list[Alias]:
@@ -146,15 +149,25 @@ class ProfileRows:
         """Return ids for new profiles, ascending. No id is returned twice."""
         if count <= 0:
             return []
-        table = tables.profile_counter
-        move = f"UPDATE profile_counter SET last = last + {int(count)} RETURNING last"
-        moved = fetch(self._connection, move)
-        if moved:
-            [(last,)] = moved
-        else:
-            self._connection.execute(insert(table).values(id=1, last=count))
-            last = count
+        last = self._count(_ID_COUNTER, count)
         return list(range(last - count + 1, last + 1))
+
+    def new_version(self) -> int:
+        """Return a version for the profiles that the transaction writes, above all that were committed before.
+
+        On PostgreSQL other transactions that call it wait for the end of this one: versions become visible in order.
+        """
+        return self._count(_VERSION_COUNTER, 1)
+
+    def _count(self, counter: int, more: int) -> int:
+        """Add to a counter, and return its value."""
+        move = f"UPDATE profile_counter SET last = last + {int(more)} WHERE id = {int(counter)} RETURNING last"
+        moved = fetch(self._connection, move)
+        if not moved:
+            self._connection.execute(insert(tables.profile_counter).values(id=counter, last=more))
+            return more
+        last: int = moved[0][0]
+        return last
 
     def guards(self, workspace: int) -> tuple[bool, bool]:
         """Return whether the workspace has separations, and whether it has refused evidence."""
@@ -181,8 +194,9 @@ class ProfileRows:
         workspace = changes.workspace
         counted, values = self._change_values(changes, self._stored(changes) if stored is None else stored)
         self._remove(changes)
+        version = self.new_version() if changes.profiles else 0
         profiles = [
-            (row.id, row.workspace, row.kpid, row.founder, row.updated_at, row.attributes, row.is_constrained)
+            (row.id, row.workspace, row.kpid, row.founder, row.updated_at, row.attributes, row.is_constrained, version)
             for row in changes.profiles
         ]
         members = [
@@ -297,7 +311,9 @@ class ProfileRows:
     def _remove(self, changes: ProfileChanges) -> None:
         connection = self._connection
         if changes.removed_profiles:
-            bulk.remove(connection, (tables.profiles.c.id,), _singles(changes.removed_profiles))
+            removed_ids = _singles(changes.removed_profiles)
+            bulk.remove(connection, (tables.profiles.c.id,), removed_ids)
+            bulk.remove(connection, (tables.exports.c.profile,), removed_ids)
         if changes.removed_members:
             bulk.remove(connection, (tables.members.c.identity,), _singles(changes.removed_members))
         if changes.removed_links:
@@ -367,7 +383,7 @@ def read_separations(connection: Connection, ids: Collection[int], workspace: in
 
 
 def read_profile(row: Any) -> ProfileRow:
-    """Return the profile in a row of the table."""
+    """Return the profile in a row of `PROFILE_COLUMNS`."""
     id_, workspace, kpid, founder, updated_at, attributes, is_constrained = row
     return ProfileRow(id_, workspace, kpid, founder, updated_at, attributes, bool(is_constrained))
 
@@ -423,13 +439,13 @@ _IDENTITY_COLUMNS: Final = [
         "anonymous_ids",
     )
 ]  # fmt: skip
-_PROFILE_COLUMNS: Final = tuple(tables.profiles.c)
+PROFILE_COLUMNS: Final = tuple(column for column in tables.profiles.c if column.name != "version")
 _MEMBER_COLUMNS: Final = [column for column in tables.members.c if column.name != "workspace"]
 _VALUE_KEY: Final = (tables.links.c.workspace, tables.links.c.identifier, tables.links.c.value)
 _LINK_KEY: Final = ("workspace", "identifier", "value", "identity")
 _COUNTS: Final = bulk.Insert(tuple(tables.profile_counts.c), ("workspace",), frozenset({"profiles"}))
 _VALUES: Final = bulk.Insert(tuple(tables.profile_values.c), ("property", "profile"))
-_PROFILES: Final = bulk.Insert(_PROFILE_COLUMNS, ("id",))
+_PROFILES: Final = bulk.Insert((*PROFILE_COLUMNS, tables.profiles.c.version), ("id",))
 _MEMBERS: Final = bulk.Insert(tuple(tables.members.c), ("identity",))
 _LINKS: Final = bulk.Insert(tuple(tables.links.c), _LINK_KEY)
 _ALIASES: Final = bulk.Insert(tuple(tables.profile_aliases.c), ("kpid",))

@@ -20,7 +20,7 @@ from headwater.state import bulk
 from headwater.state.profiles import conditions, tables, values
 from headwater.state.profiles.conditions import Test
 from headwater.state.profiles.model import LinkValue, ProfileRow
-from headwater.state.profiles.rows import ProfileRows, read_profile
+from headwater.state.profiles.rows import PROFILE_COLUMNS, ProfileRows, read_profile
 
 MAX_CANDIDATES: Final = 20_000
 """Maximum number of profiles whose places are read to sort them."""
@@ -260,7 +260,7 @@ def _choose_in_order(connection: Connection, search: Search, test: Test, candida
 def _read(connection: Connection, search: Search, ids: list[int]) -> Iterator[ProfileRow]:
     """Yield the profiles with these ids."""
     for some in bulk.chunks(ids, _ROWS_PER_STEP):
-        rows = bulk.lookup(connection, list(_profiles), (_profiles.id,), ((id_,) for id_ in some))
+        rows = bulk.lookup(connection, PROFILE_COLUMNS, (_profiles.id,), ((id_,) for id_ in some))
         yield from (row for row in map(read_profile, rows) if row.workspace == search.workspace)
 
 
@@ -359,7 +359,7 @@ def _by_time(
 ) -> list[ProfileRow]:
     """Return the next profiles in the order of their times; with `without`, of those that do not have its property."""
     place = (_profiles.updated_at, _profiles.id)
-    query = select(tables.profiles).where(_profiles.workspace == search.workspace)
+    query = select(*PROFILE_COLUMNS).where(_profiles.workspace == search.workspace)
     if after is not None:
         # The first condition uses the index.
         time, later = after.updated_at, tuple_(*place) > tuple_(after.updated_at, after.id)
@@ -382,7 +382,7 @@ def _by_value(
     rows: dict[int, ProfileRow] = {}
     for some in bulk.chunks(chosen, _ROWS_PER_STEP):
         ids = ((row.profile,) for row in some)
-        found = bulk.lookup(connection, list(tables.profiles.c), (_profiles.id,), ids)
+        found = bulk.lookup(connection, PROFILE_COLUMNS, (_profiles.id,), ids)
         rows |= {row.id: read_profile(row) for row in found}
     return [
         (row, ProfileCursor(row.id, row.updated_at, conditions.sort_key(order.type, value)))

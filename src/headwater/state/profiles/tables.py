@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
 from headwater.state.tables import METADATA
 
 _Id: Final = BigInteger().with_variant(Integer, "sqlite")
 """A primary key. In SQLite it is the row id."""
+_IS_FAILED: Final = text("is_failed")
 _Key: Final = String().with_variant(String(collation="C"), "postgresql")
 """A text that is ordered by its bytes in UTF-8, on both databases."""
 
@@ -49,11 +50,14 @@ profiles = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("attributes", Text, nullable=False),
     Column("is_constrained", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("0")),
     Unique("kpid", name="profiles_kpid"),
     Index("profiles_by_time", "workspace", "updated_at", "id"),
     Index("profiles_by_workspace", "workspace", "id"),
+    Index("profiles_by_version", "workspace", "version"),
 )
-"""The profiles. `attributes` is a JSON object."""
+"""The profiles. `attributes` is a JSON object. `version` is that of the last write: a transaction writes profiles with
+one above all that were committed before it."""
 
 profile_counter = Table(
     "profile_counter",
@@ -61,7 +65,7 @@ profile_counter = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
 )
-"""One row with the last id of a profile, so that no id is used again."""
+"""The last id of a profile, so that no id is used again, and the last version, each in a row of its own."""
 
 profile_counts = Table(
     "profile_counts",
@@ -180,7 +184,18 @@ exports = Table(
     Column("external_id", Text, nullable=False),
     Column("is_failed", Boolean, nullable=False),
     Column("run", BigInteger, nullable=False),
+    Index("exports_by_profile", "profile"),
+    Index("exports_failed", "pipeline", "profile", sqlite_where=_IS_FAILED, postgresql_where=_IS_FAILED),
     sqlite_with_rowid=False,
 )
 """The profiles that each pipeline has written to its destination. `source` is a digest of the attributes that were
 read, and `content` one of what was written (`headwater.state.exports`)."""
+
+export_checkpoints = Table(
+    "export_checkpoints",
+    METADATA,
+    Column("pipeline", Integer, primary_key=True, autoincrement=False),
+    Column("definition", LargeBinary, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+"""The version up to which each pipeline has records of all profiles, and a digest of its definition then."""
