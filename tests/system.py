@@ -137,15 +137,29 @@ def start(
     return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:], variables)
 
 
+FORK_SERVER: Final = "\0headwater.server.forkserver\0"
+"""Part of the command line of the fork server."""
+
+
+def fork_server(parent: int) -> int | None:
+    """Return the process id of the fork server of a supervisor; None while there is none."""
+    for pid in child_ids(parent):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if FORK_SERVER in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
+    return None
+
+
 def children(parent: int) -> dict[str, int]:
-    """Return the living children of a supervisor: process ids by name ("envoy", "backend", "backend-2", "worker")."""
+    """Return the living children of a supervisor, except for its fork server: process ids by name ("envoy", "backend",
+    "backend-2", "worker")."""
     found = {}
     for pid in child_ids(parent):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if command:
+        if command and FORK_SERVER not in command:
             is_python = "\0headwater.server." in command  # then the last argument is the name of the process
             found[re.split("[\0.]", command)[-1] if is_python else "envoy"] = pid
     return found

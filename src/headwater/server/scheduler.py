@@ -218,6 +218,11 @@ class _RunProcess:
             await self._runs.release(self.run.id, self.run.fence, expected=False)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the process."""
     os.nice(NICENESS)
     child.run("scheduler", run)
+
+
+if __name__ == "__main__":
+    main()
