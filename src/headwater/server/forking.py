@@ -1,7 +1,7 @@
 """Starts processes by forking from the fork server (`headwater.server.forkserver`).
 
-The forked processes are children of this process, as those of `headwater.server.processes.start`: they end with it, send
-heartbeats, and have an exit status.
+The forked processes are children of this process, as those of `headwater.server.processes.start`: they end with it,
+send heartbeats, and have an exit status.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
 from headwater.server import processes
 from headwater.server.forkserver import LENGTH, PID
@@ -19,16 +20,35 @@ RETRY_SECONDS = 0.1
 """Pause after a fork that failed, or while the fork server is being restarted."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunningForkServer:
+    """A fork server that was started before the event loop, as a child of this process."""
+
+    pid: int
+    control: socket.socket
+    output: int
+    """The pipe with its output."""
+    heartbeat: int
+    """The pipe with its heartbeats."""
+
+
 class ForkServer:
     """Starts children in milliseconds. Create it in the main thread, with a running event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, running: RunningForkServer | None = None) -> None:
+        """`running` is used for the first launch."""
+        self._running = running
         self._control: socket.socket | None = None
         self._launched = asyncio.Event()
         adopt_orphans()
 
     async def launch(self, program: Program) -> Child:
         """Start the fork server itself. After its end, call it again."""
+        running, self._running = self._running, None
+        if running is not None:
+            child = await _adopt(program, running)
+            self._use(running.control)
+            return child
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -36,11 +56,14 @@ class ForkServer:
             except BaseException:
                 ours.close()
                 raise
-        self.close()
-        ours.setblocking(False)
-        self._control = ours
-        self._launched.set()
+        self._use(ours)
         return child
+
+    def _use(self, control: socket.socket) -> None:
+        self.close()
+        control.setblocking(False)
+        self._control = control
+        self._launched.set()
 
     def close(self) -> None:
         """Let the fork server end. The processes that it has forked continue."""
@@ -89,11 +112,15 @@ class ForkServer:
             process = _ForkedProcess(pid, stdout)
             child = Child(program, process, heartbeat)
             on_failure.pop_all()
-            try:
+            with suppress(OSError):  # the process has ended, and `wait` returns its status
                 channel.send(b"g")
-            except OSError:  # the process has ended, and `wait` returns its status
-                pass
             return child
+
+
+async def _adopt(program: Program, running: RunningForkServer) -> Child:
+    _, stdout = await _read_lines(running.output)
+    os.set_blocking(running.heartbeat, False)
+    return Child(program, _ForkedProcess(running.pid, stdout), running.heartbeat)
 
 
 async def _read_lines(descriptor: int) -> tuple[asyncio.ReadTransport, asyncio.StreamReader]:

@@ -12,6 +12,7 @@ A forked process becomes a child of the supervisor, which adopts orphans: a proc
 processes survive the end of the fork server, and die with the supervisor.
 """
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -22,9 +23,10 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE, die_with_parent
 
@@ -44,20 +46,31 @@ _FIELDS_BEFORE_ARGUMENTS: Final = 45
 
 
 def main() -> None:
-    """Serve until the supervisor closes the socket. Returns also in each forked process when its work is complete."""
+    """Import the modules that are the arguments, and serve until the supervisor closes the socket."""
     supervisor = os.getppid()
+    import_modules(sys.argv[1:])
+    serve(supervisor)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Prepare this process for forks. Exits if an import starts a thread, because a fork copies only one thread."""
     gc.disable()  # a collection would write to memory that the processes share
-    for module in sys.argv[1:]:
-        importlib.import_module(module)
+    for name in names:
+        importlib.import_module(name)
     if (threads := len(os.listdir("/proc/self/task"))) > 1:
         sys.exit(f"the fork server cannot fork, because imports have started {threads - 1} threads")
     gc.freeze()
-    channel = _serve(int(os.environ.pop(HEARTBEAT_VARIABLE, "-1")))
+
+
+def serve(supervisor: int) -> None:
+    """Fork for each request on standard input, until it ends. The forked processes become children of `supervisor`,
+    the parent of this process."""
+    channel = _fork_for_requests(int(os.environ.pop(HEARTBEAT_VARIABLE, "-1")))
     if channel is not None:
-        _become_child(channel, supervisor)
+        end(_run, channel, supervisor)
 
 
-def _serve(heartbeat: int) -> socket.socket | None:
+def _fork_for_requests(heartbeat: int) -> socket.socket | None:
     """Fork for each request. Return the socket of a request in the forked process, and None at the end of the
     requests."""
     control = socket.socket(fileno=0)
@@ -86,8 +99,8 @@ def _serve(heartbeat: int) -> socket.socket | None:
         os.close(descriptors[0])
 
 
-def _become_child(channel: socket.socket, supervisor: int) -> None:
-    """Read the request, and run the main function of its module in this process."""
+def _run(channel: socket.socket, supervisor: int) -> None:
+    """Read the request in a forked process, and run the main function of its module."""
     _wait_for_adoption(supervisor)
     die_with_parent(supervisor)
     os.setpgid(0, 0)
@@ -97,7 +110,7 @@ def _become_child(channel: socket.socket, supervisor: int) -> None:
         channel.sendall(PID.pack(os.getpid()))
         if not channel.recv(1):  # the supervisor does not need the process any more
             return
-    _set_title(command)
+    set_title(command)
     os.environ.clear()
     os.environ.update(variables)
     time.tzset()
@@ -106,6 +119,30 @@ def _become_child(channel: socket.socket, supervisor: int) -> None:
     _, _, module, *arguments = command
     sys.argv = [module, *arguments]
     importlib.import_module(module).main(*arguments)
+
+
+def end(function: Callable[..., None], *arguments: Any) -> NoReturn:
+    """End a forked process after a call of `function`, with the exit status and the output of a program.
+
+    It does not free the objects of all modules, which would copy most of the shared memory.
+    """
+    status = 1
+    try:
+        function(*arguments)
+        status = 0
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        else:
+            status = error.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(OSError, ValueError):  # the reader of the output has ended
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def _wait_for_adoption(supervisor: int) -> None:
@@ -143,7 +180,7 @@ def _receive_exactly(channel: socket.socket, size: int) -> bytes:
     return bytes(body)
 
 
-def _set_title(command: list[str]) -> None:
+def set_title(command: list[str]) -> None:
     """Show the command in `ps`: overwrite the arguments of this process, within their space."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = map(int, fields[_FIELDS_BEFORE_ARGUMENTS : _FIELDS_BEFORE_ARGUMENTS + 2])

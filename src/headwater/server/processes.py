@@ -82,6 +82,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def has_started(self) -> bool:
+        """Whether the program has sent a heartbeat; True for one that sends none."""
+        return self._beats > 0 or self.program.patience_seconds is None
+
     async def wait(self) -> int:
         """Return the exit status after the child has ended and its output is relayed. A negative status is a signal."""
         status = await self._process.wait()

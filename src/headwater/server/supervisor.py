@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from headwater.base.waiting import wait
 from headwater.server import banner, environment, gateway, preflight
 from headwater.server.errors import StartupError
-from headwater.server.forking import ForkServer
+from headwater.server.forking import ForkServer, RunningForkServer
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
 from headwater.server.scrape import metrics_port
@@ -44,14 +44,17 @@ WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
 megabytes."""
 
 
-FORKED_MODULES = tuple(f"headwater.server.{name}" for name in ("backend", "worker", "courier", "scheduler"))
+FORKED = ("backend", "worker", "courier", "scheduler")
 """Modules of the processes that the fork server forks."""
 
 Start = Callable[[Program], Awaitable[Child]]
 
 
-def serve(settings: Settings) -> None:
-    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError if it cannot start."""
+def serve(settings: Settings, fork_server: RunningForkServer | None = None) -> None:
+    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError if it cannot start.
+
+    Without `fork_server` it starts one.
+    """
     os.umask(0o077)
     for name, similar in unknown_variables(os.environ).items():
         _log(settings).warning("an environment variable is not a setting", variable=name, did_you_mean=similar)
@@ -65,9 +68,21 @@ def serve(settings: Settings) -> None:
         if preflight.split_state(settings):
             _log(settings).info("the operational tables of warehouse.db are in state.db", path=str(settings.state_path))
         with preflight.run_dir(settings) as settings:
-            asyncio.run(_Supervisor(settings).run())
+            asyncio.run(_Supervisor(settings, fork_server).run())
     finally:
         os.close(lock)
+
+
+def forked_modules(settings: Settings) -> list[str]:
+    """Return the modules that the fork server imports: those of the processes, and of the database and the log that
+    they use."""
+    driver = "sqlite" if settings.database_url is None else "postgresql"
+    names = [f"headwater.server.{name}" for name in FORKED]
+    names.append(f"headwater.warehouse.drivers.{driver}")
+    names.append("aiosqlite" if settings.database_url is None else "asyncpg")
+    if settings.nats_url is not None:
+        names.append("headwater.log.jetstream")
+    return names
 
 
 class _Service:
@@ -141,6 +156,11 @@ class _Service:
             ending.cancel()
             silence.cancel()
 
+    async def wait_for_start(self) -> None:
+        """Wait until the program has completed its start-up, or has started if it sends no heartbeat."""
+        while self._child is None or not self._child.has_started:
+            await asyncio.sleep(READY_POLL_SECONDS)
+
     async def stop(self, timeout_seconds: float) -> None:
         self._stopping.set()
         if self._child is not None:
@@ -153,22 +173,26 @@ class _Service:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, fork_server: RunningForkServer | None) -> None:
         self._settings = settings
+        self._running_fork_server = fork_server
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._first_start = not settings.api_key_path.exists()
 
     async def run(self) -> None:
         await preflight.check_port(self._settings)
-        self._forks = ForkServer()
+        self._forks = ForkServer(self._running_fork_server)
         # The backends take longest to be ready, so they start first.
         backend = environment.backend(os.environ, self._settings)
         worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
         courier = environment.courier(os.environ, self._settings) | WORKER_MALLOC
         scheduler = environment.scheduler(os.environ, self._settings) | WORKER_MALLOC
         fork_server = self._python(
-            "fork server", "forkserver", *FORKED_MODULES, variables=environment.fork_server(os.environ)
+            "fork server",
+            "forkserver",
+            *forked_modules(self._settings),
+            variables=environment.fork_server(os.environ),
         )
         self._fork_server = self._service(fork_server, self._forks.launch)
         self._backends = [
@@ -224,6 +248,8 @@ class _Supervisor:
     async def _announce(self) -> None:
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                for backend in self._backends:
+                    await backend.wait_for_start()
                 while not await self._is_ready():
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
