@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx
 
 from headwater.server import gateway, settings
-from tests.system import RunningSystem, free_port, start
+from tests.system import HEADWATER, RunningSystem, free_port, start
 
 
 @contextmanager
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
     """Start a system with one `http` connection that stores events and identities; yield it, the id and the write
     key."""
-    system = start(folder, None, **variables)
+    system = start(folder, None, headwater=HEADWATER, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
             body = {"name": "Bench", "role": "Source", "connector": "http"}

@@ -92,7 +92,7 @@ def _server() -> socket.socket:
     variables = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     with theirs:
         process = subprocess.Popen(
-            command, stdin=theirs, env=variables | environment.GRPC, cwd=Path(__file__).parents[1]
+            command, stdin=theirs.fileno(), env=variables | environment.GRPC, cwd=Path(__file__).parents[1]
         )
 
     def end() -> None:
@@ -107,14 +107,14 @@ def _serve() -> None:
     control = socket.socket(fileno=0)
     living: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        readable, _, _ = select.select([control, *living], [], [])
-        for ended in [each for each in readable if isinstance(each, int)]:
+        readable, _, _ = select.select([control.fileno(), *living], [], [])
+        for ended in living.keys() & set(readable):
             pid, channel = living.pop(ended)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             os.close(ended)
             with channel:
                 channel.send(NUMBER.pack(status), socket.MSG_NOSIGNAL)
-        if control in readable:
+        if control.fileno() in readable:
             _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
             if not descriptors:
                 return

@@ -193,6 +193,26 @@ def children(parent: int) -> dict[str, int]:
     return found
 
 
+def command_line(pid: int) -> list[str]:
+    """Return the command of a process as `ps` shows it."""
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+def holds(pid: int, text: bytes) -> bool:
+    """Return whether the memory of a process contains a text, also as a remainder that was freed."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            addresses, rights, *_ = line.split()
+            if rights.startswith("rw"):
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                memory.seek(start)
+                with suppress(OSError):  # not mapped any more
+                    if text in memory.read(end - start):
+                        return True
+    return False
+
+
 def child_ids(parent: int) -> list[int]:
     """Return the process ids of the living children of a process, started by any of its threads.
 
