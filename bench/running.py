@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import httpx
 
@@ -86,6 +87,9 @@ def catch_up(system: RunningSystem) -> float:
     return time.perf_counter() - began
 
 
+KINDS: Final = ("forkserver", "envoy", "backend", "worker", "courier", "scheduler")
+
+
 def memory(system: RunningSystem) -> str:
     """Return the resident megabytes of the system's processes as text."""
     supervisor = system.process.pid
@@ -93,7 +97,9 @@ def memory(system: RunningSystem) -> str:
     parts = []
     for pid in [str(supervisor), *children]:
         command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        name = next((name for name in ("envoy", "backend", "worker", "courier") if name in command), "supervisor")
+        name = next(
+            (name for name in ("forkserver", "envoy", "backend", "worker", "courier") if name in command), "supervisor"
+        )
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         parts.append(f"{name} {resident / 1e6:.0f} MB")
     return ", ".join(parts)

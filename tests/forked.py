@@ -165,7 +165,7 @@ def _fork_fork_server() -> RunningForkServer:
         variables = environment.fork_server(os.environ) | {HEARTBEAT_VARIABLE: str(heartbeat)}
         os.environ.clear()
         os.environ.update(variables)
-        forkserver.set_title([sys.executable, "-m", "headwater.server.forkserver", *MODULES])
+        forkserver.set_title([sys.executable, "-m", "headwater.server.forkserver"])
         forkserver.end(forkserver.serve, parent)
     theirs.close()
     os.close(output)

@@ -165,7 +165,7 @@ def start(
     return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:], variables)
 
 
-FORK_SERVER: Final = "\0headwater.server.forkserver\0"
+FORK_SERVER: Final = "\0headwater.server.forkserver"
 """Part of the command line of the fork server."""
 
 

@@ -79,6 +79,11 @@ async def ending(child: Child) -> AsyncIterator[Child]:
         await child.wait()
 
 
+def is_process(pid: int) -> bool:
+    """Return whether a process exists, also as a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
 async def until_last_line(child: Child, line: str) -> None:
     async with asyncio.timeout(SECONDS):
         while child.last_line != line:
@@ -178,7 +183,7 @@ async def test_adopted_orphans_are_reaped(launched: Forks) -> None:
     child = await launched.start("leave_orphan")
     assert await child.wait() == 0
     async with asyncio.timeout(SECONDS):
-        while Path(f"/proc/{int(child.last_line)}").exists():  # also as a zombie
+        while is_process(int(child.last_line)):
             await asyncio.sleep(0.01)
 
 

@@ -49,6 +49,7 @@ def main() -> None:
     """Import the modules that are the arguments, and serve until the supervisor closes the socket."""
     supervisor = os.getppid()
     import_modules(sys.argv[1:])
+    set_title([sys.executable, "-m", "headwater.server.forkserver"])  # without the names of other processes
     serve(supervisor)
 
 
