@@ -1,6 +1,7 @@
 """Processes that the fork server forks: they have only what their program states, and end like any other process."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ from typing import Final
 
 import pytest
 
-from headwater.server import processes
+from headwater.server import preflight, processes
+from headwater.server.errors import StartupError
 from headwater.server.forking import ForkServer
 from headwater.server.processes import HEARTBEAT_VARIABLE, Child, Program
 from tests.system import child_ids, command_line, holds
@@ -185,6 +187,15 @@ async def test_adopted_orphans_are_reaped(launched: Forks) -> None:
     async with asyncio.timeout(SECONDS):
         while is_process(int(child.last_line)):
             await asyncio.sleep(0.01)
+
+
+def test_a_kernel_without_descriptors_of_processes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pidfd_open(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    with pytest.raises(StartupError, match=r"^pidfd_open fails \(Function not implemented\); Linux 5.4"):
+        preflight.check_kernel()
 
 
 async def test_no_descriptor_remains(launched: Forks) -> None:

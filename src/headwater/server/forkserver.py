@@ -33,7 +33,7 @@ from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE, di
 LENGTH: Final = struct.Struct("!I")
 """Precedes a request: its length in bytes."""
 PID: Final = struct.Struct("!I")
-"""The first answer of a forked process. It begins its work when it is answered with a byte."""
+"""The first response of a forked process: its id. It begins its work when it receives a byte."""
 REQUEST_SECONDS: Final = 60.0
 """Time limit of each step of the exchange with a forked process."""
 MAX_DESCRIPTORS: Final = 2

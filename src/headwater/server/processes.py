@@ -229,12 +229,12 @@ def adopt_orphans() -> None:
 
 
 def awaiting(pid: int) -> None:
-    """State that somebody waits for the exit status of a child, until `ended` is called."""
+    """Keep the exit status of a child for its `Child`, until `ended` is called."""
     _awaited.add(pid)
 
 
 def ended(pid: int) -> None:
-    """State that the exit status of a child has been read."""
+    """Forget a child whose exit status was read."""
     _awaited.discard(pid)
 
 

@@ -60,6 +60,7 @@ def serve(settings: Settings, fork_server: RunningForkServer | None = None) -> N
         _log(settings).warning("an environment variable is not a setting", variable=name, did_you_mean=similar)
     for name, present in renamed_variables(os.environ).items():
         _log(settings).warning("an environment variable has an earlier name", variable=name, use=present)
+    preflight.check_kernel()
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
     preflight.check_sandboxes(settings)
