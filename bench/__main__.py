@@ -37,7 +37,7 @@ from bench.worker import worker
 from tests import postgresql
 from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
-from tests.system import start
+from tests.system import HEADWATER, start
 
 ROUNDS = 3
 
@@ -82,7 +82,7 @@ def startup(folder: Path, seconds: float) -> None:
     """Seconds from the command to the first 200 of /healthz, against Python importing what it needs; idle memory."""
     for attempt in ("first", "second", "third", "fourth"):
         began = time.perf_counter()
-        system = start(folder)
+        system = start(folder, headwater=HEADWATER)
         ready = time.perf_counter() - began
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import headwater.server.backend"], check=True)
@@ -122,7 +122,7 @@ def _sustained(folder: Path, seconds: float, *, rows: int, identities: int = 0) 
         asyncio.run(delivery.preload(folder, workspace, connection, rows))
         if identities:
             fill(folder / "state.db", connection, pipeline, identities)
-        system = start(folder)
+        system = start(folder, headwater=HEADWATER)
         try:
             progress = delivery.Progress(partial(delivery.counted_by_position, folder))
             delivery.sustained(system, write_key, seconds, rows, progress)

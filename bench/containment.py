@@ -15,7 +15,7 @@ import httpx
 
 from bench.running import memory
 from tests.e2e.source import Source, make_source, post
-from tests.system import RunningSystem, start
+from tests.system import HEADWATER, RunningSystem, start
 from tests.tenants import add_tenant, function, mapping
 
 EVENTS = 60
@@ -50,7 +50,7 @@ def containment(folder: Path, seconds: float) -> None:
     }
     baseline: _Times | None = None
     for name, load in cases.items():
-        system = start(folder / name.replace(" ", "-"))
+        system = start(folder / name.replace(" ", "-"), headwater=HEADWATER)
         try:
             source = _good_source(add_tenant(system, "B"))
             with load(add_tenant(system, "A")):

@@ -18,7 +18,7 @@ from headwater.connectors.connector import Target
 from headwater.connectors.registry import CONNECTORS
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
-from tests.system import RunningSystem, start
+from tests.system import HEADWATER, RunningSystem, start
 
 CONNECTIONS = 1_000
 TARGETS: tuple[Target, ...] = ("Event", "User", "User")
@@ -126,7 +126,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _running(folder: Path) -> Iterator[RunningSystem]:
-    system = start(folder, None, **UNLIMITED)
+    system = start(folder, None, headwater=HEADWATER, **UNLIMITED)
     try:
         yield system
     finally:

@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import httpx
 
 from headwater.server import gateway, settings
-from tests.system import RunningSystem, free_port, start
+from tests.system import HEADWATER, RunningSystem, free_port, start
 
 
 @contextmanager
 def running(folder: Path, **variables: str) -> Iterator[tuple[RunningSystem, int, str]]:
     """Start a system with one `http` connection that stores events and identities; yield it, the id and the write
     key."""
-    system = start(folder, None, **variables)
+    system = start(folder, None, headwater=HEADWATER, **variables)
     try:
         with httpx.Client(base_url=system.base_url, headers=system.authorization) as client:
             body = {"name": "Bench", "role": "Source", "connector": "http"}
@@ -86,6 +87,9 @@ def catch_up(system: RunningSystem) -> float:
     return time.perf_counter() - began
 
 
+KINDS: Final = ("forkserver", "envoy", "backend", "worker", "courier", "scheduler")
+
+
 def memory(system: RunningSystem) -> str:
     """Return the resident megabytes of the system's processes as text."""
     supervisor = system.process.pid
@@ -93,7 +97,9 @@ def memory(system: RunningSystem) -> str:
     parts = []
     for pid in [str(supervisor), *children]:
         command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        name = next((name for name in ("envoy", "backend", "worker", "courier") if name in command), "supervisor")
+        name = next(
+            (name for name in ("forkserver", "envoy", "backend", "worker", "courier") if name in command), "supervisor"
+        )
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         parts.append(f"{name} {resident / 1e6:.0f} MB")
     return ", ".join(parts)

@@ -17,6 +17,7 @@ from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
 from headwater.state.runs import open_runs
 from headwater.storage.database import sqlite_url
+from headwater.warehouse import open_warehouse
 
 
 def migrated_url(path: Path) -> str:
@@ -25,6 +26,16 @@ def migrated_url(path: Path) -> str:
     if not path.exists():
         shutil.copyfile(_templates() / path.name, path)
     return sqlite_url(path)
+
+
+def fill(data_dir: Path) -> None:
+    """Create the databases of a system in a data directory that has none."""
+    if any(data_dir.glob("*.db")):
+        return
+    for template in _templates().iterdir():
+        copied = data_dir / template.name
+        shutil.copyfile(template, copied)
+        copied.chmod(0o600)
 
 
 @cache
@@ -36,6 +47,8 @@ def _templates() -> Path:
         async with open_catalog(sqlite_url(folder / "catalog.db"), clock=SystemClock(), identifiers=Identifiers()):
             pass
         async with open_state(sqlite_url(folder / "state.db"), writes=True, clock=SystemClock()):
+            pass
+        async with open_warehouse(sqlite_url(folder / "warehouse.db"), writes=True, clock=SystemClock()):
             pass
         async with open_lane_store(sqlite_url(folder / "courier.db")):
             pass

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -54,6 +54,20 @@ def _is_free(port: int) -> bool:
     return True
 
 
+class SystemProcess(Protocol):
+    """The members of `subprocess.Popen` that tests use."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | Any: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class RunningSystem:
     """A server that takes traffic."""
@@ -62,7 +76,7 @@ class RunningSystem:
     port: int
     api_key: str
     data_dir: Path
-    process: subprocess.Popen[bytes]
+    process: SystemProcess
     output: str
     """The text that it printed when it was ready."""
     variables: Mapping[str, str]
@@ -92,10 +106,18 @@ HEADWATER: Final = (sys.executable, "-m", "headwater.server.cli")
 """The command `headwater` of the environment that runs the tests."""
 
 
+PREPARED: Final = ("HEADWATER_",)
+"""Beginnings of the variables with which a system can be forked. Other ones have an effect when a program starts."""
+
+
 def serve(
-    data_dir: Path, port: int, *, headwater: Sequence[str | Path] = HEADWATER, **variables: str
-) -> subprocess.Popen[bytes]:
-    """Start `headwater serve` without waiting. Its output goes to files in the data directory, which is created."""
+    data_dir: Path, port: int, *, headwater: Sequence[str | Path] | None = None, **variables: str
+) -> SystemProcess:
+    """Start `headwater serve` without waiting. Its output goes to files in the data directory, which is created.
+
+    With `headwater` a command line starts it. Without it, it is forked from a process with all imports, and an empty
+    data directory gets its databases (`tests.forked`, `tests.sqlite`).
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     own = {"HEADWATER_DATA_DIR": str(data_dir), "HEADWATER_PORT": str(port), **variables}
     inherited = {
@@ -104,8 +126,14 @@ def serve(
         if not name.startswith("HEADWATER_") and name != "DATABASE_URL"
     }
     with (data_dir / "stdout.txt").open("ab") as output, (data_dir / "stderr.txt").open("ab") as errors:
+        if headwater is None and all(name.startswith(PREPARED) for name in variables):
+            from tests import forked, sqlite  # processes that start no system import less
+
+            if data_dir == Path(own["HEADWATER_DATA_DIR"]) and "HEADWATER_DATABASE_URL" not in own:
+                sqlite.fill(data_dir)
+            return forked.fork_system({**inherited, **own}, output.fileno(), errors.fileno())
         return subprocess.Popen(
-            [*headwater, "serve"],
+            [*(headwater or HEADWATER), "serve"],
             env={**inherited, **own},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -114,7 +142,7 @@ def serve(
 
 
 def start(
-    data_dir: Path, port: int | None = None, *, headwater: Sequence[str | Path] = HEADWATER, **variables: str
+    data_dir: Path, port: int | None = None, *, headwater: Sequence[str | Path] | None = None, **variables: str
 ) -> RunningSystem:
     """Start `headwater serve` and wait until it states that it is ready."""
     port = port or free_port()
@@ -137,18 +165,52 @@ def start(
     return RunningSystem(base_url, port, api_key, data_dir, process, printed.read_text()[before:], variables)
 
 
+FORK_SERVER: Final = "\0headwater.server.forkserver"
+"""Part of the command line of the fork server."""
+
+
+def fork_server(parent: int) -> int | None:
+    """Return the process id of the fork server of a supervisor; None while there is none."""
+    for pid in child_ids(parent):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if FORK_SERVER in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
+    return None
+
+
 def children(parent: int) -> dict[str, int]:
-    """Return the living children of a supervisor: process ids by name ("envoy", "backend", "backend-2", "worker")."""
+    """Return the living children of a supervisor, except for its fork server: process ids by name ("envoy", "backend",
+    "backend-2", "worker")."""
     found = {}
     for pid in child_ids(parent):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if command:
+        if command and FORK_SERVER not in command:
             is_python = "\0headwater.server." in command  # then the last argument is the name of the process
             found[re.split("[\0.]", command)[-1] if is_python else "envoy"] = pid
     return found
+
+
+def command_line(pid: int) -> list[str]:
+    """Return the command of a process as `ps` shows it."""
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+def holds(pid: int, text: bytes) -> bool:
+    """Return whether the memory of a process contains a text, also as a remainder that was freed."""
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            addresses, rights, *_ = line.split()
+            if rights.startswith("rw"):
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                memory.seek(start)
+                with suppress(OSError):  # not mapped any more
+                    if text in memory.read(end - start):
+                        return True
+    return False
 
 
 def child_ids(parent: int) -> list[int]:

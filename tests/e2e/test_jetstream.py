@@ -139,7 +139,7 @@ def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) ->
     """The worker stands still: callers get 429 with a time to wait, and accepted events are not lost."""
     system = start(tmp_path / "data", HEADWATER_LOG_MAX_LAG_BYTES="100KiB", HEADWATER_WATCHDOG_SECONDS="0")
     source = make_source(system)
-    worker = _worker(system)
+    worker = system.children()["worker"]
     os.kill(worker, signal.SIGSTOP)
     accepted: list[str] = []
 
@@ -161,11 +161,3 @@ def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) ->
     wait_until(lambda: not is_throttled(), 30)
     wait_until(lambda: set(stored(system)) >= set(accepted), 30)
     assert system.stop() == 0, system.errors
-
-
-def _worker(system: RunningSystem) -> int:
-    pid = system.process.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"headwater.server.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("there is no worker")

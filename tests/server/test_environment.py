@@ -7,8 +7,9 @@ from typing import Final
 import pytest
 
 from headwater.server import environment
+from headwater.server.processes import HEARTBEAT_VARIABLE
 from headwater.server.settings import read
-from tests.system import HTTP, RunningSystem, child_ids, start
+from tests.system import HEADWATER, HTTP, RunningSystem, child_ids, fork_server, holds, start
 
 API_KEY: Final = "api_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 SECRETS: Final = {
@@ -19,9 +20,9 @@ SECRETS: Final = {
 GIVEN: Final = {
     **SECRETS,
     "HEADWATER_DATABASE_URL": "sqlite",
-    "DATABASE_URL": "postgres://user:hidden@database/x",
-    "AWS_SECRET_ACCESS_KEY": "hidden",
-    "PGPASSWORD": "hidden",
+    "DATABASE_URL": "postgres://user:of-an-address@database/x",
+    "AWS_SECRET_ACCESS_KEY": "a key of another program",
+    "PGPASSWORD": "a password of the database",
     "TZ": "UTC",
 }
 FUNCTIONS: Final = {
@@ -35,9 +36,15 @@ def names(pid: int) -> set[str]:
     return {variable.partition(b"=")[0].decode() for variable in variables if variable}
 
 
+def found(pid: int) -> set[str]:
+    """Return the names of the variables whose values are in the memory of a process."""
+    private = {name: value for name, value in GIVEN.items() if name not in ("HEADWATER_DATABASE_URL", "TZ")}
+    return {name for name, value in private.items() if holds(pid, value.encode())}
+
+
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[RunningSystem]:
-    running = start(tmp_path / "data", None, **GIVEN)
+    running = start(tmp_path / "data", None, headwater=HEADWATER, **GIVEN)
     yield running
     assert running.stop() == 0, running.errors
 
@@ -55,19 +62,24 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
         answer = HTTP.post(f"{system.base_url}/v1/transformations", json=body, headers=system.authorization)
         assert answer.status_code == 200, answer.text
 
-    processes = {name: names(pid) for name, pid in system.children().items()}
-    assert set(processes) == {"backend", "worker", "courier", "scheduler", "envoy"}
-    assert set(SECRETS) <= processes["backend"]
-    assert not set(SECRETS) & processes["worker"]
-    for name in ("courier", "scheduler"):
-        assert set(SECRETS) & processes[name] == {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS"}
-    assert "TZ" in processes["envoy"]
-    assert [name for name in processes["envoy"] if name.startswith(("HEADWATER_", "PG"))] == []
-    for variables in processes.values():
-        assert not {"DATABASE_URL", "AWS_SECRET_ACCESS_KEY"} & variables
-    assert "PGPASSWORD" in processes["backend"] and "PGPASSWORD" in processes["worker"]
+    pids = system.children()
+    assert set(pids) == {"backend", "worker", "courier", "scheduler", "envoy"}
+    forking = fork_server(system.process.pid)
+    assert forking is not None
+    # Freed memory counts: a fork has all memory of the process that forked it.
+    held = {name: found(pid) for name, pid in {**pids, "fork server": forking}.items() if name != "envoy"}
+    assert held == {
+        "backend": {*SECRETS, "PGPASSWORD"},
+        "worker": {"PGPASSWORD"},
+        "courier": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
+        "scheduler": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
+        "fork server": set(),
+    }
+    assert "TZ" in names(pids["envoy"])
+    for pid in (*pids.values(), forking):  # forked processes show the variables of the fork server
+        assert {name for name in names(pid) if name.startswith(("HEADWATER_", "PG"))} <= {HEARTBEAT_VARIABLE}
 
-    sandboxes = [pid for child in system.children().values() for pid in child_ids(child)]
+    sandboxes = [pid for child in pids.values() for pid in child_ids(child)]
     assert len(sandboxes) >= len(FUNCTIONS)
     assert [names(pid) for pid in sandboxes] == [set()] * len(sandboxes)
 

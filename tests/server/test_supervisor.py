@@ -14,18 +14,32 @@ import pytest
 
 from headwater.server.preflight import run_dir
 from headwater.server.settings import MAX_SOCKET_PATH_BYTES, read
-from tests.system import HTTP, RunningSystem, children, free_port, is_healthy, serve, start, wait_until
+from tests.system import (
+    HEADWATER,
+    HTTP,
+    RunningSystem,
+    children,
+    command_line,
+    fork_server,
+    free_port,
+    is_healthy,
+    serve,
+    start,
+    wait_until,
+)
 
 Start = Callable[..., RunningSystem]
 
 
 @pytest.fixture
 def starting(tmp_path: Path) -> Iterator[Start]:
-    """Starts systems over one data directory, and ends those that a test has left running."""
+    """Starts systems over one data directory, with `command=True` from the command line, and ends those that a test
+    has left running."""
     started: list[RunningSystem] = []
 
-    def start_one(port: int | None = None, **variables: str) -> RunningSystem:
-        started.append(start(tmp_path / "data", port, **variables))
+    def start_one(port: int | None = None, *, command: bool = False, **variables: str) -> RunningSystem:
+        headwater = HEADWATER if command else None
+        started.append(start(tmp_path / "data", port, headwater=headwater, **variables))
         return started[-1]
 
     yield start_one
@@ -52,14 +66,14 @@ def _failure(output: Path, data_dir: Path, port: int, **variables: str) -> str:
 
 
 def test_the_first_start_shows_the_key_and_later_starts_only_its_place(starting: Start) -> None:
-    first = starting()
+    first = starting(command=True)
     assert f"Headwater is ready on {first.base_url}" in first.output
     assert first.api_key in first.output
     key_path = first.data_dir / "api-key"
     assert stat.S_IMODE(key_path.stat().st_mode) == 0o600
     assert first.stop() == 0
 
-    second = starting()
+    second = starting(command=True)
     assert first.api_key not in second.output
     assert str(key_path) in second.output
     assert second.api_key == first.api_key
@@ -102,9 +116,12 @@ def test_a_second_signal_ends_it_immediately(starting: Start) -> None:
 
 
 def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(starting: Start) -> None:
-    first = starting()
+    first = starting(command=True)
     living = first.children()
     assert set(living) == {"backend", "worker", "courier", "scheduler", "envoy"}
+    forks = fork_server(first.process.pid)
+    assert forks is not None
+    living["fork server"] = forks
     first.process.kill()
     first.process.wait()
     wait_until(lambda: not any(map(_is_alive, living.values())), 60)
@@ -125,6 +142,21 @@ def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
+    assert running.stop() == 0
+
+
+def test_processes_continue_without_the_fork_server_and_the_next_one_forks_their_successors(starting: Start) -> None:
+    running = starting(command=True)
+    before, forks = running.children(), fork_server(running.process.pid)
+    assert forks is not None
+    os.kill(forks, signal.SIGKILL)
+    os.kill(before["worker"], signal.SIGKILL)
+    wait_until(lambda: running.children().get("worker") not in (None, before["worker"]), 60)
+    assert fork_server(running.process.pid) not in (None, forks)
+    after = running.children()
+    assert after | {"worker": 0} == before | {"worker": 0}
+    assert command_line(after["worker"]) == [sys.executable, "-m", "headwater.server.worker"]
+    assert '"child": "fork server"' in running.errors
     assert running.stop() == 0
 
 
@@ -226,7 +258,7 @@ def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Pat
 
 
 def test_it_stops_while_it_is_still_starting(tmp_path: Path) -> None:
-    process = serve(tmp_path / "data", free_port())
+    process = serve(tmp_path / "data", free_port(), headwater=HEADWATER)
     wait_until(lambda: bool(children(process.pid)), 60)
     process.terminate()
     assert process.wait(60) == 0

@@ -123,6 +123,8 @@ def watched(tmp_path: Path) -> Iterator[RunningSystem]:
 def test_a_process_that_stands_still_is_restarted(watched: RunningSystem, name: str) -> None:
     before = watched.children()
     source = make_source(watched)
+    assert source.send("track", {"userId": "ada", "event": "First"}).status_code == 200
+    source.wait_for(1)  # so the worker has started, and has sent a heartbeat
     os.kill(before[name], signal.SIGSTOP)
     wait_until(lambda: watched.children().get(name) not in (None, before[name]), 60)
     wait_until(lambda: is_healthy(watched.base_url), 60)
@@ -132,7 +134,7 @@ def test_a_process_that_stands_still_is_restarted(watched: RunningSystem, name: 
         other: pid for other, pid in before.items() if other != name
     }
     wait_until(lambda: source.send("track", {"userId": "ada", "event": "Seen"}).status_code == 200, 60)
-    source.wait_for(1)
+    source.wait_for(2)
     assert watched.stop() == 0
 
 

@@ -275,6 +275,10 @@ async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
         await wait(stop, REFRESH_SECONDS)
 
 
-if __name__ == "__main__":
-    _, name = sys.argv
+def main(name: str) -> None:
+    """Run the process."""
     child.run(name, partial(run, name), loop_factory=uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

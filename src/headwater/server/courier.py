@@ -138,6 +138,11 @@ async def _open_operations(
         yield OperationRunner(catalog, operations, deliveries, warehouse, clock)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the process."""
     os.nice(NICENESS)
     child.run("courier", run, loop_factory=uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    main()

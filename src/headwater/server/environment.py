@@ -43,6 +43,12 @@ def envoy(environ: Mapping[str, str]) -> dict[str, str]:
     return _select(environ, SYSTEM)
 
 
+def fork_server(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the fork server. It gets no settings and no secrets: each process that it forks reads its
+    own variables."""
+    return _select(environ, PYTHON) | GRPC
+
+
 def backend(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the variables of a backend. It creates the first API key and encrypts settings of connections."""
     return _select(environ, (*PYTHON, *DATABASE)) | settings.environment() | GRPC

@@ -98,6 +98,16 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
+def check_kernel() -> None:
+    """Raise StartupError if this process can get no descriptors of its children."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise StartupError(
+            f"pidfd_open fails ({error.strerror}); Linux 5.4 or later is needed, in a container that allows the call"
+        ) from None
+
+
 def check_location_database(settings: Settings) -> None:
     """Raise StartupError if there is a location database that cannot be read."""
     if settings.maxmind_db is None:

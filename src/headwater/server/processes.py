@@ -6,6 +6,8 @@ parent's standard error line by line; the last line is kept, to state why the ch
 
 A watched child writes a byte to a pipe every HEARTBEAT_SECONDS from its event loop
 (`headwater.server.child.heartbeat`). `Child.wait_for_silence` returns when no byte arrives.
+
+`headwater.server.forking` starts children in another way.
 """
 
 import asyncio
@@ -16,8 +18,10 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_VARIABLE = "HEADWATER_HEARTBEAT_FD"
 """The variable with the file descriptor for the heartbeat of a watched child."""
@@ -27,6 +31,21 @@ MAX_LINE_BYTES = 1 << 20
 """Maximum length of a line that a child writes. Longer lines are cut."""
 
 _libc = ctypes.CDLL(None)
+
+_awaited: Final[set[int]] = set()
+"""Process ids of children whose exit status is awaited."""
+_starting: Final[list[str]] = []
+"""Names of programs whose process id is not known yet."""
+
+
+class Process(Protocol):
+    """The part of `asyncio.subprocess.Process` that a `Child` uses."""
+
+    pid: int
+    stdout: asyncio.StreamReader | None
+
+    async def wait(self) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
 
 
 _REASONS = {
@@ -71,7 +90,7 @@ class Program:
 class Child:
     """A running program."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process, heartbeat: int | None) -> None:
+    def __init__(self, program: Program, process: Process, heartbeat: int | None) -> None:
         """`heartbeat` is the reading end of the pipe. It is closed when the child has ended."""
         self.program = program
         self.last_line = ""
@@ -87,9 +106,15 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def has_started(self) -> bool:
+        """Whether the program has sent a heartbeat; True for one that sends none."""
+        return self._beats > 0 or self.program.patience_seconds is None
+
     async def wait(self) -> int:
         """Return the exit status after the child has ended and its output is relayed. A negative status is a signal."""
         status = await self._process.wait()
+        ended(self.pid)
         self._close_heartbeat()
         with contextlib.suppress(TimeoutError):  # a grandchild may keep the pipe open
             await asyncio.wait_for(asyncio.shield(self._relay), 1)
@@ -169,39 +194,81 @@ class Child:
             self.last_line = line.decode(errors="replace").strip() or self.last_line
 
 
-async def start(program: Program) -> Child:
+async def start(program: Program, *, stdin: int = asyncio.subprocess.DEVNULL) -> Child:
     """Start a program. Call it in the main thread, because the kernel watches the thread that forked, not the
     process."""
     parent = os.getpid()
-
-    def die_with_parent() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent ended between the fork and the line above
-            os._exit(1)
-
-    reader = writer = None
+    reader, writer = open_heartbeat(program)
     environment = dict(program.environment)
-    if program.patience_seconds is not None:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+    if writer is not None:
         environment[HEARTBEAT_VARIABLE] = str(writer)
+    _starting.append(program.name)
     try:
         process = await asyncio.create_subprocess_exec(
             *program.command,
             env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=() if writer is None else (writer,),
-            preexec_fn=die_with_parent,
+            preexec_fn=lambda: die_with_parent(parent),
             process_group=0,
             limit=MAX_LINE_BYTES,
         )
+        awaiting(process.pid)
     except BaseException:
         if reader is not None:
             os.close(reader)
         raise
     finally:
+        _starting.remove(program.name)
         if writer is not None:
             os.close(writer)
     return Child(program, process, reader)
+
+
+def open_heartbeat(program: Program) -> tuple[int, int] | tuple[None, None]:
+    """Return the ends of the heartbeat pipe of a program, if it is watched: to read, and to write."""
+    if program.patience_seconds is None:
+        return None, None
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    return reader, writer
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends. End it if the parent has ended already."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of descendants whose parents end, and reap those that nobody awaits.
+
+    Call it in the main thread, with a running event loop.
+    """
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, _reap_orphans)
+
+
+def awaiting(pid: int) -> None:
+    """Keep the exit status of a child for its `Child`, until `ended` is called."""
+    _awaited.add(pid)
+
+
+def ended(pid: int) -> None:
+    """Forget a child whose exit status was read."""
+    _awaited.discard(pid)
+
+
+def _reap_orphans() -> None:
+    """Reap ended children that are not awaited. If an awaited one has ended first, the next call reaps them."""
+    while not _starting:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid in _awaited:
+            return
+        os.waitpid(found.si_pid, 0)

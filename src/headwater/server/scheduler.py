@@ -275,6 +275,11 @@ class _RunProcess:
                 self.ended = found
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the process."""
     os.nice(NICENESS)
     child.run("scheduler", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from headwater.base.waiting import wait
 from headwater.server import banner, certificate, environment, gateway, preflight
 from headwater.server.errors import StartupError
+from headwater.server.forking import ForkServer, RunningForkServer
 from headwater.server.probe import request
 from headwater.server.processes import Child, Program, start
 from headwater.server.scrape import metrics_port
@@ -43,13 +44,23 @@ WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
 megabytes."""
 
 
-def serve(settings: Settings) -> None:
-    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError if it cannot start."""
+FORKED = ("backend", "worker", "courier", "scheduler")
+"""Modules of the processes that the fork server forks."""
+
+Start = Callable[[Program], Awaitable[Child]]
+
+
+def serve(settings: Settings, fork_server: RunningForkServer | None = None) -> None:
+    """Run the system until SIGINT, SIGTERM or SIGHUP. Raises StartupError if it cannot start.
+
+    Without `fork_server` it starts one.
+    """
     os.umask(0o077)
     for name, similar in unknown_variables(os.environ).items():
         _log(settings).warning("an environment variable is not a setting", variable=name, did_you_mean=similar)
     for name, present in renamed_variables(os.environ).items():
         _log(settings).warning("an environment variable has an earlier name", variable=name, use=present)
+    preflight.check_kernel()
     preflight.raise_file_limit()
     preflight.check_location_database(settings)
     preflight.check_certificate(settings)
@@ -59,16 +70,29 @@ def serve(settings: Settings) -> None:
         if preflight.split_state(settings):
             _log(settings).info("the operational tables of warehouse.db are in state.db", path=str(settings.state_path))
         with preflight.run_dir(settings) as settings:
-            asyncio.run(_Supervisor(settings).run())
+            asyncio.run(_Supervisor(settings, fork_server).run())
     finally:
         os.close(lock)
+
+
+def forked_modules(settings: Settings) -> list[str]:
+    """Return the modules that the fork server imports: those of the processes, and of the database and the log that
+    they use."""
+    driver = "sqlite" if settings.database_url is None else "postgresql"
+    names = [f"headwater.server.{name}" for name in FORKED]
+    names.append(f"headwater.warehouse.drivers.{driver}")
+    names.append("aiosqlite" if settings.database_url is None else "asyncpg")
+    if settings.nats_url is not None:
+        names.append("headwater.log.jetstream")
+    return names
 
 
 class _Service:
     """Keeps a program running."""
 
-    def __init__(self, program: Program, settings: Settings, ready: asyncio.Event) -> None:
+    def __init__(self, program: Program, start: Start, settings: Settings, ready: asyncio.Event) -> None:
         self._program = program
+        self._start = start
         self._settings = settings
         self._ready = ready
         self._stopping = asyncio.Event()
@@ -80,7 +104,10 @@ class _Service:
         loop = asyncio.get_running_loop()
         try:
             while not self._stopping.is_set():
-                self._child = child = await start(self._program)
+                child = await self._start_unless_stopped()
+                if child is None:
+                    return
+                self._child = child
                 if self._stopping.is_set():  # `stop` was called during the start
                     self.kill()
                 began = loop.time()
@@ -103,6 +130,18 @@ class _Service:
             if self._child is not None:
                 await self._child.wait()
 
+    async def _start_unless_stopped(self) -> Child | None:
+        """Start the program. Return None if `stop` was called before it has started."""
+        starting = asyncio.ensure_future(self._start(self._program))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return starting.result() if starting.done() else None
+        finally:
+            starting.cancel()
+            stopping.cancel()
+            await asyncio.wait((starting, stopping))
+
     async def _wait(self, child: Child) -> int:
         """Wait until the child has ended. Kill it if it is stuck."""
         ending = asyncio.ensure_future(child.wait())
@@ -119,6 +158,11 @@ class _Service:
             ending.cancel()
             silence.cancel()
 
+    async def wait_for_start(self) -> None:
+        """Wait until the program has completed its start-up, or has started if it sends no heartbeat."""
+        while self._child is None or not self._child.has_started:
+            await asyncio.sleep(READY_POLL_SECONDS)
+
     async def stop(self, timeout_seconds: float) -> None:
         self._stopping.set()
         if self._child is not None:
@@ -131,28 +175,44 @@ class _Service:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, fork_server: RunningForkServer | None) -> None:
         self._settings = settings
+        self._running_fork_server = fork_server
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._first_start = not settings.api_key_path.exists()
 
     async def run(self) -> None:
         await preflight.check_port(self._settings)
+        self._forks = ForkServer(self._running_fork_server)
         # The backends take longest to be ready, so they start first.
         backend = environment.backend(os.environ, self._settings)
         worker = environment.worker(os.environ, self._settings) | WORKER_MALLOC
         courier = environment.courier(os.environ, self._settings) | WORKER_MALLOC
         scheduler = environment.scheduler(os.environ, self._settings) | WORKER_MALLOC
+        fork_server = self._python(
+            "fork server",
+            "forkserver",
+            *forked_modules(self._settings),
+            variables=environment.fork_server(os.environ),
+        )
+        self._fork_server = self._service(fork_server, self._forks.launch)
         self._backends = [
-            self._service(self._python(name, "backend", name, variables=backend))
+            self._service(self._python(name, "backend", name, variables=backend), self._forks.start)
             for name in self._settings.backend_names
         ]
-        self._gateway = self._service(gateway.program(self._settings))
-        self._worker = self._service(self._python("worker", "worker", variables=worker))
-        self._courier = self._service(self._python("courier", "courier", variables=courier))
-        self._scheduler = self._service(self._python("scheduler", "scheduler", variables=scheduler))
-        self._services = (*self._backends, self._gateway, self._worker, self._courier, self._scheduler)
+        self._gateway = self._service(gateway.program(self._settings), start)
+        self._worker = self._service(self._python("worker", "worker", variables=worker), self._forks.start)
+        self._courier = self._service(self._python("courier", "courier", variables=courier), self._forks.start)
+        self._scheduler = self._service(self._python("scheduler", "scheduler", variables=scheduler), self._forks.start)
+        self._services = (
+            self._fork_server,
+            *self._backends,
+            self._gateway,
+            self._worker,
+            self._courier,
+            self._scheduler,
+        )
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -175,8 +235,8 @@ class _Supervisor:
         except* StartupError as failures:
             raise failures.exceptions[0] from None
 
-    def _service(self, program: Program) -> _Service:
-        return _Service(program, self._settings, self._ready)
+    def _service(self, program: Program, start: Start) -> _Service:
+        return _Service(program, start, self._settings, self._ready)
 
     def _python(self, name: str, module: str, *arguments: str, variables: Mapping[str, str]) -> Program:
         command = (sys.executable, "-m", f"headwater.server.{module}", *arguments)
@@ -192,6 +252,8 @@ class _Supervisor:
     async def _announce(self) -> None:
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                for backend in self._backends:
+                    await backend.wait_for_start()
                 while not await self._is_ready():
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
@@ -220,6 +282,7 @@ class _Supervisor:
         await asyncio.gather(*(backend.stop(STOP_SECONDS) for backend in self._backends))
         last = (self._worker, self._courier, self._scheduler)
         await asyncio.gather(*(service.stop(STOP_SECONDS) for service in last))
+        await self._fork_server.stop(STOP_SECONDS)
 
 
 @cache

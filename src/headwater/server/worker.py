@@ -94,7 +94,12 @@ time.
 """
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the process."""
     os.nice(NICENESS)
     sys.setswitchinterval(SWITCH_SECONDS)
     child.run("worker", run, loop_factory=uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Starts whole systems by forking from a process that has imported their modules, because imports take most of the
+processor time of a start.
+
+`python -m tests.forked MODULE...` is that process. There is one for each process of the tests. A system differs from
+one that the command line has started only in that its supervisor and its first fork server are forks as well.
+"""
+
+import atexit
+import gc
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+from unittest.mock import patch
+
+from headwater.server import cli, environment, forkserver, supervisor
+from headwater.server.forking import RunningForkServer
+from headwater.server.processes import HEARTBEAT_VARIABLE, die_with_parent
+from headwater.server.settings import read
+
+MODULES: Final = ("headwater.server.supervisor", *supervisor.forked_modules(read({})))
+NUMBER: Final = struct.Struct("!i")
+"""A process id, and later the exit status."""
+LENGTH: Final = forkserver.LENGTH
+TIMEOUT_SECONDS: Final = 120.0
+
+
+class ForkedProcess:
+    """A forked supervisor, with the members of `subprocess.Popen` that tests use."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._channel.settimeout(TIMEOUT_SECONDS)
+        self.pid: int = NUMBER.unpack(channel.recv(NUMBER.size))[0]
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+        if self.returncode is None and select.select([self._channel], [], [], 0)[0]:
+            self._read_status()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._channel], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("headwater serve", timeout or 0)
+            self._read_status()
+        assert self.returncode is not None
+        return self.returncode
+
+    def _read_status(self) -> None:
+        (self.returncode,) = NUMBER.unpack(self._channel.recv(NUMBER.size))
+        self._channel.close()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        self.send_signal(9)
+
+
+def fork_system(variables: Mapping[str, str], output: int, errors: int) -> ForkedProcess:
+    """Run `headwater serve` with these environment variables; its output goes to two descriptors."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(_server(), [b"f"], [theirs.fileno()])
+    process = ForkedProcess(ours)
+    request = json.dumps({"variables": dict(variables), "folder": str(Path.cwd())}).encode()
+    socket.send_fds(ours, [LENGTH.pack(len(request))], [output, errors])
+    ours.sendall(request)
+    return process
+
+
+@cache
+def _server() -> socket.socket:
+    """Start the process that forks. It ends with this one."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "tests.forked", *MODULES]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    with theirs:
+        process = subprocess.Popen(
+            command, stdin=theirs.fileno(), env=variables | environment.GRPC, cwd=Path(__file__).parents[1]
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait(TIMEOUT_SECONDS)
+
+    atexit.register(end)
+    return ours
+
+
+def _serve() -> None:
+    control = socket.socket(fileno=0)
+    living: dict[int, tuple[int, socket.socket]] = {}
+    while True:
+        readable, _, _ = select.select([control.fileno(), *living], [], [])
+        for ended in living.keys() & set(readable):
+            pid, channel = living.pop(ended)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os.close(ended)
+            with channel:
+                channel.send(NUMBER.pack(status), socket.MSG_NOSIGNAL)
+        if control.fileno() in readable:
+            _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not descriptors:
+                return
+            channel = socket.socket(fileno=descriptors[0])
+            pid = os.fork()
+            if pid == 0:
+                control.detach()
+                for other, (_, theirs) in living.items():
+                    os.close(other)
+                    theirs.close()
+                forkserver.end(_run_system, channel)
+            channel.sendall(NUMBER.pack(pid))
+            living[os.pidfd_open(pid)] = pid, channel
+
+
+def _run_system(channel: socket.socket) -> None:
+    """Run the supervisor in this fork."""
+    with channel:
+        head, descriptors, _, _ = socket.recv_fds(channel, LENGTH.size, 2)
+        request = json.loads(channel.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL))
+    for source, target in ((os.open(os.devnull, os.O_RDWR), 0), *zip(descriptors, (1, 2), strict=True)):
+        os.dup2(source, target)
+        os.close(source)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["variables"])
+    fork_server = _fork_fork_server()
+    forkserver.set_title([sys.executable, "-m", "headwater.server.cli", "serve"])
+    gc.enable()
+    with patch.object(supervisor, "serve", partial(supervisor.serve, fork_server=fork_server)):
+        cli.main(["serve"])
+
+
+def _fork_fork_server() -> RunningForkServer:
+    ours, theirs = socket.socketpair()
+    output_reader, output = os.pipe()
+    heartbeat_reader, heartbeat = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        die_with_parent(parent)
+        os.setpgid(0, 0)
+        ours.close()
+        for descriptor in (output_reader, heartbeat_reader):
+            os.close(descriptor)
+        for source, target in ((theirs.detach(), 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        variables = environment.fork_server(os.environ) | {HEARTBEAT_VARIABLE: str(heartbeat)}
+        os.environ.clear()
+        os.environ.update(variables)
+        forkserver.set_title([sys.executable, "-m", "headwater.server.forkserver"])
+        forkserver.end(forkserver.serve, parent)
+    theirs.close()
+    os.close(output)
+    os.close(heartbeat)
+    return RunningForkServer(pid, ours, output_reader, heartbeat_reader)
+
+
+if __name__ == "__main__":
+    forkserver.import_modules(sys.argv[1:])
+    _serve()
