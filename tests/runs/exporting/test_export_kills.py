@@ -1,11 +1,16 @@
-"""An export whose process is killed again and again ends as one that is not disturbed."""
+"""An export whose process is killed again and again ends as one that is not disturbed.
+
+HEADWATER_CRASH_ROUNDS sets the number of kills: more rounds are closer to each other.
+"""
 
 import asyncio
+import os
 import signal
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -15,8 +20,9 @@ from tests.runs.exporting.installation import open_installation
 from tests.runs.exporting.killed import Points, connectors
 from tests.sqlite import migrated_url
 
-PEOPLE = 12
-STEP = 9
+PEOPLE: Final = 12
+ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
+STEP: Final = max(1, 54 // ROUNDS)
 """Each attempt reaches so many points more than the one before."""
 
 
