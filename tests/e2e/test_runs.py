@@ -15,7 +15,7 @@ import pytest
 
 from headwater.state.runs import LEASE_SECONDS
 from tests.e2e.source import get, post
-from tests.e2e.test_operations import call, headwater
+from tests.e2e.test_operations import call, headwater, make_other
 from tests.system import HEADWATER, RunningSystem, child_ids, start, wait_until
 
 SECONDS: Final = 90.0
@@ -198,7 +198,7 @@ def test_a_run_of_a_deleted_pipeline_ends(system: RunningSystem) -> None:
 
 
 def test_another_workspace_notices_nothing(system: RunningSystem) -> None:
-    other = int(headwater(system, "workspaces", "create", "Other"))
+    other = make_other(system)
     pipelines = [make_import(system, "1h")[1] for _ in range(5)]
     runs = [start_run(system, pipeline) for pipeline in pipelines]
     for method, path in (("GET", ""), ("GET", "/errors"), ("POST", "/cancel")):
