@@ -4,7 +4,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from tests.tiers import LONGEST, find_rank, folder_markers
+from tests.tiers import SLOW_TESTS, find_rank, folder_markers
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,6 @@ def test_the_longest_tests_are_first() -> None:
     assert ordered == ["e2e/crash/test_disk.py", "e2e/test_runs.py", "e2e/test_readme.py", "api/test_tracks.py"]
 
 
-@pytest.mark.parametrize("path", LONGEST)
+@pytest.mark.parametrize("path", SLOW_TESTS)
 def test_the_longest_tests_exist(path: str) -> None:
     assert (Path(__file__).parent / path).exists()

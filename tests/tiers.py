@@ -29,7 +29,7 @@ FIXTURES: Final = {"mariadb_server", "nats_server", "own_server", "postgresql_se
 """Fixtures that start a process."""
 PARAMETERS: Final = {"jetstream", "nats", "postgresql"}
 """Parameters that start a process."""
-LONGEST: Final = (
+SLOW_TESTS: Final = (
     "e2e/test_worst_memory.py",
     "e2e/crash",
     "e2e/test_resolution.py",
@@ -80,7 +80,7 @@ def folder_markers(path: PurePath) -> list[str]:
 
 def find_rank(path: PurePath) -> int:
     """Return the place of a test file among the others: first the longest ones, then those with a running system."""
-    if any(path.is_relative_to(longest) for longest in LONGEST):
+    if any(path.is_relative_to(longest) for longest in SLOW_TESTS):
         return 0
     return 1 if path.is_relative_to("e2e") else 2
 
