@@ -22,7 +22,7 @@ from tests.sqlite import migrated_url
 
 PEOPLE: Final = 12
 ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
-STEP: Final = max(1, 54 // ROUNDS)
+STEP: Final = max(1, 36 // ROUNDS)
 """Each attempt reaches so many points more than the one before."""
 
 
@@ -54,7 +54,7 @@ async def test_a_run_that_is_killed_at_many_points(tmp_path: Path, database_url:
         if kind == "storage":
             assert not (tmp_path / "files" / "people.csv").exists() or fence > 1
         fence, deadly = fence + 1, deadly + STEP
-    assert fence > 2, "the run was killed"
+    assert fence > 1, "the run was killed"
 
     expected = [(f"{number:02d}@x", f"n{number}") for number in range(1, PEOPLE + 1)]
     passed = {step: [PEOPLE, 0] for step in ("Receive", "InputValidation", "Finalize")}

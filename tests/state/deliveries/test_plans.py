@@ -140,7 +140,7 @@ async def test_the_cost_of_an_event_does_not_grow_with_the_queue(url: str) -> No
                 (chunk,) = await store.read(21, 0, max_bytes=1)
                 await store.commit(epoch, [progress(chunk)], now=1)
                 times.append(time.perf_counter() - began)
-            return sorted(times)[len(times) // 4]
+            return min(times)  # other work of the machine makes one longer, and never shorter
 
         few = await cost(1)
         for position in range(100, 2_500, 100):
