@@ -49,7 +49,9 @@ def test_what_was_refused_is_sent_again_with_the_same_keys(system: RunningSystem
             return [(each["pipeline"], each["count"]) for each in found]
 
         wait_until(lambda: counts() == [(pipeline, "5")], DELIVERED_WITHIN_SECONDS)
-        [reason] = [each["reason"] for each in get(system, "/v1/dead-letters/counts")["counts"]]
+        [reason] = [
+            each["reason"] for each in get(system, f"/v1/dead-letters/counts?destination={destination}")["counts"]
+        ]
         letters = get(system, f"/v1/dead-letters?destination={destination}&reason={reason}")["deadLetters"]
         assert sorted(letter["messageId"] for letter in letters) == ["m1", "m3", "m5", "m7", "m9"]
         assert {letter["status"] for letter in letters} == {422}
