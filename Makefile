@@ -9,13 +9,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+# A third of the time of a test is waiting: half as many tests again as there are processors keep these busy.
+PROCESSES ?= $(shell $(BIN)/python -c "import os; print(min((3 * len(os.sched_getaffinity(0)) + 1) // 2, 8))")
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 # Tests that need no process and no database. Those of other packages run much of the system.
 UNIT := $(filter-out %_dispatcher.py %_operations.py %_outages.py %_session.py,$(wildcard $(addprefix tests/,base catalog \
 	delivery/test_*.py events filters intake log management schemas test_language.py test_tiers.py transforms/mapping)))
-LONG := $(addprefix tests/,delivery/simulation e2e/crash e2e/test_any_body.py e2e/test_headwater_to_headwater.py \
-	e2e/test_memory.py e2e/test_schemathesis.py log/test_sqlite.py log/jetstream/test_log.py processing/test_containment.py \
-	processing/test_lanes.py processing/test_stream.py schemas transforms/mapping)
+LONG := $(addprefix tests/,delivery/simulation delivery/test_operations.py e2e/crash e2e/test_any_body.py \
+	e2e/test_headwater_to_headwater.py e2e/test_memory.py e2e/test_schemathesis.py log/test_sqlite.py \
+	log/jetstream/test_log.py processing/test_containment.py processing/test_lanes.py processing/test_stream.py \
+	runs/exporting/test_export_kills.py schemas transforms/mapping)
 # Hash mode, so that what arrives from whatever mirror is what was tried here.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links

@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol
 import httpx
 
 READY_TIMEOUT_SECONDS = 90.0
+MIN_POLL_SECONDS: Final = 0.02
+MAX_POLL_SECONDS: Final = 0.25
 HTTP = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 """One client for all calls, because creating one loads all certificates; without connections that a restart would
 break."""
@@ -234,9 +236,14 @@ def is_healthy(base_url: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> float:
-    """Poll until the condition holds; return the seconds that it took. Fails after `timeout_seconds`."""
+    """Poll until the condition holds; return the seconds that it took. Fails after `timeout_seconds`.
+
+    The interval grows with the time that has passed: a condition is mostly a call of the system under test, and polls
+    must not take the processor from the processes that are waited for.
+    """
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < timeout_seconds, f"not within {timeout_seconds} s"
-        time.sleep(0.02)
+        passed = time.monotonic() - began
+        assert passed < timeout_seconds, f"not within {timeout_seconds} s"
+        time.sleep(min(max(passed / 10, MIN_POLL_SECONDS), MAX_POLL_SECONDS))
     return time.monotonic() - began

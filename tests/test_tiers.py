@@ -1,10 +1,10 @@
-"""Tests have the markers of their folders."""
+"""Tests have the markers of their folders, and the longest run first."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 
-from tests.tiers import folder_markers
+from tests.tiers import SLOW_TESTS, find_rank, folder_markers
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,14 @@ from tests.tiers import folder_markers
 )
 def test_the_markers_of_a_folder(path: str, markers: list[str]) -> None:
     assert folder_markers(PurePath(path)) == markers
+
+
+def test_the_longest_tests_are_first() -> None:
+    paths = ["api/test_tracks.py", "e2e/test_readme.py", "e2e/crash/test_disk.py", "e2e/test_runs.py"]
+    ordered = sorted(paths, key=lambda path: find_rank(PurePath(path)))
+    assert ordered == ["e2e/crash/test_disk.py", "e2e/test_runs.py", "e2e/test_readme.py", "api/test_tracks.py"]
+
+
+@pytest.mark.parametrize("path", SLOW_TESTS)
+def test_the_longest_tests_exist(path: str) -> None:
+    assert (Path(__file__).parent / path).exists()

@@ -1,4 +1,4 @@
-"""Marks tests by their requirements: `process`, `e2e`, `crash` and `sdks`.
+"""Marks tests by their requirements, `process`, `e2e`, `crash` and `sdks`, and orders them.
 
 | marker | tests |
 | --- | --- |
@@ -29,6 +29,17 @@ FIXTURES: Final = {"mariadb_server", "nats_server", "own_server", "postgresql_se
 """Fixtures that start a process."""
 PARAMETERS: Final = {"jetstream", "nats", "postgresql"}
 """Parameters that start a process."""
+SLOW_TESTS: Final = (
+    "e2e/test_worst_memory.py",
+    "e2e/crash",
+    "e2e/test_resolution.py",
+    "e2e/test_runs.py",
+    "e2e/test_erasures.py",
+    "e2e/test_containment.py",
+    "e2e/test_schemathesis.py",
+)
+"""Files and folders with the tests that take longest. They run first, so that at the end no process of a parallel run
+has one while the others have nothing to do."""
 EVENTS: Final = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
 """Audit events of Python that start a process."""
 
@@ -45,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: find_rank(item.path.relative_to(_ROOT)))
     for item in items:
         for name in folder_markers(item.path.relative_to(_ROOT)):
             item.add_marker(name)
@@ -64,6 +76,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def folder_markers(path: PurePath) -> list[str]:
     """Return the markers of a test file, whose path is relative to the tests."""
     return [name for folder, names in FOLDERS.items() if path.is_relative_to(folder) for name in names]
+
+
+def find_rank(path: PurePath) -> int:
+    """Return the place of a test file among the others: first the longest ones, then those with a running system."""
+    if any(path.is_relative_to(longest) for longest in SLOW_TESTS):
+        return 0
+    return 1 if path.is_relative_to("e2e") else 2
 
 
 def _starts_processes(item: pytest.Item) -> bool:

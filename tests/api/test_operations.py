@@ -83,26 +83,24 @@ async def test_dead_letters_are_listed(api: Api, destination: Connection) -> Non
     assert await call(api, LIST_JSON) == await call(api, LIST)
 
 
-@pytest.mark.parametrize("method", [LIST, LIST_JSON])
-@pytest.mark.parametrize(
-    ("members", "count"),
-    [
-        ({"reason": "Rejected"}, 5),
-        ({"reason": "Other"}, 0),
-        ({"destination": "DESTINATION"}, 10),
-        ({"destination": 5}, 0),
-        ({"pipeline": "PIPELINE", "reason": "Expired"}, 5),
-        ({"pipeline": 5}, 0),
-        ({"since": "2100-01-01T00:00:00Z"}, 0),
-        ({"until": "2100-01-01T00:00:00Z", "since": "2020-01-01T00:00:00+02:00"}, 10),
-    ],
-)
-async def test_the_conditions_select(
-    api: Api, destination: Connection, method: str, members: dict[str, Any], count: int
-) -> None:
+CONDITIONS: list[tuple[dict[str, Any], int]] = [
+    ({"reason": "Rejected"}, 5),
+    ({"reason": "Other"}, 0),
+    ({"destination": "DESTINATION"}, 10),
+    ({"destination": 5}, 0),
+    ({"pipeline": "PIPELINE", "reason": "Expired"}, 5),
+    ({"pipeline": 5}, 0),
+    ({"since": "2100-01-01T00:00:00Z"}, 0),
+    ({"until": "2100-01-01T00:00:00Z", "since": "2020-01-01T00:00:00+02:00"}, 10),
+]
+
+
+async def test_the_conditions_select(api: Api, destination: Connection) -> None:
     names = {"DESTINATION": destination.id, "PIPELINE": ids(destination)[0]}
-    given = {name: names.get(value, value) for name, value in members.items()}
-    assert len(messages(await call(api, method, **given))) == count
+    for members, count in CONDITIONS:
+        given = {name: names.get(value, value) for name, value in members.items()}
+        for method in (LIST, LIST_JSON):
+            assert len(messages(await call(api, method, **given))) == count, (method, given)
 
 
 async def test_dead_letters_are_counted(api: Api, destination: Connection) -> None:
@@ -201,47 +199,46 @@ async def test_operations_are_listed_and_cancelled(api: Api, destination: Connec
     assert (await call(api, GET, id=started[0])) == cancelled
 
 
-@pytest.mark.parametrize(
-    ("method", "members", "reason", "field"),
-    [
-        (LIST, {"reason": ""}, "BadRequest", "reason"),
-        (LIST, {"reason": "x" * 101}, "BadRequest", "reason"),
-        (LIST, {"reason": "\0"}, "BadRequest", "reason"),
-        (LIST, {"limit": 0}, "BadRequest", "limit"),
-        (LIST, {"pageToken": "x"}, "BadRequest", "pageToken"),
-        (LIST_JSON, {"since": "yesterday"}, "BadRequest", "since"),
-        (LIST_JSON, {"until": ""}, "BadRequest", "until"),
-        (QUEUE, {"id": 0}, "BadRequest", "id"),
-        (QUEUE, {"id": 5}, "NotFound", "id"),
-        (QUEUE, {"id": "SOURCE"}, "BadRequest", "id"),
-        (RESEND, {"destination": 0}, "BadRequest", "destination"),
-        (RESEND, {"destination": 5}, "NotFound", "destination"),
-        (RESEND, {"destination": "SOURCE"}, "BadRequest", "destination"),
-        (RESEND, {"pipeline": 5}, "NotFound", "pipeline"),
-        (RESEND, {"reason": ""}, "BadRequest", "reason"),
-        (REPLAY, {}, "BadRequest", "pipeline"),
-        (REPLAY, {"pipeline": 5}, "NotFound", "pipeline"),
-        (REPLAY, {"pipeline": "COLLECTING"}, "BadRequest", "pipeline"),
-        (REPLAY, {"pipeline": "PIPELINE", "filter": {"logical": "x"}}, "BadRequest", "filter.logical"),
-        (GET, {"id": 0}, "BadRequest", "id"),
-        (GET, {"id": 5}, "NotFound", "id"),
-        (CANCEL, {"id": 5}, "NotFound", "id"),
-        (LIST_OPERATIONS, {"limit": 1001}, "BadRequest", "limit"),
-    ],
-)
-async def test_invalid_requests_are_rejected(
-    api: Api, destination: Connection, method: str, members: dict[str, Any], reason: str, field: str
-) -> None:
+INVALID: list[tuple[str, dict[str, Any], str, str]] = [
+    (LIST, {"reason": ""}, "BadRequest", "reason"),
+    (LIST, {"reason": "x" * 101}, "BadRequest", "reason"),
+    (LIST, {"reason": "\0"}, "BadRequest", "reason"),
+    (LIST, {"limit": 0}, "BadRequest", "limit"),
+    (LIST, {"pageToken": "x"}, "BadRequest", "pageToken"),
+    (LIST_JSON, {"since": "yesterday"}, "BadRequest", "since"),
+    (LIST_JSON, {"until": ""}, "BadRequest", "until"),
+    (QUEUE, {"id": 0}, "BadRequest", "id"),
+    (QUEUE, {"id": 5}, "NotFound", "id"),
+    (QUEUE, {"id": "SOURCE"}, "BadRequest", "id"),
+    (RESEND, {"destination": 0}, "BadRequest", "destination"),
+    (RESEND, {"destination": 5}, "NotFound", "destination"),
+    (RESEND, {"destination": "SOURCE"}, "BadRequest", "destination"),
+    (RESEND, {"pipeline": 5}, "NotFound", "pipeline"),
+    (RESEND, {"reason": ""}, "BadRequest", "reason"),
+    (REPLAY, {}, "BadRequest", "pipeline"),
+    (REPLAY, {"pipeline": 5}, "NotFound", "pipeline"),
+    (REPLAY, {"pipeline": "COLLECTING"}, "BadRequest", "pipeline"),
+    (REPLAY, {"pipeline": "PIPELINE", "filter": {"logical": "x"}}, "BadRequest", "filter.logical"),
+    (GET, {"id": 0}, "BadRequest", "id"),
+    (GET, {"id": 5}, "NotFound", "id"),
+    (CANCEL, {"id": 5}, "NotFound", "id"),
+    (LIST_OPERATIONS, {"limit": 1001}, "BadRequest", "limit"),
+]
+
+
+async def test_invalid_requests_are_rejected(api: Api, destination: Connection) -> None:
     [source] = destination.linked_connections
     found = api.harness.catalog.connection(api.harness.workspace, source)
     assert found is not None
     names = {"SOURCE": source, "COLLECTING": found.pipelines[0].id, "PIPELINE": ids(destination)[0]}
-    given = {
-        name: names[value] if isinstance(value, str) and value in names else value for name, value in members.items()
-    }
-    failed = await call(api, method, **given)
-    assert isinstance(failed, CallError), failed
-    assert (failed.reason, dict(failed.metadata)["field"]) == (reason, field)
+    for method, members, reason, field in INVALID:
+        given = {
+            name: names[value] if isinstance(value, str) and value in names else value
+            for name, value in members.items()
+        }
+        failed = await call(api, method, **given)
+        assert isinstance(failed, CallError), (method, given, failed)
+        assert (failed.reason, dict(failed.metadata)["field"]) == (reason, field), (method, given)
 
 
 async def test_a_disabled_pipeline_gets_no_replay(api: Api, destination: Connection) -> None:

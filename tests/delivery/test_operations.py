@@ -1,12 +1,16 @@
-"""Re-sends and replays on real stores: what is sent again, in which order, and what a crash changes: nothing."""
+"""Re-sends and replays on real stores: what is sent again, in which order, and what a crash changes: nothing.
+
+HEADWATER_CRASH_ROUNDS sets the number of sequences of crashes.
+"""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -28,6 +32,7 @@ from tests.delivery.operations import add_destination, dead, ended, execute, fin
 from tests.harness import KEYRING, Harness, add_source, add_workspace, open_harness
 from tests.leases import age_leases
 
+ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
 EVEN = Filter("and", (Condition("event", "is one of", ("E0", "E2", "E4", "E6", "E8")),))
 
 
@@ -352,7 +357,7 @@ async def until_ended(harness: Harness, random: Random, error: type[BaseExceptio
         await age_leases(operations_url(harness), operations_table, "operations", LEASE_SECONDS + 1)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(ROUNDS))
 @pytest.mark.parametrize("error", [Killed, Unavailable])
 async def test_a_crash_at_any_step_loses_and_doubles_nothing(
     harness: Harness, seed: int, error: type[BaseException]

@@ -29,7 +29,7 @@ class Source:
 
     def events(self) -> list[dict[str, Any]]:
         """Return all stored events of this source, in the order of their acceptance."""
-        return [event for event in all_events(self.system) if event["connectionId"] == self.id]
+        return list(_pages(self.system, f"&connection={self.id}"))
 
     def wait_for(self, count: int) -> list[dict[str, Any]]:
         """Wait until this source has `count` stored events or more; return them."""
@@ -63,10 +63,10 @@ def all_events(system: RunningSystem) -> list[dict[str, Any]]:
     return list(_pages(system))
 
 
-def _pages(system: RunningSystem) -> Iterator[dict[str, Any]]:
+def _pages(system: RunningSystem, condition: str = "") -> Iterator[dict[str, Any]]:
     first = 0
     while True:
-        page = get(system, f"/v1/events?order=receivedAt&ascending=true&first={first}&limit=1000")["events"]
+        page = get(system, f"/v1/events?order=receivedAt&ascending=true&first={first}&limit=1000{condition}")["events"]
         yield from page
         if len(page) < 1000:
             return

@@ -110,18 +110,16 @@ def test_ten_thousand_events_in_one_call_are_stored(client: httpx.Client, source
     wait_until(lambda: stored(source) == before + 2 * MANY, 60)
 
 
-@pytest.mark.parametrize("element", ["5", "{}", "null", "[]", '{"type":"track"}', '""'])
 @pytest.mark.parametrize("route", MANIFOLD, ids=str)
-def test_ten_thousand_invalid_events_have_a_small_response(
-    client: httpx.Client, source: Source, route: Route, element: str
-) -> None:
+def test_ten_thousand_invalid_events_have_a_small_response(client: httpx.Client, source: Source, route: Route) -> None:
     wait_until_processed(source)
     before = stored(source)
-    array = "[" + ",".join([element] * MANY) + "]"
-    content = (f'{{"batch":{array}}}' if route.path == "/v1/batch" else array).encode()
-    response = send(client, source, route, content)
-    assert response.status_code in (200, 400, 422), response.text
-    assert len(response.content) < 10_000
+    for element in ("5", "{}", "null", "[]", '{"type":"track"}', '""'):
+        array = "[" + ",".join([element] * MANY) + "]"
+        content = (f'{{"batch":{array}}}' if route.path == "/v1/batch" else array).encode()
+        response = send(client, source, route, content)
+        assert response.status_code in (200, 400, 422), response.text
+        assert len(response.content) < 10_000, element
     wait_until_processed(source)
     assert stored(source) == before + 1
 

@@ -1,31 +1,13 @@
 """The context of events in the whole system: data of the connection, the user agent and a location database."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.source import Source, make_source
-from tests.mmdb import write_mmdb
-from tests.system import RunningSystem, free_port, serve, start
+from tests.system import RunningSystem, free_port, serve
 
 FIREFOX = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
 PARSED = {"browser": {"name": "Firefox", "version": "127.0"}, "os": {"name": "Linux"}}
 ROME = {"city": "Rome", "country": "IT", "latitude": 41.9, "longitude": 12.5}
-
-
-@pytest.fixture(scope="module")
-def located(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    folder = tmp_path_factory.mktemp("context")
-    place = {
-        "city": {"names": {"en": "Rome"}},
-        "country": {"iso_code": "IT"},
-        "location": {"latitude": 41.9, "longitude": 12.5},
-    }
-    write_mmdb(folder / "city.mmdb", {"203.0.113.0/24": place})
-    system = start(folder / "data", HEADWATER_MAXMIND_DB=str(folder / "city.mmdb"))
-    yield system
-    assert system.stop() == 0, system.errors
 
 
 def page(source: Source, **context: object) -> dict[str, object]:
@@ -37,15 +19,15 @@ def page(source: Source, **context: object) -> dict[str, object]:
     return found
 
 
-def test_the_context_has_the_data_of_the_connection(located: RunningSystem) -> None:
-    source = make_source(located, connector="javascript", strategy="Conversion")
+def test_the_context_has_the_data_of_the_connection(configured_system: RunningSystem) -> None:
+    source = make_source(configured_system, connector="javascript", strategy="Conversion")
     assert page(source) == {"userAgent": FIREFOX, "ip": "127.0.0.1", **PARSED}
     assert page(source, ip="255.255.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, "ip": "127.0.0.0", **PARSED}
     assert page(source, ip="0.0.0.0", userAgent=FIREFOX) == {"userAgent": FIREFOX, **PARSED}
 
 
-def test_the_context_of_a_server_is_stored(located: RunningSystem) -> None:
-    source = make_source(located)
+def test_the_context_of_a_server_is_stored(configured_system: RunningSystem) -> None:
+    source = make_source(configured_system)
     assert page(source) == {}
     sent = {"ip": "203.0.113.9", "locale": "it_IT", "screen": {"width": 390, "density": 2.625}, "page": {"n": 1.0}}
     assert page(source, **sent) == {

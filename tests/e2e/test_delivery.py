@@ -12,19 +12,15 @@ import pytest
 from tests.delivery.conftest import SECRET
 from tests.e2e.receiver import Received, Receiver, receiver
 from tests.e2e.source import Source, get, make_source, post
-from tests.system import RunningSystem, start, wait_until
+from tests.system import RunningSystem, wait_until
 from tests.tenants import add_tenant
 
 DELIVERED_WITHIN_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    system = start(tmp_path_factory.mktemp("delivery") / "data", HEADWATER_ALLOW_PRIVATE_DESTINATIONS="1")
-    try:
-        yield system
-    finally:
-        assert system.stop() == 0, system.errors
+def system(delivering_system: RunningSystem) -> RunningSystem:
+    return delivering_system
 
 
 @pytest.fixture

@@ -1,32 +1,21 @@
 """File storages on a running system: the settings that are checked, and the files that are looked at."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.connectors.storages.servers import PASSWORD, USER, asyncssh_server, make_host_key
-from tests.system import HTTP, RunningSystem, start
+from tests.system import HTTP, RunningSystem
 
 CSV = json.dumps({"separator": ",", "hasColumnNames": True})
 TEXT = b"id,first name\n1,Ada\n2,Grace\n"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("files")
-
-
-@pytest.fixture(scope="module")
-def system(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    folder = tmp_path_factory.mktemp("system") / "data"
-    system = start(folder, HEADWATER_FILESYSTEM_ROOT=str(root), HEADWATER_ALLOW_PRIVATE_DESTINATIONS="127.0.0.0/8")
-    try:
-        yield system
-    finally:
-        assert system.stop() == 0, system.errors
+def system(configured_system: RunningSystem) -> RunningSystem:
+    return configured_system
 
 
 def create(system: RunningSystem, connector: str, role: str = "Source", **settings: Any) -> Any:
@@ -44,10 +33,10 @@ def error(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def test_files_of_the_server(system: RunningSystem, root: Path) -> None:
+def test_files_of_the_server(system: RunningSystem, files_root: Path) -> None:
     id_ = create(system, "filesystem").json()["id"]
     path = Path(get(system, f"{id_}/files/absolute", path="users.csv").json()["path"])
-    assert path.parent.parent == root
+    assert path.parent.parent == files_root
     path.parent.mkdir()
     path.write_bytes(TEXT)
     found = get(system, f"{id_}/files", path="users.csv", format="csv", formatSettings=CSV, limit="1")

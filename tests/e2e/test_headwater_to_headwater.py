@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from tests.e2e.proxy import Proxy, proxy
 from tests.e2e.source import Source, get, make_source
 from tests.e2e.stored import stored
 from tests.e2e.test_delivery import connect
-from tests.system import RunningSystem, start, wait_until
+from tests.system import RunningSystem, wait_until
 from tests.tenants import add_tenant
 
 EVENTS: Final = int(os.environ.get("HEADWATER_ACCEPTANCE_EVENTS", "1000"))
@@ -32,14 +32,8 @@ pytestmark = pytest.mark.timeout(200 + EVENTS / 20)
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    folder = tmp_path_factory.mktemp("acceptance") / "data"
-    system = start(folder, HEADWATER_ALLOW_PRIVATE_DESTINATIONS="1")
-    try:
-        yield system
-    finally:
-        assert system.stop() == 0, system.errors
-    assert "Traceback" not in system.errors
+def system(delivering_system: RunningSystem) -> RunningSystem:
+    return delivering_system
 
 
 def make_context(number: int) -> dict[str, Any]:

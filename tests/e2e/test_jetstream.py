@@ -10,23 +10,28 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.source import Source, all_events, make_source
+from headwater.base.outcomes import DeliveryOutcome
+from headwater.observe.outcomes import open_outcomes
+from tests.e2e.source import Source, get, make_source
+from tests.e2e.test_watching import watch
 from tests.nats import NatsServer
 from tests.system import RunningSystem, start, wait_until
 
 ROUNDS = 3
+PAUSE_SECONDS = 0.05
+"""Pause of a sender after an accepted call."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[NatsServer]:
     server = NatsServer()
     yield server
     server.close()
 
 
-@pytest.fixture
-def nats_system(server: NatsServer, tmp_path: Path) -> Iterator[RunningSystem]:
-    running = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
+@pytest.fixture(scope="module")
+def nats_system(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    running = start(tmp_path_factory.mktemp("jetstream") / "data", HEADWATER_NATS_URL=server.url)
     yield running
     assert running.stop() == 0, running.errors
 
@@ -35,8 +40,8 @@ def event(message: str) -> dict[str, str]:
     return {"messageId": message, "userId": "ada", "event": "Ordered"}
 
 
-def stored(system: RunningSystem) -> Counter[str]:
-    return Counter(found["messageId"] for found in all_events(system))
+def stored(source: Source) -> Counter[str]:
+    return Counter(found["messageId"] for found in source.events())
 
 
 def send_until_accepted(source: Source, message: str) -> int:
@@ -54,21 +59,45 @@ def send_until_accepted(source: Source, message: str) -> int:
     return calls
 
 
-def test_events_go_through_jetstream_and_survive_restarts_of_all(server: NatsServer, tmp_path: Path) -> None:
-    system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
-    source = make_source(system)
-    assert source.send("track", event("a")).status_code == 200
-    source.wait_for(1)
-    assert system.stop() == 0, system.errors
-    server.stop(signal.SIGTERM)
-    server.start()
-    system = start(tmp_path / "data", system.port, HEADWATER_NATS_URL=server.url)
-    assert source.send("track", event("b")).status_code == 200
-    assert source.send("track", event("a")).status_code == 200
-    source.wait_for(2)
-    assert stored(system) == {"a": 1, "b": 1}
-    assert not (tmp_path / "data" / "log.db").exists()
-    assert system.stop() == 0, system.errors
+def test_events_go_through_jetstream_and_survive_restarts_of_all(tmp_path: Path) -> None:
+    """NATS is unavailable at the first start of the system."""
+    server = NatsServer(started=False)
+    try:
+        system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
+        source = make_source(system)
+        assert source.send("track", event("refused"), **{"X-Strict-Mode": "1"}).status_code == 503
+        server.start()
+        send_until_accepted(source, "a")
+        source.wait_for(1)
+        assert stored(source) == {"a": 1}
+        assert system.stop() == 0, system.errors
+        server.stop(signal.SIGTERM)
+        server.start()
+        system = start(tmp_path / "data", system.port, HEADWATER_NATS_URL=server.url)
+        assert source.send("track", event("b")).status_code == 200
+        assert source.send("track", event("a")).status_code == 200
+        source.wait_for(2)
+        assert stored(source) == {"a": 1, "b": 1}
+        assert not (tmp_path / "data" / "log.db").exists()
+        assert system.stop() == 0, system.errors
+    finally:
+        server.close()
+
+
+async def test_events_and_outcomes_reach_watchers(
+    nats_system: RunningSystem, server: NatsServer, tmp_path: Path
+) -> None:
+    source = make_source(nats_system)
+    workspace = get(nats_system, "/v1/workspaces/current")["id"]
+    delivered = DeliveryOutcome(workspace, 7, 8, source.id, "m", "Passed", 1_790_000_000_000_000)
+    async with open_outcomes(tmp_path, server.url) as publisher, watch(nats_system, deliveries="true") as stream:
+        source.send("track", event("over nats"))
+        assert (await stream.next("event"))["messageId"] == "over nats"
+        async with asyncio.timeout(30):
+            while not publisher.is_watched(workspace):
+                await asyncio.sleep(0.01)
+        publisher.publish([delivered])
+        assert (await stream.next("delivery"))["outcome"] == "Passed"
 
 
 def test_a_retry_during_a_suspended_broker_is_stored_once(nats_system: RunningSystem, server: NatsServer) -> None:
@@ -80,8 +109,8 @@ def test_a_retry_during_a_suspended_broker_is_stored_once(nats_system: RunningSy
     server.thaw()
     send_until_accepted(source, "frozen")
     send_until_accepted(source, "after")
-    wait_until(lambda: "after" in stored(nats_system), 20)
-    assert stored(nats_system) == {"before": 1, "frozen": 1, "after": 1}
+    wait_until(lambda: "after" in stored(source), 20)
+    assert stored(source) == {"before": 1, "frozen": 1, "after": 1}
 
 
 async def test_nats_killed_under_load_loses_and_duplicates_nothing(
@@ -102,6 +131,7 @@ async def test_nats_killed_under_load_loses_and_duplicates_nothing(
                 if response.status_code == 200:
                     acknowledged.update(each["messageId"] for each in batch["batch"])
                     number += 1
+                    await asyncio.sleep(PAUSE_SECONDS)
                 else:
                     assert response.status_code == 503, response.text
 
@@ -116,23 +146,8 @@ async def test_nats_killed_under_load_loses_and_duplicates_nothing(
             await asyncio.to_thread(server.stop)
             await asyncio.to_thread(server.start)
         stop.set()
-    await asyncio.to_thread(wait_until, lambda: acknowledged <= set(stored(nats_system)), 30)
-    assert max(stored(nats_system).values()) == 1
-
-
-def test_nats_may_be_unavailable_at_the_start(tmp_path: Path) -> None:
-    server = NatsServer(started=False)
-    try:
-        system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
-        source = make_source(system)
-        assert source.send("track", event("refused"), **{"X-Strict-Mode": "1"}).status_code == 503
-        server.start()
-        send_until_accepted(source, "a")
-        source.wait_for(1)
-        assert stored(system) == {"a": 1}
-        assert system.stop() == 0, system.errors
-    finally:
-        server.close()
+    await asyncio.to_thread(wait_until, lambda: acknowledged <= set(stored(source)), 30)
+    assert max(stored(source).values()) == 1
 
 
 def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) -> None:
@@ -159,5 +174,5 @@ def test_a_consumer_that_is_too_far_behind_makes_callers_wait(tmp_path: Path) ->
     assert len(accepted) >= 10
     os.kill(worker, signal.SIGCONT)
     wait_until(lambda: not is_throttled(), 30)
-    wait_until(lambda: set(stored(system)) >= set(accepted), 30)
+    wait_until(lambda: set(stored(source)) >= set(accepted), 30)
     assert system.stop() == 0, system.errors

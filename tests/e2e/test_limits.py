@@ -1,7 +1,6 @@
 """The limits of calls as the operator sets them: the gateway and the backend apply them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -10,27 +9,14 @@ import pytest
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1.events_pb2_grpc import EventServiceStub
+from tests.e2e.conftest import MAX_BATCH_BYTES, MAX_EVENT_BYTES
 from tests.e2e.source import Source, make_source
-from tests.system import HTTP, RunningSystem, start
-
-EVENT_BYTES = 2 << 20
-BATCH_BYTES = 6 << 20
-
-
-@pytest.fixture(scope="module")
-def generous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    running = start(
-        tmp_path_factory.mktemp("generous") / "data",
-        HEADWATER_MAX_EVENT_BYTES=str(EVENT_BYTES),
-        HEADWATER_MAX_BATCH_BYTES="6MiB",
-    )
-    yield running
-    assert running.stop() == 0, running.errors
+from tests.system import HTTP, RunningSystem
 
 
 @pytest.fixture
-def source(generous: RunningSystem) -> Source:
-    return make_source(generous)
+def source(configured_system: RunningSystem) -> Source:
+    return make_source(configured_system)
 
 
 def sized(size: int) -> dict[str, Any]:
@@ -54,18 +40,18 @@ def send(source: Source, call: str, body: Any) -> httpx.Response:
 
 
 def test_the_largest_event_and_the_largest_batch_are_stored(source: Source) -> None:
-    assert send(source, "track", sized(EVENT_BYTES)).status_code == 200
-    assert send(source, "batch", {"batch": [sized(EVENT_BYTES - 100)] * 2}).status_code == 200
-    assert send(source, "events", sized(BATCH_BYTES)).status_code == 200
+    assert send(source, "track", sized(MAX_EVENT_BYTES)).status_code == 200
+    assert send(source, "batch", {"batch": [sized(MAX_EVENT_BYTES - 100)] * 2}).status_code == 200
+    assert send(source, "events", sized(MAX_BATCH_BYTES)).status_code == 200
     assert len(source.wait_for(4)) == 4
 
 
 @pytest.mark.parametrize(
     ("call", "body"),
     [
-        ("track", sized(EVENT_BYTES + 1)),
-        ("batch", {"batch": [sized(EVENT_BYTES)] * 4}),
-        ("events", sized(BATCH_BYTES + 1)),
+        ("track", sized(MAX_EVENT_BYTES + 1)),
+        ("batch", {"batch": [sized(MAX_EVENT_BYTES)] * 4}),
+        ("events", sized(MAX_BATCH_BYTES + 1)),
         ("events", sized(13 << 20)),
     ],
     ids=["event", "batch", "native", "gateway"],
@@ -78,7 +64,7 @@ def test_a_larger_body_is_413(source: Source, call: str, body: Any) -> None:
 
 def test_grpc_accepts_the_same_sizes(source: Source) -> None:
     event = pb.Event(
-        type="track", event="E", user_id="u", properties_json=json.dumps({"text": "x" * (EVENT_BYTES - 200)})
+        type="track", event="E", user_id="u", properties_json=json.dumps({"text": "x" * (MAX_EVENT_BYTES - 200)})
     )
     with grpc.insecure_channel(f"127.0.0.1:{source.system.port}") as channel:
         result = EventServiceStub(channel).SendEvents(

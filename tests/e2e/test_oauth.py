@@ -93,6 +93,7 @@ def test_every_step_and_no_secret_anywhere(
             dump = server.dump(database_url)
             assert b"oauth_accounts" in dump
             _check_nowhere(provider.secrets, dump)
+        check_documented_errors(system)
         for id_ in (source, destination):
             assert send(system, "DELETE", f"/v1/connections/{id_}").status_code == 200
     finally:
@@ -102,24 +103,29 @@ def test_every_step_and_no_secret_anywhere(
     _check_nowhere(provider.secrets, *(path.read_bytes() for path in files))
 
 
-def test_the_documented_errors(provider: OAuthProvider, tmp_path: Path) -> None:
-    system = start_with(provider, tmp_path, None)
-    try:
-        for path, expected in (
-            (f"auth-url?connector={APP}&role=Source&redirectURI=http://example.com/", (400, "BadRequest")),
-            (f"auth-url?connector={APP}&role=Source", (400, "BadRequest")),
-            (f"auth-url?connector={APP}&role=x&redirectURI={REDIRECT_URI}", (400, "BadRequest")),
-            (f"auth-url?connector={APP}&role=Source&redirectURI={REDIRECT_URI}&state=x", (400, "BadRequest")),
-            (f"auth-token?connector={APP}&redirectURI={REDIRECT_URI}&authCode=x", (503, "ServiceUnavailable")),
-            (f"auth-token?connector={APP}&redirectURI={REDIRECT_URI}&authCode=x&state=y", (400, "BadRequest")),
-        ):
-            assert read_error(send(system, "GET", f"/v1/connections/{path}")) == expected, path
-        assert read_error(auth_token(system, "POST", connector="fax", authCode="x")) == (422, "ConnectorNotExist")
-        assert read_error(auth_token(system, "POST", authCode="")) == (400, "BadRequest")
-        body = {"name": "x", "role": "Source", "connector": APP, "authToken": "jK64q6Vu0DMoqpXm0M+/6qbZagaVipMsRZ"}
-        assert read_error(send(system, "POST", "/v1/connections", body)) == (400, "BadRequest")
-    finally:
-        assert system.stop() == 0, system.errors
+def check_documented_errors(system: RunningSystem) -> None:
+    for path, expected in (
+        (f"auth-url?connector={APP}&role=Source&redirectURI=http://example.com/", (400, "BadRequest")),
+        (f"auth-url?connector={APP}&role=Source", (400, "BadRequest")),
+        (f"auth-url?connector={APP}&role=x&redirectURI={REDIRECT_URI}", (400, "BadRequest")),
+        (f"auth-url?connector={APP}&role=Source&redirectURI={REDIRECT_URI}&state=x", (400, "BadRequest")),
+        (
+            f"auth-token?connector={APP}&redirectURI={REDIRECT_URI}&authCode=no-such-code",
+            (503, "ServiceUnavailable"),
+        ),
+        (
+            f"auth-token?connector={APP}&redirectURI={REDIRECT_URI}&authCode=no-such-code&state=y",
+            (400, "BadRequest"),
+        ),
+    ):
+        assert read_error(send(system, "GET", f"/v1/connections/{path}")) == expected, path
+    assert read_error(auth_token(system, "POST", connector="fax", authCode="no-such-code")) == (
+        422,
+        "ConnectorNotExist",
+    )
+    assert read_error(auth_token(system, "POST", authCode="")) == (400, "BadRequest")
+    body = {"name": "x", "role": "Source", "connector": APP, "authToken": "jK64q6Vu0DMoqpXm0M+/6qbZagaVipMsRZ"}
+    assert read_error(send(system, "POST", "/v1/connections", body)) == (400, "BadRequest")
 
 
 def _check_nowhere(secrets: set[str], *places: bytes) -> None:

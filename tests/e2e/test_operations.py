@@ -24,6 +24,7 @@ from headwater.state.deliveries import (
 from headwater.storage.database import sqlite_url
 from tests.e2e.source import get, make_source, post
 from tests.system import HEADWATER, HTTP, RunningSystem, start, wait_until
+from tests.tenants import add_tenant
 
 EMAIL: Final = {
     "kind": "object",
@@ -31,7 +32,7 @@ EMAIL: Final = {
 }
 NOWHERE: Final = "http://127.0.0.1:9/"
 """A private address, which destinations may not connect to."""
-DEAD: Final = 20_000
+DEAD: Final = 10_000
 """Dead letters of the killed operation: it takes some seconds."""
 
 
@@ -54,17 +55,21 @@ _keys: dict[tuple[str, int], str] = {}
 
 
 def other_headers(system: RunningSystem, workspace: int) -> dict[str, str]:
-    """Return the headers of a key of another workspace."""
-    known = system.base_url, workspace
-    if known not in _keys:
-        _keys[known] = headwater(system, "keys", "create", "Other", "--workspace", str(workspace)).strip()
-    return {"authorization": f"Bearer {_keys[known]}"}
+    """Return the headers of a key of a workspace of `make_other`."""
+    return {"authorization": f"Bearer {_keys[system.base_url, workspace]}"}
+
+
+def make_other(system: RunningSystem) -> int:
+    """Create a second workspace, which `call` accepts; return its id."""
+    tenant = add_tenant(system, "Other")
+    workspace = int(get(tenant, "/v1/workspaces/current")["id"])
+    _keys[system.base_url, workspace] = tenant.api_key
+    return workspace
 
 
 @pytest.fixture
 def other(system: RunningSystem) -> int:
-    """Create a second workspace."""
-    return int(headwater(system, "workspaces", "create", "Other"))
+    return make_other(system)
 
 
 def make_destination(system: RunningSystem, *sources: int, enabled: bool = False) -> tuple[int, int]:
@@ -223,7 +228,7 @@ async def read_waiting(path: Path, destination: int) -> list[str]:
 def test_an_operation_continues_after_its_process_was_killed(folder: Path) -> None:
     system = start(folder)
     destination, pipeline = make_destination(system)
-    workspace = int(headwater(system, "workspaces", "list").splitlines()[1].split()[0])
+    workspace = int(get(system, "/v1/workspaces/current")["id"])
     assert system.stop() == 0, system.errors
     asyncio.run(kill_deliveries(folder / "delivery.db", workspace, destination, pipeline))
     system = start(folder)

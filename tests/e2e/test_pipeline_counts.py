@@ -1,24 +1,16 @@
 """Counts and errors of pipelines through Envoy, from events that were sent; another workspace sees none."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.e2e.source import Source, get, make_source, post
-from tests.system import HTTP, RunningSystem, start, wait_until
+from tests.system import HTTP, RunningSystem, wait_until
 from tests.tenants import add_tenant, function
 
 TRACK = {"logical": "and", "conditions": [{"property": "type", "operator": "is", "values": ["track"]}]}
 THROWING = function("JavaScript", "function transform(e) { throw new Error('no way'); }")
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    running = start(tmp_path_factory.mktemp("counts") / "data")
-    yield running
-    assert running.stop() == 0, running.errors
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,6 @@ def test_a_second_machine_without_the_secret_key_does_not_start(
     keys = {"HEADWATER_SECRET_KEY": key, "HEADWATER_API_KEY": "api_of_the_second_machine_0123456789abcdef"}
     second = start(tmp_path / "second", None, HEADWATER_DATABASE_URL=url, **keys)
     assert second.stop() == 0
-    again = start(tmp_path / "first", HEADWATER_DATABASE_URL=url, HEADWATER_BACKENDS="3")
+    again = start(tmp_path / "first", HEADWATER_DATABASE_URL=url)
     assert again.stop() == 0
     postgresql_server.drop(url)

@@ -1,28 +1,27 @@
 """Behind trusted proxies, events have the address of the user, with every protocol."""
 
-from collections.abc import Iterator
-
 import grpc
 import pytest
 
 from headwater.v1 import events_pb2 as events
 from headwater.v1.events_pb2_grpc import EventServiceStub
 from tests.e2e.source import make_source
-from tests.system import HTTP, RunningSystem, start
+from tests.system import HTTP, RunningSystem
 
 PERSON = "192.0.2.1"
 FORWARDED = {"x-forwarded-for": f"203.0.113.9, {PERSON}, 10.1.2.3", "x-forwarded-proto": "https"}
 EVENT = {"type": "track", "userId": "u", "event": "E"}
 
 
-@pytest.fixture(scope="module", params=["2", "127.0.0.0/8,10.0.0.0/8", "0"])
-def behind(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunningSystem, str]]:
-    """Start a system; yield it, and the address that it should take for the user's."""
-    running = start(tmp_path_factory.mktemp("system") / "data", HEADWATER_TRUSTED_PROXIES=request.param)
-    yield running, "127.0.0.1" if request.param == "0" else PERSON
-    assert running.stop() == 0, running.errors
+@pytest.fixture(params=["configured_system", "system"])
+def behind(request: pytest.FixtureRequest) -> tuple[RunningSystem, str]:
+    """Return a system, and the address that it should take for the user's.
+
+    The first one trusts the proxies of two networks, and by default a system trusts none; for other settings see
+    tests/server/test_gateway.py.
+    """
+    running: RunningSystem = request.getfixturevalue(request.param)
+    return running, PERSON if request.param == "configured_system" else "127.0.0.1"
 
 
 def test_events_have_the_address_of_the_user(behind: tuple[RunningSystem, str]) -> None:

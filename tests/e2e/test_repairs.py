@@ -11,7 +11,7 @@ from tests.delivery.conftest import SECRET
 from tests.e2e.receiver import Received, Receiver, receiver
 from tests.e2e.source import get, make_source, post
 from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination, connect, numbers, send
-from tests.system import HTTP, RunningSystem, free_port, start, wait_until
+from tests.system import HTTP, RunningSystem, free_port, wait_until
 
 SCHEMA: Final = {
     "kind": "object",
@@ -24,13 +24,8 @@ EVENTS: Final = 20
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    system = start(tmp_path_factory.mktemp("repairs") / "data", HEADWATER_ALLOW_PRIVATE_DESTINATIONS="1")
-    try:
-        yield system
-    finally:
-        assert system.stop() == 0, system.errors
-    assert "Traceback" not in system.errors
+def system(delivering_system: RunningSystem) -> RunningSystem:
+    return delivering_system
 
 
 @pytest.fixture

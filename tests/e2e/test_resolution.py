@@ -36,7 +36,7 @@ from tests.e2e.source import Source, make_source
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start, wait_until
 
-PEOPLE: Final = 20_000
+PEOPLE: Final = 6_000
 SETTINGS: Final = ResolutionSettings(identifiers=(Identifier(path="email"), Identifier(path="phone")))
 SCHEMA: Final = ProfileSchema(
     schema=Schema(tuple(Property(name, StringType(), read_optional=True) for name in ("email", "name", "phone")))
@@ -78,10 +78,10 @@ class Data:
 
         def write(connection: Connection) -> None:
             columns = [column for column in identities.c if column.name not in ("id", "run")]
-            for first in range(0, PEOPLE, 5_000):
+            for first in range(0, PEOPLE, 2_000):
                 rows = [
                     (workspace, source.id, f"u{n}", False, source.user_pipeline, "[]", n, attributes(n))
-                    for n in range(first, first + 5_000)
+                    for n in range(first, first + 2_000)
                 ]
                 bulk.insert(connection, columns, rows)
 
@@ -224,7 +224,8 @@ def test_resolutions_and_splits_survive_the_death_of_the_worker(data: Data) -> N
         wait_until(lambda: data.is_writing(workspace), 60)
         kill_worker(system)
         wait_until(data.is_completed, 240)
-        wait_until(lambda: data.profiles() == expected(other), 60)
+        wanted = expected(other)
+        wait_until(lambda: data.profiles() == wanted, 60)
         split_and_kill(data, system, workspace, source)
 
 

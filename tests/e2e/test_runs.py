@@ -15,8 +15,9 @@ import pytest
 
 from headwater.state.runs import LEASE_SECONDS
 from tests.e2e.source import get, post
-from tests.e2e.test_operations import call, headwater
+from tests.e2e.test_operations import call, headwater, make_other
 from tests.system import HEADWATER, RunningSystem, child_ids, start, wait_until
+from tests.tenants import add_tenant
 
 SECONDS: Final = 90.0
 """Time limit of a run that is taken over: a lease, and the start of two processes on a busy machine."""
@@ -201,7 +202,7 @@ def test_a_run_of_a_deleted_pipeline_ends(system: RunningSystem) -> None:
 
 
 def test_another_workspace_notices_nothing(system: RunningSystem) -> None:
-    other = int(headwater(system, "workspaces", "create", "Other"))
+    other = make_other(system)
     pipelines = [make_import(system, "1h")[1] for _ in range(5)]
     runs = [start_run(system, pipeline) for pipeline in pipelines]
     for method, path in (("GET", ""), ("GET", "/errors"), ("POST", "/cancel")):
@@ -247,7 +248,9 @@ def test_a_run_and_a_schedule_survive_a_restart(tmp_path: Path) -> None:
 
 
 def test_exported_customers_are_those_of_the_application(system: RunningSystem) -> None:
-    call(system, "PUT", "/v1/profiles/schema", None, {"schema": OUT_SCHEMA})
+    """In a workspace of its own, because the other tests import the same customers, whose profiles would match too."""
+    system = add_tenant(system, "Export")
+    assert call(system, "PUT", "/v1/profiles/schema", None, {"schema": OUT_SCHEMA}).status_code == 200
     connection, imported = make_import(system)
     wait_for(system, start_run(system, imported), "Succeeded")
     wait_until(lambda: int(get(system, "/v1/profiles")["total"]) >= 10, SECONDS)

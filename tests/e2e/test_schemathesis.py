@@ -22,7 +22,7 @@ from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 from tests.test_openapi import OPERATIONS
 
-EXAMPLES = int(os.environ.get("HEADWATER_SCHEMATHESIS_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("HEADWATER_SCHEMATHESIS_EXAMPLES", "4"))
 CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,

@@ -1,7 +1,6 @@
 """Dead letters of a real receiver are sent again, stored events are replayed, and both keep their idempotency keys."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,16 +9,12 @@ from tests.delivery.conftest import SECRET
 from tests.e2e.receiver import Received, Receiver, receiver
 from tests.e2e.source import get, make_source, post
 from tests.e2e.test_delivery import DELIVERED_WITHIN_SECONDS, add_destination, numbers, send
-from tests.system import RunningSystem, start, wait_until
+from tests.system import RunningSystem, wait_until
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
-    system = start(tmp_path_factory.mktemp("again") / "data", HEADWATER_ALLOW_PRIVATE_DESTINATIONS="1")
-    try:
-        yield system
-    finally:
-        assert system.stop() == 0, system.errors
+def system(delivering_system: RunningSystem) -> RunningSystem:
+    return delivering_system
 
 
 def refuse_odd(request: Received) -> tuple[int, dict[str, str], bytes]:
@@ -54,7 +49,9 @@ def test_what_was_refused_is_sent_again_with_the_same_keys(system: RunningSystem
             return [(each["pipeline"], each["count"]) for each in found]
 
         wait_until(lambda: counts() == [(pipeline, "5")], DELIVERED_WITHIN_SECONDS)
-        [reason] = [each["reason"] for each in get(system, "/v1/dead-letters/counts")["counts"]]
+        [reason] = [
+            each["reason"] for each in get(system, f"/v1/dead-letters/counts?destination={destination}")["counts"]
+        ]
         letters = get(system, f"/v1/dead-letters?destination={destination}&reason={reason}")["deadLetters"]
         assert sorted(letter["messageId"] for letter in letters) == ["m1", "m3", "m5", "m7", "m9"]
         assert {letter["status"] for letter in letters} == {422}

@@ -35,16 +35,16 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("headers", ATTEMPTS.values(), ids=ATTEMPTS.keys())
 @pytest.mark.parametrize("path", [b"/v1/connections", b"/v1/track"])
-def test_a_hidden_request_is_not_executed(system: RunningSystem, path: bytes, headers: list[bytes]) -> None:
-    hidden = HIDDEN.replace(b"%s", system.api_key.encode())
+def test_a_hidden_request_is_not_executed(tenant: RunningSystem, path: bytes, headers: list[bytes]) -> None:
+    hidden = HIDDEN.replace(b"%s", tenant.api_key.encode())
     body = b"0\r\n\r\n" + hidden
     lines = b"\r\n".join(header.replace(b"%d", str(len(body)).encode()) for header in headers)
     request = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\n" + lines + b"\r\n\r\n" + body
-    received = _exchange(system.port, request)
+    received = _exchange(tenant.port, request)
     assert received.count(b"HTTP/1.1 ") <= 2, received
     # If the first request ends early, the rest is at most another request of the same caller, which is rejected.
     assert b"HTTP/1.1 200" not in received or path == b"/v1/track", received
-    assert "smuggled" not in [connection["name"] for connection in get(system, "/v1/connections")["connections"]]
+    assert "smuggled" not in [connection["name"] for connection in get(tenant, "/v1/connections")["connections"]]
 
 
 def _exchange(port: int, request: bytes) -> bytes:

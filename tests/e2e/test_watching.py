@@ -16,12 +16,11 @@ import pytest
 from grpc import aio
 
 from headwater.base.outcomes import DeliveryOutcome
-from headwater.observe.outcomes import LocalOutcomes, open_outcomes
+from headwater.observe.outcomes import LocalOutcomes
 from headwater.observe.watching import MAX_WATCHERS
 from headwater.v1 import events_pb2 as pb
 from headwater.v1.events_pb2_grpc import EventServiceStub
 from tests.e2e.source import Source, get, make_source, post
-from tests.nats import NatsServer
 from tests.system import HTTP, RunningSystem, start, wait_until
 from tests.tenants import add_tenant
 
@@ -356,26 +355,3 @@ async def test_watches_do_not_delay_the_stop_of_the_system(tmp_path: Path) -> No
         with pytest.raises(aio.AioRpcError):
             while await watching.read() is not aio.EOF:
                 pass
-
-
-# --- Between machines ---------------------------------------------------------------------------------------------
-
-
-async def test_events_and_outcomes_come_over_nats(tmp_path: Path) -> None:
-    server = NatsServer()
-    system = start(tmp_path / "data", HEADWATER_NATS_URL=server.url)
-    try:
-        source = make_source(system)
-        workspace = get(system, "/v1/workspaces/current")["id"]
-        delivered = DeliveryOutcome(workspace, 7, 8, source.id, "m", "Passed", 1_790_000_000_000_000)
-        async with open_outcomes(tmp_path, server.url) as publisher, watch(system, deliveries="true") as stream:
-            source.send("track", {**SEEN, "messageId": "over nats"})
-            assert (await stream.next("event"))["messageId"] == "over nats"
-            async with asyncio.timeout(30):
-                while not publisher.is_watched(workspace):
-                    await asyncio.sleep(0.01)
-            publisher.publish([delivered])
-            assert (await stream.next("delivery"))["outcome"] == "Passed"
-    finally:
-        assert system.stop() == 0, system.errors
-        server.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -28,6 +29,8 @@ from tests.system import (
     wait_until,
 )
 
+CHOSEN_KEY: Final = "api_chosen-by-the-operator-0123456789-abcd"
+RESTARTED: Final = "a process ended and will be restarted"
 Start = Callable[..., RunningSystem]
 
 
@@ -65,31 +68,54 @@ def _failure(output: Path, data_dir: Path, port: int, **variables: str) -> str:
     return written.splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """Start one system for the tests after which all of its processes run."""
+    running = start(tmp_path_factory.mktemp("supervisor") / "data")
+    yield running
+    assert running.stop() == 0, running.errors
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """Start one system for the tests of settings that its start reads."""
+    running = start(
+        tmp_path_factory.mktemp("configured") / "data",
+        HEADWATER_API_KEY=CHOSEN_KEY,
+        HEADWATER_BACKEND="4",
+        HEADWATER_IDLE_TIMEOUT="1h",
+        HEADWATER_LOG_FORMAT="json",
+        HEADWATER_MAX_CLIENT_CONNECTIONS="20",
+        HEADWATER_WORKERS="1",
+        HEADWATER_XYZZY="hunter2",
+    )
+    yield running
+    assert running.stop() == 0, running.errors
+
+
+def _warnings(running: RunningSystem, event: str) -> list[dict[str, str | None]]:
+    """Return the warnings of this name that its start logged."""
+    lines = [json.loads(line) for line in running.errors.splitlines()]
+    return [line for line in lines if line["event"] == event and line["level"] == "warning"]
+
+
 def test_the_first_start_shows_the_key_and_later_starts_only_its_place(starting: Start) -> None:
     first = starting(command=True)
     assert f"Headwater is ready on {first.base_url}" in first.output
     assert first.api_key in first.output
     key_path = first.data_dir / "api-key"
     assert stat.S_IMODE(key_path.stat().st_mode) == 0o600
-    assert first.stop() == 0
+    _stop_while_a_request_is_sent(first, signal.SIGTERM)
 
     second = starting(command=True)
     assert first.api_key not in second.output
     assert str(key_path) in second.output
     assert second.api_key == first.api_key
-    assert second.stop() == 0
+    _stop_while_a_request_is_sent(second, signal.SIGINT)
 
 
-def test_a_key_that_the_operator_chose_is_not_shown(starting: Start) -> None:
-    key = "api_chosen-by-the-operator-0123456789-abcd"
-    running = starting(HEADWATER_API_KEY=key)
-    assert key not in running.output + running.errors
-    assert running.stop() == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) -> None:
-    running = starting()
+def _stop_while_a_request_is_sent(running: RunningSystem, number: signal.Signals) -> None:
+    """Stop it by a signal, and assert that it completes a request that has begun and then exits with status 0."""
     with socket.create_connection(("127.0.0.1", running.port)) as client:
         client.sendall(b"POST /v1/track HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
         assert is_healthy(running.base_url)  # so Envoy has taken the other connection as well
@@ -100,6 +126,21 @@ def test_a_signal_drains_and_exits_0(starting: Start, number: signal.Signals) ->
         client.settimeout(60)
         assert client.recv(4096).startswith(b"HTTP/1.1 ")
     assert running.process.wait(60) == 0
+
+
+def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(starting: Start) -> None:
+    first = starting(command=True)
+    living = first.children()
+    assert set(living) == {"backend", "worker", "courier", "scheduler", "envoy"}
+    forks = fork_server(first.process.pid)
+    assert forks is not None
+    living["fork server"] = forks
+    first.process.kill()
+    first.process.wait()
+    wait_until(lambda: not any(map(_is_alive, living.values())), 60)
+    second = starting(first.port)
+    assert second.api_key == first.api_key
+    _stop_while_a_request_is_sent(second, signal.SIGHUP)
 
 
 def test_a_second_signal_ends_it_immediately(starting: Start) -> None:
@@ -115,34 +156,17 @@ def test_a_second_signal_ends_it_immediately(starting: Start) -> None:
     assert not any(map(_is_alive, living.values()))
 
 
-def test_a_killed_supervisor_leaves_nothing_running_and_the_next_start_works(starting: Start) -> None:
-    first = starting(command=True)
-    living = first.children()
-    assert set(living) == {"backend", "worker", "courier", "scheduler", "envoy"}
-    forks = fork_server(first.process.pid)
-    assert forks is not None
-    living["fork server"] = forks
-    first.process.kill()
-    first.process.wait()
-    wait_until(lambda: not any(map(_is_alive, living.values())), 60)
-    second = starting(first.port)
-    assert second.api_key == first.api_key
-    assert second.stop() == 0
-
-
 @pytest.mark.parametrize("name", ["backend", "worker", "courier", "scheduler", "envoy"])
-def test_a_child_that_dies_is_started_again(starting: Start, name: str) -> None:
-    running = starting()
-    before = running.children()
+def test_a_child_that_dies_is_started_again(shared: RunningSystem, name: str) -> None:
+    before, restarts = shared.children(), shared.errors.count(RESTARTED)
     os.kill(before[name], signal.SIGKILL)
-    wait_until(lambda: running.children().get(name) not in (None, before[name]), 60)
-    wait_until(lambda: is_healthy(running.base_url), 60)
-    assert "a process ended and will be restarted" in running.errors
-    after = running.children()
+    wait_until(lambda: shared.children().get(name) not in (None, before[name]), 60)
+    wait_until(lambda: is_healthy(shared.base_url), 60)
+    assert shared.errors.count(RESTARTED) == restarts + 1
+    after = shared.children()
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
-    assert running.stop() == 0
 
 
 def test_processes_continue_without_the_fork_server_and_the_next_one_forks_their_successors(starting: Start) -> None:
@@ -160,22 +184,51 @@ def test_processes_continue_without_the_fork_server_and_the_next_one_forks_their
     assert running.stop() == 0
 
 
-def test_without_its_backend_it_answers_503_with_the_seconds_to_wait(starting: Start) -> None:
-    running = starting()
-    os.kill(running.children()["backend"], signal.SIGKILL)
-    response = HTTP.get(f"{running.base_url}/v1/connections", headers=running.authorization)
+def test_without_its_backend_it_answers_503_with_the_seconds_to_wait(shared: RunningSystem) -> None:
+    os.kill(shared.children()["backend"], signal.SIGKILL)
+    response = HTTP.get(f"{shared.base_url}/v1/connections", headers=shared.authorization)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
     assert response.json()["error"]["code"] == "ServiceUnavailable"
-    assert running.stop() == 0
+    wait_until(lambda: is_healthy(shared.base_url), 60)
 
 
-def test_no_other_user_can_read_what_is_kept(starting: Start) -> None:
-    running = starting()
-    for path in running.data_dir.rglob("*"):
+def test_no_other_user_can_read_what_is_kept(shared: RunningSystem) -> None:
+    for path in shared.data_dir.rglob("*"):
         if path.name not in ("stdout.txt", "stderr.txt"):
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-    assert running.stop() == 0
+
+
+def test_a_data_directory_in_use_is_one_line_that_names_the_process(shared: RunningSystem, tmp_path: Path) -> None:
+    line = _failure(tmp_path, shared.data_dir, free_port())
+    assert f"in use by another running server (process {shared.process.pid})" in line
+    assert is_healthy(shared.base_url)
+
+
+def test_a_key_that_the_operator_chose_is_not_shown(configured: RunningSystem) -> None:
+    assert CHOSEN_KEY not in configured.output + configured.errors
+
+
+def test_a_variable_that_is_no_setting_is_a_warning(configured: RunningSystem) -> None:
+    warnings = _warnings(configured, "an environment variable is not a setting")
+    assert [(line["variable"], line["did_you_mean"]) for line in warnings] == [
+        ("HEADWATER_BACKEND", "HEADWATER_BACKENDS"),
+        ("HEADWATER_XYZZY", None),
+    ]
+    assert "hunter2" not in configured.errors
+
+
+def test_a_setting_under_its_earlier_name_is_a_warning(configured: RunningSystem) -> None:
+    warnings = _warnings(configured, "an environment variable has an earlier name")
+    assert [(line["variable"], line["use"]) for line in warnings] == [("HEADWATER_WORKERS", "HEADWATER_BACKENDS")]
+
+
+def test_idle_connections_are_closed_early_near_the_limit(configured: RunningSystem) -> None:
+    idle = [socket.create_connection(("127.0.0.1", configured.port)) for _ in range(30)]
+    assert not is_healthy(configured.base_url)
+    wait_until(lambda: is_healthy(configured.base_url), 30)
+    for connection in idle:
+        connection.close()
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
@@ -204,50 +257,10 @@ def test_a_run_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     assert line == f"headwater: the directory {tmp_path / 'run'} cannot be used (File exists)"
 
 
-def test_a_data_directory_in_use_is_one_line_that_names_the_process(starting: Start, tmp_path: Path) -> None:
-    running = starting()
-    line = _failure(tmp_path, running.data_dir, free_port())
-    assert f"in use by another running server (process {running.process.pid})" in line
-    assert is_healthy(running.base_url)
-    assert running.stop() == 0
-
-
 def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
     assert _failure(tmp_path, tmp_path / "data", 1, HEADWATER_PORT="x").startswith(
         "headwater: HEADWATER_PORT must be a number"
     )
-
-
-def test_a_variable_that_is_no_setting_is_a_warning(starting: Start) -> None:
-    running = starting(HEADWATER_BACKEND="4", HEADWATER_XYZZY="hunter2", HEADWATER_LOG_FORMAT="json")
-    lines = [json.loads(line) for line in running.errors.splitlines()]
-    warnings = [line for line in lines if line["event"] == "an environment variable is not a setting"]
-    assert [(line["level"], line["variable"], line["did_you_mean"]) for line in warnings] == [
-        ("warning", "HEADWATER_BACKEND", "HEADWATER_BACKENDS"),
-        ("warning", "HEADWATER_XYZZY", None),
-    ]
-    assert "hunter2" not in running.errors
-    assert running.stop() == 0
-
-
-def test_a_setting_under_its_earlier_name_is_a_warning(starting: Start) -> None:
-    running = starting(HEADWATER_WORKERS="1", HEADWATER_LOG_FORMAT="json")
-    lines = [json.loads(line) for line in running.errors.splitlines()]
-    warnings = [line for line in lines if line["event"] == "an environment variable has an earlier name"]
-    assert [(line["level"], line["variable"], line["use"]) for line in warnings] == [
-        ("warning", "HEADWATER_WORKERS", "HEADWATER_BACKENDS")
-    ]
-    assert running.stop() == 0
-
-
-def test_idle_connections_are_closed_early_near_the_limit(starting: Start) -> None:
-    running = starting(HEADWATER_MAX_CLIENT_CONNECTIONS="20", HEADWATER_IDLE_TIMEOUT="1h")
-    idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(30)]
-    assert not is_healthy(running.base_url)
-    wait_until(lambda: is_healthy(running.base_url), 30)
-    for connection in idle:
-        connection.close()
-    assert running.stop() == 0
 
 
 def test_a_child_that_cannot_start_is_one_line_with_its_last_words(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any, Final, TypeVar
 
 _Result = TypeVar("_Result")
 
-_STOP_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 30.0
+"""Time limit of the end of all tasks. Most need milliseconds, and seconds on a machine that is overloaded; a loop that
+is abandoned keeps its sockets."""
 _ROUNDS: Final = 5
 
 

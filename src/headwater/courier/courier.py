@@ -40,7 +40,8 @@ from headwater.transforms.functions import FunctionFailed, Runner
 DEFAULT_SLOTS: Final[Mapping[str, int]] = {"JavaScript": 2, "Python": 2, "Mapping": 1}
 """Concurrent runs of each kind. A sandbox is a process of about 60 MB."""
 POLL_SECONDS: Final = 0.05
-"""Interval at which the courier looks for new entries."""
+"""Interval at which the courier looks for new entries. It doubles up to `MAX_POLL_SECONDS` while no lane runs."""
+MAX_POLL_SECONDS: Final = 0.2
 UPKEEP_SECONDS: Final = 0.5
 """Interval at which it refreshes the catalog and removes applied results."""
 RETRY_SECONDS: Final = 1.0
@@ -160,7 +161,7 @@ class Courier:
 
     async def _work(self, check: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         runs: set[asyncio.Task[None]] = set()
-        next_upkeep = 0.0
+        next_upkeep, pause = 0.0, POLL_SECONDS
         try:
             while not stop.is_set():
                 if time.monotonic() >= next_upkeep:
@@ -178,7 +179,8 @@ class Courier:
                     run = asyncio.create_task(self._run(state, lanes[state.pipeline]))
                     runs.add(run)
                     run.add_done_callback(runs.discard)
-                await wait(self._wake, POLL_SECONDS)
+                pause = POLL_SECONDS if runs else min(2 * pause, MAX_POLL_SECONDS)
+                await wait(self._wake, pause)
                 self._wake.clear()
         finally:
             for run in runs:

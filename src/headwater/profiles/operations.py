@@ -44,7 +44,9 @@ from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.profiles.rows import SPLIT_NOTE
 
 POLL_SECONDS: Final = 0.1
-"""Interval at which operations and identities that wait are looked for."""
+"""Interval at which operations and identities that wait are looked for. It doubles up to `MAX_POLL_SECONDS` while there
+are none."""
+MAX_POLL_SECONDS: Final = 0.4
 CHECK_SECONDS: Final = 1.0
 """Interval at which the settings of workspaces are compared with those that profiles follow."""
 DEBOUNCE_SECONDS: Final = 2.0
@@ -98,17 +100,17 @@ class ProfileCompanion:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. An operation that runs then can be continued."""
-        next_check = 0.0
+        next_check, pause = 0.0, POLL_SECONDS
         try:
             while not stop.is_set():
-                pause = POLL_SECONDS
                 try:
                     if time.monotonic() >= next_check:
                         await self.start_due()
                         next_check = time.monotonic() + CHECK_SECONDS
                     while len(self._running) < MAX_RUNNING and await self._start(stop):
                         pass
-                    await self.drain()
+                    is_busy = await self.drain() or self._running
+                    pause = POLL_SECONDS if is_busy else min(2 * pause, MAX_POLL_SECONDS)
                 except Unavailable as error:
                     _log.warning("profiles wait", reason=error.message)
                     pause = PAUSE_SECONDS
@@ -306,8 +308,11 @@ class ProfileCompanion:
 
     # Identities that wait
 
-    async def drain(self) -> None:
-        """Resolve some of the identities that wait, of each workspace whose profiles follow its settings."""
+    async def drain(self) -> bool:
+        """Resolve some of the identities that wait, of each workspace whose profiles follow its settings.
+
+        Return whether any waited.
+        """
         waiting = await self._state.read_profiles(lambda rows: rows.unresolved_workspaces())
         for workspace in waiting - self._running.keys():
             context = self._resolver.context(workspace)
@@ -316,6 +321,7 @@ class ProfileCompanion:
                 await self._drain(context, drain)
         for workspace in self._drains.keys() - waiting:
             del self._drains[workspace]
+        return bool(waiting)
 
     async def _drain(self, context: ResolutionContext, drain: "_Drain") -> None:
         def resolve(rows: ResolutionRows) -> Drained | None:

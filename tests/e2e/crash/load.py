@@ -53,7 +53,7 @@ class Load:
         acknowledged = {name for sender in self.senders for name in sender.acknowledged}
         async with asyncio.timeout(RECOVERY_SECONDS):
             while not acknowledged.issubset(stored := await arrangement.stored()):
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
         print(f"{self.acknowledged} acknowledged, {len(stored)} stored, {self.retries} calls were sent again")
         print(f"most memory in MiB: {arrangement.memory()}")
         assert [name for name, times in Counter(stored).items() if times > 1] == [], "stored twice"

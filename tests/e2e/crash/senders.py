@@ -19,7 +19,7 @@ from headwater.v1 import events_pb2_grpc
 
 PAUSE_SECONDS: Final = 0.02
 """Pause of an SDK before it tries again."""
-CALL_PAUSE_SECONDS: Final = 0.03
+CALL_PAUSE_SECONDS: Final = 0.1
 """Pause between two calls of a client. Without it the clients take most of the processor time of these tests."""
 TIMEOUT_SECONDS: Final = 15.0
 RETRIABLE_STATUSES: Final = {408, 429, 502, 503, 504}

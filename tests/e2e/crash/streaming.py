@@ -9,7 +9,14 @@ import grpc
 
 from headwater.v1 import events_pb2 as pb
 from headwater.v1 import events_pb2_grpc
-from tests.e2e.crash.senders import GRPC_OPTIONS, PAUSE_SECONDS, RETRIABLE_GRPC_STATUSES, TIMEOUT_SECONDS, Sender
+from tests.e2e.crash.senders import (
+    CALL_PAUSE_SECONDS,
+    GRPC_OPTIONS,
+    PAUSE_SECONDS,
+    RETRIABLE_GRPC_STATUSES,
+    TIMEOUT_SECONDS,
+    Sender,
+)
 
 EVENTS: Final = 5
 """Number of events in a request."""
@@ -58,6 +65,7 @@ class StreamSender(Sender):
             for _ in range(response.requests - done):
                 self.acknowledged += waiting.popleft()
             done = response.requests
+            await asyncio.sleep(CALL_PAUSE_SECONDS)
 
     async def _write(self, call: Any, names: list[str]) -> None:
         events = [pb.Event(type="track", user_id=self.name, event=name, message_id=name) for name in names]

@@ -30,7 +30,7 @@ from tests.system import RunningSystem, start, wait_until
 ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
 SEED: Final = int(os.environ.get("HEADWATER_CRASH_SEED", "20260101"))
 USERS: Final = [f"user-{number % 50}" for number in range(100_000)]
-ROUND_EVENTS: Final = 500
+ROUND_EVENTS: Final = 250
 OUTAGE_SECONDS: Final = 1.0
 BATCH_EVENTS: Final = 20
 MAX_REPEATED: Final = 16 * BATCH_EVENTS + 500 + BATCH_EVENTS

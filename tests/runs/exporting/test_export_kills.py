@@ -1,11 +1,16 @@
-"""An export whose process is killed again and again ends as one that is not disturbed."""
+"""An export whose process is killed again and again ends as one that is not disturbed.
+
+HEADWATER_CRASH_ROUNDS sets the number of kills: more rounds are closer to each other.
+"""
 
 import asyncio
+import os
 import signal
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -15,8 +20,9 @@ from tests.runs.exporting.installation import open_installation
 from tests.runs.exporting.killed import Points, connectors
 from tests.sqlite import migrated_url
 
-PEOPLE = 12
-STEP = 9
+PEOPLE: Final = 12
+ROUNDS: Final = int(os.environ.get("HEADWATER_CRASH_ROUNDS", "3"))
+STEP: Final = max(1, 36 // ROUNDS)
 """Each attempt reaches so many points more than the one before."""
 
 
@@ -48,7 +54,7 @@ async def test_a_run_that_is_killed_at_many_points(tmp_path: Path, database_url:
         if kind == "storage":
             assert not (tmp_path / "files" / "people.csv").exists() or fence > 1
         fence, deadly = fence + 1, deadly + STEP
-    assert fence > 2, "the run was killed"
+    assert fence > 1, "the run was killed"
 
     expected = [(f"{number:02d}@x", f"n{number}") for number in range(1, PEOPLE + 1)]
     passed = {step: [PEOPLE, 0] for step in ("Receive", "InputValidation", "Finalize")}

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from headwater.state.deliveries import AttemptRecord, ChunkProgress, DeadSelection, LaneHealth
+from headwater.state.deliveries import store as store_module
 from headwater.state.deliveries.store import SqlDeliveryStore, open_delivery_store
 from tests.state.deliveries.deliveries import WORKSPACE, bits, deliveries, letter, progress
 
@@ -111,18 +112,19 @@ async def test_no_statement_reads_a_whole_table(store: SqlDeliveryStore) -> None
         assert not [line for line in lines if scan.search(line)], (statement[0][:500], lines)
 
 
-async def test_counts_stay_few_rows(store: SqlDeliveryStore) -> None:
+async def test_counts_stay_few_rows(store: SqlDeliveryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_ROWS", 100)
     epoch = await store.claim()
-    for position in range(1, 700):
+    for position in range(1, 150):
         await store.append([deliveries([position], {21: {31: None}})], through=position, now=1)
         (chunk,) = await store.read(21, 0, max_bytes=1)
         await store.commit(epoch, [progress(chunk)], dead=[letter(chunk, 0)], now=1)
     for table in ("delivery_counts", "dead_counts"):
         count = text(f"SELECT count(*) FROM {table}")
-        assert await store._read(lambda connection, each=count: connection.execute(each).scalar_one()) < 600  # type: ignore[misc]
-    assert [each.count for each in await store.dead_counts(WORKSPACE)] == [699]
+        assert await store._read(lambda connection, each=count: connection.execute(each).scalar_one()) < 120  # type: ignore[misc]
+    assert [each.count for each in await store.dead_counts(WORKSPACE)] == [149]
     (summary,) = await store.summaries()
-    assert (summary.open_items, summary.dead_items) == (0, 699)
+    assert (summary.open_items, summary.dead_items) == (0, 149)
 
 
 async def test_the_cost_of_an_event_does_not_grow_with_the_queue(url: str) -> None:
@@ -138,7 +140,7 @@ async def test_the_cost_of_an_event_does_not_grow_with_the_queue(url: str) -> No
                 (chunk,) = await store.read(21, 0, max_bytes=1)
                 await store.commit(epoch, [progress(chunk)], now=1)
                 times.append(time.perf_counter() - began)
-            return sorted(times)[len(times) // 4]
+            return min(times)  # other work of the machine makes one longer, and never shorter
 
         few = await cost(1)
         for position in range(100, 2_500, 100):

@@ -38,6 +38,7 @@ from headwater.schemas.codec import Codec
 from headwater.state import StateStore, open_state
 from headwater.state.profiles import ProfileRow, conditions, searching, values
 from headwater.state.profiles.searching import Order, ProfileCursor, Search
+from tests.examples import examples
 from tests.harness import MovableClock
 from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, link, member, profile, write
 
@@ -205,7 +206,7 @@ def read_key(row: ProfileRow, path: str) -> Any:
 @pytest.mark.parametrize(
     ("most", "tested"), [(0, 0), (5_000, 5_000), (5_000, 0)], ids=["scanned", "tested", "in order"]
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(people(), max_size=12), a_filter(), st.sampled_from(ORDERS), st.booleans(), st.integers(1, 4))
 def test_a_list_has_what_the_filter_selects_in_memory(
     stores: Stores,
@@ -258,7 +259,7 @@ def test_a_number_of_32_bits_is_found_by_its_digits(stores: Stores, name: str, o
     assert [each.id for each in page.profiles] == [row.id]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(people(), max_size=12), st.sampled_from(ORDERS), st.booleans(), st.integers(1, 4))
 @example([{"huge": 2**64 - 1}, {"huge": 2**64 - 2}, {"huge": 2**63}, {"huge": 2**63 - 1}, {"huge": 5}], "huge", True, 1)
 def test_a_list_is_in_order(stores: Stores, people: list[Any], order: str | None, descending: bool, limit: int) -> None:
