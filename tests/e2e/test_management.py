@@ -34,7 +34,7 @@ def read_error(response: httpx.Response) -> tuple[int, str]:
 def command(system: RunningSystem, *arguments: str) -> str:
     """Return the output of `headwater …` while the server runs."""
     return subprocess.run(
-        [sys.executable, "-m", "headwater.server.cli", *arguments],
+        [sys.executable, "-m", "headwater.cli", *arguments],
         env={**os.environ, "HEADWATER_DATA_DIR": str(system.data_dir)},
         check=True,
         capture_output=True,
@@ -249,7 +249,7 @@ def test_settings_survive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> N
     system = start(data, port, **keys)
     assert get(system, f"/v1/connections/{id_}/schemas/user")["schemas"]
     environment = {**os.environ, **keys, "HEADWATER_DATA_DIR": str(data)}
-    rotate = [sys.executable, "-m", "headwater.server.cli", "secrets", "rotate"]
+    rotate = [sys.executable, "-m", "headwater.cli", "secrets", "rotate"]
     assert b"those of 1 since now" in subprocess.run(rotate, env=environment, check=True, capture_output=True).stdout
     assert system.stop() == 0
 

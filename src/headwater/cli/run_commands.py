@@ -14,10 +14,11 @@ from typing import Final
 from headwater.base.clock import SystemClock, from_microseconds, microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
+from headwater.cli.api import print_table
+from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.tables import parse_identifier
 from headwater.management.runs import run_pipeline
-from headwater.server.commands import format_table, parse_identifier
 from headwater.server.errors import StartupError
-from headwater.server.progress import ProgressView, draw_bar
 from headwater.server.settings import Settings
 from headwater.state.runs import STEPS, Run, RunStore, open_runs
 from headwater.storage.database import sqlite_url
@@ -74,7 +75,7 @@ async def list_runs(runs: RunStore, settings: Settings, arguments: argparse.Name
         for each in await runs.page(workspace, pipeline=pipeline, limit=MAX_LISTED)
     ]
     heads = ("ID", "WORKSPACE", "PIPELINE", "TRIGGER", "STATUS", "ROWS", "FAILED", "CREATED (UTC)", "ERROR")
-    print(format_table(heads, rows))
+    print_table(heads, rows)
 
 
 async def cancel_run(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from headwater.server.cli import main
+from headwater.cli.main import main
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int | str | None, str, str]:

@@ -15,9 +15,10 @@ import msgspec
 
 from headwater.base.clock import SystemClock, from_microseconds
 from headwater.base.identifiers import Identifiers
-from headwater.server.commands import format_table, parse_identifier
+from headwater.cli.api import print_table
+from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.tables import parse_identifier
 from headwater.server.errors import StartupError
-from headwater.server.progress import ProgressView, draw_bar
 from headwater.server.settings import Settings
 from headwater.state.operations import DELIVERY_KINDS, Operation, OperationStore, open_operations
 from headwater.storage.database import sqlite_url
@@ -54,7 +55,7 @@ async def list_operations(operations: OperationStore, arguments: argparse.Namesp
         )
         for each in await operations.page(workspace, limit=MAX_LISTED)
     ]
-    print(format_table(("ID", "WORKSPACE", "KIND", "STATUS", "DONE", "CREATED (UTC)", "ERROR"), rows))
+    print_table(("ID", "WORKSPACE", "KIND", "STATUS", "DONE", "CREATED (UTC)", "ERROR"), rows)
 
 
 async def show_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
@@ -75,7 +76,7 @@ async def show_operation(operations: OperationStore, arguments: argparse.Namespa
         ("error", found.error),
         ("result", found.result),
     ]
-    print(format_table(("NAME", "VALUE"), [row for row in rows if row[1]]))
+    print_table(("NAME", "VALUE"), [row for row in rows if row[1]])
 
 
 async def cancel_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
