@@ -16,6 +16,8 @@ from headwater.base.errors import HeadwaterError, UnusableDatabase
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import ApiKey, Catalog, open_catalog
 from headwater.cli.api import print_table
+from headwater.cli.documents import print_document, print_message
+from headwater.cli.progress import ProgressView
 from headwater.cli.tables import parse_identifier
 from headwater.management import api_keys, secrets, workspaces
 from headwater.server.errors import StartupError
@@ -72,12 +74,21 @@ async def create_key(catalog: Catalog, arguments: argparse.Namespace) -> None:
         _key_workspace(catalog, arguments),
         access="Read" if arguments.read_only else "Full",
     )
+    if arguments.json:
+        print_document({"id": created.key.id, "token": created.token})
+        return
     print(f"API key {created.key.id} opens {_scope(created.key)}. It is shown only now:", file=sys.stderr)
     print(created.token)
 
 
 async def list_keys(catalog: Catalog, arguments: argparse.Namespace) -> None:
-    """Print a table of the API keys, without their secrets."""
+    """Print the API keys, without their secrets."""
+    if arguments.json:
+        from headwater.api.services.api_keys import key_message  # importing gRPC takes time
+
+        for key in api_keys.list_api_keys(catalog, None):
+            print_message(key_message(key))
+        return
     rows = [
         (str(key.id), key.hint, _scope(key), key.created_at.strftime("%Y-%m-%d %H:%M"), key.name)
         for key in api_keys.list_api_keys(catalog, None)
@@ -88,15 +99,25 @@ async def list_keys(catalog: Catalog, arguments: argparse.Namespace) -> None:
 async def revoke_key(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Delete an API key."""
     await api_keys.delete_api_key(catalog, None, parse_identifier(arguments.id))
+    if arguments.json:
+        print_document({})
 
 
 async def create_workspace(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Create a workspace and print its identifier alone."""
-    print((await workspaces.create_workspace(catalog, None, arguments.name)).id)
+    created = await workspaces.create_workspace(catalog, None, arguments.name)
+    if arguments.json:
+        print_document({"id": created.id})
+    else:
+        print(created.id)
 
 
 async def list_workspaces(catalog: Catalog, arguments: argparse.Namespace) -> None:
-    """Print a table of the workspaces."""
+    """Print the workspaces; as JSON their ids and names only."""
+    if arguments.json:
+        for workspace in workspaces.list_workspaces(catalog, None):
+            print_document({"id": workspace.id, "name": workspace.name})
+        return
     rows = [
         (
             str(workspace.id),
@@ -112,6 +133,8 @@ async def list_workspaces(catalog: Catalog, arguments: argparse.Namespace) -> No
 async def delete_workspace(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Delete a workspace."""
     await workspaces.delete_workspace(catalog, parse_identifier(arguments.id))
+    if arguments.json:
+        print_document({})
 
 
 async def rotate_secrets(catalog: Catalog, arguments: argparse.Namespace) -> None:
@@ -140,12 +163,25 @@ async def export_events(settings: Settings, catalog: Catalog, arguments: argpars
         raise StartupError(f"no events have been stored in {settings.data_dir} yet")
     url = settings.database_url or sqlite_url(settings.warehouse_path)
     rows = []
+    view, events = ProgressView(sys.stderr), 0
+
+    def show(page: int) -> None:
+        nonlocal events
+        events += page
+        view.show(f"{events} events", is_last=False)
+
     async with open_warehouse(url, writes=False, clock=SystemClock()) as warehouse:
         for workspace in exported_workspaces:
             days = await export(
-                warehouse, workspace, Path(arguments.parquet), since=arguments.since, until=arguments.until
+                warehouse,
+                workspace,
+                Path(arguments.parquet),
+                since=arguments.since,
+                until=arguments.until,
+                progress=show,
             )
             rows += [(str(workspace), str(day.day), str(day.events), str(day.path)) for day in days]
+    view.close()
     print_table(("WORKSPACE", "DAY", "EVENTS", "FILE"), rows)
 
 

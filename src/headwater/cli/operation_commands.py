@@ -16,6 +16,7 @@ import msgspec
 from headwater.base.clock import SystemClock, from_microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.cli.api import print_table
+from headwater.cli.documents import print_message
 from headwater.cli.progress import ProgressView, draw_bar
 from headwater.cli.tables import parse_identifier
 from headwater.server.errors import StartupError
@@ -23,8 +24,6 @@ from headwater.server.settings import Settings
 from headwater.state.operations import DELIVERY_KINDS, Operation, OperationStore, open_operations
 from headwater.storage.database import sqlite_url
 
-MAX_LISTED: Final = 100
-"""Number of operations that `list` shows."""
 WATCH_SECONDS: Final = 0.5
 """Interval at which `watch` reads the progress."""
 
@@ -41,8 +40,13 @@ async def run_operation_command(settings: Settings, arguments: argparse.Namespac
 
 
 async def list_operations(operations: OperationStore, arguments: argparse.Namespace) -> None:
-    """Print a table of the latest operations."""
+    """Print the latest operations."""
     workspace = None if arguments.workspace is None else parse_identifier(arguments.workspace)
+    found = await operations.page(workspace, limit=arguments.limit)
+    if arguments.json:
+        for each in found:
+            _print_json(each)
+        return
     rows = [
         (
             str(each.id),
@@ -53,7 +57,7 @@ async def list_operations(operations: OperationStore, arguments: argparse.Namesp
             from_microseconds(each.created_at).strftime("%Y-%m-%d %H:%M"),
             each.error,
         )
-        for each in await operations.page(workspace, limit=MAX_LISTED)
+        for each in found
     ]
     print_table(("ID", "WORKSPACE", "KIND", "STATUS", "DONE", "CREATED (UTC)", "ERROR"), rows)
 
@@ -61,6 +65,9 @@ async def list_operations(operations: OperationStore, arguments: argparse.Namesp
 async def show_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
     """Print an operation with its parameters."""
     found = await _find(operations, arguments)
+    if arguments.json:
+        _print_json(found)
+        return
     parameters = msgspec.to_builtins(found.parameters)
     rows = [
         ("id", str(found.id)),
@@ -84,6 +91,9 @@ async def cancel_operation(operations: OperationStore, arguments: argparse.Names
     found = await operations.cancel(parse_identifier(arguments.id))
     if found is None:
         raise _unknown(arguments)
+    if arguments.json:
+        _print_json(found)
+        return
     print(f"Operation {found.id} ends after its present step." if _is_ending(found) else _ended(found))
 
 
@@ -99,7 +109,10 @@ async def watch_operation(operations: OperationStore, arguments: argparse.Namesp
     view.close()
     if found.status != "Completed":
         raise StartupError(_ended(found))
-    print(_ended(found))
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(_ended(found))
 
 
 def progress_line(operation: Operation, now: datetime) -> str:
@@ -113,6 +126,12 @@ def progress_line(operation: Operation, now: datetime) -> str:
         end = now if operation.ended_at is None else from_microseconds(operation.ended_at)
         parts.append(f"{max(0, int((end - from_microseconds(operation.started_at)).total_seconds()))} s")
     return "  ".join(parts)
+
+
+def _print_json(operation: Operation) -> None:
+    from headwater.api.services.operations import operation_message  # importing gRPC takes time
+
+    print_message(operation_message(operation))
 
 
 async def _find(operations: OperationStore, arguments: argparse.Namespace) -> Operation:
