@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -28,6 +29,28 @@ Query = Mapping[str, str | int | bool | Sequence[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Response:
+    """A response whose body can be read while it arrives. Close it, or use it as a context manager."""
+
+    connection: http.client.HTTPConnection
+    socket: socket.socket
+    message: http.client.HTTPResponse
+
+    def __enter__(self) -> "Response":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. A thread that reads the body sees its end."""
+        with suppress(OSError):  # the other end has closed it
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.message.close()
+        self.connection.close()
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """Calls one server. `workspace` is the workspace of the calls, for a key of every workspace."""
 
@@ -39,13 +62,11 @@ class Client:
     def call(self, method: str, path: str, query: Query | None = None, body: bytes | None = None) -> bytes:
         """Return the body of a response. Raises ApiError for an error of the server, and NoServer without a
         response."""
-        response = self.open(method, path, query, body)
-        try:
-            return response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise self._no_server(error) from None
-        finally:
-            response.close()
+        with self.open(method, path, query, body) as response:
+            try:
+                return response.message.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._no_server(error) from None
 
     def read(self, path: str, query: Query | None = None) -> Any:
         """Return the decoded body of a GET call."""
@@ -70,10 +91,8 @@ class Client:
             if not token or not found:
                 return
 
-    def open(
-        self, method: str, path: str, query: Query | None = None, body: bytes | None = None
-    ) -> http.client.HTTPResponse:
-        """Return a response whose body can be read while it arrives. The caller closes it."""
+    def open(self, method: str, path: str, query: Query | None = None, body: bytes | None = None) -> Response:
+        """Return a response before its body has arrived. Raises as `call`."""
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "headwater-cli"}
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
@@ -84,15 +103,14 @@ class Client:
         connection = self._connection()
         try:
             connection.request(method, self._target(path, query), body, headers)
-            response = connection.getresponse()
-            if response.status >= 300:
-                raise _read_error(response.status, response.read())
+            opened: socket.socket = connection.sock
+            response = Response(connection, opened, connection.getresponse())
+            if response.message.status >= 300:
+                with response:
+                    raise _read_error(response.message.status, response.message.read())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._no_server(error) from None
-        except ApiError:
-            connection.close()
-            raise
         return response
 
     def _connection(self) -> http.client.HTTPConnection:

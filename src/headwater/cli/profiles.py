@@ -64,10 +64,10 @@ def explain_profile(api: Api, arguments: argparse.Namespace) -> None:
 
 def export_profile(api: Api, arguments: argparse.Namespace) -> None:
     """Print everything that is known of a profile, one JSON object per line, while it arrives."""
-    response = api.client.open("GET", f"{_profile(arguments)}/export")
-    for line in response:
-        if line.strip():
-            print_json(line)
+    with api.client.open("GET", f"{_profile(arguments)}/export") as response:
+        for line in response.message:
+            if line.strip():
+                print_json(line)
 
 
 def _profile(arguments: argparse.Namespace) -> str:

@@ -14,11 +14,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Final
 
 from headwater.cli.api import Api, format_cell, print_json
-from headwater.cli.client import Client, Query
+from headwater.cli.client import Client, Query, Response
 from headwater.cli.errors import ApiError, NoServer
 from headwater.cli.events import read_filter
 from headwater.cli.tables import parse_identifier, printable, style
@@ -95,11 +95,11 @@ class _Tail:
 
     def run(self) -> None:
         response = self._client.open("GET", "/v1/events/watch", self._query)
-        if not self._api.is_json:
-            _note(f"watching {self._client.url}; Ctrl-C ends it")
+        _note(f"watching {self._client.url}; Ctrl-C ends it")
         catch_up: list[float] = []
         while True:
-            lost = self._follow(response, catch_up)
+            with response:
+                lost = self._follow(response, catch_up)
             if lost is None:
                 return
             _note(f"the connection was lost: {lost.reason}")
@@ -108,7 +108,7 @@ class _Tail:
             _note("connected again")
             catch_up = [time.monotonic() + delay for delay in CATCH_UP_SECONDS]
 
-    def _follow(self, response: HTTPResponse, catch_up: list[float]) -> Lost | None:
+    def _follow(self, response: Response, catch_up: list[float]) -> Lost | None:
         """Print events of one connection. Return when it is lost, or None when enough events are printed."""
         received: queue.Queue[Sent | Lost] = queue.Queue(maxsize=1_000)
         threading.Thread(target=_read, args=(response, received), daemon=True).start()
@@ -137,7 +137,7 @@ class _Tail:
         for item in self._client.items("/v1/events", "events", query, MAX_CAUGHT_UP):
             self._print(Sent("event", item.decode()))
 
-    def _reconnect(self) -> HTTPResponse:
+    def _reconnect(self) -> Response:
         delay = INITIAL_DELAY_SECONDS
         while True:
             time.sleep(delay)
@@ -218,9 +218,9 @@ def parse_stream(lines: Iterator[bytes]) -> Iterator[Sent]:
             data.append(value)
 
 
-def _read(response: HTTPResponse, received: "queue.Queue[Sent | Lost]") -> None:
+def _read(response: Response, received: "queue.Queue[Sent | Lost]") -> None:
     try:
-        for sent in parse_stream(iter(response.readline, b"")):
+        for sent in parse_stream(iter(response.message.readline, b"")):
             received.put(sent)
         received.put(Lost("the server ended it"))
     except (OSError, HTTPException, ValueError) as error:

@@ -21,10 +21,8 @@ def check_server(installation: Installation) -> Iterable[Finding]:
     url = installation.url or settings.base_url
     client = Client(url, None, timeout_seconds=TIMEOUT_SECONDS)
     try:
-        response = client.open("GET", "/healthz")
-        date = response.headers.get("date")
-        response.read()
-        response.close()
+        with client.open("GET", "/healthz") as response:
+            date = response.message.headers.get("date")
     except ApiError as error:
         yield problem("server", f"{url} is not healthy: {error}", "read the log of the server")
         return
