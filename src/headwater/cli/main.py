@@ -19,10 +19,8 @@ from headwater.server.errors import StartupError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. A failure prints one line and exits 1, wrong usage exits 2, and an absent server 3."""
     parsed = _parser().parse_args(arguments)
-    environ = dict(os.environ)
-    environ.setdefault("HEADWATER_LOG_FORMAT", "text" if sys.stderr.isatty() else "json")
     try:
-        _run(parsed.chosen, environ, parsed)
+        _run(parsed.chosen, dict(os.environ), parsed)
         sys.stdout.flush()
     except NoServer as error:
         _end(error, NO_SERVER)

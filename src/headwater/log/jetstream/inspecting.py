@@ -21,6 +21,8 @@ async def inspect_nats(url: str, timeout_seconds: int) -> tuple[tuple[int, ...],
             url.split(","),
             name="headwater doctor",
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # otherwise the first connection is tried for minutes
+            reconnect_time_wait=0,
             connect_timeout=timeout_seconds,
             error_cb=_ignore,
         )
