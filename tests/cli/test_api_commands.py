@@ -204,6 +204,21 @@ def test_runs(connected: Shell) -> None:
     connected.succeed("connections", "delete", str(source))
 
 
+def test_dead_letters_are_sent_again(connected: Shell) -> None:
+    settings = {"settings": {"operationDelay": "5ms"}, "sendingMode": "Server"}
+    destination = connected.succeed(
+        *("connections", "create", "-", "--name", "To", "--role", "Destination", "--connector", "dummy"),
+        stdin=json.dumps(settings),
+    ).output.strip()
+    own = ("operations", "resend", "--destination", destination)
+    assert connected.succeed(*own, "--validate-only").output == "0\n"
+    started = connected.succeed(*own, "--reason", "Rejected", "--since", "2026-01-01T00:00:00Z", "--json")
+    assert started.documents[0].keys() <= {"id", "total"}
+    absent = connected.run("operations", "replay", "7", "--filter", 'type is "track"', "--validate-only")
+    assert absent.status == 1
+    assert absent.errors.startswith("headwater: ")
+
+
 def test_connectors(connected: Shell, system: RunningSystem) -> None:
     listed = connected.succeed("connectors", "list", "--json").documents
     assert listed == api(system, "/v1/connectors")["connectors"]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from headwater.cli.api import Api, Columns, member
 from headwater.cli.errors import CommandError
+from headwater.cli.events import read_filter
 from headwater.cli.progress import ProgressView, draw_bar
 from headwater.cli.tables import parse_identifier, printable
 
@@ -95,6 +96,17 @@ def show_operation(api: Api, arguments: argparse.Namespace) -> None:
     api.print_object(api.client.call("GET", _operation(arguments)))
 
 
+def resend(api: Api, arguments: argparse.Namespace) -> None:
+    """Send dead letters again, or count them."""
+    names = ("destination", "pipeline", "reason")
+    _start_operation(api, arguments, "/v1/operations/resend", names)
+
+
+def replay(api: Api, arguments: argparse.Namespace) -> None:
+    """Send stored events to a pipeline, or count them."""
+    _start_operation(api, arguments, "/v1/operations/replay", ("pipeline",))
+
+
 def watch_operation(api: Api, arguments: argparse.Namespace) -> None:
     """Show the progress of an operation until it ends. Raises CommandError if it does not complete."""
     _watch(api, _operation(arguments), operation_line, _ended_operation, "Completed")
@@ -135,6 +147,21 @@ def operation_line(operation: Document, now: datetime) -> str:
     if "done" in operation:
         parts.append(_share(operation))
     return "  ".join([*parts, _status(operation), *_duration(operation, now)])
+
+
+def _start_operation(api: Api, arguments: argparse.Namespace, path: str, names: tuple[str, ...]) -> None:
+    """Start an operation and print its id alone, or with `--validate-only` the number of what it would send."""
+    document: dict[str, object] = {"since": arguments.since, "until": arguments.until}
+    for name in names:
+        value = getattr(arguments, name)
+        document[name] = value if value is None or name == "reason" else parse_identifier(value)
+    if (filter_ := read_filter(api.client, getattr(arguments, "filter", None))) is not None:
+        document["filter"] = json.loads(filter_)
+    document["validateOnly"] = arguments.validate_only
+    body = api.client.send("POST", path, {name: value for name, value in document.items() if value is not None})
+    api.print_created(body, "total" if arguments.validate_only else "id")
+    if arguments.watch and not arguments.validate_only:
+        _watch(api, f"/v1/operations/{json.loads(body)['id']}", operation_line, _ended_operation, "Completed")
 
 
 def _watch(

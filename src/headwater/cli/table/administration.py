@@ -2,8 +2,15 @@
 
 from typing import Final
 
-from headwater.cli.table.shared import DIRECT, ID, LIMIT
+from headwater.cli.table.shared import DIRECT, FILTER, ID, LIMIT
 from headwater.cli.usage import Argument, Command, flag, option
+
+_SENDING: Final = (
+    option("--since", "TIME", "the first time, such as 2026-11-30T00:00:00Z"),
+    option("--until", "TIME", "the time after the last"),
+    flag("--validate-only", "print how many there are, and send nothing"),
+    flag("--watch", "show a progress bar until the operation ends; exit 1 if it does not complete"),
+)
 
 WORK: Final = (
     Command(
@@ -53,6 +60,25 @@ WORK: Final = (
             ("watch", "show a progress bar until a run ends; exit 1 if it does not succeed"),
             ("cancel", "end a run within some seconds"),
         )
+    ),
+    Command(
+        "operations",
+        "resend",
+        "send dead letters again and print the id of the operation",
+        (
+            option("--destination", "ID", "only those of this destination"),
+            option("--pipeline", "ID", "only those of this pipeline"),
+            option("--reason", "REASON", "only those with this reason, such as Rejected"),
+            *_SENDING,
+        ),
+        run="work:resend",
+    ),
+    Command(
+        "operations",
+        "replay",
+        "send stored events to a pipeline again and print the id of the operation",
+        (Argument("pipeline", "the number of the pipeline of a destination", "PIPELINE"), FILTER, *_SENDING),
+        run="work:replay",
     ),
     Command(
         "operations",
