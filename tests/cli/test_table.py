@@ -70,6 +70,7 @@ def test_names_are_unique() -> None:
         (("keys", "list", "--workspace", "1"), "--workspace is for calls of the API"),
         (("keys", "create", "x", "--workspace", "1", "--every-workspace"), "not allowed with argument"),
         (("keys", "list", "--url", "http://127.0.0.1:1", "--database-url", "sqlite"), "exclude each other"),
+        (("connections", "create", "-", "--settings", "-"), "cannot both be standard input"),
         (("completion", "csh"), "invalid choice: 'csh'"),
     ],
 )

@@ -188,6 +188,8 @@ def _link(arguments: argparse.Namespace) -> str:
 
 
 def _connection_members(arguments: argparse.Namespace) -> dict[str, object]:
+    if arguments.file == arguments.settings == "-":
+        raise UsageError("FILE and --settings cannot both be standard input")
     settings = None if arguments.settings is None else json.loads(read_document(arguments.settings))
     return {
         "name": arguments.name,

@@ -60,7 +60,7 @@ def find(environ: Mapping[str, str], arguments: argparse.Namespace) -> Iterable[
         try:
             yield from check(installation)
         except Exception as error:
-            name = check.__name__.removeprefix("check_").replace("_", " ")  # type: ignore[attr-defined]
+            name = str(getattr(check, "__name__", "check")).removeprefix("check_").replace("_", " ")
             yield problem(name, f"the check failed: {type(error).__name__}: {error}", "report this with the message")
 
 
