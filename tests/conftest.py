@@ -14,6 +14,7 @@ import structlog
 from tests import postgresql
 from tests.examples import DEFAULT, QUICK, THOROUGH
 from tests.memory import roomy_memory
+from tests.nats import NatsServer
 from tests.postgresql import PostgresqlServer
 from tests.system import RunningSystem, start
 
@@ -75,6 +76,14 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
     if reason := postgresql.missing():
         pytest.skip(reason)
     server = PostgresqlServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """Start one NATS for all tests that leave it alone."""
+    server = NatsServer()
     yield server
     server.close()
 

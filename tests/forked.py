@@ -142,7 +142,7 @@ def _run_system(channel: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["variables"])
     fork_server = _fork_fork_server()
-    forkserver.set_title([sys.executable, "-m", "headwater.server.cli", "serve"])
+    forkserver.set_title([sys.executable, "-m", "headwater.cli", "serve"])
     gc.enable()
     with patch.object(supervisor, "serve", partial(supervisor.serve, fork_server=fork_server)):
         cli.main(["serve"])

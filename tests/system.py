@@ -104,7 +104,7 @@ class RunningSystem:
         return self.process.wait(60)
 
 
-HEADWATER: Final = (sys.executable, "-m", "headwater.server.cli")
+HEADWATER: Final = (sys.executable, "-m", "headwater.cli")
 """The command `headwater` of the environment that runs the tests."""
 
 

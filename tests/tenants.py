@@ -63,7 +63,7 @@ def _run(system: RunningSystem, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     environment |= {**system.variables, "HEADWATER_DATA_DIR": str(system.data_dir)}
     done = subprocess.run(
-        [sys.executable, "-m", "headwater.server.cli", *arguments],
+        [sys.executable, "-m", "headwater.cli", *arguments],
         env=environment,
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from headwater.management.profiles.settings import MAX_BLOCKED_CHARACTERS, MAX_B
 from headwater.management.transformations import TRIAL_SECONDS
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import MAX_PROPERTIES
-from headwater.server.cli import main
+from headwater.cli.main import main
 from headwater.server.scheduler import KEPT_AGE
 from headwater.server.settings import MAX_RUNS, Settings, read, variable
 from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED

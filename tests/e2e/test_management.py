@@ -35,7 +35,7 @@ def read_error(response: httpx.Response) -> tuple[int, str]:
 def command(system: RunningSystem, *arguments: str) -> str:
     """Return the output of `headwater …` while the server runs."""
     return subprocess.run(
-        [sys.executable, "-m", "headwater.server.cli", *arguments],
+        [sys.executable, "-m", "headwater.cli", *arguments],
         env={**os.environ, "HEADWATER_DATA_DIR": str(system.data_dir)},
         check=True,
         capture_output=True,
@@ -261,7 +261,7 @@ def test_settings_survive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> N
 
 def rotate(data: Path, **keys: str) -> str:
     """Return the output of `headwater secrets rotate` with these keys."""
-    command = [sys.executable, "-m", "headwater.server.cli", "secrets", "rotate"]
+    command = [sys.executable, "-m", "headwater.cli", "secrets", "rotate"]
     environment = {**os.environ, **keys, "HEADWATER_DATA_DIR": str(data)}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 

@@ -1,6 +1,6 @@
 """Every implementation of the log: the contract's suite runs over all of them."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,6 @@ SMALL = 4 * 1024 * 1024
 async def nothing() -> int:
     """The position up to which nothing has been finished yet."""
     return 0
-
-
-@pytest.fixture(scope="session")
-def nats_server() -> Iterator[NatsServer]:
-    """One NATS for all tests that leave it alone."""
-    server = NatsServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=["sqlite, commit on the loop", "sqlite, commit in a thread", "jetstream"])

@@ -66,7 +66,7 @@ def test_functions_run_and_each_process_warns_once_for_each_language() -> None:
 
 def test_a_server_that_requires_confinement_does_not_start(tmp_path: Path) -> None:
     run = _run(
-        *("-m", "headwater.server.cli", "serve", "--data-dir", str(tmp_path / "data"), "--port", str(free_port())),
+        *("-m", "headwater.cli", "serve", "--data-dir", str(tmp_path / "data"), "--port", str(free_port())),
         HEADWATER_SANDBOX="require",
     )
     assert run.returncode == 1

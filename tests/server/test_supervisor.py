@@ -282,7 +282,7 @@ def test_nobody_has_to_read_what_it_prints(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     environment = {**os.environ, "HEADWATER_DATA_DIR": str(tmp_path / "data"), "HEADWATER_PORT": str(port)}
-    command = [sys.executable, "-m", "headwater.server.cli", "serve", "--log-level", "debug"]
+    command = [sys.executable, "-m", "headwater.cli", "serve", "--log-level", "debug"]
     process = subprocess.Popen(command, env=environment, stdout=writer, stderr=writer)
     os.close(writer)
     wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), 60)

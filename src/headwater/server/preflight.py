@@ -58,6 +58,19 @@ def claim_data_dir(settings: Settings) -> int:
     return descriptor
 
 
+def find_owner(settings: Settings) -> int | None:
+    """Return the process id of the supervisor that holds the data directory; None if none does.
+
+    It takes no lock, which a server that starts meanwhile would meet.
+    """
+    try:
+        owner = int(settings.lock_path.read_text(errors="replace"))
+        command = Path(f"/proc/{owner}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return owner if b"headwater" in command else None
+
+
 def split_state(settings: Settings) -> bool:
     """Move the operational tables of an earlier release into their own file; return whether that was needed.
 
@@ -130,8 +143,15 @@ def check_certificate(settings: Settings) -> None:
 
 def check_sandboxes(settings: Settings) -> None:
     """Raise StartupError if functions must run confined, and cannot."""
-    if settings.sandbox != "require":
-        return
+    if settings.sandbox == "require" and (reason := find_sandbox_fault(settings)) is not None:
+        raise StartupError(
+            f"{variable('sandbox')} is require, but {reason}. Change the system (see SECURITY.md), or set "
+            f"{variable('sandbox')}=warn"
+        )
+
+
+def find_sandbox_fault(settings: Settings) -> str | None:
+    """Return the reason why the sandboxes of functions cannot be confined; None if they can. It starts processes."""
     command = [sys.executable, "-m", "headwater.server.sandboxes"]
     variables = environment.worker(os.environ, settings)
     try:
@@ -140,26 +160,19 @@ def check_sandboxes(settings: Settings) -> None:
         reason = f"they did not start within {SANDBOX_SECONDS} seconds"
     else:
         if run.returncode == 0:
-            return
+            return None
         reason = (run.stderr.strip().splitlines() or ["they did not start"])[-1]
-    raise StartupError(
-        f"{variable('sandbox')} is require, but the sandboxes of functions cannot be confined: {reason}. "
-        f"Change the system (see SECURITY.md), or set {variable('sandbox')}=warn"
-    )
+    return f"the sandboxes of functions cannot be confined: {reason}"
 
 
 async def check_port(settings: Settings) -> None:
     """Raise StartupError unless the public port can be bound."""
     deadline = asyncio.get_running_loop().time() + PORT_GRACE_SECONDS
-    while (error := _try_to_bind(settings.host, settings.port)) is not None:
+    while (error := try_to_bind(settings.host, settings.port)) is not None:
         if error.errno == errno.EADDRINUSE and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
             continue
-        reason = {
-            errno.EADDRINUSE: "is taken by another program",
-            errno.EACCES: "needs privileges that this user does not have",
-            errno.EADDRNOTAVAIL: "is not an address of this machine",
-        }.get(error.errno or 0, f"cannot be used ({error.strerror})")
+        reason = explain_port(error)
         raise StartupError(
             f"port {settings.port} on {settings.host} {reason}; choose another: HEADWATER_PORT={settings.port + 1}"
             if error.errno != errno.EADDRNOTAVAIL
@@ -167,7 +180,17 @@ async def check_port(settings: Settings) -> None:
         )
 
 
-def _try_to_bind(host: str, port: int) -> OSError | None:
+def explain_port(error: OSError) -> str:
+    """Return the end of a sentence about a port that cannot be bound."""
+    return {
+        errno.EADDRINUSE: "is taken by another program",
+        errno.EACCES: "needs privileges that this user does not have",
+        errno.EADDRNOTAVAIL: "is not an address of this machine",
+    }.get(error.errno or 0, f"cannot be used ({error.strerror})")
+
+
+def try_to_bind(host: str, port: int) -> OSError | None:
+    """Return the error of binding a port; None if it is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

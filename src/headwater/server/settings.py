@@ -43,6 +43,8 @@ SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", "oauth_sample_o
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
 """Earlier names of variables. They are read if the present name is unset."""
+URL_VARIABLE: Final = "HEADWATER_URL"
+"""The address of the server for commands. It is no setting of the server."""
 
 NO_TRUSTED_PROXIES: Final = TrustedProxies()
 
@@ -347,11 +349,20 @@ def variable(name: str) -> str:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the unknown HEADWATER_* variables in `environ`, each with the most similar variable of a setting."""
-    known = [name.upper() for name in _PARSERS]
-    given = (name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX) and name not in RENAMED)
-    similar = {name: difflib.get_close_matches(name, known, n=1) for name in sorted(given) if name not in known}
-    return {PREFIX + name: PREFIX + found[0] if found else None for name, found in similar.items()}
+    """Return the unknown HEADWATER_* variables in `environ`, each with the most similar known variable.
+
+    A variable that resembles an earlier name gets the present name.
+    """
+    known = {name.upper(): variable(name) for name in _PARSERS} | {URL_VARIABLE.removeprefix(PREFIX): URL_VARIABLE}
+    earlier = {name.removeprefix(PREFIX): present for name, present in RENAMED.items()}
+    given = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    similar = {
+        name: difflib.get_close_matches(name, [*known, *earlier], n=1)
+        for name in given
+        if name not in known and name not in earlier
+    }
+    names = known | earlier
+    return {PREFIX + name: names[found[0]] if found else None for name, found in similar.items()}
 
 
 def renamed_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ time may export into a folder.
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
@@ -77,11 +77,18 @@ class ExportedDay(Struct, frozen=True):
 
 
 async def export_events(
-    warehouse: Warehouse, workspace: int, folder: Path, *, since: date | None = None, until: date | None = None
+    warehouse: Warehouse,
+    workspace: int,
+    folder: Path,
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    progress: Callable[[int], None] = lambda events: None,
 ) -> list[ExportedDay]:
     """Write a file for each day that has events, from `since` up to and without `until`; replace existing files.
 
-    Events that arrive meanwhile may be missing. Takes memory for one row group, whatever the number of events.
+    `progress` is called after each page with its number of events. Events that arrive meanwhile may be missing. Takes
+    memory for one row group, whatever the number of events.
     """
     query = EventQuery(
         workspace=workspace,
@@ -101,6 +108,7 @@ async def export_events(
                 if file is None:
                     file = _DayFile(folder / f"workspace={workspace}" / f"day={day}" / "events.parquet", day)
                 await asyncio.to_thread(file.add, documents)
+            progress(len(page.documents))
             cursor = page.cursor
             if cursor is None:
                 break

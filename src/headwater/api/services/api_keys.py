@@ -30,7 +30,7 @@ class ApiKeyServicer(api_keys_pb2_grpc.ApiKeyServiceServicer):
         caller = await require_caller(self._catalog, context)
         page = Page(request, ApiKeyCursor, default_limit=NO_LIMIT)
         keys, token = page.select(api_keys.list_api_keys(self._catalog, caller.key), _cursor)
-        return pb.ListApiKeysResponse(keys=[_message(key) for key in keys], next_page_token=token)
+        return pb.ListApiKeysResponse(keys=[key_message(key) for key in keys], next_page_token=token)
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: Context) -> pb.CreateApiKeyResponse:
         caller = await require_caller(self._catalog, context)
@@ -55,7 +55,8 @@ def _cursor(key: ApiKey) -> ApiKeyCursor:
     return ApiKeyCursor(microseconds(key.created_at), key.id)
 
 
-def _message(key: ApiKey) -> pb.ApiKey:
+def key_message(key: ApiKey) -> pb.ApiKey:
+    """Return a key without its secret."""
     message = pb.ApiKey(
         id=key.id, workspace=key.workspace, name=key.name, type="API", token=key.hint, access=key.access
     )

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from headwater.server.progress import ProgressView, draw_bar
+from headwater.cli.progress import ProgressView, draw_bar
 
 
 class Terminal(io.StringIO):

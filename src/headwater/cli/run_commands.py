@@ -14,16 +14,16 @@ from typing import Final
 from headwater.base.clock import SystemClock, from_microseconds, microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
+from headwater.cli.api import print_table
+from headwater.cli.documents import print_document, print_message
+from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.tables import parse_identifier
 from headwater.management.runs import run_pipeline
-from headwater.server.commands import format_table, parse_identifier
 from headwater.server.errors import StartupError
-from headwater.server.progress import ProgressView, draw_bar
 from headwater.server.settings import Settings
 from headwater.state.runs import STEPS, Run, RunStore, open_runs
 from headwater.storage.database import sqlite_url
 
-MAX_LISTED: Final = 100
-"""Number of runs that `list` shows."""
 WATCH_SECONDS: Final = 0.5
 """Interval at which `watch` reads the progress."""
 _FILTER: Final = STEPS.index("Filter")
@@ -51,14 +51,22 @@ async def start_run(runs: RunStore, settings: Settings, arguments: argparse.Name
         incremental = arguments.incremental
         full = arguments.full
         run = await run_pipeline(catalog, runs, pipeline.workspace, id_, incremental=incremental, full=full)
-    print(run.id)
+    if arguments.json:
+        print_document({"id": run.id})
+    else:
+        print(run.id)
 
 
 async def list_runs(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
-    """Print a table of the latest runs."""
+    """Print the latest runs."""
     workspace, pipeline = (
         None if text is None else parse_identifier(text) for text in (arguments.workspace, arguments.pipeline)
     )
+    found = await runs.page(workspace, pipeline=pipeline, limit=arguments.limit)
+    if arguments.json:
+        for each in found:
+            _print_json(each)
+        return
     rows = [
         (
             str(each.id),
@@ -71,10 +79,10 @@ async def list_runs(runs: RunStore, settings: Settings, arguments: argparse.Name
             from_microseconds(each.created_at).strftime("%Y-%m-%d %H:%M"),
             each.error,
         )
-        for each in await runs.page(workspace, pipeline=pipeline, limit=MAX_LISTED)
+        for each in found
     ]
     heads = ("ID", "WORKSPACE", "PIPELINE", "TRIGGER", "STATUS", "ROWS", "FAILED", "CREATED (UTC)", "ERROR")
-    print(format_table(heads, rows))
+    print_table(heads, rows)
 
 
 async def cancel_run(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
@@ -82,6 +90,9 @@ async def cancel_run(runs: RunStore, settings: Settings, arguments: argparse.Nam
     found = await runs.cancel(parse_identifier(arguments.id))
     if found is None:
         raise _unknown(arguments)
+    if arguments.json:
+        _print_json(found)
+        return
     print(f"Run {found.id} ends within some seconds." if found.ended_at is None else _ended(found))
 
 
@@ -99,7 +110,10 @@ async def watch_run(runs: RunStore, settings: Settings, arguments: argparse.Name
     view.close()
     if found.status != "Succeeded":
         raise StartupError(_ended(found))
-    print(_ended(found))
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(_ended(found))
 
 
 def progress_line(run: Run, now: datetime) -> str:
@@ -119,6 +133,12 @@ def progress_line(run: Run, now: datetime) -> str:
     if run.started_at is not None:
         parts.append(f"{max(0, (at if run.ended_at is None else run.ended_at) - run.started_at) // 1_000_000} s")
     return "  ".join(parts)
+
+
+def _print_json(run: Run) -> None:
+    from headwater.api.services.runs import run_message  # importing gRPC takes time
+
+    print_message(run_message(run, microseconds(SystemClock().now())))
 
 
 def _failed(run: Run) -> int:

@@ -15,15 +15,15 @@ import msgspec
 
 from headwater.base.clock import SystemClock, from_microseconds
 from headwater.base.identifiers import Identifiers
-from headwater.server.commands import format_table, parse_identifier
+from headwater.cli.api import print_table
+from headwater.cli.documents import print_message
+from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.tables import parse_identifier
 from headwater.server.errors import StartupError
-from headwater.server.progress import ProgressView, draw_bar
 from headwater.server.settings import Settings
 from headwater.state.operations import DELIVERY_KINDS, Operation, OperationStore, open_operations
 from headwater.storage.database import sqlite_url
 
-MAX_LISTED: Final = 100
-"""Number of operations that `list` shows."""
 WATCH_SECONDS: Final = 0.5
 """Interval at which `watch` reads the progress."""
 
@@ -40,8 +40,13 @@ async def run_operation_command(settings: Settings, arguments: argparse.Namespac
 
 
 async def list_operations(operations: OperationStore, arguments: argparse.Namespace) -> None:
-    """Print a table of the latest operations."""
+    """Print the latest operations."""
     workspace = None if arguments.workspace is None else parse_identifier(arguments.workspace)
+    found = await operations.page(workspace, limit=arguments.limit)
+    if arguments.json:
+        for each in found:
+            _print_json(each)
+        return
     rows = [
         (
             str(each.id),
@@ -52,14 +57,17 @@ async def list_operations(operations: OperationStore, arguments: argparse.Namesp
             from_microseconds(each.created_at).strftime("%Y-%m-%d %H:%M"),
             each.error,
         )
-        for each in await operations.page(workspace, limit=MAX_LISTED)
+        for each in found
     ]
-    print(format_table(("ID", "WORKSPACE", "KIND", "STATUS", "DONE", "CREATED (UTC)", "ERROR"), rows))
+    print_table(("ID", "WORKSPACE", "KIND", "STATUS", "DONE", "CREATED (UTC)", "ERROR"), rows)
 
 
 async def show_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
     """Print an operation with its parameters."""
     found = await _find(operations, arguments)
+    if arguments.json:
+        _print_json(found)
+        return
     parameters = msgspec.to_builtins(found.parameters)
     rows = [
         ("id", str(found.id)),
@@ -75,7 +83,7 @@ async def show_operation(operations: OperationStore, arguments: argparse.Namespa
         ("error", found.error),
         ("result", found.result),
     ]
-    print(format_table(("NAME", "VALUE"), [row for row in rows if row[1]]))
+    print_table(("NAME", "VALUE"), [row for row in rows if row[1]])
 
 
 async def cancel_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
@@ -83,6 +91,9 @@ async def cancel_operation(operations: OperationStore, arguments: argparse.Names
     found = await operations.cancel(parse_identifier(arguments.id))
     if found is None:
         raise _unknown(arguments)
+    if arguments.json:
+        _print_json(found)
+        return
     print(f"Operation {found.id} ends after its present step." if _is_ending(found) else _ended(found))
 
 
@@ -98,7 +109,10 @@ async def watch_operation(operations: OperationStore, arguments: argparse.Namesp
     view.close()
     if found.status != "Completed":
         raise StartupError(_ended(found))
-    print(_ended(found))
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(_ended(found))
 
 
 def progress_line(operation: Operation, now: datetime) -> str:
@@ -112,6 +126,12 @@ def progress_line(operation: Operation, now: datetime) -> str:
         end = now if operation.ended_at is None else from_microseconds(operation.ended_at)
         parts.append(f"{max(0, int((end - from_microseconds(operation.started_at)).total_seconds()))} s")
     return "  ".join(parts)
+
+
+def _print_json(operation: Operation) -> None:
+    from headwater.api.services.operations import operation_message  # importing gRPC takes time
+
+    print_message(operation_message(operation))
 
 
 async def _find(operations: OperationStore, arguments: argparse.Namespace) -> Operation:

@@ -14,12 +14,12 @@ from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, OAuthAccount, open_catalog
 from headwater.catalog.accounts import SealedTokens, seal_tokens
+from headwater.cli.main import main
 from headwater.connectors.contract import OAuthTokens
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.settings import Settings
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
-from headwater.server.cli import main
 from headwater.storage.database import sqlite_url
 from headwater.warehouse import open_warehouse
 from tests.harness import NOW
@@ -107,10 +107,20 @@ def test_a_deleted_workspace_takes_its_keys_along(run: Run) -> None:
     assert _fails("workspaces", "delete", second) == f"headwater: workspace {second} does not exist"
 
 
-@pytest.mark.parametrize("id_", ["x", "1.5", "99999999999", "\u0661", "0"])
-def test_what_is_no_identifier(run: Run, id_: str) -> None:
-    assert _fails("keys", "revoke", id_).startswith("headwater: ")
-    assert _fails("workspaces", "delete", id_).startswith("headwater: ")
+@pytest.mark.parametrize("id_", ["x", "1.5", "99999999999", "\u0661"])
+@pytest.mark.parametrize("command", [("keys", "revoke"), ("workspaces", "delete")])
+def test_an_argument_that_is_no_identifier_is_wrong_usage(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, str], id_: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main((*command, id_))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("is not an identifier: identifiers are numbers\n")
+
+
+def test_an_identifier_may_not_exist(run: Run) -> None:
+    assert _fails("keys", "revoke", "0").startswith("headwater: ")
+    assert _fails("workspaces", "delete", "0").startswith("headwater: ")
 
 
 def test_names_follow_the_rules_and_cannot_take_over_a_terminal(run: Run) -> None:

@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,10 @@ from headwater.base.clock import SystemClock
 from headwater.base.errors import HeadwaterError, UnusableDatabase
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import ApiKey, Catalog, open_catalog
+from headwater.cli.api import print_table
+from headwater.cli.documents import print_document, print_message
+from headwater.cli.progress import ProgressView
+from headwater.cli.tables import parse_identifier
 from headwater.management import api_keys, secrets, workspaces
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
@@ -43,12 +47,12 @@ async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
             "HEADWATER_DATA_DIR"
         )
     if arguments.command == "operations":
-        from headwater.server.operation_commands import run_operation_command
+        from headwater.cli.operation_commands import run_operation_command
 
         await run_operation_command(settings, arguments)
         return
     if arguments.command == "runs":
-        from headwater.server.run_commands import run_run_command
+        from headwater.cli.run_commands import run_run_command
 
         await run_run_command(settings, arguments)
         return
@@ -70,31 +74,50 @@ async def create_key(catalog: Catalog, arguments: argparse.Namespace) -> None:
         _key_workspace(catalog, arguments),
         access="Read" if arguments.read_only else "Full",
     )
+    if arguments.json:
+        print_document({"id": created.key.id, "token": created.token})
+        return
     print(f"API key {created.key.id} opens {_scope(created.key)}. It is shown only now:", file=sys.stderr)
     print(created.token)
 
 
 async def list_keys(catalog: Catalog, arguments: argparse.Namespace) -> None:
-    """Print a table of the API keys, without their secrets."""
+    """Print the API keys, without their secrets."""
+    if arguments.json:
+        from headwater.api.services.api_keys import key_message  # importing gRPC takes time
+
+        for key in api_keys.list_api_keys(catalog, None):
+            print_message(key_message(key))
+        return
     rows = [
         (str(key.id), key.hint, _scope(key), key.created_at.strftime("%Y-%m-%d %H:%M"), key.name)
         for key in api_keys.list_api_keys(catalog, None)
     ]
-    print(format_table(("ID", "KEY", "OPENS", "CREATED (UTC)", "NAME"), rows))
+    print_table(("ID", "KEY", "OPENS", "CREATED (UTC)", "NAME"), rows)
 
 
 async def revoke_key(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Delete an API key."""
     await api_keys.delete_api_key(catalog, None, parse_identifier(arguments.id))
+    if arguments.json:
+        print_document({})
 
 
 async def create_workspace(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Create a workspace and print its identifier alone."""
-    print((await workspaces.create_workspace(catalog, None, arguments.name)).id)
+    created = await workspaces.create_workspace(catalog, None, arguments.name)
+    if arguments.json:
+        print_document({"id": created.id})
+    else:
+        print(created.id)
 
 
 async def list_workspaces(catalog: Catalog, arguments: argparse.Namespace) -> None:
-    """Print a table of the workspaces."""
+    """Print the workspaces; as JSON their ids and names only."""
+    if arguments.json:
+        for workspace in workspaces.list_workspaces(catalog, None):
+            print_document({"id": workspace.id, "name": workspace.name})
+        return
     rows = [
         (
             str(workspace.id),
@@ -104,12 +127,14 @@ async def list_workspaces(catalog: Catalog, arguments: argparse.Namespace) -> No
         )
         for workspace in workspaces.list_workspaces(catalog, None)
     ]
-    print(format_table(("ID", "CONNECTIONS", "CREATED (UTC)", "NAME"), rows))
+    print_table(("ID", "CONNECTIONS", "CREATED (UTC)", "NAME"), rows)
 
 
 async def delete_workspace(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """Delete a workspace."""
     await workspaces.delete_workspace(catalog, parse_identifier(arguments.id))
+    if arguments.json:
+        print_document({})
 
 
 async def rotate_secrets(catalog: Catalog, arguments: argparse.Namespace) -> None:
@@ -138,13 +163,26 @@ async def export_events(settings: Settings, catalog: Catalog, arguments: argpars
         raise StartupError(f"no events have been stored in {settings.data_dir} yet")
     url = settings.database_url or sqlite_url(settings.warehouse_path)
     rows = []
+    view, events = ProgressView(sys.stderr), 0
+
+    def show(page: int) -> None:
+        nonlocal events
+        events += page
+        view.show(f"{events} events", is_last=False)
+
     async with open_warehouse(url, writes=False, clock=SystemClock()) as warehouse:
         for workspace in exported_workspaces:
             days = await export(
-                warehouse, workspace, Path(arguments.parquet), since=arguments.since, until=arguments.until
+                warehouse,
+                workspace,
+                Path(arguments.parquet),
+                since=arguments.since,
+                until=arguments.until,
+                progress=show,
             )
             rows += [(str(workspace), str(day.day), str(day.events), str(day.path)) for day in days]
-    print(format_table(("WORKSPACE", "DAY", "EVENTS", "FILE"), rows))
+    view.close()
+    print_table(("WORKSPACE", "DAY", "EVENTS", "FILE"), rows)
 
 
 _ACTIONS: Final[Mapping[tuple[str, str], Action]] = {
@@ -156,26 +194,6 @@ _ACTIONS: Final[Mapping[tuple[str, str], Action]] = {
     ("workspaces", "delete"): delete_workspace,
     ("secrets", "rotate"): rotate_secrets,
 }
-
-
-def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with aligned columns. Characters that could control a terminal are replaced."""
-    lines = [list(heads), *([_printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def parse_identifier(text: str) -> int:
-    """Return the number in an argument. Raises StartupError; the management rules check the number itself."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise StartupError(f"{_printable(text)!r} is not an identifier: identifiers are numbers")
-    return int(text)
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _key_workspace(catalog: Catalog, arguments: argparse.Namespace) -> int | None:

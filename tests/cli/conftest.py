@@ -1,0 +1,18 @@
+"""Fixtures of the tests of commands."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Shell
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
+    """Return a terminal whose data directory does not exist."""
+    for name in [*os.environ]:
+        if name.startswith("HEADWATER_") or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADWATER_DATA_DIR", str(tmp_path / "data"))
+    return Shell(monkeypatch, capsys)
