@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
-from headwater.server import cli, environment, forkserver, supervisor
+from headwater.cli.main import main
+from headwater.server import environment, forkserver, supervisor
 from headwater.server.forking import RunningForkServer
 from headwater.server.processes import HEARTBEAT_VARIABLE, die_with_parent
 from headwater.server.settings import read
@@ -145,7 +146,7 @@ def _run_system(channel: socket.socket) -> None:
     forkserver.set_title([sys.executable, "-m", "headwater.cli", "serve"])
     gc.enable()
     with patch.object(supervisor, "serve", partial(supervisor.serve, fork_server=fork_server)):
-        cli.main(["serve"])
+        main(["serve"])
 
 
 def _fork_fork_server() -> RunningForkServer:

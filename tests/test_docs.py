@@ -7,6 +7,7 @@ import pytest
 
 from headwater.api.services.explanations import MAX_EXPLAINED_IDENTITIES
 from headwater.catalog.profiles import DEFAULT_MAX_IDENTITIES, MAX_IDENTIFIERS
+from headwater.cli.main import main
 from headwater.events import DEFAULT_LIMITS, MAX_REJECTED_BYTES
 from headwater.intake.unknownkeys import MAX_STORED_PER_SECOND, PREFIX_LENGTH
 from headwater.management.profiles.planning import MAX_SCHEMA_BYTES
@@ -14,7 +15,6 @@ from headwater.management.profiles.settings import MAX_BLOCKED_CHARACTERS, MAX_B
 from headwater.management.transformations import TRIAL_SECONDS
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
 from headwater.schemas import MAX_PROPERTIES
-from headwater.cli.main import main
 from headwater.server.scheduler import KEPT_AGE
 from headwater.server.settings import MAX_RUNS, Settings, read, variable
 from headwater.state.rejections import MAX_REJECTED, MAX_UNKNOWN_REJECTED

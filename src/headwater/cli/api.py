@@ -83,6 +83,7 @@ def open_api(environ: Mapping[str, str], arguments: argparse.Namespace) -> Api:
             settings.base_url if url is None else url,
             _find_key(settings, url, arguments),
             None if workspace is None else parse_identifier(workspace),
+            certificate=settings.tls_cert if url is None else None,
         ),
         arguments.json,
     )

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -58,6 +59,9 @@ class Client:
     api_key: str | None
     workspace: int | None = None
     timeout_seconds: float = TIMEOUT_SECONDS
+    certificate: Path | None = None
+    """The certificate of the server of this machine, which has another name than its address there; None: the
+    certificate must be valid for the host of the URL."""
 
     def call(self, method: str, path: str, query: Query | None = None, body: bytes | None = None) -> bytes:
         """Return the body of a response. Raises ApiError for an error of the server, and NoServer without a
@@ -117,7 +121,10 @@ class Client:
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=self.timeout_seconds)
+            context = None if self.certificate is None else _accept_only(self.certificate)
+            return http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=self.timeout_seconds, context=context
+            )
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout_seconds)
 
     def _target(self, path: str, query: Query | None) -> str:
@@ -151,6 +158,17 @@ class Client:
         return NoServer(
             f"no response from {self.url}: {printable(reason)}. Start `headwater serve`, or set HEADWATER_URL"
         )
+
+
+def _accept_only(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(certificate)
+    except OSError as error:
+        raise UsageError(f"{certificate} cannot be read as a certificate: {error.strerror or error}") from None
+    return context
 
 
 def check_url(text: str, source: str) -> str:

@@ -25,6 +25,14 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "8080",
         "the public port",
     ),
+    "tls_cert": Meaning(
+        "none: plain HTTP",
+        "PEM file with the certificate chain of the encrypted public port",
+    ),
+    "tls_key": Meaning(
+        "none",
+        "PEM file with its private key, without a password",
+    ),
     "data_dir": Meaning(
         "./data",
         "folder of all data",

@@ -19,7 +19,7 @@ def check_server(installation: Installation) -> Iterable[Finding]:
     """Check that the server responds, and that the API key is valid."""
     settings = installation.settings
     url = installation.url or settings.base_url
-    client = Client(url, None, timeout_seconds=TIMEOUT_SECONDS)
+    client = _client(installation, None)
     try:
         with client.open("GET", "/healthz") as response:
             date = response.message.headers.get("date")
@@ -35,10 +35,16 @@ def check_server(installation: Installation) -> Iterable[Finding]:
         if abs(difference) > MAX_CLOCK_DIFFERENCE_SECONDS:
             text = f"the clock of the server differs from that of this machine by {difference:+.0f} s"
             yield warning("server clock", text, "synchronise the clocks of both machines (NTP)")
-    yield from _check_key(installation, url)
+    yield from _check_key(installation)
 
 
-def _check_key(installation: Installation, url: str) -> Iterable[Finding]:
+def _client(installation: Installation, key: str | None) -> Client:
+    settings, url = installation.settings, installation.url
+    certificate = settings.tls_cert if url is None else None
+    return Client(url or settings.base_url, key, timeout_seconds=TIMEOUT_SECONDS, certificate=certificate)
+
+
+def _check_key(installation: Installation) -> Iterable[Finding]:
     settings = installation.settings
     key, source = settings.api_key, variable("api_key")
     if key is None and installation.url is None and settings.api_key_path.is_file():
@@ -47,7 +53,7 @@ def _check_key(installation: Installation, url: str) -> Iterable[Finding]:
         yield warning("api key", "no API key is given", f"set {variable('api_key')} to use the commands")
         return
     try:
-        Client(url, key, timeout_seconds=TIMEOUT_SECONDS).call("GET", "/v1/workspaces")
+        _client(installation, key).call("GET", "/v1/workspaces")
     except (ApiError, NoServer) as error:
         yield problem("api key", f"{source}: {error}", "make a key: `headwater keys create NAME`")
     else:

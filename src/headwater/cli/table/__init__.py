@@ -42,6 +42,13 @@ _LOCAL: Final = (
     ),
     Command(
         "",
+        "health",
+        "check that the server of this machine serves calls, for the health check of a container",
+        local="health:run",
+        has_json=False,
+    ),
+    Command(
+        "",
         "settings",
         "list every setting with its meaning, default and value",
         (flag("--changed", "only those that differ from the default"),),
