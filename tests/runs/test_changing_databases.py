@@ -14,6 +14,7 @@ import pytest
 from headwater.catalog import Definition, Pipeline, TransformationDefinition
 from headwater.connectors.contract import Engine, QuerySource, Rows
 from headwater.runs.exporting import execute_export, pausing, tables
+from headwater.runs.exporting.recording import Recorder
 from headwater.runs.importing import execute_import, records
 from headwater.runs.job import Job, RunCancelled, RunFailed
 from headwater.schemas import DateTimeType, IntType, Property, StringType, Value
@@ -299,7 +300,7 @@ async def test_a_table_that_changes_during_an_export(
             table_key="email",
         )
         job = installation.job(pipeline)
-        commit, written = tables.Recorder.commit, 0
+        commit, written = Recorder.commit, 0
 
         async def commit_and_break(self: Any, records: Any) -> None:
             nonlocal written
@@ -309,7 +310,7 @@ async def test_a_table_that_changes_during_an_export(
                 await asyncio.to_thread(server.server.administer, statement, server.settings.database)
                 await asyncio.to_thread(end_sessions, server)
 
-        monkeypatch.setattr(tables.Recorder, "commit", commit_and_break)
+        monkeypatch.setattr(Recorder, "commit", commit_and_break)
         with pytest.raises(RunFailed) as raised:
             await execute_export(job)
         assert reason in raised.value.message, raised.value.message
