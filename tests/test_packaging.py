@@ -125,7 +125,7 @@ def test_an_installed_wheel_serves(wheel_path: Path, tmp_path: Path) -> None:
     "name",
     [
         "headwater/base/errors.py",
-        "headwater/server/cli.py",
+        "headwater/cli/main.py",
         "headwater/server/envoy/envoy.yaml.tmpl",
         "headwater/server/envoy/errors.lua",
         "headwater/server/envoy/head.lua",
