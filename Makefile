@@ -2,7 +2,7 @@
 # Fresh machine: Python >= 3.11 with its venv module, git and make; no root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-long bench proto lint format lock clean
+.PHONY: help run test test-unit test-long bench proto protos-archive lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,6 +44,9 @@ bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run
 
 proto: $(DEV) ## Generate gen/ and the descriptor set from protos/
 	@$(BIN)/python scripts/generate.py
+
+protos-archive: $(BIN)/python ## Write dist/headwater-protos-VERSION.tar.gz: the protos and all that they import
+	@$(BIN)/python scripts/archive_protos.py
 
 lint: $(DEV) ## Check style, types, dependency rules, language and the protos
 	@$(BIN)/ruff check

@@ -411,6 +411,11 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             ),
             _object({"data": people}, "data"),
         ),
+        "SystemService.GetDescriptors": RawBody(
+            response={"type": "string", "contentMediaType": "application/octet-stream"},
+            answer="The descriptor set.",
+            media_type="application/octet-stream",
+        ),
         "SystemService.GetOpenApi": RawBody(
             response=_object({"openapi": {"const": "3.1.0"}}, "openapi", "info", "paths"), answer="This document."
         ),

@@ -47,6 +47,7 @@ def exchange(system: RunningSystem, request: bytes) -> tuple[int, dict[str, str]
 READING = [
     "/healthz",
     "/v1/openapi.json",
+    "/v1/descriptors.binpb",
     "/v1/connections",
     "/v1/connections/7",
     "/v1/events?limit=1",
