@@ -2,7 +2,7 @@
 # Fresh machine: Python >= 3.11 with its venv module, git and make; no root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-long bench proto protos-archive lint format lock clean
+.PHONY: help run test test-unit test-long test-clients bench proto protos-archive lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,9 @@ test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests
 	HEADWATER_SCHEMATHESIS_EXAMPLES=$${HEADWATER_SCHEMATHESIS_EXAMPLES:-50} \
 	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} \
 	$(PYTEST) --timeout 3600 --hypothesis-profile thorough $(LONG)
+
+test-clients: $(DEV) ## Run the clients of docs/clients.md in every language that is installed; compiles for minutes
+	@HEADWATER_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients
 
 bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run
 	@$(BIN)/python -m bench

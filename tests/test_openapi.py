@@ -192,3 +192,11 @@ def test_operations_have_their_credentials(operation: str, schemes: list[str]) -
 def test_bodies_of_the_track_api_have_examples() -> None:
     for call in ("identify", "track", "page", "screen", "group", "alias", "batch"):
         assert OPERATIONS[f"POST /v1/{call}"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_a_response_of_json_has_a_type() -> None:
+    """A schema without a keyword of JSON Schema allows everything, and so hides a mistake."""
+    for name, operation in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            for content in response.get("content", {}).values():
+                assert {"type", "$ref", "anyOf"} & content["schema"].keys(), (name, status)

@@ -128,6 +128,7 @@ _CONTACT: dict[str, Schema] = {
     name: {"type": ["string", "null"]} for name in ("email", "phone", "timezone", "locale")
 } | {"data": _free("Anything else.")}
 
+_NEXT_PAGE_TOKEN = _text("What to pass as `pageToken` for the next page; empty at the end.")
 _STORED: dict[str, Schema] = {
     "kpid": _text("The id of the profile that the user was resolved to. Absent before.", format="uuid"),
     "connectionId": {"type": "integer", "format": "int32", "description": "The source connection."},
@@ -176,6 +177,14 @@ SCHEMAS: dict[str, Schema] = {
         *("timestamp", "originalTimestamp", "sentAt", "receivedAt"),
         description="An event as it is stored. What was not sent is absent; members that have no field here are kept. "
         "With `properties` in the request, only the members that it names are there, required or not.",
+    ),
+    "StoredEventPage": _object(
+        {
+            "events": {"type": "array", "items": component("StoredEvent"), "description": "In the requested order."},
+            "nextPageToken": _NEXT_PAGE_TOKEN,
+        },
+        *("events", "nextPageToken"),
+        description="A page of events.",
     ),
     "EventSample": _object(_STORED, description="An event, or a part of one, in the shape in which it is stored."),
     "ClientAlias": _object(_PERSON, "anonymous_id", "external_id", description="An anonymous and a known user."),
@@ -243,10 +252,6 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
     people = {"type": "object", "additionalProperties": True}
     listed: Schema = {"type": "array", "items": component("StoredEvent")}
     events = _object({"events": listed}, "events")
-    page = {
-        "events": listed,
-        "nextPageToken": _text("What to pass as `pageToken` for the next page; empty at the end."),
-    }
     step_counts = {
         "type": "array",
         "items": {"type": "array", "minItems": 6, "maxItems": 6, "items": _integer("Records.")},
@@ -309,7 +314,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "NativeEventService.PostEvent": RawBody(component("NativeEvent"), answer="The event is durable."),
         "NativeEventService.GetEventSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ConnectionService.ListConnections": RawBody(response=answered("ListConnectionsResponse")),
-        "EventService.ListEvents": RawBody(response=page, answer="The events of the page."),
+        "EventService.ListEvents": RawBody(response=component("StoredEventPage"), answer="The events of the page."),
         "EventService.GetEventListener": RawBody(
             response=_object(
                 {"events": listed, "omitted": _integer("How many events were not kept.")}, "events", "omitted"
@@ -349,7 +354,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                     "profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")},
                     "schema": answered("Type"),
                     "total": {"type": "integer", "format": "int32"},
-                    "nextPageToken": page["nextPageToken"],
+                    "nextPageToken": _NEXT_PAGE_TOKEN,
                 },
                 *("profiles", "schema", "total", "nextPageToken"),
             )

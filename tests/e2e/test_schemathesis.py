@@ -131,7 +131,7 @@ def test_every_example_of_the_document_is_accepted(target: Target) -> None:
                 response = client.request(
                     verb,
                     path.replace("{id}", str(identifier)),
-                    json=_example_of(source, example["value"], str(operation["operationId"])),
+                    json=_fill_example(source, example["value"], str(operation["operationId"])),
                     headers={"x-strict-mode": "1", **target.authorization(operation, source)},
                 )
                 assert response.is_success, (name, response.text)
@@ -139,7 +139,7 @@ def test_every_example_of_the_document_is_accepted(target: Target) -> None:
     assert {"createConnection", "createPipeline", "track"} <= executed
 
 
-def _example_of(source: Source, value: Any, operation: str) -> Any:
+def _fill_example(source: Source, value: Any, operation: str) -> Any:
     """Return the body with the ids of this test. A source has one pipeline of events, so a new one needs a new source."""
     if operation == "createApiKey":
         return {**value, "workspace": get(source.system, "/v1/workspaces/current")["id"]}
