@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
+
 from headwater.v1 import (
     connections_pb2,
     connections_pb2_grpc,

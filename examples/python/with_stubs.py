@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
 from headwater.v1 import (
     connections_pb2,
     connections_pb2_grpc,

@@ -126,7 +126,9 @@ def test_every_example_of_the_document_is_accepted(target: Target) -> None:
             verb, _, path = name.partition(" ")
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
-                pipeline = source.user_pipeline if operation["operationId"] == "updatePipeline" else source.event_pipeline
+                pipeline = (
+                    source.user_pipeline if operation["operationId"] == "updatePipeline" else source.event_pipeline
+                )
                 identifier = pipeline if "/pipelines/" in path else source.id
                 response = client.request(
                     verb,
