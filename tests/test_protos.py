@@ -57,8 +57,8 @@ def route(rule: http_pb2.HttpRule) -> tuple[str, str]:
 DESCRIPTORS = descriptor_pb2.FileDescriptorSet.FromString((ROOT / "envoy/descriptors.pb").read_bytes())
 OURS = [file for file in DESCRIPTORS.file if file.package.startswith("headwater.")]
 NAMES_OF_LANGUAGES = {
-    "Java": "Boolean Byte Character Class Comparable Double Enum Error Exception Float Integer Iterable Long Math Module "
-    "Number Object Override Package Process Record Runnable Runtime Short String System Thread Throwable Void",
+    "Java": "Boolean Byte Character Class Comparable Double Enum Error Exception Float Integer Iterable Long Math "
+    "Module Number Object Override Package Process Record Runnable Runtime Short String System Thread Throwable Void",
     "JavaScript": "Array ArrayBuffer BigInt Boolean DataView Date Error Function Infinity Intl Iterator JSON Map Math "
     "Number Object Promise Proxy Reflect RegExp Set String Symbol WeakMap WeakRef WeakSet",
     "Rust": "Box Clone Copy Default Drop Eq Err Fn From Into Iterator None Ok Option Ord Result Self Send Some String "

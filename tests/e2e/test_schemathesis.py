@@ -126,10 +126,7 @@ def test_every_example_of_the_document_is_accepted(target: Target) -> None:
             verb, _, path = name.partition(" ")
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
-                pipeline = (
-                    source.user_pipeline if operation["operationId"] == "updatePipeline" else source.event_pipeline
-                )
-                identifier = pipeline if "/pipelines/" in path else source.id
+                identifier = source.event_pipeline if "/pipelines/" in path else source.id
                 response = client.request(
                     verb,
                     path.replace("{id}", str(identifier)),
@@ -142,7 +139,7 @@ def test_every_example_of_the_document_is_accepted(target: Target) -> None:
 
 
 def _fill_example(source: Source, value: Any, operation: str) -> Any:
-    """Return the body with the ids of this test. A source has one pipeline of events, so a new one needs a new source."""
+    """Return the body with the ids of this test. A new pipeline of events needs a new source."""
     if operation == "createApiKey":
         return {**value, "workspace": get(source.system, "/v1/workspaces/current")["id"]}
     if operation == "createPipeline":
