@@ -51,6 +51,14 @@ TOOLCHAINS: Final = {
     "openapi-generator": _JAVA,
     "rust": Toolchain(("cargo",), "Rust 1.88 or newer with cargo", is_slow=True),
 }
+_UNREACHABLE: Final = re.compile(
+    r"npm error (?:code E\w+|network)|dial tcp: lookup|Could not (?:transfer artifact|resolve host)|failed to download"
+)
+"""Errors of package managers that do not reach their registry."""
+
+
+class RegistryUnreachable(Exception):
+    """Packages that a client needs cannot be installed."""
 
 
 def missing(client: str) -> str | None:
@@ -70,7 +78,10 @@ def commands(client: str) -> str:
 
 
 def run(client: str, address: str, key: str, timeout_seconds: float) -> str:
-    """Run the commands of a client, and return what they print. Fails with their errors if they fail."""
+    """Run the commands of a client, and return their output. Fails with their errors if they fail.
+
+    Raises RegistryUnreachable if they cannot install packages.
+    """
     tools = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -88,6 +99,8 @@ def run(client: str, address: str, key: str, timeout_seconds: float) -> str:
             text=True,
             timeout=timeout_seconds,
         )
+    if done.returncode != 0 and (found := _UNREACHABLE.search(done.stdout + done.stderr)):
+        raise RegistryUnreachable(f"the client {client} is not tested: its packages cannot be installed ({found[0]})")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     return done.stdout
 

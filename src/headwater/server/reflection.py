@@ -1,6 +1,6 @@
 """Server reflection, in its versions v1 and v1alpha: older clients know v1alpha only, some newer ones v1 only.
 
-The messages of both versions are equal on the wire. So one servicer, that of grpcio-reflection for v1alpha, serves both.
+The messages of both versions are equal on the wire, so that one servicer (grpcio-reflection has v1alpha) serves both.
 """
 
 from collections.abc import Iterable
