@@ -2,7 +2,7 @@
 # Fresh machine: Python >= 3.11 with its venv module, git and make; no root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-long test-clients bench proto protos-archive lint format lock clean
+.PHONY: help run test test-unit test-long test-clients test-walks bench proto protos-archive lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,6 +44,9 @@ test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests
 
 test-clients: $(DEV) ## Run the clients of docs/clients.md in every language that is installed; compiles for minutes
 	@HEADWATER_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients
+
+test-walks: $(DEV) ## Follow the documentation in a fresh clone, as four kinds of users; some minutes
+	@HEADWATER_WALKS=all $(BIN)/python -m pytest -rs tests/walks
 
 bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run
 	@$(BIN)/python -m bench
