@@ -1,4 +1,4 @@
-"""Four people follow the documentation in a fresh clone: each types the blocks of their pages, and sees what they promise.
+"""Four people follow the documentation in a fresh clone: each types the blocks of their pages and sees what they state.
 
 `make test-walks` runs them. They need the package registry, and some minutes.
 """
@@ -114,7 +114,7 @@ analytics.flush()
 def test_a_developer_of_a_typed_client_uses_the_stubs(clone: Clone, first_steps: str) -> None:
     setup = 'export URL=http://127.0.0.1:8080 KEY=$(cat "${HEADWATER_DATA_DIR:-data}/api-key")'
     assert setup in (clone.folder / "docs/clients.md").read_text()
-    assert "200" in clone.type(setup, *clone.blocks("docs/clients.md", "tested: python"))
+    assert "read 100 events" in clone.type(setup, *clone.blocks("docs/clients.md", "tested: python"))
 
 
 def test_an_operator_checks_names_and_keys(clone: Clone, first_steps: str) -> None:
