@@ -19,6 +19,8 @@ from tests.runs.exporting.installation import Installation, connector, counts, e
 from tests.runs.exporting.test_export_tables import MAPPING, Sink, add, people
 
 NOT_OUT = '{"logical":"and","conditions":[{"property":"name","operator":"is not","values":["out"]}]}'
+IS_A = '{"logical":"and","conditions":[{"property":"name","operator":"is","values":["a"]}]}'
+"""A filter by which the database finds the profiles itself."""
 FAILING: dict[str, Any] = {"email": "5@x", "name": 5}
 """A profile that does not conform to the schema."""
 
@@ -134,12 +136,27 @@ async def test_the_records_of_a_profile_are_deleted_with_it(installation: Instal
     assert (await installation.export(pipeline)).progress.unchanged == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("filter", [NOT_OUT, IS_A])
+async def test_a_profile_that_leaves_the_filter_loses_its_record_and_its_key(
+    installation: Installation, sink: Sink, filter: str
+) -> None:
+    pipeline = await add(installation, filter=filter)
+    await installation.write_profiles(people(1, 2, name="a"))
+    await installation.export(pipeline)
+    await installation.write_profiles(people(1, name="out"))
+    assert (await installation.export(pipeline)).progress.unchanged == 1
+    assert (await installation.records()).keys() == {2}
+    await installation.write_profiles({3: {"email": "1@x", "name": "a"}})
+    await installation.export(pipeline)
+    assert sink.batches[-1] == [("1@x", "a", None)]
+
+
+@pytest.mark.parametrize(("seed", "filter"), [(0, NOT_OUT), (1, NOT_OUT), (2, IS_A)])
 async def test_after_any_changes_a_comparison_of_all_profiles_finds_nothing(
-    installation: Installation, sink: Sink, seed: int
+    installation: Installation, sink: Sink, seed: int, filter: str
 ) -> None:
     numbers = random.Random(seed)
-    pipeline = await add(installation, filter=NOT_OUT)
+    pipeline = await add(installation, filter=filter)
     present: dict[int, dict[str, Any]] = {}
     last = 0
     for _ in range(12):
