@@ -12,13 +12,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Final
 
 from headwater.cli.api import Api, format_cell, print_json
-from headwater.cli.client import Client, Query, Response
+from headwater.cli.client import Query, Response
 from headwater.cli.errors import ApiError, NoServer
 from headwater.cli.events import read_filter
 from headwater.cli.tables import parse_identifier, printable, style
@@ -83,7 +83,7 @@ def tail_events(api: Api, arguments: argparse.Namespace) -> None:
 class _Tail:
     def __init__(self, api: Api, arguments: argparse.Namespace) -> None:
         self._api = api
-        self._client = Client(api.client.url, api.client.api_key, api.client.workspace, SILENT_SECONDS)
+        self._client = replace(api.client, timeout_seconds=SILENT_SECONDS)
         connection = None if arguments.connection is None else str(parse_identifier(arguments.connection))
         selection: Query = {"connection": connection, "filter": read_filter(api.client, arguments.filter)}
         self._selection = selection
