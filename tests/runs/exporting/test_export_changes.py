@@ -1,21 +1,33 @@
 """An export reads only the profiles that changed since the last one, and ends as if it had compared all of them."""
 
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
 from headwater.catalog import TransformationDefinition
 from headwater.connectors.contract import Engine
-from headwater.runs.exporting import pausing, tables
+from headwater.runs.exporting import pausing, selecting, tables
 from headwater.runs.exporting.selecting import read_rows
-from headwater.runs.job import Job, Report, RunFailed
+from headwater.runs.job import Job, Report, RunCancelled, RunFailed
+from headwater.state.profiles.exporting import ProfileSelection, ProfileStream
 from headwater.state.profiles.tables import export_checkpoints
-from tests.runs.exporting.installation import Installation, connector, counts, errors, kpid, open_installation
+from headwater.storage.statements import fetch
+from tests.runs.exporting.installation import (
+    WORKSPACE,
+    Installation,
+    connector,
+    counts,
+    errors,
+    kpid,
+    open_installation,
+)
 from tests.runs.exporting.test_export_tables import MAPPING, Sink, add, people
 
 NOT_OUT = '{"logical":"and","conditions":[{"property":"name","operator":"is not","values":["out"]}]}'
@@ -125,6 +137,31 @@ async def test_a_run_that_fails_leaves_what_changed_due(
     read.clear()
     await installation.export(pipeline)
     assert read == [2, 3] and sink.batches[-1] == [("2@x", "n2", 7), ("3@x", "n3", 8)]
+
+
+async def test_a_run_can_be_cancelled_while_the_database_sorts(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "_CHECK_SECONDS", 0.01)
+    await installation.write_profiles(people(1))
+
+    def sort(connection: Connection) -> list[Any]:
+        if connection.dialect.name == "postgresql":
+            return fetch(connection, "SELECT pg_sleep(60)")
+        time.sleep(0.2)
+        return []
+
+    async def read(stream: ProfileStream, count: int = 0) -> list[Any]:
+        return await stream._session.run(sort)
+
+    job = Mock(report=Mock(check=Mock(side_effect=[None, None, RunCancelled])))
+    with monkeypatch.context() as patched:
+        patched.setattr(ProfileStream, "read", read)
+        with pytest.raises(RunCancelled):
+            async with installation.state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+                await read_rows(job, stream)
+    async with installation.state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+        assert len(await stream.read()) == 1
 
 
 async def test_the_records_of_a_profile_are_deleted_with_it(installation: Installation) -> None:
