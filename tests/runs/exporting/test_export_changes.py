@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete
 from headwater.catalog import TransformationDefinition
 from headwater.connectors.contract import Engine
 from headwater.runs.exporting import pausing, selecting, tables
+from headwater.runs.exporting.recording import Recorder
 from headwater.runs.exporting.selecting import read_rows
 from headwater.runs.job import Job, Report, RunCancelled, RunFailed
 from headwater.state.profiles.exporting import ProfileSelection, ProfileStream
@@ -222,3 +223,22 @@ async def test_after_any_changes_a_comparison_of_all_profiles_finds_nothing(
         assert second.progress.unchanged == sum(not record.is_failed for record in records.values())
         assert sink.rows() == rows
         assert (await installation.records()).keys() == records.keys() <= present.keys()
+
+
+async def test_a_definition_that_comes_back_after_a_run_that_failed_is_compared_with_all(
+    installation: Installation, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = await add(installation)
+    await installation.write_profiles(people(1))
+    await installation.export(pipeline)
+    other = TransformationDefinition(mapping=MAPPING | {"name": "email"})
+    changed = await installation.change_pipeline(pipeline, transformation=other)
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "complete", Mock(side_effect=RunFailed("Finalize", "the process was killed")))
+        with pytest.raises(RunFailed):
+            await installation.export(changed)
+    assert sink.batches[-1] == [("1@x", "1@x", None)]
+
+    pipeline = await installation.change_pipeline(changed, transformation=pipeline.definition.transformation)
+    await installation.export(pipeline)
+    assert sink.batches[-1] == [("1@x", "n1", None)]

@@ -186,7 +186,7 @@ def _read_state(connection: Connection, selection: ProfileSelection) -> _Snapsho
 
 
 def build_query(selection: ProfileSelection, *, is_sqlite: bool) -> Select[Any]:
-    """Return the query for a selection, or for somewhat more if it has a filter: for all profiles with a record, too."""
+    """Return the query for a selection, or for more if it has a filter: for all profiles with a record, too."""
     profiles, workspace = tables.profiles.c, selection.workspace
     attributes: ColumnElement[Any] = (
         cast(profiles.attributes, LargeBinary)
