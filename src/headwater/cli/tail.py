@@ -36,7 +36,7 @@ MAX_REMEMBERED: Final = 50_000
 MAX_CAUGHT_UP: Final = 50_000
 """Maximum number of missed events that are read after a reconnection."""
 _RETRIED: Final = frozenset({408, 422, 429, 500, 502, 503, 504})
-"""Statuses after which a reconnection is tried again: 422 is a watch that the server has not ended yet."""
+"""Statuses after which a call is tried again: 422 is a watch that the server has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ class _Tail:
                 catch_up.pop(0)
                 try:
                     self._read_missed()
-                except NoServer as error:
+                except (NoServer, ApiError) as error:
+                    if isinstance(error, ApiError) and error.status not in _RETRIED:
+                        raise
                     return Lost(str(error))
                 continue
             wait = max(0.0, catch_up[0] - time.monotonic()) if catch_up else 1.0
