@@ -228,7 +228,7 @@ def test_bounds_of_a_type_may_be_text_so_that_every_digit_survives() -> None:
 
 
 def test_the_gateway_knows_the_members_of_schemas() -> None:
-    """The gateway refuses other members of the schema of profiles, which the transcoder would leave out."""
+    """The gateway refuses other members of schemas, which the transcoder would leave out."""
     text = (ROOT / "envoy/errors.lua").read_text()
     found = re.search(r"for name in \(\[\[(.*?)\]\]\)", text, re.DOTALL)
     assert found is not None
