@@ -1,11 +1,13 @@
 """TLS of the public port: which files are accepted, and that a running system serves the certificate that they hold."""
 
+import asyncio
 import datetime
 import re
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import httpx
@@ -103,6 +105,24 @@ def test_the_private_key_is_written_for_this_user_only(issuer: Issuer, tmp_path:
     found = certificate.read(settings)
     assert found is not None
     assert certificate.write(settings, found).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_certificate_that_cannot_be_written_is_tried_again(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate, "RETRY_SECONDS", 0.01)
+    settings, log = issuer.settings(tmp_path), Mock()
+    following = asyncio.create_task(certificate.follow(settings, lambda: log))
+    try:
+        async with asyncio.timeout(30):
+            while not log.error.called:  # the folder does not exist, as if the disk were full
+                await asyncio.sleep(0.01)
+            settings.run_dir.mkdir(parents=True)
+            while not (settings.run_dir / certificate.SECRET_FILE).exists():
+                await asyncio.sleep(0.01)
+        assert not following.done()
+    finally:
+        following.cancel()
 
 
 @pytest.fixture(scope="module")

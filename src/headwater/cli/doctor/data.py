@@ -15,6 +15,7 @@ from headwater.base.encryption import Keyring, SealError
 from headwater.base.errors import UnusableDatabase
 from headwater.catalog.inspecting import read_sealed_records
 from headwater.cli.doctor.findings import Finding, Installation, ok, problem, warning
+from headwater.log.inspecting import count_unprocessed
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings, renamed_variables, unknown_variables, variable
@@ -183,6 +184,21 @@ def check_nats(installation: Installation) -> Iterable[Finding]:
         yield warning("nats", text, "synchronise the clocks of both machines (NTP)")
     else:
         yield ok("nats", f"{text} with JetStream")
+
+
+def check_former_log(installation: Installation) -> Iterable[Finding]:
+    """Check that no calls wait in the log file after NATS took its place."""
+    settings = installation.settings
+    if settings.nats_url is None:
+        return
+    try:
+        calls = count_unprocessed(settings.log_path)
+    except UnusableDatabase as error:
+        yield problem("former log", str(error), f"bring it back from a backup, or delete {settings.log_path}")
+        return
+    if calls:
+        text = f"{settings.log_path} has {calls} calls that are not processed, and NATS is configured"
+        yield problem("former log", text, f"start once without {variable('nats_url')} until the backlog is empty")
 
 
 def _compare(keys: Keyring, records: dict[str, bytes], source: str) -> Finding:
