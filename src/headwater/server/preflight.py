@@ -28,12 +28,18 @@ MAX_OPEN_FILES = 65_536
 SANDBOX_SECONDS = 60
 """Time limit of the check of the sandboxes."""
 
+RESTORING = "restoring"
+"""The file in a data directory that has only a part of a backup."""
+
 PORT_GRACE_SECONDS = 1.0
 """Time that a port may stay in use by an Envoy that ends after its supervisor was killed."""
 
 
-def claim_data_dir(settings: Settings) -> int:
-    """Create and lock the data directory. Closing the returned file descriptor releases the lock."""
+def claim_data_dir(settings: Settings, *, restores: bool = False) -> int:
+    """Create and lock the data directory. Closing the returned file descriptor releases the lock.
+
+    Raises StartupError, also if a restore of the directory was interrupted, unless the caller `restores` it.
+    """
     folder = settings.data_dir
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,6 +59,9 @@ def claim_data_dir(settings: Settings) -> int:
             f"the data directory {folder} is in use by another running server (process {owner}); "
             "stop that one or change HEADWATER_DATA_DIR"
         ) from None
+    if not restores and (folder / RESTORING).exists():
+        os.close(descriptor)
+        raise StartupError(f"the restore of {folder} was interrupted: run `headwater restore` again")
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor

@@ -15,6 +15,7 @@ from headwater.base.encryption import Keyring, SealError
 from headwater.base.errors import UnusableDatabase
 from headwater.catalog.inspecting import read_sealed_records
 from headwater.cli.doctor.findings import Finding, Installation, ok, problem, warning
+from headwater.log.inspecting import count_unprocessed
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings, renamed_variables, unknown_variables, variable
@@ -185,6 +186,21 @@ def check_nats(installation: Installation) -> Iterable[Finding]:
         yield ok("nats", f"{text} with JetStream")
 
 
+def check_former_log(installation: Installation) -> Iterable[Finding]:
+    """Check that no calls wait in the log file after NATS took its place."""
+    settings = installation.settings
+    if settings.nats_url is None:
+        return
+    try:
+        calls = count_unprocessed(settings.log_path)
+    except UnusableDatabase as error:
+        yield problem("former log", str(error), f"bring it back from a backup, or delete {settings.log_path}")
+        return
+    if calls:
+        text = f"{settings.log_path} has {calls} calls that are not processed, and NATS is configured"
+        yield problem("former log", text, f"start once without {variable('nats_url')} until the backlog is empty")
+
+
 def _compare(keys: Keyring, records: dict[str, bytes], source: str) -> Finding:
     strange, older = [], 0
     for owner, record in records.items():
@@ -229,13 +245,16 @@ async def _check_store(store: Store, settings: Settings) -> Finding:
         return ok(store.name, f"{name} can be read")
     if revision is None:
         return ok(store.name, f"{name} has no tables yet: the first start creates them")
-    if revision > package.HEAD:
-        text = f"{name} is at revision {revision}, of a later version: this one knows {package.HEAD}"
+    number = revision.number
+    if number > package.HEAD:
+        text = f"{name} is at revision {number}, of a later version: this one knows {package.HEAD}"
+        if revision.oldest_usable is not None and revision.oldest_usable <= package.HEAD:
+            return warning(store.name, f"{text}, and can use it", "install the later version again")
         return problem(store.name, text, "install the later version again, or restore a backup")
-    if revision < package.HEAD:
-        text = f"{name} is at revision {revision}; the next start migrates it to {package.HEAD}"
+    if number < package.HEAD:
+        text = f"{name} is at revision {number}; the next start migrates it to {package.HEAD}"
         return warning(store.name, text, "make a backup before you start")
-    return ok(store.name, f"{name} is at revision {revision}")
+    return ok(store.name, f"{name} is at revision {number}")
 
 
 async def _read_server(url: str) -> PostgresqlServer:

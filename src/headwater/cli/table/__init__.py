@@ -4,6 +4,7 @@ from typing import Final
 
 from headwater.cli.table.administration import ACCESS, WORK
 from headwater.cli.table.connections import CONNECTIONS, CONNECTORS, PIPELINES
+from headwater.cli.table.data import DATA
 from headwater.cli.table.events import ERASURES, EVENTS, PROFILES
 from headwater.cli.table.serve import SERVE
 from headwater.cli.usage import Argument, Command, flag, option
@@ -67,6 +68,7 @@ _LOCAL: Final = (
 
 COMMANDS: Final = (
     *_LOCAL,
+    *DATA,
     *CONNECTIONS,
     *PIPELINES,
     *EVENTS,

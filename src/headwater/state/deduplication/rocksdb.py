@@ -15,12 +15,13 @@ Earlier releases wrote every id in UTF-8. Those keys are looked up, too, until t
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
+from uuid import UUID
 
 from rocksdict import (
     AccessType,
@@ -35,7 +36,7 @@ from rocksdict import (
 )
 
 from headwater.base.clock import Clock, microseconds
-from headwater.base.errors import Unavailable
+from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.base.threads import SerialExecutor
 from headwater.state.deduplication.contract import RETENTION
 from headwater.state.deduplication.message import MessageKey, MessageStates, decode_message, encode_message
@@ -216,6 +217,31 @@ class RocksMessageStore:
         return self._own_scratch
 
 
+def read_messages(path: Path) -> Iterator[tuple[MessageKey, bytes]]:
+    """Yield the stored messages of a folder that no process writes, with their stored values.
+
+    A message with a key of an earlier release is left out if it has a present one, too. Raises UnusableDatabase if the
+    folder cannot be read. A missing one has no messages.
+    """
+    if not (path / "CURRENT").exists():
+        return
+    try:
+        database = _open(path, AccessType.read_only())
+        try:
+            for stored, value in cast(Iterator[tuple[bytes, bytes]], database.items()):
+                if stored == _FORMER_KEY:
+                    continue
+                key = _read_key(stored)
+                if (present := _key(key)) == stored or database.get(present) is None:
+                    yield key, value[:-_EXPIRY_BYTES]
+        finally:
+            database.close()
+    except Exception as error:
+        if not _is_outage(error):
+            raise
+        raise UnusableDatabase(f"{path} cannot be read: {error}") from error
+
+
 def _is_outage(error: Exception) -> bool:
     """Return whether the database caused an error. The library raises plain `Exception`, so any other class is a
     bug."""
@@ -247,6 +273,13 @@ def _key(key: MessageKey) -> bytes:
 def _former_key(key: MessageKey) -> bytes:
     connection, message_id = key
     return connection.to_bytes(4) + message_id.encode()
+
+
+def _read_key(stored: bytes) -> MessageKey:
+    connection, kind, packed = int.from_bytes(stored[:4]), stored[4:5], stored[5:]
+    if kind == _UUID:
+        return connection, str(UUID(bytes=packed))
+    return connection, packed.hex() if kind == _HEX else stored[4:].decode()
 
 
 _UUID: Final = b"\xff"

@@ -27,6 +27,25 @@ def find_day(partition: str) -> int | None:
     return date.fromisoformat(text).toordinal() - _EPOCH_DAY if text.isdigit() else None
 
 
+async def set_first_day(driver: Driver, day: int) -> None:
+    """Let the days from `day` on have a partition each, in a warehouse without events.
+
+    Call it before the warehouse is opened. It removes nothing if there are events.
+    """
+    first, end = day * DAY_MICROSECONDS, (day + MAX_DAYS) * DAY_MICROSECONDS
+    async with driver.transaction():
+        await driver.execute("LOCK TABLE warehouse.events")
+        if await driver.fetchval("SELECT EXISTS (SELECT FROM warehouse.events)"):
+            return
+        for name, values in (
+            ("events_before", f"FROM (MINVALUE) TO ({first})"),
+            ("events_after", f"FROM ({end}) TO (MAXVALUE)"),
+        ):
+            await driver.execute(f"DROP TABLE warehouse.{name}")
+            await driver.execute(f"CREATE TABLE warehouse.{name} PARTITION OF warehouse.events FOR VALUES {values}")
+        await driver.execute("UPDATE warehouse.event_loading SET first_day = $1", day)
+
+
 class Partitions:
     """Names and creates the partitions of one warehouse."""
 
