@@ -131,6 +131,22 @@ async def test_a_user_is_erased_with_its_anonymous_ids_and_no_other(harness: Har
     assert [json.loads(each.body)["userId"] for each in rejected] == ["bob"]
 
 
+async def test_an_identify_without_ids_loses_its_identity_and_keeps_its_event(
+    harness: Harness, source: Connection
+) -> None:
+    """Its identity is the email address in its traits. The stored event has no id by which it could be found."""
+    await send(harness, source, identify(None, 1, email=EMAIL), identify(JANE, 1, email=EMAIL))
+    await harness.process_log()
+    receipt = await erase(harness, user_id=EMAIL, suppress=True)
+    assert removed(receipt) == {"identities": 1, "profiles": 1}
+    assert await users_with_events(harness) == [None, JANE]
+    identities, _ = await harness.state.identities(source.id, first=0, limit=10)
+    assert {each.user_id for each in identities} == {JANE}
+    await send(harness, source, identify(None, 2, email=EMAIL), identify("bob", 1))
+    await harness.process_log()
+    assert await users_with_events(harness) == [None, JANE, "bob"], "further events of the address are dropped"
+
+
 async def test_erasing_twice_gives_an_empty_receipt(harness: Harness, source: Connection) -> None:
     await filled(harness, source)
     await erase(harness, user_id=JANE)
