@@ -22,6 +22,7 @@ from headwater.server import preflight
 from headwater.server.settings import read
 from headwater.state import open_state
 from headwater.state.deduplication import MessageKey, MessageState, RocksMessageStore, SqlMessageStore, Step
+from headwater.state.deduplication.copying import TABLE as MESSAGES
 from headwater.storage import copying, postgresql
 from headwater.storage.copying import SourceStore
 from headwater.storage.database import open_database, sqlite_url
@@ -136,7 +137,7 @@ def test_every_table_of_the_files_and_of_postgresql_is_copied(
         revision = next(name for name in found if name.endswith("_revision"))
         assert found - OTHER_TABLES - {revision} == {table.name for table in store.tables}, store.path.name
         named += store.names
-    covered = {*named, migrating.MESSAGES, *WAREHOUSE_TABLES}
+    covered = {*named, MESSAGES, *WAREHOUSE_TABLES}
     assert len(covered) == len(named) + 1 + len(WAREHOUSE_TABLES)
     url = postgresql_server.create()
     query = """
@@ -357,7 +358,7 @@ def test_calls_that_nats_would_not_get_are_not_left_behind(shell: Shell, data_di
     asyncio.run(append())
     shell.set({"HEADWATER_NATS_URL": "nats://127.0.0.1:1"})
     result = shell.run("migrate-data")
-    assert "has 1 calls that are not processed: unset HEADWATER_NATS_URL" in result.errors
+    assert "has calls that are not processed (1): unset HEADWATER_NATS_URL" in result.errors
     shell.monkeypatch.delenv("HEADWATER_NATS_URL")
     assert "log.db stays in use" in shell.succeed("migrate-data").output
 
