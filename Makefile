@@ -2,7 +2,7 @@
 # Fresh machine: Python >= 3.11 with its venv module, git and make; no root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-long bench proto lint format lock clean
+.PHONY: help run test test-unit test-long test-clients test-walks bench proto protos-archive lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,11 +42,20 @@ test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests
 	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} \
 	$(PYTEST) --timeout 3600 --hypothesis-profile thorough $(LONG)
 
+test-clients: $(DEV) ## Run the clients of docs/clients.md in every language that is installed; compiles for minutes
+	@HEADWATER_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients
+
+test-walks: $(DEV) ## Follow the documentation in a fresh clone, as four kinds of users; some minutes
+	@HEADWATER_WALKS=all $(BIN)/python -m pytest -rs tests/walks
+
 bench: $(DEV) ## Run the benchmarks: ratios against baselines of the same run
 	@$(BIN)/python -m bench
 
 proto: $(DEV) ## Generate gen/ and the descriptor set from protos/
 	@$(BIN)/python scripts/generate.py
+
+protos-archive: $(BIN)/python ## Write dist/headwater-protos-VERSION.tar.gz: the protos and all that they import
+	@$(BIN)/python scripts/archive_protos.py
 
 lint: $(DEV) ## Check style, types, dependency rules, language and the protos
 	@$(BIN)/ruff check

@@ -41,8 +41,21 @@ local LISTS = {
   ["PUT /v1/identity-resolution/settings"] = {"blockedValues", "blockedPresets", "guards", "identifiers"},
 }
 
--- The calls with a schema, in which an unknown member is a mistake: the transcoder would leave it out.
-local SCHEMAS = {["PUT /v1/profiles/schema"] = true, ["PUT /v1/profiles/schema/preview"] = true}
+-- The members that are schemas, in which an unknown member is a mistake: the transcoder would leave it out. Pipelines have
+-- theirs in both forms that the transcoder reads.
+local PROFILE_SCHEMAS = {"schema"}
+local PIPELINE_SCHEMAS = {"inSchema", "in_schema", "outSchema", "out_schema"}
+local SCHEMAS = {
+  ["PUT /v1/profiles/schema"] = PROFILE_SCHEMAS,
+  ["PUT /v1/profiles/schema/preview"] = PROFILE_SCHEMAS,
+  ["POST /v1/pipelines"] = PIPELINE_SCHEMAS,
+  ["POST /v1/pipelines/try"] = PIPELINE_SCHEMAS,
+}
+
+-- Returns the members that are schemas in a call; nil if it has none.
+local function schemas_of(call)
+  return SCHEMAS[call] or call:find("^PUT /v1/pipelines/[^/]+$") and PIPELINE_SCHEMAS or nil
+end
 
 -- The members of types and properties: of the messages Type and Property, in both forms that the transcoder reads.
 local SCHEMA_MEMBERS = {}
@@ -62,12 +75,15 @@ local function without_texts(text)
   end))
 end
 
--- Returns what is wrong with the schema of a body; nil if nothing is. Its depth and its other rules are the backend's.
-local function wrong_schema(text)
-  local schema = text:match('"schema"%s*:%s*(%b{})')
-  for name in (schema or ""):gmatch('"([^"]*)"%s*:') do
-    if not SCHEMA_MEMBERS[name] then
-      return "schema has the unknown member " .. name:sub(1, 100)
+-- Returns what is wrong with the schemas of a body; nil if nothing is. Their depth and their other rules are the backend's.
+local function wrong_schema(text, members)
+  for _, member in ipairs(members) do
+    for schema in text:gmatch('"' .. member .. '"%s*:%s*(%b{})') do
+      for name in schema:gmatch('"([^"]*)"%s*:') do
+        if not SCHEMA_MEMBERS[name] then
+          return member .. " has the unknown member " .. name:sub(1, 100)
+        end
+      end
     end
   end
 end
@@ -95,7 +111,7 @@ function envoy_on_request(handle)
     return
   end
   local call = headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*")
-  local lists, has_schema = LISTS[call], SCHEMAS[call]
+  local lists, schemas = LISTS[call], schemas_of(call)
   local refused = {}
   for name in pairs(headers) do
     if is_refused_by_grpc(name) then
@@ -105,12 +121,12 @@ function envoy_on_request(handle)
   for _, name in ipairs(refused) do
     headers:remove(name)
   end
-  if lists or has_schema then
+  if lists or schemas then
     local body = handle:body()
-    local wrong = "the body must be a JSON object"
+    local wrong = schemas ~= PIPELINE_SCHEMAS and "the body must be a JSON object" or nil
     if body ~= nil then
       local text = without_texts(body:getBytes(0, body:length()))
-      wrong = lists and wrong_list(text, lists) or has_schema and wrong_schema(text) or nil
+      wrong = lists and wrong_list(text, lists) or schemas and wrong_schema(text, schemas) or nil
     end
     if wrong ~= nil then
       handle:respond({[":status"] = "400"}, wrong)

@@ -1,8 +1,8 @@
 """Generates everything from protos/: Python code and the OpenAPI document in gen/, and Envoy's descriptor set.
 
-    generate.py                  vendor, lint, breaking, generate
-    generate.py --lint           vendor, lint, breaking
-    generate.py --check          vendor, generate elsewhere, fail if the committed files differ
+    generate.py                  lint, breaking, generate
+    generate.py --lint           lint, breaking
+    generate.py --check          generate elsewhere, fail if the committed files differ
     generate.py --move-baseline  accept the present protos as the baseline of later checks
 
 It uses the tools of the environment whose Python runs it, and no network.
@@ -16,8 +16,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-from vendor_protos import vendor
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = Path("protos/baseline.binpb")
@@ -39,7 +37,6 @@ def main() -> int:
         action.add_argument(name, action="store_true")
     wanted = parser.parse_args()
     try:
-        vendor(ROOT / ".protos-vendor")
         if wanted.check:
             return check()
         if wanted.move_baseline:
@@ -69,7 +66,7 @@ def generate(target: Path) -> None:
         (target / GENERATED / package / "py.typed").touch()
     (target / DESCRIPTORS).parent.mkdir(parents=True, exist_ok=True)
     options = ("--as-file-descriptor-set", "--exclude-source-info", "--output", str(target / DESCRIPTORS))
-    buf("build", "protos", *options)
+    buf("build", *options)
 
 
 def replace() -> None:

@@ -54,6 +54,8 @@ def document(files: list[Any], options: Options) -> dict[str, Any]:
         for index, service in enumerate(file.service):
             tags.setdefault(service.name, operations.tag(service, comments.of(file.name, (6, index))))
         for route in operations.routes(file, comments):
+            if route.is_alias:
+                continue
             path = paths.setdefault(operations.to_path(route, schemas), {})
             path[route.verb] = operations.operation(route, schemas, raw)
     [reasons] = [enum for file in files for enum in file.enum_type if enum.name == "ErrorReason"]

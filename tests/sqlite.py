@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import shutil
+import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -36,6 +37,18 @@ def fill(data_dir: Path) -> None:
         copied = data_dir / template.name
         shutil.copyfile(template, copied)
         copied.chmod(0o600)
+
+
+def files_with(folder: Path, text: str) -> list[str]:
+    """Return the files below a folder that contain the text, except those of the event log.
+
+    Another process reads them: closing a file would release the locks that SQLite has on it in this process.
+    """
+    command = ["grep", "--recursive", "--text", "--fixed-strings", "--files-with-matches", "--", text, str(folder)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode in (0, 1), found.stderr
+    paths = [Path(line) for line in found.stdout.splitlines()]
+    return sorted(str(path.relative_to(folder)) for path in paths if not path.name.startswith("log.db"))
 
 
 @cache

@@ -1,6 +1,9 @@
 """The generated OpenAPI document: valid, complete, and equal to the JSON that proto3 and the decisions prescribe."""
 
 import json
+import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +26,65 @@ def test_it_is_valid_openapi_3_1() -> None:
 
 
 def test_every_route_of_the_protos_is_an_operation_and_there_are_no_others() -> None:
-    documented = {(operation["x-grpc-method"], name.partition(" ")[0]) for name, operation in OPERATIONS.items()}
+    documented = {
+        (operation["x-grpc-method"], _shape(each))
+        for name, operation in OPERATIONS.items()
+        for each in (name, *operation.get("x-aliases", ()))
+    }
     in_protos = {
-        (f"{method.containing_service.full_name}/{method.name}", verb)
+        (f"{method.containing_service.full_name}/{method.name}", _shape(f"{verb} {path}"))
         for method in METHODS
-        for verb, _ in map(route, rules(method))
+        for verb, path in map(route, rules(method))
     }
     assert documented == in_protos
-    assert len(OPERATIONS) == sum(len(rules(method)) for method in METHODS)
 
 
-def test_operation_ids_are_distinct() -> None:
+def _shape(name: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", name)
+
+
+def test_operation_ids_are_plain_and_distinct() -> None:
     ids = [operation["operationId"] for operation in OPERATIONS.values()]
     assert len(set(ids)) == len(ids)
+    assert [name for name in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", name) or name.endswith("Json")] == []
+
+
+def test_a_call_has_one_operation_unless_its_routes_differ() -> None:
+    calls = Counter(operation["x-grpc-method"] for operation in OPERATIONS.values() if "deprecated" not in operation)
+    assert {name: count for name, count in calls.items() if count > 1} == {
+        "headwater.rest.v1.PipelineService/GetPipelineMetrics": 4  # by minute, hour and day, and between dates
+    }
+
+
+def test_sets_of_values_are_components() -> None:
+    inline = [path for path, schema in _schemas(DOCUMENT, "") if "enum" in schema and path.count("/") > 3]
+    assert inline == []
+    values = [tuple(schema["enum"]) for schema in SCHEMAS.values() if "enum" in schema]
+    assert len(set(values)) == len(values)
+
+
+def _schemas(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _schemas(each, f"{path}/{index}")
+    if isinstance(value, dict):
+        yield path, value
+        for name, each in value.items():
+            yield from _schemas(each, f"{path}/{name}")
+
+
+@pytest.mark.parametrize(
+    ("component", "members"),
+    [
+        (
+            "StoredEvent",
+            "connectionId messageId type traits timestamp originalTimestamp sentAt receivedAt",
+        ),
+        ("EventSample", ""),
+    ],
+)
+def test_members_that_are_always_there_are_required(component: str, members: str) -> None:
+    assert set(SCHEMAS[component].get("required", ())) == set(members.split())
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -65,8 +114,12 @@ def test_members_have_descriptions_under_their_json_names(name: str) -> None:
     [
         # Sent by a client: null and absent are the same, unless the member is required.
         ("CreateConnectionRequest", "name", {"type": "string", "minLength": 1, "maxLength": 60}),
-        ("CreateConnectionRequest", "role", {"type": "string", "enum": ["Source", "Destination"]}),
-        ("CreateConnectionRequest", "sendingMode", {"type": ["string", "null"]}),
+        ("CreateConnectionRequest", "role", {"$ref": "#/components/schemas/ConnectionRole"}),
+        (
+            "CreateConnectionRequest",
+            "sendingMode",
+            {"anyOf": [{"$ref": "#/components/schemas/SendingMode"}, {"type": "null"}]},
+        ),
         ("CreateConnectionRequest", "linkedConnections", {"type": ["array", "null"]}),
         ("CreateConnectionRequest", "settings", {"type": ["object", "null"], "additionalProperties": True}),
         ("SetPipelineStatusRequest", "enabled", {"type": ["boolean", "null"]}),
@@ -79,7 +132,7 @@ def test_members_have_descriptions_under_their_json_names(name: str) -> None:
         ("TypeInput", "maxLength", {"type": ["integer", "null"], "format": "uint32", "minimum": 1}),
         # In a response: never null.
         ("Connection", "id", {"type": "integer", "format": "int32"}),
-        ("Connection", "strategy", {"type": "string"}),
+        ("Connection", "strategy", {"$ref": "#/components/schemas/AttributionStrategy"}),
         ("Connection", "linkedConnections", {"type": "array"}),
         ("Pipeline", "filter", {"$ref": "#/components/schemas/Filter"}),
         ("Pipeline", "scheduleStart", {"type": "integer", "minimum": 0, "maximum": 1439}),
@@ -126,7 +179,7 @@ def test_status_422_lists_its_codes() -> None:
     ("operation", "schemes"),
     [
         ("POST /v1/connections", ["apiKey"]),
-        ("POST /v1/t", ["writeKeyAsUser", "writeKey"]),
+        ("POST /v1/track", ["writeKeyAsUser", "writeKey"]),
         ("POST /api/client/events", ["writeKey"]),
         ("GET /healthz", []),
         ("GET /v1/openapi.json", []),
@@ -139,3 +192,11 @@ def test_operations_have_their_credentials(operation: str, schemes: list[str]) -
 def test_bodies_of_the_track_api_have_examples() -> None:
     for call in ("identify", "track", "page", "screen", "group", "alias", "batch"):
         assert OPERATIONS[f"POST /v1/{call}"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_a_response_of_json_has_a_type() -> None:
+    """A schema without a keyword of JSON Schema allows everything, and so hides a mistake."""
+    for name, operation in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            for content in response.get("content", {}).values():
+                assert {"type", "$ref", "anyOf"} & content["schema"].keys(), (name, status)

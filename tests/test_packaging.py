@@ -66,11 +66,14 @@ def test_every_requirement_is_pinned_and_hashed_and_no_index_is_named(lock: Path
         assert "/" not in requirement
 
 
-def test_every_npm_package_is_pinned_and_hashed_and_no_registry_is_named() -> None:
-    folder = ROOT / "tests" / "sdks" / "node"
-    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+@pytest.mark.parametrize("name", ["tests/sdks/node", "examples/node"])
+def test_every_npm_package_is_pinned_and_hashed_and_no_registry_is_named(name: str) -> None:
+    folder = ROOT / name
+    wanted = json.loads((folder / "package.json").read_text())
     packages = json.loads((folder / "package-lock.json").read_text())["packages"]
-    assert packages.pop("")["dependencies"] == wanted
+    root = packages.pop("")
+    for kind in ("dependencies", "devDependencies"):
+        assert root.get(kind) == wanted.get(kind)
     for name, package in packages.items():
         assert re.fullmatch(r"\d+\.\d+\.\d+\S*", package["version"]), name
         assert package["integrity"].startswith("sha512-"), name

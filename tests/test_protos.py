@@ -4,7 +4,12 @@ buf checks their style and their compatibility; scripts/generate.py --check, tha
 """
 
 import importlib
+import importlib.metadata
 import re
+import shutil
+import subprocess
+import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +22,7 @@ from google.protobuf.message import Message
 from headwater.v1 import connections_pb2, pipelines_pb2, schemas_pb2, transformations_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
+THIRD_PARTY = ROOT / "third_party" / "googleapis"
 PROTOS = sorted(path for folder in ("v1", "rest/v1") for path in (ROOT / "protos/headwater" / folder).glob("*.proto"))
 
 RAW = "google.api.HttpBody"
@@ -46,6 +52,76 @@ def route(rule: http_pb2.HttpRule) -> tuple[str, str]:
     verb = rule.WhichOneof("pattern")
     assert verb is not None
     return verb.upper(), getattr(rule, verb)
+
+
+DESCRIPTORS = descriptor_pb2.FileDescriptorSet.FromString((ROOT / "envoy/descriptors.pb").read_bytes())
+OURS = [file for file in DESCRIPTORS.file if file.package.startswith("headwater.")]
+NAMES_OF_LANGUAGES = {
+    "Java": "Boolean Byte Character Class Comparable Double Enum Error Exception Float Integer Iterable Long Math "
+    "Module Number Object Override Package Process Record Runnable Runtime Short String System Thread Throwable Void",
+    "JavaScript": "Array ArrayBuffer BigInt Boolean DataView Date Error Function Infinity Intl Iterator JSON Map Math "
+    "Number Object Promise Proxy Reflect RegExp Set String Symbol WeakMap WeakRef WeakSet",
+    "Rust": "Box Clone Copy Default Drop Eq Err Fn From Into Iterator None Ok Option Ord Result Self Send Some String "
+    "Sync Vec",
+    "Python": "Ellipsis Exception False None NotImplemented True Warning",
+}
+"""Names that a program may use without an import."""
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
+def test_a_file_names_the_packages_of_generated_code(file: descriptor_pb2.FileDescriptorProto) -> None:
+    parts = file.package.split(".")
+    titles = [part.capitalize() for part in parts]
+    assert file.options.csharp_namespace == ".".join(titles)
+    assert file.options.go_package == f"{'/'.join(parts)};{''.join(parts)}"
+    assert file.options.java_package == f"com.{file.package}"
+    assert file.options.java_multiple_files
+    assert file.options.java_outer_classname == Path(file.name).stem.title().replace("_", "") + "Proto"
+    assert file.options.php_namespace == "\\".join(titles)
+    assert file.options.ruby_package == "::".join(titles)
+
+
+@pytest.mark.parametrize("language", NAMES_OF_LANGUAGES)
+def test_no_name_shadows_one_of_a_language(language: str) -> None:
+    names = {
+        name
+        for file in OURS
+        for name in (
+            file.options.java_outer_classname,
+            *(each.name for kind in (file.message_type, file.enum_type, file.service) for each in kind),
+        )
+    }
+    assert not names & set(NAMES_OF_LANGUAGES[language].split())
+
+
+@pytest.mark.parametrize("path", sorted(THIRD_PARTY.rglob("*.proto")), ids=lambda path: path.name)
+def test_files_of_googleapis_are_those_of_their_package(path: Path) -> None:
+    package = importlib.metadata.distribution("googleapis-common-protos")
+    assert path.read_text() == Path(str(package.locate_file(path.relative_to(THIRD_PARTY)))).read_text()
+
+
+@pytest.mark.process
+def test_the_archive_of_protos_compiles_by_itself(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "archive_protos.py"), str(tmp_path)]
+    written = Path(subprocess.run(script, check=True, capture_output=True, text=True).stdout.strip())
+    with tarfile.open(written) as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / written.name.removesuffix(".tar.gz")
+    protos = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.proto"))]
+    assert {"headwater/v1/events.proto", "google/rpc/error_details.proto"} <= set(protos)
+    compiler = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--descriptor_set_out=all.binpb", *protos]
+    subprocess.run(compiler, cwd=folder, check=True)
+
+
+@pytest.mark.process
+def test_buf_builds_a_bare_checkout(tmp_path: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "buf.yaml", "protos", "third_party"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in tracked.stdout.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    subprocess.run([Path(sys.executable).with_name("buf"), "build"], cwd=tmp_path, check=True)
 
 
 def test_headwater_is_a_namespace_over_src_and_gen() -> None:
@@ -109,11 +185,10 @@ def test_no_two_calls_share_a_route() -> None:
 
 
 def test_the_gateway_knows_every_service_and_what_it_needs() -> None:
-    described = descriptor_pb2.FileDescriptorSet.FromString((ROOT / "envoy/descriptors.pb").read_bytes())
-    names = {f"{file.package}.{service.name}" for file in described.file for service in file.service}
+    names = {f"{file.package}.{service.name}" for file in DESCRIPTORS.file for service in file.service}
     assert {service.full_name for service in SERVICES} <= names
-    files = {file.name for file in described.file}
-    assert {needed for file in described.file for needed in file.dependency} <= files
+    files = {file.name for file in DESCRIPTORS.file}
+    assert {needed for file in DESCRIPTORS.file for needed in file.dependency} <= files
 
 
 @pytest.mark.parametrize(
@@ -153,7 +228,7 @@ def test_bounds_of_a_type_may_be_text_so_that_every_digit_survives() -> None:
 
 
 def test_the_gateway_knows_the_members_of_schemas() -> None:
-    """The gateway refuses other members of the schema of profiles, which the transcoder would leave out."""
+    """The gateway refuses other members of schemas, which the transcoder would leave out."""
     text = (ROOT / "envoy/errors.lua").read_text()
     found = re.search(r"for name in \(\[\[(.*?)\]\]\)", text, re.DOTALL)
     assert found is not None

@@ -10,6 +10,7 @@ from tests.tiers import SLOW_TESTS, find_rank, folder_markers
 @pytest.mark.parametrize(
     ("path", "markers"),
     [
+        ("clients/test_clients.py", ["clients"]),
         ("log/test_sqlite.py", []),
         ("e2e/test_readme.py", ["e2e", "process"]),
         ("e2e/crash/test_crash.py", ["e2e", "process", "crash"]),

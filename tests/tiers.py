@@ -1,4 +1,4 @@
-"""Marks tests by their requirements, `process`, `e2e`, `crash` and `sdks`, and orders them.
+"""Marks tests by their requirements, `process`, `e2e`, `crash`, `sdks` and `clients`, and orders them.
 
 | marker | tests |
 | --- | --- |
@@ -6,6 +6,7 @@
 | `e2e` | use a running system through Envoy: `tests/e2e` |
 | `crash` | kill processes or fill disks under load: `tests/e2e/crash` |
 | `sdks` | run real SDKs: `tests/sdks` |
+| `clients` | run the programs of docs/clients.md: `tests/clients` |
 
 Folders, fixtures and parameters decide, so that few tests need a marker of their own. With `-m "not process"`, a test
 that starts a process fails and names the marker.
@@ -19,6 +20,7 @@ from typing import Any, Final
 import pytest
 
 FOLDERS: Final = {
+    "clients": ("clients",),
     "e2e": ("e2e", "process"),
     "e2e/crash": ("crash",),
     "sdks": ("sdks", "process"),

@@ -75,13 +75,13 @@ STRICT_MODE = {
     "in": "header",
     "description": "`1` asks for the true status. Without it a call that is refused is kept with its reason and still "
     "answered 200, because most SDKs send a refused call again.",
-    "schema": {"type": "string", "enum": ["0", "1"]},
+    "schema": {"$ref": "#/components/schemas/StrictMode"},
 }
 CONTENT_ENCODING = {
     "name": "Content-Encoding",
     "in": "header",
     "description": "How the body is compressed, if it is.",
-    "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},
+    "schema": {"$ref": "#/components/schemas/ContentEncodingName"},
 }
 HEADERS: dict[Access, list[dict[str, Any]]] = {"management": [WORKSPACE], "track": [STRICT_MODE], "native": [WORKSPACE]}
 

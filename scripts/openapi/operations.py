@@ -3,15 +3,28 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto
 
 from openapi import answers, rawbodies
+from openapi.examples import EXAMPLES
 from openapi.schemas import RAW, Message, Schemas
 from openapi.texts import Comments
 
+_NAMED: Final = {
+    "get /v1/connections/auth-token": "getAuthorizationTokenByQuery",
+    "get /v1/pipelines/metrics/dates/{start}/{end}": "getPipelineMetricsBetweenDates",
+    "get /v1/pipelines/metrics/days/{days}": "getPipelineMetricsByDay",
+    "get /v1/pipelines/metrics/hours/{hours}": "getPipelineMetricsByHour",
+    "get /v1/pipelines/metrics/minutes/{minutes}": "getPipelineMetricsByMinute",
+    "post /v1/connections/auth-token": "getAuthorizationToken",
+}
+"""Operation ids of calls with several routes that are no aliases."""
+_DEPRECATED: Final = frozenset(("getAuthorizationTokenByQuery",))
+_PREFIXES: Final = {"ClientService": "client"}
+"""Prefixes of the operations of a protocol whose calls have the names of another's."""
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -33,6 +46,30 @@ class Route:
     @property
     def call(self) -> str:
         return f"{self.service}.{self.method.name}"
+
+    @property
+    def is_alias(self) -> bool:
+        """Whether another route of the call does the same: the document only mentions it."""
+        return self.binding > 0 and self.name not in _NAMED
+
+    @property
+    def name(self) -> str:
+        """The verb and the path."""
+        return f"{self.verb} {self.path}"
+
+    @property
+    def operation_id(self) -> str:
+        """The name of the operation in generated clients."""
+        prefix = _PREFIXES.get(self.service, "")
+        method = self.method.name if prefix else self.method.name[0].lower() + self.method.name[1:]
+        return _NAMED.get(self.name, prefix + method)
+
+    @property
+    def aliases(self) -> list[str]:
+        """Other routes that do the same, as verb and path."""
+        rules = _rules(self.method)[1:] if self.binding == 0 else []
+        names = [f"{rule.WhichOneof('pattern')} {getattr(rule, str(rule.WhichOneof('pattern')))}" for rule in rules]
+        return [name for name in names if name not in _NAMED]
 
     @property
     def path_fields(self) -> list[str]:
@@ -72,13 +109,17 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
     access = answers.find_access(route.service, route.method.name)
     body = raw.get(route.call, rawbodies.RawBody())
     made: dict[str, Any] = {
-        "operationId": f"{route.service}_{route.method.name}" + (str(route.binding + 1) if route.binding else ""),
+        "operationId": route.operation_id,
         "tags": [route.service],
         "summary": _summary(route.method.name),
-        "description": route.comment,
+        "description": _description(route),
         "security": answers.SECURITY[access],
         "x-grpc-method": f"{route.package}.{route.service}/{route.method.name}",
     }
+    if route.operation_id in _DEPRECATED:
+        made["deprecated"] = True
+    if route.aliases:
+        made["x-aliases"] = [_route(name) for name in route.aliases]
     parameters = [*_parameters(route, schemas), *answers.HEADERS.get(access, [])]
     request = _request(route, schemas, body)
     if request and access in ("track", "client", "native"):
@@ -97,6 +138,17 @@ def operation(route: Route, schemas: Schemas, raw: dict[str, rawbodies.RawBody])
 def tag(service: ServiceDescriptorProto, comment: str) -> dict[str, Any]:
     """Return the tag that groups the operations of a service."""
     return {"name": service.name, "description": comment}
+
+
+def _description(route: Route) -> str:
+    if not route.aliases:
+        return route.comment
+    return f"{route.comment}\n\nAlso at {', '.join(f'`{_route(name)}`' for name in route.aliases)}."
+
+
+def _route(name: str) -> str:
+    verb, _, path = name.partition(" ")
+    return f"{verb.upper()} {re.sub('_([a-z])', lambda match: match[1].upper(), path)}"
 
 
 def _summary(method: str) -> str:
@@ -120,7 +172,7 @@ def _parameters(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
                 "in": "path" if in_path else "query",
                 "description": schema.pop("description"),
                 "required": in_path or required,
-                "schema": {**schema, "minLength": 1} if in_path and schema["type"] == "string" else schema,
+                "schema": {**schema, "minLength": 1} if in_path and schema.get("type") == "string" else schema,
             }
         )
     return made
@@ -129,15 +181,16 @@ def _parameters(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
 def _request(route: Route, schemas: Schemas, raw: rawbodies.RawBody) -> dict[str, Any] | None:
     if not route.body:
         return None
+    examples = raw.examples or EXAMPLES.get(route.call, {})
+    content: dict[str, Any] = {"schema": raw.request}
+    if examples:
+        content["examples"] = {name: {"value": example} for name, example in examples.items()}
     if raw.request is not None:
-        content: dict[str, Any] = {"schema": raw.request}
-        if raw.examples:
-            content["examples"] = {name: {"value": example} for name, example in raw.examples.items()}
         return {"required": True, "content": {"application/json": content}}
     assert route.body == "*", f"{route.call}: the body {route.body!r} is not described in rawbodies"
     message = schemas.message(route.method.input_type)
-    reference = schemas.reference(route.method.input_type, "sent", frozenset(route.path_fields))
-    return {"required": _is_needed(message, route, schemas), "content": {"application/json": {"schema": reference}}}
+    content["schema"] = schemas.reference(route.method.input_type, "sent", frozenset(route.path_fields))
+    return {"required": _is_needed(message, route, schemas), "content": {"application/json": content}}
 
 
 def _is_needed(message: Message, route: Route, schemas: Schemas) -> bool:

@@ -32,17 +32,15 @@ class Options:
         return _REQUIRED in self._extension(field.options, "FieldOptions", _BEHAVIOR)
 
     def string_rules(self, field: descriptor_pb2.FieldDescriptorProto, *, answered: bool) -> dict[str, Any]:
-        """Return the rules of a string as JSON Schema.
-
-        A response may hold a value that is newer than the client, so its present values are examples.
-        """
+        """Return the rules of a string as JSON Schema, but for its values. A response has no rules of length."""
         rules = self._rules(field)
-        found = (
-            {} if answered else {_KEYWORDS[name]: getattr(rules, name) for name in _KEYWORDS if rules.HasField(name)}
-        )
-        if rules.values:
-            return {"examples" if answered else "enum": list(rules.values)}
-        return found
+        if answered:
+            return {}
+        return {_KEYWORDS[name]: getattr(rules, name) for name in _KEYWORDS if rules.HasField(name)}
+
+    def values(self, field: descriptor_pb2.FieldDescriptorProto) -> list[str]:
+        """Return all valid values of a string; an empty list if every string is valid."""
+        return list(self._rules(field).values)
 
     def integer_rules(self, field: descriptor_pb2.FieldDescriptorProto) -> dict[str, int]:
         """Return the range of an integer as JSON Schema."""

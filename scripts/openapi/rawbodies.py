@@ -101,7 +101,7 @@ def _track_call(call: str, *required: str, somebody: bool = False, description: 
 
 def _native_event(description: str) -> Schema:
     members = {**_COMMON, **{name: schema for members in _MEMBERS.values() for name, schema in members.items()}}
-    types = _text("What happened.", enum=["alias", "group", "identify", "page", "screen", "track"])
+    types = {**component("EventKind"), "description": "What happened."}
     return _object({"type": types, **members}, "type", description=description)
 
 
@@ -112,7 +112,7 @@ def _with_text_ids(schema: Schema) -> Schema:
             "type": ["string", "null"],
             "description": member["description"].removesuffix(" A number is text."),
         }
-        if "number" in member["type"]
+        if "number" in member.get("type", ())
         else member
         for name, member in schema["properties"].items()
     }
@@ -127,6 +127,30 @@ _KNOWN_PERSON: list[Schema] = [{"required": ["anonymous_id"]}, {"required": ["ex
 _CONTACT: dict[str, Schema] = {
     name: {"type": ["string", "null"]} for name in ("email", "phone", "timezone", "locale")
 } | {"data": _free("Anything else.")}
+
+_NEXT_PAGE_TOKEN = _text("What to pass as `pageToken` for the next page; empty at the end.")
+_STORED: dict[str, Schema] = {
+    "kpid": _text("The id of the profile that the user was resolved to. Absent before.", format="uuid"),
+    "connectionId": {"type": "integer", "format": "int32", "description": "The source connection."},
+    "messageId": _text("Identifies the event within its source connection."),
+    "type": {**component("EventKind"), "description": "What happened."},
+    "userId": _text("Who did it, after authentication."),
+    "anonymousId": _text("Who did it, before authentication."),
+    "previousId": _text("The id that the user had before."),
+    "groupId": _text("The id of the group."),
+    "event": _text("The name of the action."),
+    "name": _text("The title of the page or screen."),
+    "category": _text("Groups related pages."),
+    "channel": _text("Where the event comes from."),
+    "context": {"type": "object", "description": "The environment, as it was sent, completed by the server."},
+    "properties": {"type": "object", "description": "Properties, exactly as they were sent."},
+    "traits": {"type": "object", "description": "Traits, exactly as they were sent."},
+    "integrations": {"type": "object", "description": "Which destinations are wanted."},
+    "timestamp": _text("When it happened, corrected by the clocks' difference.", format="date-time"),
+    "originalTimestamp": _text("When it happened by the client's clock.", format="date-time"),
+    "sentAt": _text("When the client sent it by its clock.", format="date-time"),
+    "receivedAt": _text("When the server received it.", format="date-time"),
+}
 
 SCHEMAS: dict[str, Schema] = {
     "IdentifyCall": _track_call("identify", description="Who the user is. Needs an id, or an email in `traits`."),
@@ -148,30 +172,21 @@ SCHEMAS: dict[str, Schema] = {
         description="Many calls at once.",
     ),
     "StoredEvent": _object(
-        {
-            "kpid": _text("The id of the profile that the user was resolved to. Absent before.", format="uuid"),
-            "connectionId": {"type": "integer", "format": "int32", "description": "The source connection."},
-            "messageId": _text("Identifies the event within its source connection."),
-            "type": _text("What happened.", examples=["track", "identify", "page", "screen", "group", "alias"]),
-            "userId": _text("Who did it, after authentication."),
-            "anonymousId": _text("Who did it, before authentication."),
-            "previousId": _text("The id that the user had before."),
-            "groupId": _text("The id of the group."),
-            "event": _text("The name of the action."),
-            "name": _text("The title of the page or screen."),
-            "category": _text("Groups related pages."),
-            "channel": _text("Where the event comes from."),
-            "context": {"type": "object", "description": "The environment, as it was sent, completed by the server."},
-            "properties": {"type": "object", "description": "Properties, exactly as they were sent."},
-            "traits": {"type": "object", "description": "Traits, exactly as they were sent."},
-            "integrations": {"type": "object", "description": "Which destinations are wanted."},
-            "timestamp": _text("When it happened, corrected by the clocks' difference.", format="date-time"),
-            "originalTimestamp": _text("When it happened by the client's clock.", format="date-time"),
-            "sentAt": _text("When the client sent it by its clock.", format="date-time"),
-            "receivedAt": _text("When the server received it.", format="date-time"),
-        },
-        description="An event as it is stored. What was not sent is absent; members that have no field here are kept.",
+        _STORED,
+        *("connectionId", "messageId", "type", "traits"),
+        *("timestamp", "originalTimestamp", "sentAt", "receivedAt"),
+        description="An event as it is stored. What was not sent is absent; members that have no field here are kept. "
+        "With `properties` in the request, only the members that it names are there, required or not.",
     ),
+    "StoredEventPage": _object(
+        {
+            "events": {"type": "array", "items": component("StoredEvent"), "description": "In the requested order."},
+            "nextPageToken": _NEXT_PAGE_TOKEN,
+        },
+        *("events", "nextPageToken"),
+        description="A page of events.",
+    ),
+    "EventSample": _object(_STORED, description="An event, or a part of one, in the shape in which it is stored."),
     "ClientAlias": _object(_PERSON, "anonymous_id", "external_id", description="An anonymous and a known user."),
     "ClientIdentify": {
         **_object({**_PERSON, **_CONTACT}, description="What is known about a user."),
@@ -237,10 +252,6 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
     people = {"type": "object", "additionalProperties": True}
     listed: Schema = {"type": "array", "items": component("StoredEvent")}
     events = _object({"events": listed}, "events")
-    page = {
-        "events": listed,
-        "nextPageToken": _text("What to pass as `pageToken` for the next page; empty at the end."),
-    }
     step_counts = {
         "type": "array",
         "items": {"type": "array", "minItems": 6, "maxItems": 6, "items": _integer("Records.")},
@@ -303,7 +314,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
         "NativeEventService.PostEvent": RawBody(component("NativeEvent"), answer="The event is durable."),
         "NativeEventService.GetEventSettings": RawBody(response=people, answer="The settings that SDKs expect."),
         "ConnectionService.ListConnections": RawBody(response=answered("ListConnectionsResponse")),
-        "EventService.ListEvents": RawBody(response=page, answer="The events of the page."),
+        "EventService.ListEvents": RawBody(response=component("StoredEventPage"), answer="The events of the page."),
         "EventService.GetEventListener": RawBody(
             response=_object(
                 {"events": listed, "omitted": _integer("How many events were not kept.")}, "events", "omitted"
@@ -343,7 +354,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                     "profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")},
                     "schema": answered("Type"),
                     "total": {"type": "integer", "format": "int32"},
-                    "nextPageToken": page["nextPageToken"],
+                    "nextPageToken": _NEXT_PAGE_TOKEN,
                 },
                 *("profiles", "schema", "total", "nextPageToken"),
             )
@@ -371,7 +382,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             _object(
                 {
                     "type": _text("The id of an event type.", minLength=1, maxLength=100),
-                    "event": component("StoredEvent"),
+                    "event": component("EventSample"),
                     "transformation": sent("Transformation"),
                     "outSchema": sent("Type"),
                 },
@@ -390,7 +401,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             answer="The first rows.",
         ),
         "FilterService.ExplainFilter": RawBody(
-            _object({"filter": sent("Filter"), "event": component("StoredEvent")}, "filter", "event")
+            _object({"filter": sent("Filter"), "event": component("EventSample")}, "filter", "event")
         ),
         "TransformationService.ValidateExpression": RawBody(
             sent("ValidateExpressionRequest"), _text("Why the expression is not valid; empty when it is.")
@@ -405,11 +416,19 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                     "inSchema": sent("Type"),
                     "outSchema": sent("Type"),
                     "transformation": sent("Transformation"),
-                    "purpose": _text("Which properties must come out.", enum=["Import", "Create", "Update"]),
+                    "purpose": {
+                        **component("TransformationPurpose"),
+                        "description": "Which properties must come out.",
+                    },
                 },
                 *("data", "inSchema", "outSchema", "transformation", "purpose"),
             ),
             _object({"data": people}, "data"),
+        ),
+        "SystemService.GetDescriptors": RawBody(
+            response={"type": "string", "contentMediaType": "application/octet-stream"},
+            answer="The descriptor set.",
+            media_type="application/octet-stream",
         ),
         "SystemService.GetOpenApi": RawBody(
             response=_object({"openapi": {"const": "3.1.0"}}, "openapi", "info", "paths"), answer="This document."

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 
+from openapi.enums import Enums
 from openapi.options import Options
 from openapi.texts import Comments, Path
 
@@ -52,6 +53,7 @@ class Schemas:
     def __init__(self, files: list[FileDescriptorProto], comments: Comments, options: Options) -> None:
         self._comments = comments
         self.options = options
+        self._enums = Enums(files, options)
         self._messages = {full_name: message for file in files for full_name, message in _messages(file)}
         self._used: dict[Direction, dict[str, Set[str]]] = {"sent": {}, "answered": {}}
         self._in_both: set[str] = set()
@@ -84,7 +86,9 @@ class Schemas:
             for direction, used in self._used.items()
             for full_name, without in used.items()
         }
-        return {name: self.resolved(made[name]) for name in sorted(made)}
+        enums = self._enums.components()
+        assert not made.keys() & enums.keys(), "a set of values has the name of a message"
+        return {name: self.resolved(schema) for name, schema in sorted((made | enums).items())}
 
     def resolved(self, value: Any) -> Any:
         """The same with the final names of components in its references. To be called when all are known."""
@@ -102,7 +106,7 @@ class Schemas:
         index, field = next((i, f) for i, f in enumerate(message.descriptor.field) if f.name == name)
         assert field.type != _F.TYPE_MESSAGE, f"{message.name}.{name} cannot be a parameter"
         text = self.comment(message, index)
-        value = {**self._value(field, "sent"), **self._rules(field, answered=False)}
+        value = self._ruled(field, "sent")
         if field.label == _F.LABEL_REPEATED:
             value = {"type": "array", "items": value}
         return field.json_name, self.options.is_required(field), {"description": text, **value}
@@ -130,18 +134,21 @@ class Schemas:
         return schema
 
     def _member(self, field: FieldDescriptorProto, direction: Direction) -> Schema:
-        value = self._value(field, direction)
-        if field.label == _F.LABEL_REPEATED:
-            if "additionalProperties" not in value:
-                value = {"type": "array", "items": value | self._rules(field, answered=direction == "answered")}
-        else:
-            value |= self._rules(field, answered=direction == "answered")
+        value = self._ruled(field, direction)
+        if field.label == _F.LABEL_REPEATED and "additionalProperties" not in value:
+            value = {"type": "array", "items": value}
         return _nullable(value) if direction == "sent" and not self.options.is_required(field) else value
 
-    def _rules(self, field: FieldDescriptorProto, *, answered: bool) -> dict[str, Any]:
+    def _ruled(self, field: FieldDescriptorProto, direction: Direction) -> Schema:
+        """The schema of one value of the field with its rules, of a map's whole."""
+        value = self._value(field, direction)
         if field.type in _INTEGERS:
-            return dict(self.options.integer_rules(field))
-        return self.options.string_rules(field, answered=answered) if field.type == _F.TYPE_STRING else {}
+            return value | self.options.integer_rules(field)
+        if field.type != _F.TYPE_STRING:
+            return value
+        if values := self.options.values(field):
+            return self._enums.reference(values)
+        return value | self.options.string_rules(field, answered=direction == "answered")
 
     def _value(self, field: FieldDescriptorProto, direction: Direction) -> Schema:
         """The schema of one value of the field, of a map's whole."""
@@ -194,5 +201,4 @@ def _nullable(value: Schema) -> Schema:
         return value
     if "$ref" in value:
         return {"anyOf": [value, {"type": "null"}]}
-    nullable = {**value, "type": [value["type"], "null"]}
-    return {**nullable, "enum": [*value["enum"], None]} if "enum" in value else nullable
+    return {**value, "type": [value["type"], "null"]}

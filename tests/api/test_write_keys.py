@@ -9,6 +9,7 @@ OPEN = {
     "EventService/SendEvents",
     "EventService/StreamEvents",
     "SystemService/GetHealth",
+    "rest.SystemService/GetDescriptors",
     "rest.SystemService/GetOpenApi",
 }
 MANAGEMENT = sorted({short_name(call) for call in documented() if not short_name(call).startswith(PROTOCOLS)} - OPEN)

@@ -2,24 +2,30 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from headwater.cli.client import Client
+from headwater.cli.doctor import machine
+from headwater.cli.doctor.findings import Installation
 from headwater.cli.errors import ApiError, NoServer
+from headwater.server.settings import read
 from tests.cli.running import Shell
+from tests.server.test_certificate import Issuer
 from tests.system import free_port
 
 KEY: Final = "api_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @contextmanager
-def serving(response: bytes) -> Iterator[tuple[str, list[str]]]:
+def serving(response: bytes, tls: Issuer | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield the address of a server that returns these bytes to each request, and the heads of the requests."""
     heads: list[str] = []
 
@@ -33,6 +39,10 @@ def serving(response: bytes) -> Iterator[tuple[str, list[str]]]:
             self.close_connection = True
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.cert, tls.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
@@ -116,6 +126,39 @@ def test_items_keep_their_bytes() -> None:
     with serving(http("200 OK", body)) as (url, _):
         items = list(Client(url, KEY).items("/v1/events", "events"))
     assert items == [b'{"n": 1.00, "big": 123456789012345678901}', b'{"b":2}']
+
+
+def encrypted_server(folder: Path, url: str, issuer: Issuer) -> dict[str, str]:
+    """Return the variables of the server of this machine, with a certificate for another name than its address."""
+    return {**issuer.variables, "HEADWATER_PORT": url.rpartition(":")[2], "HEADWATER_DATA_DIR": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("body", "command"),
+    [
+        ('{"connections": []}', ("connections", "list")),
+        ('event: event\ndata: {"messageId": "m"}\n\n', ("events", "tail", "--count", "1")),
+    ],
+)
+def test_the_server_of_this_machine_is_called_with_tls(
+    shell: Shell, tmp_path: Path, body: str, command: tuple[str, ...]
+) -> None:
+    issuer = Issuer(tmp_path)
+    issuer.write()
+    with serving(http("200 OK", body), issuer) as (url, heads):
+        shell.set(encrypted_server(tmp_path, url, issuer) | {"HEADWATER_API_KEY": KEY})
+        shell.succeed(*command)
+    assert f"Authorization: Bearer {KEY}" in heads
+
+
+def test_the_port_of_an_encrypted_server_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = Issuer(tmp_path)
+    issuer.write()
+    monkeypatch.setattr(Installation, "supervisor", 1)
+    with serving(http("200 OK", "{}"), issuer) as (url, _):
+        environ = encrypted_server(tmp_path, url, issuer)
+        [finding] = machine.check_ports(Installation(environ, read(environ), None))
+    assert finding.result == "ok"
 
 
 def test_the_key_of_this_machine_is_not_sent_to_another(shell: Shell) -> None:

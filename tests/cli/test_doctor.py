@@ -180,18 +180,24 @@ def test_a_first_start_has_no_secret_key(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "result"), [("0001", "warning"), ("9999", "problem"), (None, "ok")], ids=["older", "later", "present"]
+    ("revision", "oldest_usable", "result"),
+    [("0001", None, "warning"), ("9999", None, "problem"), ("9999", "9998", "problem"), ("9999", "0001", "warning")],
 )
-def test_revisions(folder: Path, revision: str | None, result: str) -> None:
+def test_revisions(folder: Path, revision: str, oldest_usable: str | None, result: str) -> None:
     create_catalog(folder)
-    if revision is not None:
-        with sqlite3.connect(folder / "catalog.db") as connection:
-            connection.execute("UPDATE catalog_revision SET version_num = ?", (revision,))
-        connection.close()
+    with sqlite3.connect(folder / "catalog.db") as connection:
+        statement = "UPDATE catalog_revision SET version_num = ?, oldest_usable = ?"
+        connection.execute(statement, (revision, oldest_usable))
+    connection.close()
     found = results(data.check_databases(install(folder)))
     assert found.pop("catalog") == result
     assert set(found.values()) == {"ok"}, "files that do not exist yet are no fault"
     assert len(found) == len(data.STORES) - 1
+
+
+def test_databases_of_this_version(folder: Path) -> None:
+    create_catalog(folder)
+    assert set(results(data.check_databases(install(folder))).values()) == {"ok"}
 
 
 def test_a_file_that_is_no_database_is_a_problem(folder: Path) -> None:

@@ -315,6 +315,7 @@ def test_a_database_that_another_process_writes_is_refused(shell: Shell, data_di
     ("statement", "file", "message"),
     [
         ("UPDATE state_revision SET version_num = '0001'", "state.db", "is at revision 0001, and this release needs"),
+        ("UPDATE run_revision SET version_num = '9999'", "runs.db", "is at revision 9999, of a later release: use that"),
         ("PRAGMA user_version = 0", "warehouse.db", "is of another release"),
         (
             "CREATE TABLE events (workspace); INSERT INTO events VALUES (1)",

@@ -1,5 +1,6 @@
 """`headwater events tail` prints each event once, also over a lost connection, and ends quietly."""
 
+import argparse
 import json
 import os
 import queue
@@ -9,10 +10,14 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from headwater.cli.tail import Sent, format_delivery, format_event, parse_stream
+from headwater.cli.api import Api
+from headwater.cli.client import Client
+from headwater.cli.errors import ApiError
+from headwater.cli.tail import Lost, Sent, _Tail, format_delivery, format_event, parse_stream
 from tests.cli.running import Shell
 from tests.e2e.proxy import Proxy
 from tests.system import HEADWATER, HTTP, RunningSystem
@@ -119,6 +124,20 @@ def test_an_error_of_the_first_call_ends_it(shell: Shell, system: RunningSystem)
     assert result.status == 1
     assert result.errors.startswith("headwater: ")
     assert result.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_missed_events_that_cannot_be_read_for_a_while_are_read_after_the_next_connection(status: int) -> None:
+    api = Api(Client("http://127.0.0.1:1", None), is_json=True)
+    tail = _Tail(api, argparse.Namespace(connection=None, filter=None, deliveries=False, count=None))
+    client, response = Mock(), Mock()
+    client.items.side_effect = ApiError(status, "Unavailable", "not yet")
+    response.message.readline.return_value = b""
+    tail._client = client
+    assert tail._follow(response, [0.0]) == Lost("Unavailable: not yet")
+    client.items.side_effect = ApiError(401, "Unauthorized", "revoked")
+    with pytest.raises(ApiError):
+        tail._follow(response, [0.0])
 
 
 def test_a_stream_of_events_is_parsed() -> None:

@@ -5,6 +5,7 @@ import gzip
 import re
 import socket
 import ssl
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import structlog
 
 from headwater.base.errors import BadRequest, HeadwaterError, PayloadTooLarge, Unavailable
+from headwater.connectors import resolving
 from headwater.connectors.addresses import ANY_ADDRESS, AddressPolicy
 from headwater.connectors.contract import (
     AuthorizationRevoked,
@@ -27,6 +29,7 @@ from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.responses import transport_failure
 from headwater.connectors.settings import REDACTED, Settings, Text
+from headwater.connectors.slots import SharedSlots
 from tests.connectors.server import Server, hang, reset, response, self_signed, serving
 
 
@@ -229,14 +232,14 @@ async def test_private_addresses_are_forbidden_before_a_connection(server: Serve
 
 
 class Resolver:
-    """Resolves every name to addresses that a test changes, in the place of the loop's resolver."""
+    """Resolves every name to addresses that a test changes, in the place of the system's resolver."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         self.addresses = addresses
         self.lookups = 0
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._resolve)
+        monkeypatch.setattr(socket, "getaddrinfo", self._resolve)
 
-    async def _resolve(self, host: str, port: int, **_: object) -> list[Any]:
+    def _resolve(self, host: str, port: int, **_: object) -> list[Any]:
         self.lookups += 1
         return [
             (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
@@ -326,14 +329,13 @@ async def test_a_name_that_is_rebound_is_checked_at_each_connection(
     """The name resolves to a public address at the check, and to a private one at the connection: the latter
     decides."""
     responses = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
-    loop = asyncio.get_running_loop()
 
-    async def resolve(host: str, port: int, **_: object) -> list[Any]:
+    def resolve(host: str, port: int, **_: object) -> list[Any]:
         address = next(responses)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", resolve)
-    assert (await loop.getaddrinfo("rebound.example", server.port))[0][4][0] == "93.184.216.34"
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert socket.getaddrinfo("rebound.example", server.port)[0][4][0] == "93.184.216.34"
     client = AiohttpClient(AddressPolicy(), Redactor())
     error = await fails(client, post(server.url(host="rebound.example")))
     assert error.failure is TransportFailure.ADDRESS_FORBIDDEN and server.connections == 0
@@ -341,6 +343,29 @@ async def test_a_name_that_is_rebound_is_checked_at_each_connection(
     allowed = AiohttpClient(AddressPolicy.parse("127.0.0.0/8"), Redactor())
     assert (await allowed.send(post(server.url(host="rebound.example")))).status == 200
     await allowed.close()
+
+
+async def test_slow_names_of_a_workspace_leave_others_to_send(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of one workspace do not resolve: it waits, and other workspaces and the default executor do not."""
+    answered = threading.Event()
+
+    def resolve(host: str, port: int, **_: object) -> list[Any]:
+        if host.startswith("slow"):
+            answered.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(resolving, "_slots", SharedSlots(4))
+    slow, other = (AiohttpClient(ANY_ADDRESS, Redactor(), workspace=workspace) for workspace in (1, 2))
+    waiting = [asyncio.create_task(slow.send(post(server.url(host=f"slow-{number}.example")))) for number in range(8)]
+    await asyncio.sleep(0)
+    assert (await other.send(post(server.url(host="other.example")))).status == 200
+    error = await fails(slow, post(server.url(host="slow.example"), timeout_seconds=0.05))
+    assert error.failure is TransportFailure.TIMED_OUT and not answered.is_set()
+    answered.set()
+    assert [each.status for each in await asyncio.gather(*waiting)] == [200] * 8
+    for client in (slow, other):
+        await client.close()
 
 
 async def test_proxies_of_the_environment_are_not_used(

@@ -1,4 +1,5 @@
-"""An installation of an earlier release is taken over complete, although its first starts are killed.
+"""An installation of an earlier release is taken over complete, although its first starts are killed. One of the next
+release can be used, and one of a release after that is refused.
 
 `installations/sqlite-rows.tar.xz` is the data directory of a release that kept operational tables and events, a row
 each, in warehouse.db. Its processes were killed while 10 events waited in the lane of a function and 11 calls in the
@@ -6,14 +7,17 @@ log. Its ids are older than the deduplication window, so repeats are no part of 
 """
 
 import random
+import sqlite3
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.source import all_events, get
+from tests import sqlite
+from tests.e2e.source import all_events, get, make_source
 from tests.system import RunningSystem, free_port, serve, start, wait_until
 
 INSTALLATION = Path(__file__).with_name("installations") / "sqlite-rows.tar.xz"
@@ -65,6 +69,37 @@ def test_an_installation_of_an_earlier_release_is_taken_over(data_dir: Path) -> 
     finally:
         assert system.stop() == 0, system.errors
     assert "Traceback" not in system.errors
+
+
+def migrate_later(data_dir: Path, oldest_usable: str | None) -> None:
+    """Make databases whose revisions are those of a later release. None is the present revision of each."""
+    data_dir.mkdir()
+    sqlite.fill(data_dir)
+    for path in data_dir.glob("*.db"):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%\\_revision' ESCAPE '\\'")
+            for (table,) in tables.fetchall():
+                usable = "version_num" if oldest_usable is None else f"'{oldest_usable}'"
+                connection.execute(f"UPDATE {table} SET oldest_usable = {usable}, version_num = '9999'")
+
+
+def test_databases_of_the_next_release_are_used(tmp_path: Path) -> None:
+    migrate_later(tmp_path / "data", None)
+    system = start(tmp_path / "data")
+    try:
+        source = make_source(system)
+        assert source.send("track", {"userId": "ada", "event": "Ordered"}).status_code == 200
+        source.wait_for(1)
+    finally:
+        assert system.stop() == 0, system.errors
+    assert "a later version has migrated a database" in system.errors
+    assert "Traceback" not in system.errors
+
+
+def test_databases_of_a_release_after_the_next_are_refused(tmp_path: Path) -> None:
+    migrate_later(tmp_path / "data", "9998")
+    with pytest.raises(AssertionError, match="start the later version, or restore a backup"):
+        start(tmp_path / "data")
 
 
 def _pipelines(system: RunningSystem, connection: int) -> list[dict[str, Any]]:

@@ -117,6 +117,39 @@ def test_a_collector(server: RunningSystem, webhook: int) -> None:
     assert call(server, "GET", f"/v1/pipelines/{id_}")[0] == 404
 
 
+MISSPELT = schema(text("email", readOptionnal=True))
+NESTED = schema({"name": "a", "type": schema({"name": "b", "type": {"kind": "string", "maxlength": 3}})})
+
+
+@pytest.mark.parametrize("member", ["inSchema", "in_schema", "outSchema", "out_schema"])
+@pytest.mark.parametrize(("found", "unknown"), [(MISSPELT, "readOptionnal"), (NESTED, "maxlength")])
+def test_unknown_members_of_schemas_are_refused(system: RunningSystem, member: str, found: Any, unknown: str) -> None:
+    """The gateway would leave them out, and the schema would have another meaning."""
+    body = {"connection": 1, "target": "User", "name": "People", member: found}
+    calls = [("POST", "/v1/pipelines", body), ("PUT", "/v1/pipelines/1", body)]
+    for method, path, sent in [*calls, ("POST", "/v1/pipelines/try", {"draft": body})]:
+        status, refused = call(system, method, path, sent)
+        assert status == 400 and refused["error"]["message"] == f"{member} has the unknown member {unknown}"
+
+
+def test_members_of_other_objects_are_not_those_of_schemas(system: RunningSystem) -> None:
+    """Texts and other objects of a pipeline may look like a schema with an unknown member."""
+    connection = connect(system, "http", "Source")
+    source = 'function transform(event) { return {"inSchema": {"nobody": event.userId}} }'
+    body = {
+        **NOTHING,
+        "connection": connection,
+        "target": "User",
+        "name": '"outSchema": {"x": 1}',
+        "outSchema": schema(text("email", description='{"outSchema": {"x": 1}}', readOptional=True)),
+        "transformation": {
+            "mapping": None,
+            "function": {"source": source, "language": "JavaScript", "inPaths": ["userId"], "outPaths": ["email"]},
+        },
+    }
+    assert call(system, "POST", "/v1/pipelines", body)[0] == 200
+
+
 def test_an_import_from_events(server: RunningSystem, webhook: int) -> None:
     body = {
         **NOTHING,

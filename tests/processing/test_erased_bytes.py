@@ -13,6 +13,7 @@ from tests.harness import Harness, add_source, client_call, open_harness
 from tests.processing.people import resolve_by_email
 from tests.processing.test_erasing import eraser
 from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
+from tests.sqlite import files_with
 
 JANE = "jane-doe-4711"
 EMAIL = "jane.doe@example.com"
@@ -57,15 +58,6 @@ async def fill(harness: Harness) -> Connection:
         await transaction.record_counts(counts, now=1_000_000)
     await harness.store.record(counts, now=1_000_000)
     return destination
-
-
-def files_with(folder: Path, secret: str) -> list[str]:
-    """Return the files that contain the text, except those of the event log."""
-    return [
-        str(path.relative_to(folder))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith("log.db") and secret.encode() in path.read_bytes()
-    ]
 
 
 async def test_no_byte_of_a_person_is_left_in_any_file(tmp_path: Path) -> None:

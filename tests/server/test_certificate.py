@@ -1,9 +1,13 @@
 """TLS of the public port: which files are accepted, and that a running system serves the certificate that they hold."""
 
+import asyncio
 import datetime
+import re
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import httpx
@@ -20,6 +24,7 @@ from headwater.v1.system_pb2 import GetHealthRequest
 from headwater.v1.system_pb2_grpc import SystemServiceStub
 from tests.system import RunningSystem, start, wait_until
 
+OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
 
 
@@ -102,6 +107,24 @@ def test_the_private_key_is_written_for_this_user_only(issuer: Issuer, tmp_path:
     assert certificate.write(settings, found).stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_certificate_that_cannot_be_written_is_tried_again(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate, "RETRY_SECONDS", 0.01)
+    settings, log = issuer.settings(tmp_path), Mock()
+    following = asyncio.create_task(certificate.follow(settings, lambda: log))
+    try:
+        async with asyncio.timeout(30):
+            while not log.error.called:  # the folder does not exist, as if the disk were full
+                await asyncio.sleep(0.01)
+            settings.run_dir.mkdir(parents=True)
+            while not (settings.run_dir / certificate.SECRET_FILE).exists():
+                await asyncio.sleep(0.01)
+        assert not following.done()
+    finally:
+        following.cancel()
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Issuer, RunningSystem]]:
     issuer = Issuer(tmp_path_factory.mktemp("tls"))
@@ -142,6 +165,20 @@ def test_a_changed_certificate_is_served_once_its_key_belongs_to_it(served: tupl
     wait_until(lambda: _served(system.port) == cert.decode(), 30)
     assert "the certificate of the public port has changed" in system.errors
     assert cert.decode() not in system.errors and key.decode() not in system.errors
+
+
+def test_the_documented_commands_replace_both_files(served: tuple[Issuer, RunningSystem], tmp_path: Path) -> None:
+    issuer, system = served
+    cert, key = issuer.issue()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "fullchain.pem").write_bytes(cert)
+    (tmp_path / "new" / "privkey.pem").write_bytes(key)
+    block = re.search(r"^### Certificates$.*?```sh\n(.*?)```", OPERATING, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    commands = block[1].replace("/etc/headwater/fullchain.pem", str(issuer.cert))
+    commands = commands.replace("/etc/headwater/privkey.pem", str(issuer.key))
+    subprocess.run(["sh", "-euc", commands], cwd=tmp_path, check=True, timeout=20)
+    wait_until(lambda: _served(system.port) == cert.decode(), 30)
 
 
 def test_an_expired_certificate_is_served_and_reported(served: tuple[Issuer, RunningSystem]) -> None:

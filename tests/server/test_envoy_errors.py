@@ -5,9 +5,9 @@ import struct
 import grpc
 import httpx
 import pytest
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from headwater.server.descriptors import service_names
 from headwater.server.gateway import configuration_dir
@@ -184,11 +184,17 @@ def test_the_standard_health_service(system: RunningSystem, service: str) -> Non
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_reflection_lists_and_describes_every_service(system: RunningSystem) -> None:
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_lists_and_describes_every_service(system: RunningSystem, version: str) -> None:
     ours = service_names((configuration_dir() / "descriptors.pb").read_bytes())
-    services = {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    reflections = {f"grpc.reflection.{name}.ServerReflection" for name in ("v1", "v1alpha")}
+    services = {*ours, "grpc.health.v1.Health", *reflections}
     with grpc.insecure_channel(f"127.0.0.1:{system.port}") as channel:
-        ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        ask = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
         questions = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in sorted(services)),
@@ -203,3 +209,13 @@ def test_reflection_lists_and_describes_every_service(system: RunningSystem) -> 
         for service in file.service
     }
     assert described == services
+
+
+def test_the_descriptor_set_of_the_api_contains_its_imports(system: RunningSystem) -> None:
+    response = HTTP.get(f"{system.base_url}/v1/descriptors.binpb")
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/octet-stream")
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(response.content).file:
+        pool.AddSerializedFile(file.SerializeToString())  # fails for a file before its imports
+    assert pool.FindServiceByName("headwater.v1.EventService").methods_by_name["StreamEvents"].server_streaming
+    assert "reason" in pool.FindMessageTypeByName("google.rpc.ErrorInfo").fields_by_name

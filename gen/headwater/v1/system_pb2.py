@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headwater/v1/system.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"+\n\x11GetHealthResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status2o\n\rSystemService\x12^\n\tGetHealth\x12\x1e.headwater.v1.GetHealthRequest\x1a\x1f.headwater.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthzb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headwater/v1/system.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"+\n\x11GetHealthResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status2o\n\rSystemService\x12^\n\tGetHealth\x12\x1e.headwater.v1.GetHealthRequest\x1a\x1f.headwater.v1.GetHealthResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthzBi\n\x10\x63om.headwater.v1B\x0bSystemProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.system_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020com.headwater.v1B\013SystemProtoP\001Z\030headwater/v1;headwaterv1\252\002\014Headwater.V1\312\002\014Headwater\\V1\352\002\rHeadwater::V1'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetHealth']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\202\323\344\223\002\n\022\010/healthz'
   _globals['_GETHEALTHREQUEST']._serialized_start=73

@@ -22,7 +22,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 from headwater.api.admission import Admission, begin
-from headwater.api.codec import Codec
+from headwater.api.codec import CODEC_HEADER, Codec
 from headwater.api.request import Context, is_transcoded, read_metadata, send_headers
 from headwater.base.errors import HeadwaterError, Unimplemented
 from headwater.base.metrics import NO_METRICS, Metrics
@@ -86,8 +86,11 @@ def http_trailers(error: HeadwaterError, body_of: ErrorBody) -> Trailers:
     return (*trailers, *error.headers.items())
 
 
-def grpc_trailers(error: HeadwaterError) -> Trailers:
-    """Return the trailers with the details of the error for gRPC callers: ErrorInfo, and BadRequest for a field."""
+def grpc_trailers(error: HeadwaterError, *, is_connect: bool = False) -> Trailers:
+    """Return the trailers with the details of the error for gRPC callers: ErrorInfo, and BadRequest for a field.
+
+    The gateway copies the types of details into the errors of the Connect protocol, where they have no prefix.
+    """
     metadata = {name: _cut(value, MAX_FIELD_BYTES) for name, value in error.details.items()}
     details = [error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)]
     if error.field is not None:
@@ -99,6 +102,8 @@ def grpc_trailers(error: HeadwaterError) -> Trailers:
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
+        if is_connect:
+            packed.type_url = detail.DESCRIPTOR.full_name
         status.details.append(packed)
     return (("grpc-status-details-bin", status.SerializeToString()), *error.headers.items())
 
@@ -243,5 +248,6 @@ def _is_of_grpc(method: str) -> bool:
 
 
 async def _abort(context: Context, metadata: dict[str, str], error: HeadwaterError, body_of: ErrorBody) -> NoReturn:
-    trailers = http_trailers(error, body_of) if is_transcoded(metadata) else grpc_trailers(error)
+    is_connect = CODEC_HEADER in metadata
+    trailers = http_trailers(error, body_of) if is_transcoded(metadata) else grpc_trailers(error, is_connect=is_connect)
     await context.abort(grpc_status(error), short_message(error), trailers)

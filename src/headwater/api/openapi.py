@@ -19,6 +19,7 @@ def served_document(unbuilt: set[str]) -> bytes:
     for path in document["paths"].values():
         for operation in path.values():
             if operation["x-grpc-method"] in unbuilt:
+                operation["x-not-implemented"] = True
                 operation["description"] = _NOT_BUILT + operation["description"]
                 operation["responses"] = {
                     status: response for status, response in operation["responses"].items() if status in _STAYING

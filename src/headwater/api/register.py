@@ -174,6 +174,8 @@ class Services:
     observers: Observers | None = None
     """The listeners and watchers; None: those of the log, without outcomes of deliveries."""
     peers: Peers = ALONE
+    descriptors: bytes = b""
+    """The serialized descriptor set of the API, as the gateway has it."""
 
     def observer(self) -> EventObserver:
         """Return the part of the event services that listens and watches."""
@@ -205,7 +207,7 @@ def registrations(parts: Services) -> list[Registration]:
     unbuilt = {name for each in (*typed, *rest) for name in each.unbuilt()}
     document = _registration(
         rest_system.DESCRIPTOR,
-        system.SystemRestServicer(served_document(unbuilt)),
+        system.SystemRestServicer(served_document(unbuilt), parts.descriptors),
         rest_system_grpc.add_SystemServiceServicer_to_server,
     )
     return [*typed, *rest, document]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 from headwater.cli.api import Api, Columns, member
 from headwater.cli.errors import UsageError
@@ -74,8 +75,7 @@ def delete_workspace(api: Api, arguments: argparse.Namespace) -> None:
     id_ = parse_identifier(arguments.id)
     if api.client.workspace not in (None, id_):
         raise UsageError("--workspace and ID name different workspaces")
-    client = type(api.client)(api.client.url, api.client.api_key, id_)
-    api.print_done(client.call("DELETE", "/v1/workspaces/current"))
+    api.print_done(replace(api.client, workspace=id_).call("DELETE", "/v1/workspaces/current"))
 
 
 def list_erasures(api: Api, arguments: argparse.Namespace) -> None:

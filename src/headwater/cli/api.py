@@ -160,7 +160,7 @@ def read_document(file: str | None, members: Mapping[str, object] | None = None)
 
 def _read_settings(environ: Mapping[str, str], arguments: argparse.Namespace) -> Settings:
     """Return the few settings that a client needs. The others may be wrong, or absent on this machine."""
-    names = [variable(name) for name in ("host", "port", "data_dir", "api_key")]
+    names = [variable(name) for name in ("host", "port", "tls_cert", "tls_key", "data_dir", "api_key")]
     return read({name: environ[name] for name in names if name in environ}, {"data_dir": arguments.data_dir})
 
 

@@ -12,13 +12,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Final
 
 from headwater.cli.api import Api, format_cell, print_json
-from headwater.cli.client import Client, Query, Response
+from headwater.cli.client import Query, Response
 from headwater.cli.errors import ApiError, NoServer
 from headwater.cli.events import read_filter
 from headwater.cli.tables import parse_identifier, printable, style
@@ -36,7 +36,7 @@ MAX_REMEMBERED: Final = 50_000
 MAX_CAUGHT_UP: Final = 50_000
 """Maximum number of missed events that are read after a reconnection."""
 _RETRIED: Final = frozenset({408, 422, 429, 500, 502, 503, 504})
-"""Statuses after which a reconnection is tried again: 422 is a watch that the server has not ended yet."""
+"""Statuses after which a call is tried again: 422 is a watch that the server has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def tail_events(api: Api, arguments: argparse.Namespace) -> None:
 class _Tail:
     def __init__(self, api: Api, arguments: argparse.Namespace) -> None:
         self._api = api
-        self._client = Client(api.client.url, api.client.api_key, api.client.workspace, SILENT_SECONDS)
+        self._client = replace(api.client, timeout_seconds=SILENT_SECONDS)
         connection = None if arguments.connection is None else str(parse_identifier(arguments.connection))
         selection: Query = {"connection": connection, "filter": read_filter(api.client, arguments.filter)}
         self._selection = selection
@@ -117,7 +117,9 @@ class _Tail:
                 catch_up.pop(0)
                 try:
                     self._read_missed()
-                except NoServer as error:
+                except (NoServer, ApiError) as error:
+                    if isinstance(error, ApiError) and error.status not in _RETRIED:
+                        raise
                     return Lost(str(error))
                 continue
             wait = max(0.0, catch_up[0] - time.monotonic()) if catch_up else 1.0

@@ -58,12 +58,13 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
         `connection` is None for calls to a provider, which belong to no connection. `access_token` is for connections
         with an OAuth account. `max_connections` is the size of the client's pool: a sink uses the `max_concurrency` of
-        its policy. `workspace` is the one whose files of the server can be reached; None for calls that need none.
+        its policy. `workspace` is the one whose files of the server can be reached, and for which names are resolved;
+        None for calls that need none.
         """
         client = self.oauth_clients.get(connector)
         secrets = () if settings is None else settings.secrets()
         redactor = Redactor(secrets if client is None else (*secrets, client.secret))
-        http = _LazyClient(self.addresses, redactor, access_token, max_connections)
+        http = _LazyClient(self.addresses, redactor, access_token, max_connections, workspace)
         logger = structlog.wrap_logger(
             structlog.get_logger("headwater.connectors"),
             processors=[redactor.process_log, *structlog.get_config()["processors"]],
@@ -104,12 +105,18 @@ class _LazyClient:
     """An `HttpClient` that makes the real one when it is first used."""
 
     def __init__(
-        self, addresses: AddressPolicy, redactor: Redactor, access_token: AccessToken | None, max_connections: int
+        self,
+        addresses: AddressPolicy,
+        redactor: Redactor,
+        access_token: AccessToken | None,
+        max_connections: int,
+        workspace: int | None,
     ) -> None:
         self._addresses = addresses
         self._redactor = redactor
         self._access_token = access_token
         self._max_connections = max_connections
+        self._workspace = workspace
         self._client: AiohttpClient | None = None
         self._opening = asyncio.Lock()
 
@@ -122,7 +129,9 @@ class _LazyClient:
             if self._client is None:
                 http = await asyncio.to_thread(_import_client)
                 limits = http.HttpLimits(max_connections=self._max_connections)
-                self._client = http.AiohttpClient(self._addresses, self._redactor, limits, self._access_token)
+                self._client = http.AiohttpClient(
+                    self._addresses, self._redactor, limits, self._access_token, workspace=self._workspace
+                )
             return self._client
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from headwater.base.errors import BadRequest, PayloadTooLarge, Unavailable
@@ -33,6 +34,7 @@ from headwater.connectors.contract.transport import (
     TransportFailure,
 )
 from headwater.connectors.redaction import Redactor, format_request
+from headwater.connectors.resolving import resolve_on_loop
 from headwater.connectors.settings import REDACTED
 
 CONNECT_SECONDS: Final = 5.0
@@ -59,8 +61,40 @@ class _ForbiddenAddress(OSError):
     """The address is not allowed. An OSError, because aiohttp passes on that when it makes a socket."""
 
 
+class _Resolver(AbstractResolver):
+    """Resolves in the slots that all workspaces share. The client checks the addresses when it makes a socket."""
+
+    def __init__(self, workspace: int | None) -> None:
+        self._workspace = workspace
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            addresses = await resolve_on_loop(host, port, family=family, workspace=self._workspace)
+        except Unavailable as error:
+            raise OSError(None, error.message) from error  # aiohttp passes on this kind of error
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Do nothing: a resolution ends by itself."""
+
+
 class AiohttpClient:
-    """Implements `HttpClient`. Create and close it on the event loop that uses it."""
+    """Implements `HttpClient`. Create and close it on the event loop that uses it.
+
+    `workspace` is the one that it connects for, which shares the resolver with others; None for none.
+    """
 
     def __init__(
         self,
@@ -69,6 +103,7 @@ class AiohttpClient:
         limits: HttpLimits = HttpLimits(),  # noqa: B008 frozen
         access_token: AccessToken | None = None,
         tls: ssl.SSLContext | None = None,
+        workspace: int | None = None,
     ) -> None:
         self._addresses = addresses
         self._redactor = redactor
@@ -83,6 +118,7 @@ class AiohttpClient:
                 use_dns_cache=False,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 ssl=True if tls is None else tls,
+                resolver=_Resolver(workspace),
                 socket_factory=self._make_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),

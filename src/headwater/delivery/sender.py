@@ -188,6 +188,7 @@ class Sender:
             settings,
             resources.catalog.access_token(connection, resources.environment),
             max_connections=MAX_CONNECTIONS,
+            workspace=connection.workspace,
         )
         async with opening as context:
             sink = make_sink(settings, context)

@@ -13,7 +13,6 @@ from functools import partial
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, ingest_router, register
 from headwater.api.ingest_http import HttpServer
@@ -39,6 +38,7 @@ from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.locations import open_locations
 from headwater.server.logging import logger
+from headwater.server.reflection import enable_reflection
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
 from headwater.server.tracing import traced
@@ -112,10 +112,10 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
         server = grpc.aio.server(interceptors=[errors], options=_options(settings))
         register(server, services)
         ingest_server = HttpServer(ingest_router(services, metrics), max_body_bytes=settings.max_body_bytes)
-        names = service_names((gateway.configuration_dir() / "descriptors.pb").read_bytes())
+        names = service_names(services.descriptors)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        enable_reflection(server, [*names, health.SERVICE_NAME])
         server.add_insecure_port(f"unix:{settings.backend_socket(name)}")
         await server.start()
         await ingest_server.start(settings.ingest_socket(name))
@@ -209,6 +209,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 allowed_redirect_uris=settings.oauth_redirect_uris,
                 observers=observers,
                 peers=peers,
+                descriptors=(gateway.configuration_dir() / "descriptors.pb").read_bytes(),
             )
 
 

@@ -24,10 +24,16 @@ SECRET_FILE: Final = "certificate.json"
 
 SECRET_NAME: Final = "public"
 POLL_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 60.0
+"""Pause after files that could not be read or written."""
 WARNING_DAYS: Final = 14
 """Days before the end of a certificate from which each start, change and day logs a warning."""
 
 _DAY_SECONDS: Final = 86_400.0
+
+_FileStamp = tuple[int, int, int] | None
+_Stamp = tuple[_FileStamp, ...]
+"""The inode, the time of the last change and the size of each file; None for one that is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,39 +102,41 @@ def write(settings: Settings, certificate: Certificate) -> Path:
 async def follow(settings: Settings, log: "Callable[[], FilteringBoundLogger]") -> None:
     """Give changed certificates to Envoy, and log their coming end. Runs until it is cancelled.
 
-    Envoy keeps the certificate that it has if the files do not belong together or cannot be read.
+    Envoy keeps the certificate that it has if the files do not belong together or cannot be read, or if the new one
+    cannot be written.
     """
-    loop = asyncio.get_running_loop()
-    seen = _stamp(settings)
-    current = read(settings)
-    if current is None:
+    if settings.tls_cert is None:
         return
+    loop = asyncio.get_running_loop()
+    current: Certificate | None = None
+    seen: _Stamp | None = None
     due = loop.time()
     while True:
-        if loop.time() >= due:
+        pause = POLL_SECONDS
+        if (stamp := _stamp(settings)) != seen:
+            try:
+                found = read(settings)
+                seen = stamp
+                if found is not None and found != current:
+                    write(settings, found)
+                    if current is not None:
+                        log().info("the certificate of the public port has changed", end=found.end.isoformat())
+                    current, due = found, loop.time()
+            except (OSError, ValueError) as error:
+                log().error("the changed certificate cannot be used, and the former one stays", reason=str(error))
+                if isinstance(error, OSError):  # the files may be right
+                    seen, pause = None, RETRY_SECONDS
+        if current is not None and loop.time() >= due:
             _warn_of_end(current, log)
             due = loop.time() + _DAY_SECONDS
-        await asyncio.sleep(POLL_SECONDS)
-        if (stamp := _stamp(settings)) == seen:
-            continue
-        seen = stamp
-        try:
-            changed = read(settings)
-        except (OSError, ValueError) as error:
-            log().error("the changed certificate cannot be used, and the former one stays", reason=str(error))
-            continue
-        if changed is not None and changed != current:
-            current = changed
-            write(settings, current)
-            log().info("the certificate of the public port has changed", end=current.end.isoformat())
-            due = loop.time()
+        await asyncio.sleep(pause)
 
 
-def _stamp(settings: Settings) -> tuple[tuple[int, int, int] | None, ...]:
+def _stamp(settings: Settings) -> _Stamp:
     return tuple(_stamp_file(path) for path in (settings.tls_cert, settings.tls_key))
 
 
-def _stamp_file(path: Path | None) -> tuple[int, int, int] | None:
+def _stamp_file(path: Path | None) -> _FileStamp:
     try:
         found = os.stat(path) if path is not None else None
     except OSError:

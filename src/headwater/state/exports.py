@@ -67,9 +67,8 @@ def count_records_of_profiles(connection: Connection, ids: Collection[int]) -> i
 def remove_records_except(connection: Connection, pipelines: Collection[int], *, limit: int) -> int:
     """Delete records of pipelines that are not in `pipelines`, at most `limit`, and checkpoints. Return the number of
     records."""
-    checkpoints = export_checkpoints.c.pipeline
-    old = set(connection.scalars(select(checkpoints))) - set(pipelines)
-    bulk.remove(connection, (checkpoints,), [(pipeline,) for pipeline in sorted(old)])
+    old = set(connection.scalars(select(export_checkpoints.c.pipeline))) - set(pipelines)
+    remove_checkpoints(connection, old)
     gone = sorted(bulk.distinct(connection, exports.c.pipeline) - set(pipelines))
     return bulk.remove_some(connection, exports.c.pipeline, gone, limit=limit)
 
@@ -100,6 +99,11 @@ def write_checkpoint(connection: Connection, pipeline: int, checkpoint: ExportCh
     """Write the checkpoint of a pipeline."""
     row = (pipeline, checkpoint.definition, checkpoint.version)
     bulk.upsert(connection, list(export_checkpoints.c), [row], key=("pipeline",))
+
+
+def remove_checkpoints(connection: Connection, pipelines: Collection[int]) -> None:
+    """Delete the checkpoints of these pipelines."""
+    bulk.remove(connection, (export_checkpoints.c.pipeline,), [(pipeline,) for pipeline in sorted(pipelines)])
 
 
 def find_kpids(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -37,6 +37,8 @@ MIGRATION_TIMEOUT_SECONDS = 60.0
 Syncing a new file takes many seconds when the disk is busy, for example right after an installation.
 """
 
+OLDEST_USABLE_COLUMN: Final = "oldest_usable"
+"""The column of a table of revisions with the oldest revision whose code can use the tables."""
 
 SQLITE_PAGE_BYTES = 4096
 """Default page size of SQLite files. Single changes of small rows need small pages."""
@@ -186,9 +188,23 @@ async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None 
     On PostgreSQL the engine's `schema` is the package's. Alembic is imported only if there is something to do, because
     the import takes a third of a second. Several processes may call this concurrently: one migrates, and the others
     wait for it.
+
+    Tables that a later version has migrated stay as they are, if that version has recorded that this one can use them.
+    Raises UnusableDatabase otherwise.
     """
     package = import_module(migrations)
-    if await _revision(engine, package.VERSION_TABLE) == package.HEAD:
+    revision, oldest_usable = await _read_revision(engine, package.VERSION_TABLE)
+    if revision == package.HEAD:
+        return
+    if revision is not None and revision > package.HEAD:
+        if oldest_usable is None or oldest_usable > package.HEAD:
+            raise UnusableDatabase(
+                f"a later version has migrated the tables of {package.SCHEMA} to revision {revision}, and this version "
+                f"knows {package.HEAD}: start the later version, or restore a backup"
+            )
+        _log.warning(
+            "a later version has migrated a database", schema=package.SCHEMA, revision=revision, known=package.HEAD
+        )
         return
     folder = Path(str(package.__file__)).parent
     from alembic import command
@@ -197,14 +213,22 @@ async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None 
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
-    def upgrade(connection: Any) -> None:
+    def upgrade(connection: Connection) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        _record_oldest_usable(connection, package.VERSION_TABLE, package.OLDEST_USABLE)
 
     async with engine.connect() as connection, _migration_lock(connection, package.SCHEMA):
         if prepare is not None:
             await prepare(connection)
         await connection.run_sync(upgrade)
+
+
+def _record_oldest_usable(connection: Connection, table: str, revision: str) -> None:
+    """Write the revision in a column of its own, which Alembic ignores."""
+    if OLDEST_USABLE_COLUMN not in {column["name"] for column in inspect(connection).get_columns(table)}:
+        connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {OLDEST_USABLE_COLUMN} VARCHAR(32)"))
+    connection.execute(text(f"UPDATE {table} SET {OLDEST_USABLE_COLUMN} = :revision"), {"revision": revision})
 
 
 @asynccontextmanager
@@ -222,9 +246,11 @@ async def _migration_lock(connection: AsyncConnection, schema: str) -> AsyncIter
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
 
 
-async def _revision(engine: AsyncEngine, table: str) -> str | None:
+async def _read_revision(engine: AsyncEngine, table: str) -> tuple[str | None, str | None]:
+    """Return the revision of the tables, and the oldest whose code can use them; None if it is not recorded."""
     try:
         async with engine.connect() as connection:
-            return (await connection.execute(text(f"SELECT version_num FROM {table}"))).scalar_one_or_none()
+            row = (await connection.execute(text(f"SELECT * FROM {table}"))).mappings().one_or_none()
     except DatabaseError:  # the table does not exist yet
-        return None
+        return None, None
+    return (None, None) if row is None else (row["version_num"], row.get(OLDEST_USABLE_COLUMN))

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from headwater.base.errors import UnusableDatabase
 from headwater.storage import postgresql
+from headwater.storage.database import OLDEST_USABLE_COLUMN
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,15 @@ class PostgresqlServer:
     """The time of its clock."""
     connections: int
     max_connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The revision of the tables of a database."""
+
+    number: str
+    oldest_usable: str | None
+    """The oldest revision whose code can use the tables; None if it is not recorded."""
 
 
 @asynccontextmanager
@@ -52,7 +62,7 @@ async def open_for_reading(location: str | Path, schema: str) -> AsyncIterator[A
         await engine.dispose()
 
 
-async def read_revision(engine: AsyncEngine, table: str) -> str | None:
+async def read_revision(engine: AsyncEngine, table: str) -> Revision | None:
     """Return the revision of the tables; None if there are none. Raises DBAPIError if the database is not readable."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
@@ -61,12 +71,12 @@ async def read_revision(engine: AsyncEngine, table: str) -> str | None:
             if not (await connection.execute(found, {"table": table})).scalar_one():
                 return None
         try:
-            revision = (await connection.execute(text(f"SELECT version_num FROM {table}"))).scalar_one_or_none()
+            row = (await connection.execute(text(f"SELECT * FROM {table}"))).mappings().one_or_none()
         except DatabaseError:
             if engine.dialect.name == "sqlite":
                 raise
             return None  # the table does not exist yet
-    return None if revision is None else str(revision)
+    return None if row is None else Revision(row["version_num"], row.get(OLDEST_USABLE_COLUMN))
 
 
 async def read_server(engine: AsyncEngine) -> PostgresqlServer:

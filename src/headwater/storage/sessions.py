@@ -6,21 +6,18 @@ The work is the same for both.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from headwater.base.errors import Unavailable
 from headwater.base.threads import SerialExecutor
-from headwater.storage.database import configure_sqlite, is_outage, is_sqlite_outage
-from headwater.storage.scrubbing import scrub_file
+from headwater.storage.database import configure_sqlite, is_outage
+from headwater.storage.scrubbing import scrubber_of
 from headwater.storage.statements import run
 
 MAX_SESSIONS: Final = 6
@@ -55,7 +52,7 @@ class Sessions(Protocol):
         """
 
     async def scrub(self) -> bool:
-        """Overwrite what was deleted from a SQLite file. Return whether everything was done."""
+        """Overwrite what was deleted from a SQLite file, for about 2 s. Return whether everything was done."""
 
 
 @asynccontextmanager
@@ -120,21 +117,6 @@ def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exc
         run(connection, "ROLLBACK TO SAVEPOINT attempt")
     run(connection, "RELEASE SAVEPOINT attempt")
     return failure
-
-
-async def scrub(engine: Engine | AsyncEngine) -> bool:
-    """Overwrite what was deleted from the SQLite file of an engine, as `scrub_file` does.
-
-    PostgreSQL's vacuum frees such space by itself.
-    """
-    if engine.dialect.name != "sqlite":
-        return True
-    try:
-        return await asyncio.to_thread(scrub_file, Path(str(engine.url.database)))
-    except sqlite3.Error as error:
-        if not is_sqlite_outage(error):
-            raise
-        raise Unavailable(f"a database does not respond: {error}") from error
 
 
 def _roll_back(connection: Connection) -> None:
@@ -210,6 +192,7 @@ class _ThreadSessions:
         self.engine = engine
         self._idle: list[_ThreadSession] = []
         self._places = asyncio.Semaphore(MAX_SESSIONS)
+        self._scrubber = scrubber_of(engine)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Session]:
@@ -230,7 +213,7 @@ class _ThreadSessions:
                 self._places.release()
 
     async def scrub(self) -> bool:
-        return await scrub(self.engine)
+        return await self._scrubber.step()
 
     def close(self) -> None:
         for session in self._idle:

@@ -206,7 +206,7 @@ class Warehouse(Protocol):
         ...
 
     async def overwrite_removed(self) -> bool:
-        """Overwrite removed events that are left in unused parts of files, for about 0.1 s. Return whether all are.
+        """Overwrite removed events that are left in unused parts of files, for about 2 s. Return whether all are.
 
         A database that reuses such space by itself has nothing to do.
         """

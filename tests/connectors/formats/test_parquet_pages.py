@@ -1,6 +1,7 @@
 """The sizes of the pages of Parquet files, and files whose pages are too large."""
 
 import io
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -72,6 +73,30 @@ def test_the_pages_of_all_columns_count_together_if_they_are_read(monkeypatch: p
         check_pages(stream, group, {"a", "b", "c"})
 
 
+LARGE = b"\xa8" + b"\x80\x80\x20" + b"x" * (512 << 10)
+"""A text of half a megabyte as the last field of a header."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [LARGE + b"\x18" + LARGE[1:], b"\xab\x01\x55\x02\x02", b"\xac" + b"\x1c" * 20 + b"\0" * 21],
+    ids=["large", "map", "deep"],
+)
+def test_a_header_that_only_pyarrow_can_read_hides_no_page(fields: bytes) -> None:
+    texts = [f"{number:010}" * 110 for number in range(1_000)]
+    host = written(pa.table({"text": texts}), use_dictionary=False, compression="none")
+    small = written(pa.table({"text": [text[:10] for text in texts]}), use_dictionary=False, compression="none")
+    at, start = (pq.ParquetFile(file).metadata.row_group(0).column(0).data_page_offset for file in (host, small))
+    [page] = read_pages(small, pq.ParquetFile(small).metadata.row_group(0).column(0))
+    head, body = small.getvalue()[start:][: page.header], small.getvalue()[start + page.header :][: page.stored]
+    host.seek(at)
+    host.write(head[:-1] + fields + head[-1:] + body)
+    assert pq.ParquetFile(host).read().column(0).to_pylist() == [text[:10] for text in texts]
+    host.seek(0)
+    with ParquetFormat().read(host, "") as file, pytest.raises(InvalidFile, match="column text has no valid header"):
+        list(file.rows())
+
+
 @given(st.binary(max_size=200), st.integers(0, 3_000))
 def test_bytes_that_are_no_header_end_the_search(noise: bytes, at: int) -> None:
     stream = written(TABLE.slice(0, 300))
@@ -79,4 +104,5 @@ def test_bytes_that_are_no_header_end_the_search(noise: bytes, at: int) -> None:
     stream.seek(at)
     stream.write(noise)
     for column in range(metadata.num_columns):
-        assert len(list(read_pages(stream, metadata.row_group(0).column(column)))) < 10_000
+        with suppress(InvalidFile):
+            assert len(list(read_pages(stream, metadata.row_group(0).column(column)))) < 10_000

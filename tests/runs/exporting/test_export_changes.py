@@ -1,24 +1,39 @@
 """An export reads only the profiles that changed since the last one, and ends as if it had compared all of them."""
 
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
 from headwater.catalog import TransformationDefinition
 from headwater.connectors.contract import Engine
-from headwater.runs.exporting import pausing, tables
+from headwater.runs.exporting import pausing, selecting, tables
+from headwater.runs.exporting.recording import Recorder
 from headwater.runs.exporting.selecting import read_rows
-from headwater.runs.job import Job, Report, RunFailed
+from headwater.runs.job import Job, Report, RunCancelled, RunFailed
+from headwater.state.profiles.exporting import ProfileSelection, ProfileStream
 from headwater.state.profiles.tables import export_checkpoints
-from tests.runs.exporting.installation import Installation, connector, counts, errors, kpid, open_installation
+from headwater.storage.statements import fetch
+from tests.runs.exporting.installation import (
+    WORKSPACE,
+    Installation,
+    connector,
+    counts,
+    errors,
+    kpid,
+    open_installation,
+)
 from tests.runs.exporting.test_export_tables import MAPPING, Sink, add, people
 
 NOT_OUT = '{"logical":"and","conditions":[{"property":"name","operator":"is not","values":["out"]}]}'
+IS_A = '{"logical":"and","conditions":[{"property":"name","operator":"is","values":["a"]}]}'
+"""A filter by which the database finds the profiles itself."""
 FAILING: dict[str, Any] = {"email": "5@x", "name": 5}
 """A profile that does not conform to the schema."""
 
@@ -125,6 +140,31 @@ async def test_a_run_that_fails_leaves_what_changed_due(
     assert read == [2, 3] and sink.batches[-1] == [("2@x", "n2", 7), ("3@x", "n3", 8)]
 
 
+async def test_a_run_can_be_cancelled_while_the_database_sorts(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "_CHECK_SECONDS", 0.01)
+    await installation.write_profiles(people(1))
+
+    def sort(connection: Connection) -> list[Any]:
+        if connection.dialect.name == "postgresql":
+            return fetch(connection, "SELECT pg_sleep(60)")
+        time.sleep(0.2)
+        return []
+
+    async def read(stream: ProfileStream, count: int = 0) -> list[Any]:
+        return await stream._session.run(sort)
+
+    job = Mock(report=Mock(check=Mock(side_effect=[None, None, RunCancelled])))
+    with monkeypatch.context() as patched:
+        patched.setattr(ProfileStream, "read", read)
+        with pytest.raises(RunCancelled):
+            async with installation.state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+                await read_rows(job, stream)
+    async with installation.state.exports.read(ProfileSelection(workspace=WORKSPACE)) as stream:
+        assert len(await stream.read()) == 1
+
+
 async def test_the_records_of_a_profile_are_deleted_with_it(installation: Installation) -> None:
     pipeline = await add(installation)
     await installation.write_profiles(people(1, 2))
@@ -134,12 +174,27 @@ async def test_the_records_of_a_profile_are_deleted_with_it(installation: Instal
     assert (await installation.export(pipeline)).progress.unchanged == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("filter", [NOT_OUT, IS_A])
+async def test_a_profile_that_leaves_the_filter_loses_its_record_and_its_key(
+    installation: Installation, sink: Sink, filter: str
+) -> None:
+    pipeline = await add(installation, filter=filter)
+    await installation.write_profiles(people(1, 2, name="a"))
+    await installation.export(pipeline)
+    await installation.write_profiles(people(1, name="out"))
+    assert (await installation.export(pipeline)).progress.unchanged == 1
+    assert (await installation.records()).keys() == {2}
+    await installation.write_profiles({3: {"email": "1@x", "name": "a"}})
+    await installation.export(pipeline)
+    assert sink.batches[-1] == [("1@x", "a", None)]
+
+
+@pytest.mark.parametrize(("seed", "filter"), [(0, NOT_OUT), (1, NOT_OUT), (2, IS_A)])
 async def test_after_any_changes_a_comparison_of_all_profiles_finds_nothing(
-    installation: Installation, sink: Sink, seed: int
+    installation: Installation, sink: Sink, seed: int, filter: str
 ) -> None:
     numbers = random.Random(seed)
-    pipeline = await add(installation, filter=NOT_OUT)
+    pipeline = await add(installation, filter=filter)
     present: dict[int, dict[str, Any]] = {}
     last = 0
     for _ in range(12):
@@ -168,3 +223,22 @@ async def test_after_any_changes_a_comparison_of_all_profiles_finds_nothing(
         assert second.progress.unchanged == sum(not record.is_failed for record in records.values())
         assert sink.rows() == rows
         assert (await installation.records()).keys() == records.keys() <= present.keys()
+
+
+async def test_a_definition_that_comes_back_after_a_run_that_failed_is_compared_with_all(
+    installation: Installation, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = await add(installation)
+    await installation.write_profiles(people(1))
+    await installation.export(pipeline)
+    other = TransformationDefinition(mapping=MAPPING | {"name": "email"})
+    changed = await installation.change_pipeline(pipeline, transformation=other)
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "complete", Mock(side_effect=RunFailed("Finalize", "the process was killed")))
+        with pytest.raises(RunFailed):
+            await installation.export(changed)
+    assert sink.batches[-1] == [("1@x", "1@x", None)]
+
+    pipeline = await installation.change_pipeline(changed, transformation=pipeline.definition.transformation)
+    await installation.export(pipeline)
+    assert sink.batches[-1] == [("1@x", "n1", None)]

@@ -26,13 +26,14 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/client.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\xe2\x03\n\rClientService\x12Q\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/alias:\x01*\x12W\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/client/identify:\x01*\x12k\n\x0eRegisterDevice\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"-\x82\xd3\xe4\x93\x02\'\"\x13/api/client/devices:\x01*Z\r\"\x08/devices:\x01*\x12\x65\n\nPostEvents\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"+\x82\xd3\xe4\x93\x02%\"\x12/api/client/events:\x01*Z\x0c\"\x07/events:\x01*\x12Q\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/track:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/client.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto2\xe2\x03\n\rClientService\x12Q\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/alias:\x01*\x12W\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/client/identify:\x01*\x12k\n\x0eRegisterDevice\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"-\x82\xd3\xe4\x93\x02\'\"\x13/api/client/devices:\x01*Z\r\"\x08/devices:\x01*\x12\x65\n\nPostEvents\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"+\x82\xd3\xe4\x93\x02%\"\x12/api/client/events:\x01*Z\x0c\"\x07/events:\x01*\x12Q\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/client/track:\x01*B\x87\x01\n\x15\x63om.headwater.rest.v1B\x0b\x43lientProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.client_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\013ClientProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_CLIENTSERVICE'].methods_by_name['Alias']._loaded_options = None
   _globals['_CLIENTSERVICE'].methods_by_name['Alias']._serialized_options = b'\202\323\344\223\002\026\"\021/api/client/alias:\001*'
   _globals['_CLIENTSERVICE'].methods_by_name['Identify']._loaded_options = None

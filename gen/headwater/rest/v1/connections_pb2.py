@@ -27,13 +27,14 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#headwater/rest/v1/connections.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"g\n\x16ListConnectionsRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit2\x82\x01\n\x11\x43onnectionService\x12m\n\x0fListConnections\x12).headwater.rest.v1.ListConnectionsRequest\x1a\x14.google.api.HttpBody\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/connections0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#headwater/rest/v1/connections.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"g\n\x16ListConnectionsRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit2\x82\x01\n\x11\x43onnectionService\x12m\n\x0fListConnections\x12).headwater.rest.v1.ListConnectionsRequest\x1a\x14.google.api.HttpBody\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/connections0\x01\x42\x8c\x01\n\x15\x63om.headwater.rest.v1B\x10\x43onnectionsProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.connections_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\020ConnectionsProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_LISTCONNECTIONSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTCONNECTIONSREQUEST'].fields_by_name['limit']._serialized_options = b'\312\332\030\0050\0018\350\007'
   _globals['_CONNECTIONSERVICE'].methods_by_name['ListConnections']._loaded_options = None

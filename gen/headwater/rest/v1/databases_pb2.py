@@ -28,13 +28,14 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headwater/rest/v1/databases.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"s\n\x14QueryDatabaseRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12%\n\x05query\x18\x02 \x01(\tB\x0f\xe2\x41\x01\x02\xca\xda\x18\x07\x08\x01\x10\xff\xff\xff\x07R\x05query\x12\x1e\n\x05limit\x18\x03 \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38\x64R\x05limit2\xb8\x01\n\x0f\x44\x61tabaseService\x12\xa4\x01\n\rQueryDatabase\x12\'.headwater.rest.v1.QueryDatabaseRequest\x1a\x14.google.api.HttpBody\"T\xca\xda\x18+\n\x15\x43onnectorNotAvailable\n\x12InvalidPlaceholder\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/connections/{id}/query:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headwater/rest/v1/databases.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\"s\n\x14QueryDatabaseRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12%\n\x05query\x18\x02 \x01(\tB\x0f\xe2\x41\x01\x02\xca\xda\x18\x07\x08\x01\x10\xff\xff\xff\x07R\x05query\x12\x1e\n\x05limit\x18\x03 \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38\x64R\x05limit2\xb8\x01\n\x0f\x44\x61tabaseService\x12\xa4\x01\n\rQueryDatabase\x12\'.headwater.rest.v1.QueryDatabaseRequest\x1a\x14.google.api.HttpBody\"T\xca\xda\x18+\n\x15\x43onnectorNotAvailable\n\x12InvalidPlaceholder\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/connections/{id}/query:\x01*B\x8a\x01\n\x15\x63om.headwater.rest.v1B\x0e\x44\x61tabasesProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.databases_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\016DatabasesProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_QUERYDATABASEREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_QUERYDATABASEREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_QUERYDATABASEREQUEST'].fields_by_name['query']._loaded_options = None

@@ -27,13 +27,14 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n headwater/rest/v1/erasures.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\"0\n\x14\x45xportProfileRequest\x12\x18\n\x04kpid\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x04kpid2\x86\x01\n\x0e\x45rasureService\x12t\n\rExportProfile\x12\'.headwater.rest.v1.ExportProfileRequest\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/profiles/{kpid}/export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n headwater/rest/v1/erasures.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\"0\n\x14\x45xportProfileRequest\x12\x18\n\x04kpid\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x04kpid2\x86\x01\n\x0e\x45rasureService\x12t\n\rExportProfile\x12\'.headwater.rest.v1.ExportProfileRequest\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/profiles/{kpid}/export0\x01\x42\x89\x01\n\x15\x63om.headwater.rest.v1B\rErasuresProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.erasures_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\rErasuresProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_EXPORTPROFILEREQUEST'].fields_by_name['kpid']._loaded_options = None
   _globals['_EXPORTPROFILEREQUEST'].fields_by_name['kpid']._serialized_options = b'\342A\001\002'
   _globals['_ERASURESERVICE'].methods_by_name['ExportProfile']._loaded_options = None

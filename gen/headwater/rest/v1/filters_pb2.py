@@ -27,13 +27,14 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.v1 import filters_pb2 as headwater_dot_v1_dot_filters__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadwater/rest/v1/filters.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1aheadwater/v1/filters.proto2{\n\rFilterService\x12j\n\rExplainFilter\x12\x14.google.api.HttpBody\x1a#.headwater.v1.ExplainFilterResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/filters/explain:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadwater/rest/v1/filters.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1aheadwater/v1/filters.proto2{\n\rFilterService\x12j\n\rExplainFilter\x12\x14.google.api.HttpBody\x1a#.headwater.v1.ExplainFilterResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/filters/explain:\x01*B\x88\x01\n\x15\x63om.headwater.rest.v1B\x0c\x46iltersProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.filters_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\014FiltersProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_FILTERSERVICE'].methods_by_name['ExplainFilter']._loaded_options = None
   _globals['_FILTERSERVICE'].methods_by_name['ExplainFilter']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/filters/explain:\001*'
   _globals['_FILTERSERVICE']._serialized_start=139

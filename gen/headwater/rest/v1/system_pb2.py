@@ -26,17 +26,22 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/system.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x13\n\x11GetOpenApiRequest2s\n\rSystemService\x12\x62\n\nGetOpenApi\x12$.headwater.rest.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/openapi.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadwater/rest/v1/system.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x13\n\x11GetOpenApiRequest\"\x17\n\x15GetDescriptorsRequest2\xe4\x01\n\rSystemService\x12\x62\n\nGetOpenApi\x12$.headwater.rest.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/openapi.json\x12o\n\x0eGetDescriptors\x12(.headwater.rest.v1.GetDescriptorsRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/descriptors.binpbB\x87\x01\n\x15\x63om.headwater.rest.v1B\x0bSystemProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.system_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\013SystemProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/openapi.json'
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetDescriptors']._loaded_options = None
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetDescriptors']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/descriptors.binpb'
   _globals['_GETOPENAPIREQUEST']._serialized_start=110
   _globals['_GETOPENAPIREQUEST']._serialized_end=129
-  _globals['_SYSTEMSERVICE']._serialized_start=131
-  _globals['_SYSTEMSERVICE']._serialized_end=246
+  _globals['_GETDESCRIPTORSREQUEST']._serialized_start=131
+  _globals['_GETDESCRIPTORSREQUEST']._serialized_end=154
+  _globals['_SYSTEMSERVICE']._serialized_start=157
+  _globals['_SYSTEMSERVICE']._serialized_end=385
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SystemServiceStub:
-    """SystemService describes the REST API.
+    """SystemService describes the API.
     """
 
     def __init__(self, channel):
@@ -41,15 +41,28 @@ class SystemServiceStub:
                 request_serializer=headwater_dot_rest_dot_v1_dot_system__pb2.GetOpenApiRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetDescriptors = channel.unary_unary(
+                '/headwater.rest.v1.SystemService/GetDescriptors',
+                request_serializer=headwater_dot_rest_dot_v1_dot_system__pb2.GetDescriptorsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
-    """SystemService describes the REST API.
+    """SystemService describes the API.
     """
 
     def GetOpenApi(self, request, context):
         """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
         returns only 501 there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDescriptors(self, request, context):
+        """GetDescriptors returns the protos of the API as a serialized google.protobuf.FileDescriptorSet, with their imports
+        and without comments. Generators of clients take it instead of the protos.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +76,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_rest_dot_v1_dot_system__pb2.GetOpenApiRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'GetDescriptors': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDescriptors,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_system__pb2.GetDescriptorsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'headwater.rest.v1.SystemService', rpc_method_handlers)
@@ -72,7 +90,7 @@ def add_SystemServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SystemService:
-    """SystemService describes the REST API.
+    """SystemService describes the API.
     """
 
     @staticmethod
@@ -91,6 +109,33 @@ class SystemService:
             target,
             '/headwater.rest.v1.SystemService/GetOpenApi',
             headwater_dot_rest_dot_v1_dot_system__pb2.GetOpenApiRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDescriptors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.rest.v1.SystemService/GetDescriptors',
+            headwater_dot_rest_dot_v1_dot_system__pb2.GetDescriptorsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SystemServiceStub:
-    """SystemService describes the REST API."""
+    """SystemService describes the API."""
 
     @typing.overload
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
@@ -38,19 +38,27 @@ class SystemServiceStub:
     """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
     returns only 501 there.
     """
+    GetDescriptors: grpc.UnaryUnaryMultiCallable[system_pb2.GetDescriptorsRequest, httpbody_pb2.HttpBody]
+    """GetDescriptors returns the protos of the API as a serialized google.protobuf.FileDescriptorSet, with their imports
+    and without comments. Generators of clients take it instead of the protos.
+    """
 
 @typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
-    """SystemService describes the REST API."""
+    """SystemService describes the API."""
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetOpenApi: aio.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
     returns only 501 there.
     """
+    GetDescriptors: aio.UnaryUnaryMultiCallable[system_pb2.GetDescriptorsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """GetDescriptors returns the protos of the API as a serialized google.protobuf.FileDescriptorSet, with their imports
+    and without comments. Generators of clients take it instead of the protos.
+    """
 
 class SystemServiceServicer:
-    """SystemService describes the REST API."""
+    """SystemService describes the API."""
 
     def GetOpenApi(
         self,
@@ -59,6 +67,15 @@ class SystemServiceServicer:
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
         """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
         returns only 501 there.
+        """
+
+    def GetDescriptors(
+        self,
+        request: system_pb2.GetDescriptorsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
+        """GetDescriptors returns the protos of the API as a serialized google.protobuf.FileDescriptorSet, with their imports
+        and without comments. Generators of clients take it instead of the protos.
         """
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -27,13 +27,14 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'headwater/rest/v1/transformations.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto2\x87\x03\n\x15TransformationService\x12\x64\n\x12ValidateExpression\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/validate-expression:\x01*\x12m\n\x18ListExpressionProperties\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/expressions-properties:\x01*\x12\x98\x01\n\rTransformData\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"[\xca\xda\x18\x39\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x82\xd3\xe4\x93\x02\x18\"\x13/v1/transformations:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'headwater/rest/v1/transformations.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto2\x87\x03\n\x15TransformationService\x12\x64\n\x12ValidateExpression\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/validate-expression:\x01*\x12m\n\x18ListExpressionProperties\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/expressions-properties:\x01*\x12\x98\x01\n\rTransformData\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"[\xca\xda\x18\x39\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x82\xd3\xe4\x93\x02\x18\"\x13/v1/transformations:\x01*B\x90\x01\n\x15\x63om.headwater.rest.v1B\x14TransformationsProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.rest.v1.transformations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.headwater.rest.v1B\024TransformationsProtoP\001Z!headwater/rest/v1;headwaterrestv1\252\002\021Headwater.Rest.V1\312\002\021Headwater\\Rest\\V1\352\002\023Headwater::Rest::V1'
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ValidateExpression']._loaded_options = None
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ValidateExpression']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/validate-expression:\001*'
   _globals['_TRANSFORMATIONSERVICE'].methods_by_name['ListExpressionProperties']._loaded_options = None

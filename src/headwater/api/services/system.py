@@ -23,10 +23,14 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
 
 
 class SystemRestServicer(rest_grpc.SystemServiceServicer):
-    """Returns the OpenAPI document."""
+    """Returns the OpenAPI document and the descriptor set."""
 
-    def __init__(self, openapi: bytes) -> None:
+    def __init__(self, openapi: bytes, descriptors: bytes) -> None:
         self._openapi = HttpBody(content_type="application/json", data=openapi)
+        self._descriptors = HttpBody(content_type="application/octet-stream", data=descriptors)
 
     async def GetOpenApi(self, request: rest_pb.GetOpenApiRequest, context: Context) -> HttpBody:
         return self._openapi
+
+    async def GetDescriptors(self, request: rest_pb.GetDescriptorsRequest, context: Context) -> HttpBody:
+        return self._descriptors

@@ -90,7 +90,10 @@ class PipelineTrials:
             return
         settings = self._catalog.decrypt_settings(connection)
         redactor = Redactor(() if settings is None else settings.secrets())
-        async with self._environment.context(connection.connector, connection.id, settings) as context:
+        opening = self._environment.context(
+            connection.connector, connection.id, settings, workspace=connection.workspace
+        )
+        async with opening as context:
             sink = make(settings, context)
             saved = (
                 None if draft.saved is None else await self._saved_previewer(connection, draft.saved, sink, redactor)

@@ -245,13 +245,16 @@ async def _check_store(store: Store, settings: Settings) -> Finding:
         return ok(store.name, f"{name} can be read")
     if revision is None:
         return ok(store.name, f"{name} has no tables yet: the first start creates them")
-    if revision > package.HEAD:
-        text = f"{name} is at revision {revision}, of a later version: this one knows {package.HEAD}"
+    number = revision.number
+    if number > package.HEAD:
+        text = f"{name} is at revision {number}, of a later version: this one knows {package.HEAD}"
+        if revision.oldest_usable is not None and revision.oldest_usable <= package.HEAD:
+            return warning(store.name, f"{text}, and can use it", "install the later version again")
         return problem(store.name, text, "install the later version again, or restore a backup")
-    if revision < package.HEAD:
-        text = f"{name} is at revision {revision}; the next start migrates it to {package.HEAD}"
+    if number < package.HEAD:
+        text = f"{name} is at revision {number}; the next start migrates it to {package.HEAD}"
         return warning(store.name, text, "make a backup before you start")
-    return ok(store.name, f"{name} is at revision {revision}")
+    return ok(store.name, f"{name} is at revision {number}")
 
 
 async def _read_server(url: str) -> PostgresqlServer:

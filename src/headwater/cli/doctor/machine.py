@@ -159,9 +159,8 @@ def _check_port(host: str, port: int, name: str, installation: Installation) -> 
 
 def _is_headwater(settings: Settings) -> bool:
     try:
-        status, body = asyncio.run(
-            request("GET", "/healthz", (settings.local_host, settings.port), timeout_seconds=PROBE_SECONDS)
-        )
+        address, is_encrypted = (settings.local_host, settings.port), settings.tls_cert is not None
+        status, body = asyncio.run(request("GET", "/healthz", address, PROBE_SECONDS, tls=is_encrypted))
     except (OSError, socket.gaierror):
         return False
     return status in (200, 503) and body.startswith("{")

@@ -24,7 +24,8 @@ _TYPE, _SIZE, _STORED_SIZE = 1, 2, 3
 
 
 def check_pages(stream: BinaryIO, group: Any, names: Collection[str]) -> None:
-    """Check the pages of the columns of a row group. Raises InvalidFile if they are too large."""
+    """Check the pages of the columns of a row group. Raises InvalidFile if they are too large, or if their sizes are
+    unknown: pyarrow accepts headers that are larger or deeper than those of any writer."""
     total = 0
     for index in range(group.num_columns):
         chunk = group.column(index)
@@ -48,8 +49,7 @@ class PageSizes(NamedTuple):
 
 
 def read_pages(stream: BinaryIO, chunk: Any) -> Iterator[PageSizes]:
-    """Yield the sizes of the pages of a column in a row group. A header that cannot be read ends them, as it ends the
-    reading of the file."""
+    """Yield the sizes of the pages of a column in a row group. Raises InvalidFile for a header that cannot be read."""
     start = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         start = min(start, chunk.dictionary_page_offset)
@@ -59,7 +59,9 @@ def read_pages(stream: BinaryIO, chunk: Any) -> Iterator[PageSizes]:
         try:
             fields = header.read()
         except _Unreadable:
-            return
+            raise InvalidFile(
+                f"the Parquet file cannot be read: a page of column {chunk.path_in_schema} has no valid header"
+            ) from None
         size, stored = fields.get(_SIZE, 0), max(fields.get(_STORED_SIZE, 0), 0)
         yield PageSizes(header.bytes, size, stored, fields.get(_TYPE) == _DICTIONARY)
         start += header.bytes + stored

@@ -74,7 +74,9 @@ class _Server:
 
     def client(self) -> AiohttpClient:
         """Return a client. Call it on the loop that uses it."""
-        return AiohttpClient(self._context.addresses, Redactor(self._settings.secrets()))
+        return AiohttpClient(
+            self._context.addresses, Redactor(self._settings.secrets()), workspace=self._context.workspace
+        )
 
     def translated(self, error: TransportError) -> Unavailable:
         """Return the error of an exchange without a response."""

@@ -26,7 +26,7 @@ from headwater.state.suppressions import ANY_CONNECTION, PersonName
 WAIT_SECONDS: Final = 0.5
 """Interval at which a reader of a file is waited for."""
 MAX_OVERWRITING_SECONDS: Final = 600.0
-"""Time after which an erasure ends although a reader still uses former versions of pages."""
+"""Time after which an erasure ends although a reader still uses former versions of pages, or files are not done."""
 
 _log = structlog.get_logger(__name__)
 
@@ -186,7 +186,7 @@ class Erasure:
         for overwrite in overwrites:
             while not stop.is_set() and not await overwrite():
                 if loop.time() > end:
-                    _log.warning("a reader keeps erased data in a file", operation=self._operation.id)
+                    _log.warning("copies of erased data may be left in a file", operation=self._operation.id)
                     return
                 await wait(stop, WAIT_SECONDS)
 

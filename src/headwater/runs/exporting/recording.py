@@ -55,17 +55,14 @@ class Recorder:
         """Store that the run was executed to its end, with all its counts. Raises RunCancelled, RunFailed."""
         await self._write(partial(_complete, job=self._job, checkpoint=self._checkpoint))
 
-    async def read_checkpoint(self, definition: bytes) -> int | None:
-        """Return the version above which profiles are read; None if all have to be.
+    async def prepare_checkpoint(self, definition: bytes) -> int | None:
+        """Return the version above which profiles are read; None if all have to be. Raises RunCancelled, RunFailed.
 
         All are read by a full run, without a run of the same definition that was executed to its end, and by a run
-        that is resumed, because its records count what it has written.
+        that is resumed, because its records count what it has written. The checkpoint of another definition is deleted:
+        this run replaces records that it stands for, even if it fails.
         """
-        run = self._job.run
-        if run.is_full or run.fence > 1:
-            return None
-        found = await self._job.state.read(lambda connection: exports.read_checkpoint(connection, run.pipeline))
-        return None if found is None or found.definition != definition else found.version
+        return await self._write(partial(_prepare_checkpoint, job=self._job, definition=definition))
 
     def set_checkpoint(self, definition: bytes, version: int) -> None:
         """Let `complete` store that all profiles up to a version have records."""
@@ -139,6 +136,16 @@ def _record(connection: Any, *, job: Job, records: Sequence[ExportRecord], leavi
     runprogress.hold(connection, run.id, run.fence)
     exports.write_records(connection, run.pipeline, records)
     exports.remove_records(connection, run.pipeline, leaving)
+
+
+def _prepare_checkpoint(connection: Any, *, job: Job, definition: bytes) -> int | None:
+    run = job.run
+    runprogress.hold(connection, run.id, run.fence)
+    found = exports.read_checkpoint(connection, run.pipeline)
+    if found is not None and found.definition != definition:
+        exports.remove_checkpoints(connection, [run.pipeline])
+        return None
+    return None if found is None or run.is_full or run.fence > 1 else found.version
 
 
 def _complete(connection: Any, *, job: Job, checkpoint: ExportCheckpoint | None) -> None:

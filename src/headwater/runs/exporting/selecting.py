@@ -109,7 +109,9 @@ async def read_rows(job: Job, stream: RowStream) -> Sequence[Any]:
     except Unavailable as error:
         raise RunFailed("Receive", f"the profiles cannot be read: {error.message}") from error
     finally:
-        reading.cancel()
+        if not reading.done():
+            reading.cancel()
+            await asyncio.wait({reading})  # the caller closes the connection
 
 
 def describe(error: InvalidValue) -> str:

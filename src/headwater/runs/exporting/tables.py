@@ -103,7 +103,7 @@ class _TableExport:
         confirmed = 0
         differences = Differences(job, self._given, self._digest)
         definition = digest_selection(job.pipeline.definition)
-        since = await recorder.read_checkpoint(definition)
+        since = await recorder.prepare_checkpoint(definition)
         async with job.state.exports.read(self._given.selection(job, with_records=True, since=since)) as stream:
             while rows := await read_rows(job, stream):
                 batch = await asyncio.to_thread(differences.compare, rows, stream)

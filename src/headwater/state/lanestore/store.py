@@ -18,7 +18,7 @@ from headwater.state.counts import PipelineCounts, PipelineError
 from headwater.state.erasure import remove_errors
 from headwater.state.lanestore.tables import counts, lane_counter, lane_progress, lane_results
 from headwater.storage.database import Location, as_unavailable, open_database
-from headwater.storage.sessions import scrub
+from headwater.storage.scrubbing import scrubber_of
 
 _WHAT: Final = "the courier's database"
 
@@ -57,6 +57,7 @@ class LaneStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._scrubber = scrubber_of(engine)
         self._insert: Any = (sqlite if engine.dialect.name == "sqlite" else postgresql).insert
 
     @asynccontextmanager
@@ -197,7 +198,7 @@ class LaneStore:
 
     async def overwrite_removed(self) -> bool:
         """Overwrite what was deleted from the file. Return whether everything was done."""
-        return await scrub(self._engine)
+        return await self._scrubber.step()
 
     async def remove_except(self, pipelines: Collection[int]) -> None:
         """Delete the progress of lanes whose pipelines are not in `pipelines`."""

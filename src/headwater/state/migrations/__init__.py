@@ -5,7 +5,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.storage.split import FORMER_REVISION_TABLE, REVISION_TABLE, STATE_TABLES
 
-HEAD = "0019"
+HEAD = "0020"
+OLDEST_USABLE = "0017"
+"""The head of the former version. Its code can use the tables at `HEAD`."""
 VERSION_TABLE = REVISION_TABLE
 SCHEMA = "state"
 """The schema of the tables on PostgreSQL; SQLite has a file for them."""

@@ -29,7 +29,7 @@ from headwater.state.operations.model import (
 from headwater.state.operations.tables import operations
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
-from headwater.storage.sessions import scrub
+from headwater.storage.scrubbing import scrubber_of
 
 MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
@@ -57,6 +57,7 @@ class OperationStore:
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
         self._engine = engine
+        self._scrubber = scrubber_of(engine)
         self._clock = clock
         self._identifiers = identifiers
 
@@ -220,7 +221,7 @@ class OperationStore:
 
     async def overwrite_removed(self) -> bool:
         """Overwrite what was deleted from the file. Return whether everything was done."""
-        return await scrub(self._engine)
+        return await self._scrubber.step()
 
     async def release(self, id_: int, owner: str) -> None:
         """Let another process continue an operation immediately."""

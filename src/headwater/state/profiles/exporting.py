@@ -26,6 +26,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
+    or_,
     select,
     type_coerce,
 )
@@ -185,7 +186,7 @@ def _read_state(connection: Connection, selection: ProfileSelection) -> _Snapsho
 
 
 def build_query(selection: ProfileSelection, *, is_sqlite: bool) -> Select[Any]:
-    """Return the query for a selection, or for somewhat more if it has a filter."""
+    """Return the query for a selection, or for more if it has a filter: for all profiles with a record, too."""
     profiles, workspace = tables.profiles.c, selection.workspace
     attributes: ColumnElement[Any] = (
         cast(profiles.attributes, LargeBinary)
@@ -208,9 +209,10 @@ def build_query(selection: ProfileSelection, *, is_sqlite: bool) -> Select[Any]:
     query = select(*columns).select_from(source).where(profiles.workspace == workspace)
     if selection.since is not None:
         query = query.where(profiles.id.in_(_changed(selection)))
-    if selection.filter is not None:
-        query = query.where(*_narrowed(workspace, selection.filter, is_sqlite=is_sqlite))
-    return query.order_by(*order)
+    narrowed = [] if selection.filter is None else _narrowed(workspace, selection.filter, is_sqlite=is_sqlite)
+    if narrowed and selection.pipeline is not None:  # a profile that has left the selection must be found
+        narrowed = [or_(records.profile.is_not(None), and_(*narrowed))]
+    return query.where(*narrowed).order_by(*order)
 
 
 def _changed(selection: ProfileSelection) -> CompoundSelect[Any]:

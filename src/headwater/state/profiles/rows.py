@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select
 
 from headwater.state import bulk
 from headwater.state.profiles import tables, values
@@ -36,9 +36,6 @@ SCHEMA_NOTE: Final = "profile schema"
 SPLIT_NOTE: Final = "split"
 """The owners of the checkpoints of a workspace begin with these: one has the version of the profile schema that its
 identities follow, the other its last split."""
-_ID_COUNTER: Final = 1
-_VERSION_COUNTER: Final = 2
-"""The rows of `profile_counter`."""
 _decode_evidence: Final = msgspec.json.Decoder(Evidence).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -149,7 +146,7 @@ class ProfileRows:
         """Return ids for new profiles, ascending. No id is returned twice."""
         if count <= 0:
             return []
-        last = self._count(_ID_COUNTER, count)
+        last = self._count(tables.profile_counter, count)
         return list(range(last - count + 1, last + 1))
 
     def new_version(self) -> int:
@@ -157,14 +154,13 @@ class ProfileRows:
 
         On PostgreSQL other transactions that call it wait for the end of this one: versions become visible in order.
         """
-        return self._count(_VERSION_COUNTER, 1)
+        return self._count(tables.profile_version_counter, 1)
 
-    def _count(self, counter: int, more: int) -> int:
+    def _count(self, counter: Table, more: int) -> int:
         """Add to a counter, and return its value."""
-        move = f"UPDATE profile_counter SET last = last + {int(more)} WHERE id = {int(counter)} RETURNING last"
-        moved = fetch(self._connection, move)
+        moved = fetch(self._connection, f"UPDATE {counter.name} SET last = last + {int(more)} RETURNING last")
         if not moved:
-            self._connection.execute(insert(tables.profile_counter).values(id=counter, last=more))
+            self._connection.execute(insert(counter).values(id=1, last=more))
             return more
         last: int = moved[0][0]
         return last

@@ -65,7 +65,15 @@ profile_counter = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
 )
-"""The last id of a profile, so that no id is used again, and the last version, each in a row of its own."""
+"""The last id of a profile in its only row, so that no id is used again."""
+
+profile_version_counter = Table(
+    "profile_version_counter",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+)
+"""The last version of a profile, in its only row."""
 
 profile_counts = Table(
     "profile_counts",

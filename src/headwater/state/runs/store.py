@@ -34,7 +34,7 @@ from headwater.state.runs.removing import MAX_REMOVED, remove_runs, shorten
 from headwater.state.runs.tables import run_errors, runs, schedules
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
-from headwater.storage.sessions import scrub
+from headwater.storage.scrubbing import scrubber_of
 
 LEASE_SECONDS: Final = 15.0
 """Time after the last heartbeat of a run process at which another one may take its run."""
@@ -79,6 +79,7 @@ class RunStore:
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
         self._engine = engine
+        self._scrubber = scrubber_of(engine)
         self._clock = clock
         self._identifiers = identifiers
 
@@ -341,7 +342,7 @@ class RunStore:
 
     async def overwrite_removed(self) -> bool:
         """Overwrite what was deleted from the file. Return whether everything was done."""
-        return await scrub(self._engine)
+        return await self._scrubber.step()
 
     # The run process
 

@@ -6,6 +6,7 @@
 __all__ = (
     "CountEventsRequest",
     "ExportProfileRequest",
+    "GetDescriptorsRequest",
     "GetEventListenerRequest",
     "GetEventSettingsRequest",
     "GetOpenApiRequest",
@@ -121,6 +122,18 @@ class ExportProfileRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.rest.v1", "ExportProfileRequest", ExportProfileRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetDescriptorsRequest(betterproto2.Message):
+    """
+    GetDescriptorsRequest has no parameters.
+    """
+
+    pass
+
+
+default_message_pool.register_message("headwater.rest.v1", "GetDescriptorsRequest", GetDescriptorsRequest)
 
 
 @dataclass(eq=False, repr=False)

@@ -66,7 +66,7 @@ class SqliteWarehouse:
         self._page_seconds = page_seconds
         self._count_seconds = count_seconds
         self._cache = Cache()
-        self._scrubber = Scrubber()
+        self._scrubber = Scrubber(path)
         self._writer = _Connection(path, writes=True) if writes else None
         self._readers = [_Connection(path, writes=False) for _ in range(MAX_READERS)]
         self._counting = asyncio.Semaphore(MAX_COUNTING)
@@ -165,7 +165,7 @@ class SqliteWarehouse:
         return await self._write(lambda connection: removing.remove_before(connection, workspace, received_at))
 
     async def overwrite_removed(self) -> bool:
-        return await self._write(self._scrubber.step)
+        return await self._scrubber.step()
 
     async def close(self) -> None:
         for connection in (self._writer, *self._readers):
