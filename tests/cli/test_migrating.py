@@ -112,6 +112,11 @@ async def fetch(url: str, query: str, *parameters: object) -> list[tuple[Any, ..
         await connection.close()
 
 
+async def find_rows(url: str, tables: list[str]) -> str | None:
+    async with copying.open_target(url) as driver:
+        return await copying.find_rows(driver, tables)
+
+
 def counts(output: str) -> dict[str, int]:
     """Return the printed numbers of rows by table."""
     lines = [line.split() for line in output.partition("\n\n")[0].splitlines()[1:]]
@@ -145,6 +150,7 @@ def test_every_table_of_the_files_and_of_postgresql_is_copied(
         WHERE table_schema = ANY($1) AND table_name NOT LIKE '%\\_revision' AND table_name NOT LIKE 'events\\_%'
     """
     assert {name for (name,) in asyncio.run(fetch(url, query, list(SCHEMAS)))} == covered
+    assert asyncio.run(find_rows(url, sorted(covered))) is None, "a revision adds rows: see storage/copying.py"
     postgresql_server.drop(url)
 
 
@@ -315,7 +321,11 @@ def test_a_database_that_another_process_writes_is_refused(shell: Shell, data_di
     ("statement", "file", "message"),
     [
         ("UPDATE state_revision SET version_num = '0001'", "state.db", "is at revision 0001, and this release needs"),
-        ("UPDATE run_revision SET version_num = '9999'", "runs.db", "is at revision 9999, of a later release: use that"),
+        (
+            "UPDATE run_revision SET version_num = '9999'",
+            "runs.db",
+            "is at revision 9999, of a later release: use that",
+        ),
         ("PRAGMA user_version = 0", "warehouse.db", "is of another release"),
         (
             "CREATE TABLE events (workspace); INSERT INTO events VALUES (1)",

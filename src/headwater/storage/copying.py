@@ -34,6 +34,7 @@ Count = Callable[[int], None]
 _INITIAL_ROWS: Final = {
     "catalog_version": "version = 0",
     "profile_counter": "last = 0",
+    "profile_version_counter": "last = 0",
     "delivery_locks": "epoch = 0",
     "delivery_appends": "chunk = 0 AND position = 0",
     "lane_counter": "last = 0",
