@@ -225,7 +225,7 @@ async def test_several_processes_that_start_together_move_the_tables_once(
     after = await snapshot(url, "state")
     assert len(after["identities"]) == 3
     assert after["calls"] == before.get("calls", [])
-    assert after[REVISION_TABLE] == [(migrations.HEAD,)]
+    assert after[REVISION_TABLE] == [(migrations.HEAD, migrations.OLDEST_USABLE)]
     async with open_state(url, writes=True, clock=SystemClock()) as store, store.transaction() as transaction:
         await transaction.advance("warehouse", 1, 5)
     postgresql_server.drop(url)

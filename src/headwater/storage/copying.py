@@ -33,7 +33,6 @@ Count = Callable[[int], None]
 
 _INITIAL_ROWS: Final = {
     "catalog_version": "version = 0",
-    "profile_counter": "last = 0",
     "profile_version_counter": "last = 0",
     "delivery_locks": "epoch = 0",
     "delivery_appends": "chunk = 0 AND position = 0",
