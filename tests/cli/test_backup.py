@@ -91,9 +91,7 @@ def test_a_restored_directory_has_everything(shell: Shell, data_dir: Path, tmp_p
 
 
 @pytest.mark.parametrize("name", ["catalog.db", "secret-key", "ledger", "notes.txt"])
-def test_a_directory_with_data_is_never_restored_into(
-    shell: Shell, data_dir: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_directory_with_data_is_never_restored_into(shell: Shell, data_dir: Path, tmp_path: Path, name: str) -> None:
     shell.succeed("backup", str(tmp_path / "backup"))
     other = tmp_path / "other"
     other.mkdir()
@@ -135,9 +133,7 @@ def run_killed(*arguments: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_a_killed_restore_is_repeated_and_no_server_starts_before(
-    shell: Shell, data_dir: Path, tmp_path: Path
-) -> None:
+def test_a_killed_restore_is_repeated_and_no_server_starts_before(shell: Shell, data_dir: Path, tmp_path: Path) -> None:
     target, other = tmp_path / "backup", tmp_path / "other"
     shell.succeed("backup", str(target))
     run_killed("restore", str(target), "--data-dir", str(other))

@@ -19,6 +19,7 @@ from headwater.catalog import open_catalog
 from headwater.cli.doctor import data, machine, report
 from headwater.cli.doctor.findings import Finding, Installation, ok
 from headwater.cli.doctor.server import check_server
+from headwater.log import LogEntry, SqliteEventLog
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.server import preflight
@@ -318,6 +319,28 @@ def test_nats(folder: Path, nats_server: NatsServer) -> None:
     away = install(folder, nats_url=f"nats://127.0.0.1:{free_port()}")
     assert results(data.check_nats(away)) == {"nats": "problem"}
     assert results(data.check_nats(install(folder))) == {}
+
+
+def test_calls_that_are_left_in_the_log_file(folder: Path) -> None:
+    async def append(*, processed: bool) -> None:
+        log = SqliteEventLog(folder / "log.db", SystemClock())
+        position = await log.append(LogEntry(3, b"", b"x"))
+        lease = await log.lease("warehouse")
+        if processed:
+            await lease.advance(position + 2)
+        await lease.release()
+        await log.close()
+
+    with_nats = install(folder, nats_url="nats://127.0.0.1:1")
+    assert results(data.check_former_log(with_nats)) == {}
+    asyncio.run(append(processed=True))
+    assert results(data.check_former_log(with_nats)) == {}
+    asyncio.run(append(processed=False))
+    (finding,) = data.check_former_log(with_nats)
+    assert "log.db has calls that are not processed (1)" in finding.message
+    assert results(data.check_former_log(install(folder))) == {}
+    (folder / "log.db").write_bytes(b"no database, but a text of more than a hundred bytes" * 9)
+    assert results(data.check_former_log(with_nats)) == {"former log": "problem"}
 
 
 def test_a_running_system_is_well(shell: Shell, system: RunningSystem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from headwater.server import preflight
 from headwater.server.settings import read
 from headwater.state import open_state
 from headwater.state.deduplication import MessageKey, MessageState, RocksMessageStore, SqlMessageStore, Step
+from headwater.state.deduplication.copying import TABLE as MESSAGES
 from headwater.storage import copying, postgresql
 from headwater.storage.copying import SourceStore
 from headwater.storage.database import open_database, sqlite_url
@@ -111,6 +112,11 @@ async def fetch(url: str, query: str, *parameters: object) -> list[tuple[Any, ..
         await connection.close()
 
 
+async def find_rows(url: str, tables: list[str]) -> str | None:
+    async with copying.open_target(url) as driver:
+        return await copying.find_rows(driver, tables)
+
+
 def counts(output: str) -> dict[str, int]:
     """Return the printed numbers of rows by table."""
     lines = [line.split() for line in output.partition("\n\n")[0].splitlines()[1:]]
@@ -136,7 +142,7 @@ def test_every_table_of_the_files_and_of_postgresql_is_copied(
         revision = next(name for name in found if name.endswith("_revision"))
         assert found - OTHER_TABLES - {revision} == {table.name for table in store.tables}, store.path.name
         named += store.names
-    covered = {*named, migrating.MESSAGES, *WAREHOUSE_TABLES}
+    covered = {*named, MESSAGES, *WAREHOUSE_TABLES}
     assert len(covered) == len(named) + 1 + len(WAREHOUSE_TABLES)
     url = postgresql_server.create()
     query = """
@@ -144,6 +150,7 @@ def test_every_table_of_the_files_and_of_postgresql_is_copied(
         WHERE table_schema = ANY($1) AND table_name NOT LIKE '%\\_revision' AND table_name NOT LIKE 'events\\_%'
     """
     assert {name for (name,) in asyncio.run(fetch(url, query, list(SCHEMAS)))} == covered
+    assert asyncio.run(find_rows(url, sorted(covered))) is None, "a revision adds rows: see storage/copying.py"
     postgresql_server.drop(url)
 
 
@@ -314,6 +321,11 @@ def test_a_database_that_another_process_writes_is_refused(shell: Shell, data_di
     ("statement", "file", "message"),
     [
         ("UPDATE state_revision SET version_num = '0001'", "state.db", "is at revision 0001, and this release needs"),
+        (
+            "UPDATE run_revision SET version_num = '9999'",
+            "runs.db",
+            "is at revision 9999, of a later release: use that",
+        ),
         ("PRAGMA user_version = 0", "warehouse.db", "is of another release"),
         (
             "CREATE TABLE events (workspace); INSERT INTO events VALUES (1)",
@@ -357,7 +369,7 @@ def test_calls_that_nats_would_not_get_are_not_left_behind(shell: Shell, data_di
     asyncio.run(append())
     shell.set({"HEADWATER_NATS_URL": "nats://127.0.0.1:1"})
     result = shell.run("migrate-data")
-    assert "has 1 calls that are not processed: unset HEADWATER_NATS_URL" in result.errors
+    assert "has calls that are not processed (1): unset HEADWATER_NATS_URL" in result.errors
     shell.monkeypatch.delenv("HEADWATER_NATS_URL")
     assert "log.db stays in use" in shell.succeed("migrate-data").output
 

@@ -128,7 +128,7 @@ def test_a_file_that_is_written_all_the_time_is_named(paths: list[Path], monkeyp
     monkeypatch.setattr(snapshots, "LOCK_SECONDS", 0.05)
     with closing(_connect(paths[0])) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UnusableDatabase, match="a.db is written all the time"), open_snapshots(paths):
+        with pytest.raises(UnusableDatabase, match=r"a\.db is written all the time"), open_snapshots(paths):
             pass
 
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from headwater.server.settings import Settings, variable
 from headwater.state.deduplication import RETENTION
 from headwater.state.deduplication.copying import TABLE as MESSAGES
 from headwater.state.deduplication.copying import copy_messages
+from headwater.state.deduplication.rocksdb import estimate_messages
 from headwater.state.deliveries.tables import METADATA as DELIVERY_TABLES
 from headwater.state.lanestore.tables import METADATA as LANE_TABLES
 from headwater.state.operations.tables import METADATA as OPERATION_TABLES
@@ -34,11 +35,14 @@ from headwater.storage import copying
 from headwater.storage.copying import SourceStore
 from headwater.warehouse.drivers.postgresql.copying import TABLES as WAREHOUSE_TABLES
 from headwater.warehouse.drivers.postgresql.copying import copy_events, prepare_partitions
+from headwater.warehouse.drivers.postgresql.partitions import Partitions
 from headwater.warehouse.drivers.postgresql.warehouse import MIGRATIONS as WAREHOUSE
 from headwater.warehouse.drivers.sqlite import copying as events_file
 
 LEDGER: Final = "ledger"
 """The folder of messages in the data directory."""
+Source = tuple[SourceStore, sqlite3.Connection]
+"""A store, and a reading transaction of its file."""
 Counts = list[tuple[str, str]]
 """The tables and their numbers of rows."""
 
@@ -108,32 +112,47 @@ async def _migrate(settings: Settings, url: str) -> Counts:
         for migrations in (*(store.migrations for store in stores), WAREHOUSE):
             await copying.migrate_target(url, migrations)
         with closing(events_file.open_events(settings.warehouse_path)) as events, ExitStack() as files:
-            days = events_file.find_days(events)
-            partitions = await prepare_partitions(driver, days)
-            sources = {store.schema: files.enter_context(_open(store)) for store in stores}
-            total = sum(copying.count_rows(sources[store.schema], each) for store in stores for each in store.tables)
-            progress = _Progress(total + events_file.count_events(events))
-            counts: Counts = []
+            partitions = await prepare_partitions(driver, events_file.find_days(events))
+            sources = [(store, files.enter_context(_open(store))) for store in stores]
+            progress = _Progress(_estimate_rows(settings, sources, events))
             async with driver.transaction():
                 await copying.lock_tables(driver, tables)
                 await _require_empty(driver, tables)
-                for store in stores:
-                    for table in store.tables:
-                        progress.begin(f"{store.schema}.{table.name}")
-                        rows = await copying.copy_table(driver, store, table, sources[store.schema], progress.add)
-                        counts.append((f"{store.schema}.{table.name}", str(rows)))
-                progress.begin(WAREHOUSE_TABLES[0])
-                loaded = events_file.read_loaded(events)
-                read = events_file.read_events(events)
-                rows = await copy_events(driver, read, through=loaded, partitions=partitions, count=progress.add)
-                counts.append((WAREHOUSE_TABLES[0], str(rows)))
-                progress.begin(MESSAGES)
-                since = microseconds(SystemClock().now() - RETENTION)
-                ledger = settings.data_dir / LEDGER
-                counts.append((MESSAGES, str(await copy_messages(driver, ledger, since=since, count=progress.add))))
+                counts = await _copy_all(settings, driver, sources, events, partitions, progress)
+                await copying.analyze(driver, tables)
             progress.close()
-        await copying.analyze(driver, tables)
     return counts
+
+
+async def _copy_all(
+    settings: Settings,
+    driver: Any,
+    sources: Sequence[Source],
+    events: sqlite3.Connection,
+    partitions: Partitions,
+    progress: _Progress,
+) -> Counts:
+    """Copy everything in the caller's transaction."""
+    counts: Counts = []
+    for store, source in sources:
+        for table, name in zip(store.tables, store.names, strict=True):
+            progress.begin(name)
+            counts.append((name, str(await copying.copy_table(driver, store, table, source, progress.add))))
+    progress.begin(WAREHOUSE_TABLES[0])
+    loaded = events_file.read_loaded(events)
+    read = events_file.read_events(events)
+    rows = await copy_events(driver, read, through=loaded, partitions=partitions, count=progress.add)
+    counts.append((WAREHOUSE_TABLES[0], str(rows)))
+    progress.begin(MESSAGES)
+    since = microseconds(SystemClock().now() - RETENTION)
+    messages = await copy_messages(driver, settings.data_dir / LEDGER, since=since, count=progress.add)
+    return [*counts, (MESSAGES, str(messages))]
+
+
+def _estimate_rows(settings: Settings, sources: Sequence[Source], events: sqlite3.Connection) -> int:
+    """Return about how many rows there are to copy."""
+    rows = sum(copying.count_rows(source, table) for store, source in sources for table in store.tables)
+    return rows + events_file.count_events(events) + estimate_messages(settings.data_dir / LEDGER)
 
 
 @contextmanager
@@ -157,7 +176,7 @@ def _check_log(settings: Settings) -> None:
     """Raise UnusableDatabase if calls of the file log would be lost, because NATS is to take its place."""
     if settings.nats_url is not None and (calls := count_unprocessed(settings.log_path)):
         raise UnusableDatabase(
-            f"{settings.log_path} has {calls} calls that are not processed: unset {variable('nats_url')} and start "
+            f"{settings.log_path} has calls that are not processed ({calls}): unset {variable('nats_url')} and start "
             "`headwater serve` until its backlog is empty"
         )
 

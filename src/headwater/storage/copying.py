@@ -77,12 +77,13 @@ def check_revision(store: SourceStore) -> None:
             found = source.execute(f"SELECT version_num FROM {package.VERSION_TABLE}").fetchone()
     except sqlite3.Error as error:
         raise UnusableDatabase(f"{store.path} cannot be read: {error}") from error
-    if found != (package.HEAD,):
-        revision = "none" if found is None else found[0]
-        raise UnusableDatabase(
-            f"{store.path} is at revision {revision}, and this release needs {package.HEAD}: start `headwater serve` "
-            "of this release on it once"
-        )
+    revision = "none" if found is None else str(found[0])
+    if revision == package.HEAD:
+        return
+    is_later = found is not None and revision > package.HEAD
+    remedy = "use that release" if is_later else "start `headwater serve` of this release on it once"
+    release = "of a later release" if is_later else f"and this release needs {package.HEAD}"
+    raise UnusableDatabase(f"{store.path} is at revision {revision}, {release}: {remedy}")
 
 
 def open_file(path: Path) -> sqlite3.Connection:

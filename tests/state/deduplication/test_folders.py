@@ -44,7 +44,9 @@ async def test_a_copy_has_all_messages_that_were_saved(tmp_path: Path) -> None:
         for number in range(COPIES):
             for start in range(0, BATCHES * BATCH, BATCH):
                 places = range(start, start + BATCH)
-                batch = {(1, f"{number}-{place}"): MessageState(number * BATCHES * BATCH + place, 1) for place in places}
+                batch = {
+                    (1, f"{number}-{place}"): MessageState(number * BATCHES * BATCH + place, 1) for place in places
+                }
                 await record(state, batch)
                 saved |= batch
             merging = asyncio.create_task(state.overwrite_removed())  # flushes, and writes all files again

@@ -197,7 +197,7 @@ def check_former_log(installation: Installation) -> Iterable[Finding]:
         yield problem("former log", str(error), f"bring it back from a backup, or delete {settings.log_path}")
         return
     if calls:
-        text = f"{settings.log_path} has {calls} calls that are not processed, and NATS is configured"
+        text = f"{settings.log_path} has calls that are not processed ({calls}), and NATS is configured"
         yield problem("former log", text, f"start once without {variable('nats_url')} until the backlog is empty")
 
 

@@ -242,6 +242,22 @@ def read_messages(path: Path) -> Iterator[tuple[MessageKey, bytes]]:
         raise UnusableDatabase(f"{path} cannot be read: {error}") from error
 
 
+def estimate_messages(path: Path) -> int:
+    """Return about how many messages a folder has that no process writes. Raises UnusableDatabase."""
+    if not (path / "CURRENT").exists():
+        return 0
+    try:
+        database = _open(path, AccessType.read_only())
+        try:
+            return int(database.property_int_value("rocksdb.estimate-num-keys") or 0)
+        finally:
+            database.close()
+    except Exception as error:
+        if not _is_outage(error):
+            raise
+        raise UnusableDatabase(f"{path} cannot be read: {error}") from error
+
+
 def _is_outage(error: Exception) -> bool:
     """Return whether the database caused an error. The library raises plain `Exception`, so any other class is a
     bug."""
