@@ -24,7 +24,9 @@ _SOURCES: Final = {
 }
 _RUN: Final = {
     **dict.fromkeys(GO_PACKAGES, "go run ."),
-    **dict.fromkeys(JAVA_PACKAGES, "mvn -q -B compile org.codehaus.mojo:exec-maven-plugin:3.5.0:java -Dexec.mainClass=shop.Example"),
+    **dict.fromkeys(
+        JAVA_PACKAGES, "mvn -q -B compile org.codehaus.mojo:exec-maven-plugin:3.5.0:java -Dexec.mainClass=shop.Example"
+    ),
     **dict.fromkeys(RUST_PACKAGES, "cargo run --quiet"),
 }
 _PROJECT: Final = """<project xmlns="http://maven.apache.org/POM/4.0.0">

@@ -128,11 +128,13 @@ def run_example_in_browser(package: str, key: str, address: str) -> None:
 
 
 def _bundle(text: str) -> str:
-    return _run([str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"], text)
+    return _run(
+        [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"], text
+    )
 
 
 def _open_page(html: str, script: str = "") -> str:
-    """Open a page and its script `page.js` for 20 seconds of the browser's clock, which skips waiting; return its DOM."""
+    """Open a page and its script `page.js` for 20 seconds of the browser's clock, which skips waits; return its DOM."""
     browser = _browser()
     assert browser is not None
     with TemporaryDirectory() as folder, _served(Path(folder)) as origin:

@@ -92,8 +92,8 @@ class Recorder(ThreadingTCPServer):
 
 class _Connection(BaseRequestHandler):
     _drops_response = False
-    """Whether to drop the response to the request that has none yet: clients of HTTP/1.1 wait for a response before they
-    send the next request."""
+    """Whether to drop the response to the request that has none yet: clients of HTTP/1.1 wait for a response before
+    they send the next request."""
 
     def handle(self) -> None:
         recorder = cast(Recorder, self.server)

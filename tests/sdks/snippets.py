@@ -8,9 +8,7 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "sdks.md"
 _TEXT: Final = PAGE.read_text()
 SNIPPETS: Final[dict[str, str]] = dict(re.findall(r"<!-- tested: (\S+) -->\n```\w+\n(.*?)```", _TEXT, re.DOTALL))
 """The blocks by the name of the package."""
-INSTALLATIONS: Final[dict[str, str]] = dict(
-    re.findall(r"<!-- install: (\S+) -->\n```\w+\n(.*?)```", _TEXT, re.DOTALL)
-)
+INSTALLATIONS: Final[dict[str, str]] = dict(re.findall(r"<!-- install: (\S+) -->\n```\w+\n(.*?)```", _TEXT, re.DOTALL))
 """The blocks that install a package, by its name."""
 
 
