@@ -17,7 +17,7 @@ ON_SERVERS: dict[str, Send] = {
     **dict.fromkeys(javascript.NODE_PACKAGES, javascript.send_from_node),
 }
 RunExample = Callable[[str, str, str], None]
-EVERYWHERE = ON_SERVERS | dict.fromkeys(javascript.BROWSER_PACKAGES, javascript.send_from_browser)
+EVERYWHERE = ON_SERVERS | dict.fromkeys(javascript.COMPARED_BROWSER_PACKAGES, javascript.send_from_browser)
 
 EXAMPLES: dict[str, RunExample] = {
     **dict.fromkeys(python.PACKAGES, python.run_example),

@@ -23,11 +23,12 @@ NODE_PACKAGES: Final = (
     "analytics-node",
     "customerio-node",
 )
+COMPARED_BROWSER_PACKAGES: Final = ("@customerio/cdp-analytics-browser", "@segment/analytics-next")
+"""The SDKs of browsers whose events of all calls are compared."""
 BROWSER_PACKAGES: Final = (
-    "@customerio/cdp-analytics-browser",
+    *COMPARED_BROWSER_PACKAGES,
     "@ht-sdks/events-sdk-js-browser",
     "@rudderstack/analytics-js",
-    "@segment/analytics-next",
 )
 SCRIPTS: Final = tuple(f"{package}:script" for package in BROWSER_PACKAGES)
 """The same SDKs, without a bundler."""
