@@ -42,8 +42,8 @@ test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests
 	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} \
 	$(PYTEST) --timeout 3600 --hypothesis-profile thorough $(LONG)
 
-test-clients: $(DEV) ## Run the clients of docs/clients.md in every language that is installed; compiles for minutes
-	@HEADWATER_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients
+test-clients: $(DEV) ## Run the clients and SDKs of docs/ in every language that is installed; compiles for minutes
+	@HEADWATER_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients tests/sdks/test_compiled.py
 
 test-walks: $(DEV) ## Follow the documentation in a fresh clone, as four kinds of users; some minutes
 	@HEADWATER_WALKS=all $(BIN)/python -m pytest -rs tests/walks

@@ -34,8 +34,9 @@ class Toolchain:
 
 _PYTHON: Final = Toolchain((), "")
 _NODE: Final = Toolchain(("node", "npm"), "Node.js 20 or newer with npm")
-_GO: Final = Toolchain(("go",), "Go 1.26 or newer", is_slow=True)
-_JAVA: Final = Toolchain(("java", "mvn"), "a JDK 17 or newer and Maven", is_slow=True)
+GO: Final = Toolchain(("go",), "Go 1.26 or newer", is_slow=True)
+JAVA: Final = Toolchain(("java", "mvn"), "a JDK 17 or newer and Maven", is_slow=True)
+RUST: Final = Toolchain(("cargo",), "Rust 1.88 or newer with cargo", is_slow=True)
 TOOLCHAINS: Final = {
     "python": _PYTHON,
     "python-asyncio": _PYTHON,
@@ -45,11 +46,11 @@ TOOLCHAINS: Final = {
     "grpc-js": _NODE,
     "browser": _NODE,
     "openapi-typescript": _NODE,
-    "go": _GO,
-    "grpcurl": _GO,
-    "java": _JAVA,
-    "openapi-generator": _JAVA,
-    "rust": Toolchain(("cargo",), "Rust 1.88 or newer with cargo", is_slow=True),
+    "go": GO,
+    "grpcurl": GO,
+    "java": JAVA,
+    "openapi-generator": JAVA,
+    "rust": RUST,
 }
 _UNREACHABLE: Final = re.compile(
     r"npm error (?:code E\w+|network)|dial tcp: lookup|Could not (?:transfer artifact|resolve host)|failed to download"
@@ -61,14 +62,20 @@ class RegistryUnreachable(Exception):
     """Packages that a client needs cannot be installed."""
 
 
-def missing(client: str) -> str | None:
+def missing(client: str, toolchain: Toolchain | None = None) -> str | None:
     """Return the reason why a client cannot be tested here; None if it can."""
-    toolchain = TOOLCHAINS[client]
+    toolchain = toolchain or TOOLCHAINS[client]
     if absent := [program for program in toolchain.programs if shutil.which(program) is None]:
         return f"the client {client} is not tested without {' and '.join(absent)}: install {toolchain.install}"
     if toolchain.is_slow and os.environ.get("HEADWATER_CLIENTS") != "all":
         return f"the client {client} compiles for minutes: set HEADWATER_CLIENTS=all (make test-clients)"
     return None
+
+
+def raise_if_unreachable(client: str, output: str) -> None:
+    """Raise RegistryUnreachable if the output of a failed command says that packages cannot be installed."""
+    if found := _UNREACHABLE.search(output):
+        raise RegistryUnreachable(f"the client {client} is not tested: its packages cannot be installed ({found[0]})")
 
 
 def commands(client: str) -> str:
@@ -99,8 +106,8 @@ def run(client: str, address: str, key: str, timeout_seconds: float) -> str:
             text=True,
             timeout=timeout_seconds,
         )
-    if done.returncode != 0 and (found := _UNREACHABLE.search(done.stdout + done.stderr)):
-        raise RegistryUnreachable(f"the client {client} is not tested: its packages cannot be installed ({found[0]})")
+    if done.returncode != 0:
+        raise_if_unreachable(client, done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     return done.stdout
 

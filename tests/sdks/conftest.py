@@ -16,7 +16,14 @@ ON_SERVERS: dict[str, Send] = {
     **dict.fromkeys(python.PACKAGES, python.send),
     **dict.fromkeys(javascript.NODE_PACKAGES, javascript.send_from_node),
 }
-EVERYWHERE = ON_SERVERS | dict.fromkeys(javascript.BROWSER_PACKAGES, javascript.send_from_browser)
+RunExample = Callable[[str, str, str], None]
+EVERYWHERE = ON_SERVERS | dict.fromkeys(javascript.COMPARED_BROWSER_PACKAGES, javascript.send_from_browser)
+
+EXAMPLES: dict[str, RunExample] = {
+    **dict.fromkeys(python.PACKAGES, python.run_example),
+    **dict.fromkeys(javascript.NODE_PACKAGES, javascript.run_example_in_node),
+    **dict.fromkeys((*javascript.BROWSER_PACKAGES, *javascript.SCRIPTS), javascript.run_example_in_browser),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,10 @@ class Sdk:
     def send(self, key: str, address: str, calls: list[dict[str, Any]]) -> None:
         """Make calls, and wait until the SDK has sent them or given up."""
         EVERYWHERE[self.package](self.package, key, address, calls)
+
+    def run_example(self, key: str, address: str) -> None:
+        """Run the example of the documentation, and wait until the SDK has sent the event or given up."""
+        EXAMPLES[self.package](self.package, key, address)
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +67,16 @@ def server_sdk(request: pytest.FixtureRequest) -> Sdk:
     return _installed(request)
 
 
+@pytest.fixture(params=EXAMPLES)
+def documented_sdk(request: pytest.FixtureRequest) -> Sdk:
+    """Run a test with each example of the documentation."""
+    return _installed(request)
+
+
 def _installed(request: pytest.FixtureRequest) -> Sdk:
     if request.param in javascript.NODE_PACKAGES:
         request.getfixturevalue("npm_packages")
-    if request.param in javascript.BROWSER_PACKAGES:
+    if request.param in (*javascript.BROWSER_PACKAGES, *javascript.SCRIPTS):
         request.getfixturevalue("browser")
     return Sdk(request.param)
 

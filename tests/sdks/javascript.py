@@ -13,20 +13,35 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, Final
 
-from tests.sdks.snippets import snippet
+from tests.sdks.snippets import program, setup
 
-NODE_PACKAGES: Final = ("@customerio/cdp-analytics-node", "@segment/analytics-node", "@rudderstack/rudder-sdk-node")
-BROWSER_PACKAGES: Final = ("@segment/analytics-next", "@customerio/cdp-analytics-browser")
+NODE_PACKAGES: Final = (
+    "@customerio/cdp-analytics-node",
+    "@rudderstack/analytics-js-service-worker",
+    "@rudderstack/rudder-sdk-node",
+    "@segment/analytics-node",
+    "analytics-node",
+    "customerio-node",
+)
+COMPARED_BROWSER_PACKAGES: Final = ("@customerio/cdp-analytics-browser", "@segment/analytics-next")
+"""The SDKs of browsers whose events of all calls are compared."""
+BROWSER_PACKAGES: Final = (
+    *COMPARED_BROWSER_PACKAGES,
+    "@ht-sdks/events-sdk-js-browser",
+    "@rudderstack/analytics-js",
+)
+SCRIPTS: Final = tuple(f"{package}:script" for package in BROWSER_PACKAGES)
+"""The same SDKs, without a bundler."""
 FOLDER: Final = Path(__file__).parent / "node"
 """The folder with the list of packages, in which they are installed."""
 TIMEOUT_SECONDS: Final = 60
 INSTALL_TIMEOUT_SECONDS: Final = 120
 
 _NODE_CALLS = """
-for (const { type, timestamp, ...members } of CALLS) {
-  analytics[type]({ ...members, ...(timestamp && { timestamp: new Date(timestamp) }) });
-}
-await (analytics.closeAndFlush ? analytics.closeAndFlush() : analytics.flush());
+const sent = CALLS.map(({ type, timestamp, ...members }) =>
+  analytics[type]({ ...members, ...(timestamp && { timestamp: new Date(timestamp) }) }));
+const flush = analytics.closeAndFlush ?? analytics.flush ?? (() => {});
+await Promise.allSettled([...sent, flush.call(analytics)]); // some SDKs raise the error of a response
 """
 _BROWSER_CALLS = """
 const ARGUMENTS = {
@@ -46,6 +61,7 @@ const ARGUMENTS = {
   document.title = "done";
 })().catch((error) => { document.title = `failed: ${error}`; });
 """
+_BUNDLED_PAGE = '<!doctype html><meta charset="utf-8"><script src="page.js"></script>'
 
 
 def missing_packages() -> str | None:
@@ -89,17 +105,43 @@ def send_from_browser(
 
     `options` are options of the SDK in a page, in addition to its settings.
     """
-    browser = _browser()
-    assert browser is not None
-    bundle = _run(
-        [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"],
+    bundle = _bundle(
         _program(package, key, address, calls, _BROWSER_CALLS).replace(
             '" });', f'" }}, {json.dumps(options or {})});', 1
-        ),
+        )
     )
+    page = _open_page(_BUNDLED_PAGE, bundle)
+    assert "<title>done</title>" in page, page
+
+
+def run_example_in_node(package: str, key: str, address: str) -> None:
+    """Run the example of the documentation, and wait until the SDK has sent the event or given up."""
+    _run(["node", "--input-type=module", "-"], program(package, key, address))
+
+
+def run_example_in_browser(package: str, key: str, address: str) -> None:
+    """Run the example of the documentation in a page, and wait until the SDK has sent the event or given up."""
+    text = program(package, key, address)
+    if package in SCRIPTS:
+        _open_page(text)
+    else:
+        _open_page(_BUNDLED_PAGE, _bundle(text))
+
+
+def _bundle(text: str) -> str:
+    return _run(
+        [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"], text
+    )
+
+
+def _open_page(html: str, script: str = "") -> str:
+    """Open a page and its script `page.js` for 20 seconds of the browser's clock, which skips waits; return its DOM."""
+    browser = _browser()
+    assert browser is not None
     with TemporaryDirectory() as folder, _served(Path(folder)) as origin:
-        (Path(folder) / "index.html").write_text('<!doctype html><meta charset="utf-8"><script src="page.js"></script>')
-        (Path(folder) / "page.js").write_text(bundle)
+        (Path(folder) / "index.html").write_text(html)
+        (Path(folder) / "page.js").write_text(script)
+        (Path(folder) / "node_modules").symlink_to(FOLDER / "node_modules")
         flags = [
             "--headless=new",
             "--no-sandbox",  # root cannot use the sandbox; the page is written by this test
@@ -108,12 +150,11 @@ def send_from_browser(
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",  # nothing leaves the machine
             f"--user-data-dir={folder}/profile",
         ]
-        page = _run([browser, *flags, "--virtual-time-budget=20000", "--dump-dom", f"{origin}/index.html"])
-    assert "<title>done</title>" in page, page
+        return _run([browser, *flags, "--virtual-time-budget=20000", "--dump-dom", f"{origin}/index.html"])
 
 
 def _program(package: str, key: str, address: str, calls: list[dict[str, Any]], loop: str) -> str:
-    return f"{snippet(package, key, address)}\nconst CALLS = {json.dumps(calls)};\n{loop}"
+    return f"{setup(package, key, address)}\nconst CALLS = {json.dumps(calls)};\n{loop}"
 
 
 def _run(command: list[str], stdin: str = "") -> str:

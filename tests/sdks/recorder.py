@@ -1,8 +1,9 @@
-"""A proxy between an SDK and Envoy. It passes on every byte, keeps the requests, and drops responses on request."""
+"""A proxy between an SDK and Envoy. It passes on every byte, keeps the requests, and breaks some of them on request."""
 
 import gzip
 import json
 import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,12 @@ from email.parser import BytesHeaderParser
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Final, Literal, Self, cast
+
+Fault = Literal["429", "503", "dropped"]
+"""A status that the proxy returns without passing on the request, or a connection that it closes instead of passing on
+the response: the events of that request are stored."""
+_REASONS: Final = {"429": "Too Many Requests", "503": "Service Unavailable"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Recorder(ThreadingTCPServer):
         self.upstream = ("127.0.0.1", upstream_port)
         self.address = f"127.0.0.1:{self.server_address[1]}"
         self.requests: list[Request] = []
-        self._responses_to_drop = 0
+        self._faults: deque[Fault] = deque()
         self._lock = Lock()
         self._thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -73,50 +79,56 @@ class Recorder(ThreadingTCPServer):
         """The requests with events, in the order of their arrival."""
         return [request for request in self.requests if request.method == "POST"]
 
-    def drop_responses(self, count: int) -> None:
-        """Drop the next `count` responses to posts: the sender sees only a connection that closes."""
-        self._responses_to_drop = count
+    def break_next(self, *faults: Fault) -> None:
+        """Break the next posts, one for each fault."""
+        self._faults.extend(faults)
 
-    def record(self, request: Request) -> None:
-        self.requests.append(request)
-
-    def should_drop(self) -> bool:
-        """Return whether to drop the response that has arrived."""
+    def record(self, request: Request) -> Fault | None:
+        """Keep a request, and return how to break it."""
         with self._lock:
-            if self._responses_to_drop == 0:
-                return False
-            self._responses_to_drop -= 1
-            return True
+            self.requests.append(request)
+            return self._faults.popleft() if request.method == "POST" and self._faults else None
 
 
 class _Connection(BaseRequestHandler):
-    _pending_method = ""
-    """The method of the request without a response yet; HTTP/1.1 clients wait for one response before the next
-    request."""
+    _drops_response = False
+    """Whether to drop the response to the request that has none yet: clients of HTTP/1.1 wait for a response before
+    they send the next request."""
 
     def handle(self) -> None:
         recorder = cast(Recorder, self.server)
         client: socket.socket = self.request
         with socket.create_connection(recorder.upstream) as upstream, client.makefile("rb") as incoming:
-            responses = Thread(target=self._pass_responses, args=(recorder, upstream, client))
+            responses = Thread(target=self._pass_responses, args=(upstream, client))
             responses.start()
             with suppress(ConnectionError):  # an SDK may disconnect without closing
                 for request in _requests(incoming):
-                    recorder.record(request)
-                    self._pending_method = request.method
-                    upstream.sendall(request.raw)
+                    fault = recorder.record(request)
+                    if fault in _REASONS:
+                        client.sendall(_refusal(fault))
+                    else:
+                        self._drops_response = fault == "dropped"
+                        upstream.sendall(request.raw)
             with suppress(OSError):
                 upstream.shutdown(socket.SHUT_WR)
             responses.join()
 
-    def _pass_responses(self, recorder: Recorder, upstream: socket.socket, client: socket.socket) -> None:
+    def _pass_responses(self, upstream: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
-            while response := upstream.recv(65536):
-                if self._pending_method == "POST" and recorder.should_drop():
-                    break
+            while (response := upstream.recv(65536)) and not self._drops_response:
                 client.sendall(response)
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
+
+
+def _refusal(status: str) -> bytes:
+    """Return the response of a server that does not take a request now, which pages of every origin may read."""
+    body = b'{"success": false, "code": "TryAgain", "message": "send it again"}'
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        "access-control-allow-origin: *\r\naccess-control-expose-headers: retry-after\r\nretry-after: 1\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def _requests(incoming: BinaryIO) -> Iterator[Request]:
@@ -128,6 +140,21 @@ def _requests(incoming: BinaryIO) -> Iterator[Request]:
         first, _, fields = head.partition(b"\r\n")
         method, path, _ = first.decode().split(" ")
         headers = BytesHeaderParser().parsebytes(fields)
-        assert "transfer-encoding" not in headers, "no SDK sends chunks; to record one that does, read them here"
-        body = incoming.read(int(headers.get("content-length", 0)))
-        yield Request(method, path, headers, body, head + body)
+        if headers.get("transfer-encoding") == "chunked":
+            body, raw = _chunks(incoming)
+        else:
+            raw = body = incoming.read(int(headers.get("content-length", 0)))
+        yield Request(method, path, headers, body, head + raw)
+
+
+def _chunks(incoming: BinaryIO) -> tuple[bytes, bytes]:
+    """Return the content of a chunked body, and its bytes."""
+    body = raw = b""
+    size = 1
+    while size:
+        line = incoming.readline()
+        size = int(line, 16)
+        chunk = incoming.read(size + 2)
+        body += chunk[:size]
+        raw += line + chunk
+    return body, raw

@@ -1,20 +1,59 @@
 """Events of every SDK are stored unchanged, member by member and digit by digit."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, contains, representable, sent_events, stored_events
 from tests.sdks.calls import calls
-from tests.sdks.conftest import EVERYWHERE, Sdk
-from tests.sdks.javascript import INSTALL_TIMEOUT_SECONDS
+from tests.sdks.compiled import TOOLCHAINS
+from tests.sdks.conftest import EXAMPLES, Sdk
+from tests.sdks.javascript import FOLDER, INSTALL_TIMEOUT_SECONDS, SCRIPTS
 from tests.sdks.recorder import Recorder
-from tests.sdks.snippets import SNIPPETS
+from tests.sdks.snippets import INSTALLATIONS, SNIPPETS
+from tests.system import RunningSystem
 
 pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_SECONDS + 60)  # the first one may have to install the SDKs
 
+COMMANDS = ("connection", "check")
+"""The blocks with commands."""
+EVENT = '{"userId": "u1", "event": "Order Completed"}'
+
 
 def test_every_sdk_that_is_documented_is_tested() -> None:
-    assert SNIPPETS.keys() == EVERYWHERE.keys()
+    assert SNIPPETS.keys() == {*EXAMPLES, *TOOLCHAINS, *COMMANDS}
+    assert INSTALLATIONS.keys() == {*EXAMPLES, *TOOLCHAINS}.difference(SCRIPTS)
+
+
+def test_the_page_installs_the_tested_packages() -> None:
+    npm = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    for package in EXAMPLES.keys() - {*SCRIPTS}:
+        tool = "npm" if package in npm else "pip"
+        assert INSTALLATIONS[package] == f"{tool} install {package}\n"
+
+
+def test_the_commands_of_the_page_make_a_source_and_find_its_event(system: RunningSystem) -> None:
+    send = f"curl -sS -u $(headwater connections keys $SOURCE): {system.base_url}/v1/track -d '{EVENT}'\nsleep 1\n"
+    done = subprocess.run(
+        ["bash", "-euc", SNIPPETS["connection"] + send + SNIPPETS["check"]],
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HEADWATER_URL": system.base_url,
+            "HEADWATER_API_KEY": system.api_key,
+            "no_proxy": "127.0.0.1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Order Completed") == 2, done.stdout
 
 
 def test_events_are_stored_as_sent(sdk: Sdk, source: Source, recorder: Recorder) -> None:
