@@ -30,8 +30,8 @@ BROWSER_PACKAGES: Final = (
     "@ht-sdks/events-sdk-js-browser",
     "@rudderstack/analytics-js",
 )
-SCRIPTS: Final = tuple(f"{package}:script" for package in BROWSER_PACKAGES)
-"""The same SDKs, without a bundler."""
+SCRIPTS: Final = ("@rudderstack/analytics-js:script",)
+"""SDKs without a bundler."""
 FOLDER: Final = Path(__file__).parent / "node"
 """The folder with the list of packages, in which they are installed."""
 TIMEOUT_SECONDS: Final = 60

@@ -17,9 +17,7 @@ FAULTS: tuple[Fault, ...] = ("429", "503", "dropped")
 LOST: dict[str, tuple[Fault, ...]] = dict.fromkeys(
     (
         "@customerio/cdp-analytics-browser",
-        "@customerio/cdp-analytics-browser:script",
         "@ht-sdks/events-sdk-js-browser",
-        "@ht-sdks/events-sdk-js-browser:script",
     ),
     ("429", "503"),
 )
