@@ -1,4 +1,4 @@
-"""docs/operating.md is correct about keys, and about clients and clocks that differ: its commands run, and its answers
+"""docs/operating.md is correct about keys, and about clients and clocks that differ: its commands run, and its responses
 are those of a running system."""
 
 import datetime

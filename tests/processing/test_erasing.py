@@ -134,7 +134,7 @@ async def test_a_user_is_erased_with_its_anonymous_ids_and_no_other(harness: Har
 async def test_an_identify_without_ids_loses_its_identity_and_keeps_its_event(
     harness: Harness, source: Connection
 ) -> None:
-    """Its identity is the email address in its traits. The stored event has no id by which it could be found."""
+    """The email address in its traits is its identity. The stored event has no id by which it could be found."""
     await send(harness, source, identify(None, 1, email=EMAIL), identify(JANE, 1, email=EMAIL))
     await harness.process_log()
     receipt = await erase(harness, user_id=EMAIL, suppress=True)

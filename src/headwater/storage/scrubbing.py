@@ -50,7 +50,7 @@ class Scrubber:
         return True
 
 
-def scrubber_of(engine: Engine | AsyncEngine) -> Scrubber:
+def make_scrubber(engine: Engine | AsyncEngine) -> Scrubber:
     """Return the scrubber of an engine's file. PostgreSQL's vacuum frees the space of deleted rows by itself."""
     return Scrubber(Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None)
 

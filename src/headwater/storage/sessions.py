@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.threads import SerialExecutor
 from headwater.storage.database import configure_sqlite, is_outage
-from headwater.storage.scrubbing import scrubber_of
+from headwater.storage.scrubbing import make_scrubber
 from headwater.storage.statements import run
 
 MAX_SESSIONS: Final = 6
@@ -192,7 +192,7 @@ class _ThreadSessions:
         self.engine = engine
         self._idle: list[_ThreadSession] = []
         self._places = asyncio.Semaphore(MAX_SESSIONS)
-        self._scrubber = scrubber_of(engine)
+        self._scrubber = make_scrubber(engine)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Session]:

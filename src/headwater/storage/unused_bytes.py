@@ -52,7 +52,7 @@ _KINDS: Final = frozenset({_INDEX_INTERIOR, _TABLE_INTERIOR, _INDEX_LEAF, _TABLE
 
 
 class Unsupported(Exception):
-    """The kinds of the pages of a file cannot be told apart."""
+    """The kinds of the pages of a file cannot be distinguished."""
 
 
 class Pages:

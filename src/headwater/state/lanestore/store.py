@@ -18,7 +18,7 @@ from headwater.state.counts import PipelineCounts, PipelineError
 from headwater.state.erasure import remove_errors
 from headwater.state.lanestore.tables import counts, lane_counter, lane_progress, lane_results
 from headwater.storage.database import Location, as_unavailable, open_database
-from headwater.storage.scrubbing import scrubber_of
+from headwater.storage.scrubbing import make_scrubber
 
 _WHAT: Final = "the courier's database"
 
@@ -57,7 +57,7 @@ class LaneStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._scrubber = scrubber_of(engine)
+        self._scrubber = make_scrubber(engine)
         self._insert: Any = (sqlite if engine.dialect.name == "sqlite" else postgresql).insert
 
     @asynccontextmanager

@@ -29,7 +29,7 @@ from headwater.state.operations.model import (
 from headwater.state.operations.tables import operations
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
-from headwater.storage.scrubbing import scrubber_of
+from headwater.storage.scrubbing import make_scrubber
 
 MAX_UNFINISHED: Final = 20
 """Maximum number of operations of a workspace that are pending or running."""
@@ -57,7 +57,7 @@ class OperationStore:
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
         self._engine = engine
-        self._scrubber = scrubber_of(engine)
+        self._scrubber = make_scrubber(engine)
         self._clock = clock
         self._identifiers = identifiers
 

@@ -34,7 +34,7 @@ from headwater.state.runs.removing import MAX_REMOVED, remove_runs, shorten
 from headwater.state.runs.tables import run_errors, runs, schedules
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
-from headwater.storage.scrubbing import scrubber_of
+from headwater.storage.scrubbing import make_scrubber
 
 LEASE_SECONDS: Final = 15.0
 """Time after the last heartbeat of a run process at which another one may take its run."""
@@ -79,7 +79,7 @@ class RunStore:
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
         self._engine = engine
-        self._scrubber = scrubber_of(engine)
+        self._scrubber = make_scrubber(engine)
         self._clock = clock
         self._identifiers = identifiers
 
