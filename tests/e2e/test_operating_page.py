@@ -1,5 +1,5 @@
-"""docs/operating.md is correct about keys, and about clients and clocks that differ: its commands run, and its responses
-are those of a running system."""
+"""docs/operating.md is correct about keys, and about clients and clocks that differ: its commands run, and a running
+system responds as it states."""
 
 import datetime
 import os
