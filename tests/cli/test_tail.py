@@ -107,7 +107,7 @@ def test_events_are_printed_once_over_a_lost_connection(system: RunningSystem, k
         tail.process.send_signal(signal.SIGINT)
         assert tail.process.wait(30) == 130
         assert tail.lines.empty()
-        assert tail.notes.empty()
+        assert list(tail.notes.queue) == []
 
 
 def test_a_number_of_events_as_json(system: RunningSystem, key: str) -> None:

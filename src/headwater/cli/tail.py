@@ -225,6 +225,8 @@ def _read(response: Response, received: "queue.Queue[Sent | Lost]") -> None:
         for sent in parse_stream(iter(response.message.readline, b"")):
             received.put(sent)
         received.put(Lost("the server ended it"))
+    except AttributeError:  # the other thread has closed the response, which then lacks its file
+        received.put(Lost("the connection was closed"))
     except (OSError, HTTPException, ValueError) as error:
         received.put(Lost(str(error) or type(error).__name__))
 
