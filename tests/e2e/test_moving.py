@@ -26,6 +26,8 @@ from tests.system import RunningSystem, start, wait_until
 
 SETTINGS: Final = {"HEADWATER_ALLOW_PRIVATE_DESTINATIONS": "1"}
 WITHIN_SECONDS: Final = 60.0
+MAX_BATCH_EVENTS: Final = 1_000
+"""A call with too many events would be rejected as a whole."""
 PATHS: Final = (
     "/v1/workspaces/current",
     "/v1/connections",
@@ -68,7 +70,7 @@ def running(data_dir: Path, **variables: str) -> Iterator[RunningSystem]:
 
 
 class Sender:
-    """Sends batches of events without a pause. Message ids are `NAME-BATCH-EVENT`."""
+    """Sends batches of events, at most a hundred in a second. Message ids are `NAME-BATCH-EVENT`."""
 
     def __init__(self, source: Source, name: str) -> None:
         self.accepted: list[str] = []
@@ -89,12 +91,14 @@ class Sender:
             thread.join()
 
     def send(self, ids: list[str]) -> None:
-        batch = [{"type": "track", "userId": "u0", "event": "Seen", "messageId": id_} for id_ in ids]
-        assert self._source.send("batch", {"batch": batch}).status_code == 200
+        for start in range(0, len(ids), MAX_BATCH_EVENTS):
+            some = ids[start : start + MAX_BATCH_EVENTS]
+            batch = [{"type": "track", "userId": "u0", "event": "Seen", "messageId": id_} for id_ in some]
+            assert self._source.send("batch", {"batch": batch}).status_code == 200
 
     def _run(self) -> None:
         batch = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(0.01):
             ids = [f"{self._name}-{batch}-{number}" for number in range(10)]
             self.send(ids)
             self.accepted += ids
