@@ -91,8 +91,8 @@ class Sender:
             thread.join()
 
     def send(self, ids: list[str]) -> None:
-        for start in range(0, len(ids), MAX_BATCH_EVENTS):
-            some = ids[start : start + MAX_BATCH_EVENTS]
+        for first in range(0, len(ids), MAX_BATCH_EVENTS):
+            some = ids[first : first + MAX_BATCH_EVENTS]
             batch = [{"type": "track", "userId": "u0", "event": "Seen", "messageId": id_} for id_ in some]
             assert self._source.send("batch", {"batch": batch}).status_code == 200
 
