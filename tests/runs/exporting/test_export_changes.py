@@ -84,7 +84,7 @@ async def test_only_changed_and_failed_profiles_are_read(
     assert counts(report)["Finalize"] == (3, 1)
 
     found, report = await export()
-    assert found == [4, 5, 6]  # what failed is tried again, and counted again
+    assert found == [4, 5, 6]  # failed profiles are tried again, and counted again
     assert report.progress.unchanged == 3 and report.progress.rows == 6
     assert counts(report) == {
         "Receive": (6, 0),
