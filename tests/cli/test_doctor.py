@@ -343,6 +343,16 @@ def test_calls_that_are_left_in_the_log_file(folder: Path) -> None:
     assert results(data.check_former_log(with_nats)) == {"former log": "problem"}
 
 
+def test_files_that_were_moved_are_reported(folder: Path) -> None:
+    installation = install(folder)
+    assert results(data.check_moved_files(installation)) == {}
+    (folder / preflight.MOVED).touch()
+    (finding,) = data.check_moved_files(installation)
+    assert finding.message == f"the files in {folder} were moved to PostgreSQL"
+    assert finding.remedy.startswith("set HEADWATER_DATABASE_URL")
+    assert results(data.check_moved_files(install(folder, database_url="postgresql://127.0.0.1:1/x"))) == {}
+
+
 def test_a_running_system_is_well(shell: Shell, system: RunningSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1 << 40})  # the disk of a machine that runs tests may be full
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
