@@ -1,8 +1,8 @@
 """The conformance suite of connectors that send events to a vendor.
 
 It runs the real dispatcher, queue, sink and HTTP client against the vendor's server of `tests/connectors/vendors`, in
-virtual time. Each seed is another plan of throttles, faults, lost connections and refused items. In each of them
-an event is delivered or dead with a reason, a user's events arrive in their order, an event is repeated only after a lost
+virtual time. Each seed is another plan of throttles, faults, lost connections and refused items. In each of them an
+event is delivered or dead with a reason, a user's events arrive in their order, an event is repeated only after a lost
 response, and the vendor has nothing to object to.
 """
 
