@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from headwater.connectors.klaviyo.schemas import WRITABLE_SCHEMA
-from headwater.schemas import Codec, Json, Record, all_optional
+from headwater.schemas import Codec, DateTime, Json, Record, all_optional
 from tests.connectors.conformance.vendor import VendorEventsConformance
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance, VendorUserSourceConformance
 from tests.connectors.vendors.klaviyo import KEY, KlaviyoServer
@@ -28,6 +28,8 @@ class TestEvents(VendorEventsConformance):
 class TestUserSink(VendorUserSinkConformance):
     CODE = "klaviyo"
     SETTINGS: ClassVar = {"privateAPIKey": KEY}
+    SECRETS = (KEY,)
+    CHANGED = "first_name"
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return KlaviyoServer(plan, now)
@@ -57,6 +59,7 @@ class TestUserSink(VendorUserSinkConformance):
 class TestUserSource(VendorUserSourceConformance):
     CODE = "klaviyo"
     SETTINGS: ClassVar = {"privateAPIKey": KEY}
+    SECRETS = (KEY,)
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return KlaviyoServer(plan, now)
@@ -72,3 +75,21 @@ class TestUserSource(VendorUserSourceConformance):
             )
             for number in range(count)
         ]
+
+    def expected(self, number: int) -> Record:
+        moment = DateTime.of(START + timedelta(seconds=number))
+        places = dict.fromkeys(("address1", "address2", "region", "zip", "country", "timezone"))
+        return {
+            "email": f"user-{number}@example.com",
+            "external_id": None,
+            "first_name": "Ada",
+            "location": {**places, "city": "Oslo", "latitude": "59.9139", "longitude": "10.75"},
+            "updated": moment,
+            "email_consent": "NEVER_SUBSCRIBED",
+            "sms_consent": None,
+            "properties": {
+                "plan": Json('"free"'),
+                "Favourite colours": Json('["red",null]'),
+                "score": Json("1.5"),
+            },
+        }
