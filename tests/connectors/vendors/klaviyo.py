@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from tests.connectors.vendors.klaviyo_profiles import E164, MEDIA_TYPE, Found, Profiles, refuse
 from tests.connectors.vendors.server import CALM, EMAIL, Item, Plan, Reply, Request, VendorServer, depth
-from tests.virtualtime import START
 
 KEY: Final = "pk_0123456789abcdef0123456789abcdef012345"
 REVISIONS: Final = ("2025-10-15", "2026-01-15", "2026-04-15", "2026-07-15", "2026-10-15")
@@ -160,7 +159,7 @@ class KlaviyoServer(VendorServer):
         self.require(_longest(properties) <= 100_000, "a string has more than 100 KB")
         self.require(_widest(properties) <= 4_000, "an array has more than 4,000 elements")
         time = datetime.fromisoformat(attributes["time"])
-        is_valid = datetime(2000, 1, 1, tzinfo=UTC) <= time <= START + timedelta(days=366)
+        is_valid = datetime(2000, 1, 1, tzinfo=UTC) <= time <= self.today() + timedelta(days=366)
         self.require(is_valid, "the time is not between 2000 and a year ahead")
         self.require(isinstance(attributes.get("value", 0), int | float), "value must be a number")
         if self.refuses(attributes["unique_id"]):

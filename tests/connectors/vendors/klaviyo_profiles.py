@@ -8,7 +8,6 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tests.connectors.vendors.server import EMAIL, Item, Reply, Request, VendorServer
-from tests.virtualtime import START
 
 MEDIA_TYPE: Final = "application/vnd.api+json"
 E164: Final = re.compile(r"\+[1-9]\d{6,14}")
@@ -44,7 +43,7 @@ class Profiles:
     def add(self, updated: datetime | None = None, **attributes: Any) -> str:
         """Add a profile, and return its id."""
         id_ = f"01GDDKASAP8TKDDA2GRZ{len(self.by_id):06d}"
-        moment = (updated or START).isoformat()
+        moment = (updated or self._server.today()).isoformat()
         consent = {"marketing": {"consent": "NEVER_SUBSCRIBED", "can_receive_email_marketing": True}}
         self.by_id[id_] = {
             **dict.fromkeys((*IDENTIFIERS, *TEXTS, "last_event_date")),
@@ -176,7 +175,7 @@ class Profiles:
 
     def _write(self, status: int, id_: str, attributes: Any) -> Reply:
         self._set(id_, attributes)
-        self.by_id[id_]["updated"] = (START + timedelta(seconds=len(self._server.requests))).isoformat()
+        self.by_id[id_]["updated"] = (self._server.today() + timedelta(seconds=len(self._server.requests))).isoformat()
         self._server.accept(Item(id=id_, user=id_, content=attributes))
         return Reply(status=status, body={"data": self._resource(id_, set(READ) - {"subscriptions"})})
 
