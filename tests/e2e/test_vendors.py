@@ -16,8 +16,8 @@ import pytest
 from tests.connectors.vendors import klaviyo
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
-from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop
-from tests.system import HTTP, RunningSystem, start, wait_until
+from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
+from tests.system import RunningSystem, start, wait_until
 
 SECONDS: Final = 60.0
 NAMES: Final = ("ada", "bob", "cid")
@@ -111,7 +111,9 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
     vendor_system: RunningSystem, servers: dict[str, VendorServer], code: str
 ) -> None:
     vendor, server = VENDORS[code], servers[code]
-    shop = open_shop(vendor_system, code.title(), sources=1)
+    shop = open_shop(vendor_system, code.title(), sources=1, identifiers=())
+    put(shop.system, "/v1/identity-resolution/settings", {"identifiers": ["email"], "runOnBatchImport": True})
+    wait_for_resolution(shop.system)
     destination = connect(shop, code, server)
     if vendor.event_type:
         add_events(shop.system, destination, vendor.event_type)
@@ -124,18 +126,13 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
         export(shop.system, destination, vendor.users)
         import_users(shop.system, code, vendor)
         names = [name.title() for name in NAMES]
-        import time
-        time.sleep(8)
-        print("PROFILES", shop.profiles(), get(shop.system, "/v1/identity-resolution/latest"))
-        for each in get(shop.system, "/v1/connections")["connections"]:
-            print("ID", each["id"], each["role"], each["connector"], HTTP.get(f"{shop.system.base_url}/v1/connections/{each['id']}/identities?limit=100", headers=shop.system.authorization).text)
-        assert sorted(each["attributes"].get("city", "") for each in shop.profiles()) == names
+        wait_until(lambda: sorted(each["attributes"].get("city", "") for each in shop.profiles()) == names, SECONDS)
     assert server.violations == []
 
 
 def connect(shop: Shop, code: str, server: VendorServer) -> int:
     """Create a destination, after the vendor has refused its settings once."""
-    body = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
+    body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
     if VENDORS[code].event_type:
         body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
     server.is_revoked = True

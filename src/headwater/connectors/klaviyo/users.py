@@ -22,6 +22,7 @@ from headwater.connectors.contract import (
     HttpResponse,
     ItemResult,
     Outcome,
+    RateLimit,
     SourceUser,
     UsersPage,
     UserWrite,
@@ -95,7 +96,7 @@ class KlaviyoProfiles:
 
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_PROFILE_BYTES)
     # Klaviyo allows 75/s and 750/min.
-    write_rates = (spread(750, 60, burst=BATCH_USERS, unit="Event", group="profiles"),)
+    write_rates: tuple[RateLimit, ...] = (spread(750, 60, burst=BATCH_USERS, unit="Event", group="profiles"),)
 
     def __init__(self, settings: KlaviyoSettings, context: ConnectorContext) -> None:
         self._context = context
