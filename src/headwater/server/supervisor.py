@@ -67,6 +67,7 @@ def serve(settings: Settings, fork_server: RunningForkServer | None = None) -> N
     preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
+        preflight.check_files(settings)
         if preflight.split_state(settings):
             _log(settings).info("the operational tables of warehouse.db are in state.db", path=str(settings.state_path))
         with preflight.run_dir(settings) as settings:
