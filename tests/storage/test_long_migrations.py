@@ -1,8 +1,12 @@
-"""Migrations on PostgreSQL and SQLite that take longer than any other statement may."""
+"""Migrations on PostgreSQL and SQLite that take longer than any other statement may, or are killed."""
 
 import asyncio
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from headwater.base import startup
 from headwater.base.errors import UnusableDatabase
 from headwater.state.operations.migrations import VERSION_TABLE
 from headwater.storage import database, longmigrations, postgresql
-from headwater.storage.database import open_database, sqlite_url
+from headwater.storage.database import open_database, open_engine, sqlite_url
 from tests.postgresql import PostgresqlServer
 
 PACKAGE = "headwater.state.operations.migrations"
@@ -117,3 +121,42 @@ async def test_a_process_waits_for_a_migration_of_a_file(tmp_path: Path, signs: 
     other.execute("ROLLBACK")
     other.close()
     await waiting
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from headwater.storage import database
+from headwater.storage.database import open_database
+migrated = database._record_oldest_usable
+def kill(*arguments):
+    migrated(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+database._record_oldest_usable = kill
+async def main():
+    async with open_database(sys.argv[1], sys.argv[2]):
+        pass
+asyncio.run(main())
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("store", ["catalog", "state", "state.operations", "state.runs", "state.deliveries"])
+@pytest.mark.parametrize("is_file", [True, False], ids=["sqlite", "postgresql"])
+async def test_an_upgrade_that_is_killed_continues(target: str, tmp_path: Path, is_file: bool, store: str) -> None:
+    """The process is killed after the last statement, before the commit."""
+    package = f"headwater.{store}.migrations"
+    url = sqlite_url(tmp_path / "store.db") if is_file else target
+    command = [sys.executable, "-c", KILLED, url, package]
+    killed = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    version = import_module(package)
+    tables = text(f"SELECT version_num FROM {version.VERSION_TABLE}")
+    engine = open_engine(url, schema=version.SCHEMA)
+    try:
+        with pytest.raises(DBAPIError):
+            async with engine.connect() as connection:
+                await connection.execute(tables)
+    finally:
+        await engine.dispose()
+    async with asyncio.timeout(60), open_database(url, package) as engine, engine.connect() as connection:
+        assert (await connection.execute(tables)).scalar_one() == version.HEAD
