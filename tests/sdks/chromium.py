@@ -16,8 +16,10 @@ from select import select
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 PAGE_TIMEOUT_SECONDS: Final = 60
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1")
 PAGE_BUDGET_SECONDS: Final = 20
 """The time that a page gets, by its own clock, which skips waits and stops during requests."""
 _FLAGS: Final = (
@@ -26,7 +28,7 @@ _FLAGS: Final = (
     "--no-zygote",
     "--disable-gpu",
     "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",  # nothing leaves the machine
+    f"--host-resolver-rules=MAP * ~NOTFOUND, {', '.join(f'EXCLUDE {host}' for host in LOCAL_HOSTS)}",
     "--remote-debugging-pipe",
 )
 _EXTRACT: Final = """
@@ -72,11 +74,15 @@ class Chromium:
         self._profile.cleanup()
 
     def open(self, html: str, script: str = "") -> str:
-        """Open a page with its script `page.js` for PAGE_BUDGET_SECONDS, and return its title at the end."""
+        """Open a page with its script `page.js` for PAGE_BUDGET_SECONDS, and return its title at the end.
+
+        Fails if the page requests anything of another machine.
+        """
         context = self._call("Target.createBrowserContext")["browserContextId"]
         target = self._call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         with _serve(self._served, {"/index.html": html.encode(), "/page.js": script.encode()}) as origin:
+            self._call("Network.enable", session)
             self._call("Page.navigate", session, url=f"{origin}/index.html")
             self._call(
                 "Emulation.setVirtualTimePolicy",
@@ -84,7 +90,10 @@ class Chromium:
                 policy="pauseIfNetworkFetchesPending",
                 budget=PAGE_BUDGET_SECONDS * 1000,
             )
-            self._wait_for("Emulation.virtualTimeBudgetExpired", session)
+            for event in self._events_until("Emulation.virtualTimeBudgetExpired", session):
+                if event["method"] == "Network.requestWillBeSent":
+                    url = event["params"]["request"]["url"]
+                    assert urlsplit(url).hostname in (*LOCAL_HOSTS, None), url
             title: str = self._call("Runtime.evaluate", session, expression="document.title")["result"]["value"]
         self._call("Target.disposeBrowserContext", browserContextId=context)
         return title
@@ -101,11 +110,14 @@ class Chromium:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def _wait_for(self, event: str, session: str) -> None:
+    def _events_until(self, last: str, session: str) -> Iterator[dict[str, Any]]:
+        """Yield the events of a session before `last`."""
         while True:
-            found = self._events.popleft() if self._events else self._receive()
-            if found.get("method") == event and found.get("sessionId") == session:
-                return
+            event = self._events.popleft() if self._events else self._receive()
+            if event.get("sessionId") == session:
+                if event["method"] == last:
+                    return
+                yield event
 
     def _receive(self) -> dict[str, Any]:
         """Return the next response or event."""
