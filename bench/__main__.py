@@ -1,7 +1,8 @@
 """`make bench`: runs the figures one after another and prints each with its baseline.
 
-`python -m bench intake get` runs only those; `--seconds` sets how long each measurement lasts (default 4). `large`,
-`written` and `postgresql` take many minutes, and run only if they are named.
+`python -m bench intake get` runs only those, and `python -m bench destinations klaviyo` those of a vendor; `--seconds`
+sets how long each measurement lasts (default 4). `large`, `written` and `postgresql` take many minutes, and run only if
+they are named.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from bench.preparing import preparing
 from bench.profiles import profiles
 from bench.running import echo, memory, running
 from bench.state import fill, state
+from bench.vendors import VENDORS, destinations
 from bench.warehouse import warehouse
 from bench.worker import worker
 from tests import postgresql
@@ -48,12 +50,17 @@ def main() -> None:
     parser.add_argument("figures", nargs="*", metavar="figure", help="default: all of them")
     parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()
+    codes = [name for name in arguments.figures if name in VENDORS]
+    names = [name for name in arguments.figures if name not in VENDORS]
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} before the start", flush=True)
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
-        for name in arguments.figures or FIGURES:
+        for name in names or FIGURES:
             figure = (FIGURES | LONG_FIGURES)[name]
             print(f"\n{name}: {(figure.__doc__ or '').splitlines()[0]}", flush=True)
-            figure(Path(folder) / name, arguments.seconds)
+            if name == "destinations":
+                destinations(Path(folder) / name, arguments.seconds, codes)
+            else:
+                figure(Path(folder) / name, arguments.seconds)
 
 
 def get(folder: Path, seconds: float) -> None:
@@ -180,6 +187,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "functions": functions,
     "preparing": preparing,
     "deliveries": deliveries,
+    "destinations": destinations,
     "outage": outage,
     "containment": containment,
     "state": state,

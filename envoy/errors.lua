@@ -22,7 +22,7 @@ local UNKNOWN = {"InternalServerError", "the request could not be handled"}
 
 local OURS = {
   "x-http-code", "x-http-body", "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding",
-  "x-envoy-upstream-service-time",
+  "x-envoy-upstream-service-time", "x-error-field",
 }
 
 local function is_grpc(headers)
@@ -75,31 +75,31 @@ local function without_texts(text)
   end))
 end
 
--- Returns what is wrong with the schemas of a body; nil if nothing is. Their depth and their other rules are the backend's.
+-- Returns what is wrong with the schemas of a body, and the member; nil if nothing is. Their depth and their other rules are the backend's.
 local function wrong_schema(text, members)
   for _, member in ipairs(members) do
     for schema in text:gmatch('"' .. member .. '"%s*:%s*(%b{})') do
       for name in schema:gmatch('"([^"]*)"%s*:') do
         if not SCHEMA_MEMBERS[name] then
-          return member .. " has the unknown member " .. name:sub(1, 100)
+          return member .. " has the unknown member " .. name:sub(1, 100), member
         end
       end
     end
   end
 end
 
--- Returns what is wrong with a list of a body; nil if nothing is.
+-- Returns what is wrong with a list of a body, and the list's name; nil if nothing is.
 local function wrong_list(text, names)
   for _, name in ipairs(names) do
     local member = '"' .. name .. '"%s*:%s*'
     for first in text:gmatch(member .. "(%S)") do
       if first ~= "[" and first ~= "n" then
-        return name .. " must be an array"
+        return name .. " must be an array", name
       end
     end
     for list in text:gmatch(member .. "(%b[])") do
       if list:find("[%[,]%s*null%s*[,%]]") then
-        return name .. " must not have null as an element"
+        return name .. " must not have null as an element", name
       end
     end
   end
@@ -123,13 +123,18 @@ function envoy_on_request(handle)
   end
   if lists or schemas then
     local body = handle:body()
+    local field
     local wrong = schemas ~= PIPELINE_SCHEMAS and "the body must be a JSON object" or nil
     if body ~= nil then
       local text = without_texts(body:getBytes(0, body:length()))
-      wrong = lists and wrong_list(text, lists) or schemas and wrong_schema(text, schemas) or nil
+      if lists then
+        wrong, field = wrong_list(text, lists)
+      else
+        wrong, field = wrong_schema(text, schemas)
+      end
     end
     if wrong ~= nil then
-      handle:respond({[":status"] = "400"}, wrong)
+      handle:respond({[":status"] = "400", ["x-error-field"] = field}, wrong)
     end
   end
 end
@@ -150,26 +155,28 @@ local function json_name(path)
   return (path:gsub("_(%w)", string.upper))
 end
 
--- Returns the transcoder's message (the inside of a JSON string) as one that names the member and the rule.
+-- Returns the transcoder's message (the inside of a JSON string) as one that names the member and the rule, and the path of
+-- the member, if there is one.
 local function plain(message)
   local path, value, kind = message:match("^([%w_.%[%]]+): invalid value (.*) for type ([%w_./]+)$")
   if path ~= nil then
+    path = json_name(path)
     if value:find("^Starting an? %l+ on a scalar field$") then
-      return json_name(path) .. " must not be " .. value:match("^Starting (an? %l+)")
+      return path .. " must not be " .. value:match("^Starting (an? %l+)"), path
     end
-    return json_name(path) .. " " .. (RULES[kind] or "has an invalid value")
+    return path .. " " .. (RULES[kind] or "has an invalid value"), path
   end
   local field = message:match("^: invalid value Cannot bind a list to map for field '([%w_]+)'")
   if field ~= nil then
-    return json_name(field) .. " must be an object"
+    return json_name(field) .. " must be an object", json_name(field)
   end
   field = message:match("^: invalid value Starting an object on a scalar field for type ([%w_]+)$")
   if field ~= nil then
-    return json_name(field) .. " must not be an object"
+    return json_name(field) .. " must not be an object", json_name(field)
   end
   local repeated = message:match("^: invalid value oneof field '[%w_]+' is already set%. Cannot set '([%w_]+)'")
   if repeated ~= nil then
-    return json_name(repeated) .. " must not be repeated"
+    return json_name(repeated) .. " must not be repeated", json_name(repeated)
   end
   if message == ": Root element must be a message." then
     return "the body must be a JSON object"
@@ -185,11 +192,14 @@ local function plain(message)
   return message
 end
 
-local function make_plain(handle)
+-- `field` is what this filter refused the request for, if it did.
+local function make_plain(handle, field)
   local body = handle:body(true)
-  local before, message, after = body:getBytes(0, body:length()):match('^({"error":{"code":"BadRequest","message":")(.*)("}}%s*)$')
+  local before, message, after = body:getBytes(0, body:length()):match('^({"error":{"code":"BadRequest","message":")(.*)"(}}%s*)$')
   if message ~= nil then
-    body:setBytes(before .. plain(message) .. after)
+    local text, found = plain(message)
+    field = field or found
+    body:setBytes(before .. text .. '"' .. (field and ',"field":"' .. field .. '"' or "") .. after)
   end
 end
 
@@ -200,6 +210,7 @@ function envoy_on_response(handle)
   end
   local status = headers:get("x-http-code")
   local body = headers:get("x-http-body")
+  local field = headers:get("x-error-field")
   local from_backend = headers:get("x-envoy-upstream-service-time") ~= nil
   if status == nil and from_backend and tonumber(headers:get(":status")) >= 400 then
     status = headers:get(":status")
@@ -213,7 +224,7 @@ function envoy_on_response(handle)
   end
   if status == nil then
     if not from_backend and headers:get(":status") == "400" then
-      make_plain(handle)
+      make_plain(handle, field)
     end
     return
   end

@@ -25,7 +25,8 @@ Every call of this document is also a gRPC call on the same port; `x-grpc-method
 same as absent, and `"5"` is taken for 5. In answers a member that is absent is null, and empty lists are printed.
 Bodies that carry people's own JSON (events) are read strictly and kept to the letter.
 
-**Errors** are `{"error": {"code", "message"}}`, except those of the track API. Every answer has an `x-request-id`.
+**Errors** are `{"error": {"code", "message", "field"}}`, except those of the track API; `field` is absent unless one
+value is the cause. Every answer has an `x-request-id`.
 """,
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }

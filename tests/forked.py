@@ -22,8 +22,7 @@ from unittest.mock import patch
 
 from headwater.cli.main import main
 from headwater.server import environment, forkserver, supervisor
-from headwater.server.forking import RunningForkServer
-from headwater.server.processes import HEARTBEAT_VARIABLE, die_with_parent
+from headwater.server.forking import fork_fork_server
 from headwater.server.settings import read
 
 MODULES: Final = ("headwater.server.supervisor", *supervisor.forked_modules(read({})))
@@ -142,36 +141,11 @@ def _run_system(channel: socket.socket) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["variables"])
-    fork_server = _fork_fork_server()
+    fork_server = fork_fork_server()
     forkserver.set_title([sys.executable, "-m", "headwater.cli", "serve"])
     gc.enable()
     with patch.object(supervisor, "serve", partial(supervisor.serve, fork_server=fork_server)):
         main(["serve"])
-
-
-def _fork_fork_server() -> RunningForkServer:
-    ours, theirs = socket.socketpair()
-    output_reader, output = os.pipe()
-    heartbeat_reader, heartbeat = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        die_with_parent(parent)
-        os.setpgid(0, 0)
-        ours.close()
-        for descriptor in (output_reader, heartbeat_reader):
-            os.close(descriptor)
-        for source, target in ((theirs.detach(), 0), (output, 1), (output, 2)):
-            os.dup2(source, target)
-        variables = environment.fork_server(os.environ) | {HEARTBEAT_VARIABLE: str(heartbeat)}
-        os.environ.clear()
-        os.environ.update(variables)
-        forkserver.set_title([sys.executable, "-m", "headwater.server.forkserver"])
-        forkserver.end(forkserver.serve, parent)
-    theirs.close()
-    os.close(output)
-    os.close(heartbeat)
-    return RunningForkServer(pid, ours, output_reader, heartbeat_reader)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ SLOW_TESTS: Final = (
 )
 """Files and folders with the tests that take longest. They run first, so that at the end no process of a parallel run
 has one while the others have nothing to do."""
+SHARED_SYSTEMS: Final = {"configured_system", "delivering_system", "postgresql_system", "system"}
+"""Fixtures that start a system for many modules. The modules that use one run last: it lives until the end of the
+tests, and takes a twelfth of a processor while it has nothing to do."""
 EVENTS: Final = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"}
 """Audit events of Python that start a process."""
 
@@ -58,9 +61,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: find_rank(item.path.relative_to(_ROOT)))
+    sharing = {item.path for item in items if not SHARED_SYSTEMS.isdisjoint(_needed(item))}
+    ranks = {path: find_rank(path.relative_to(_ROOT), path in sharing) for path in {item.path for item in items}}
+    markers = {path: folder_markers(path.relative_to(_ROOT)) for path in ranks}
+    items.sort(key=lambda item: ranks[item.path])
     for item in items:
-        for name in folder_markers(item.path.relative_to(_ROOT)):
+        for name in markers[item.path]:
             item.add_marker(name)
         if _starts_processes(item):
             item.add_marker(pytest.mark.process)
@@ -80,19 +86,23 @@ def folder_markers(path: PurePath) -> list[str]:
     return [name for folder, names in FOLDERS.items() if path.is_relative_to(folder) for name in names]
 
 
-def find_rank(path: PurePath) -> int:
-    """Return the place of a test file among the others: first the longest ones, then those with a running system."""
-    if any(path.is_relative_to(longest) for longest in SLOW_TESTS):
-        return 0
-    return 1 if path.is_relative_to("e2e") else 2
+def find_rank(path: PurePath, shares_system: bool) -> int:
+    """Return the place of a test file among the others: those with a shared system last, and among each of the two the
+    longest ones first, then those with a running system."""
+    is_slow = any(path.is_relative_to(longest) for longest in SLOW_TESTS)
+    return 3 * shares_system + (0 if is_slow else 1 if path.is_relative_to("e2e") else 2)
 
 
 def _starts_processes(item: pytest.Item) -> bool:
+    needed = _needed(item)
+    return not (FIXTURES.isdisjoint(needed) and PARAMETERS.isdisjoint(needed))
+
+
+def _needed(item: pytest.Item) -> set[str]:
+    """Return the fixtures of a test, and its parameters that are texts, which may name another fixture."""
     callspec = getattr(item, "callspec", None)
     parameters = [] if callspec is None else callspec.params.values()
-    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) or any(
-        isinstance(value, str) and value in PARAMETERS for value in parameters
-    )
+    return {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
 
 
 def _forbid(event: str, _arguments: tuple[Any, ...]) -> None:

@@ -85,10 +85,11 @@ async function readEvents(source: number): Promise<void> {
   throw new Error("the events are not stored");
 }
 
-// Send a request with an empty name. Programs decide by the code, and show the message.
+// Send a request with an empty name. Programs decide by the code and the field, and show the message.
 async function handleAnError(): Promise<void> {
   const { error } = await manager.POST("/v1/connections", { body: { name: "", role: "Source", connector: "http" } });
-  if (error) console.log(`error ${error.error.code}: ${error.error.message}`);
+  if (error?.error.code !== "BadRequest" || error.error.field !== "name") throw new Error(JSON.stringify(error));
+  console.log(`error ${error.error.code} in ${error.error.field}: ${error.error.message}`);
 }
 
 const { id, writeKey } = await createSource();

@@ -126,13 +126,15 @@ def list_pages(events: EventServiceApi, source: int) -> tuple[list[StoredEvent],
 
 
 def handle_an_error(connections: ConnectionServiceApi) -> None:
-    """Send a name that is not valid. Programs decide by the code, and show the message."""
+    """Send a name that is not valid. Programs decide by the code and the field, and show the message."""
     unnamed = CreateConnectionRequest(name="Shop\0", role=ConnectionRole.SOURCE, connector="http")
     try:
         connections.create_connection(unnamed)
     except ApiException as error:
         assert isinstance(error.data, Error)
-        print(f"error {error.data.error.code}: {error.data.error.message}")
+        found = error.data.error
+        if found.code == "BadRequest" and found.var_field == "name":
+            print(f"error {found.code} in {found.var_field}: {found.message}")
 
 
 main()

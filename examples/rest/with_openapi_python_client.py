@@ -132,11 +132,12 @@ def list_pages(source: int) -> tuple[list[StoredEvent], int]:
 
 
 def handle_an_error() -> None:
-    """Send a request with an empty name. Programs decide by the code, and show the message."""
+    """Send a request with an empty name. Programs decide by the code and the field, and show the message."""
     nameless = CreateConnectionRequest(name="", role=ConnectionRole.SOURCE, connector="http")
     error = create_connection.sync(client=manager, body=nameless)
     assert isinstance(error, Error), error
-    print(f"error {error.error.code}: {error.error.message}")
+    if error.error.code == "BadRequest" and error.error.field == "name":
+        print(f"error {error.error.code} in {error.error.field}: {error.error.message}")
 
 
 main()

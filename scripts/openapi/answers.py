@@ -99,6 +99,11 @@ _STATUSES = {
 }
 _RETRIED = (429, 503)
 
+_FIELD = {
+    "type": "string",
+    "description": "The path of the invalid value in the request, such as `linkedConnections[2]`. Absent unless one "
+    "value is the cause.",
+}
 _ERROR_SCHEMAS: dict[str, Any] = {
     "Error": {
         "type": "object",
@@ -112,6 +117,7 @@ _ERROR_SCHEMAS: dict[str, Any] = {
                 "properties": {
                     "code": {"type": "string", "description": "For programs; it does not change."},
                     "message": {"type": "string", "description": "For people: it names the field and the rule."},
+                    "field": _FIELD,
                 },
             }
         },
@@ -124,6 +130,7 @@ _ERROR_SCHEMAS: dict[str, Any] = {
             "success": {"const": False},
             "code": {"type": "string", "description": "For programs; it does not change."},
             "message": {"type": "string", "description": "For people: it names the field and the rule."},
+            "field": _FIELD,
             "meta": {
                 "type": "object",
                 "required": ["errors"],

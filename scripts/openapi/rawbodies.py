@@ -359,6 +359,12 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                 *("profiles", "schema", "total", "nextPageToken"),
             )
         ),
+        "ProfileService.FindProfiles": RawBody(
+            response=_object(
+                {"profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")}},
+                "profiles",
+            )
+        ),
         "ProfileService.GetProfileAttributes": RawBody(
             response=_object({"kpid": profile["kpid"], "attributes": people}, "kpid", "attributes")
         ),

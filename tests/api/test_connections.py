@@ -96,10 +96,8 @@ async def test_keys_are_made_listed_and_deleted(api: Api) -> None:
 async def test_errors_reach_rest_callers_as_the_envelope(api: Api) -> None:
     request = pb.CreateConnectionRequest(name="x", role="Source", connector="nonsense")
     failed = await api.call("ConnectionService/CreateConnection", request, REST)
-    assert failed.http == (
-        422,
-        {"error": {"code": "ConnectorNotExist", "message": 'connector "nonsense" does not exist'}},
-    )
+    error = {"code": "ConnectorNotExist", "message": 'connector "nonsense" does not exist', "field": "connector"}
+    assert failed.http == (422, {"error": error})
     request.connector = "http"
     request.settings.CopyFrom(struct_pb2.Struct(fields={"a": struct_pb2.Value(number_value=1)}))
     failed = await api.call("ConnectionService/CreateConnection", request)

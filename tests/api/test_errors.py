@@ -77,7 +77,8 @@ async def test_the_response_to_each_error(
         "native callers see nothing of HTTP"
     )
     message = native.message
-    assert rest.http == (code, {"error": {"code": reason, "message": message}})
+    field = {"field": metadata["field"]} if "field" in metadata else {}
+    assert rest.http == (code, {"error": {"code": reason, "message": message, **field}})
     assert rest.trailers == (*retry, "x-http-body", "x-http-code")
     if isinstance(error, errors.HeadwaterError):
         assert message == error.message
@@ -143,6 +144,13 @@ async def test_a_long_message_is_cut_before_its_header_is_too_large(harness: Har
     assert set(native.message) == {letter}
     assert 1000 < len(native.message.encode()) <= 1500
     assert rest.http == (400, {"error": {"code": "BadRequest", "message": native.message}})
+
+
+async def test_a_long_field_is_cut(harness: Harness) -> None:
+    native, rest = await call_both(harness, errors.BadRequest("no", field="é" * 10_000))
+    field = "é" * 250
+    assert dict(native.metadata) == {"field": field}
+    assert rest.http == (400, {"error": {"code": "BadRequest", "message": "no", "field": field}})
 
 
 async def test_a_clients_own_text_in_a_message_does_no_harm(api: Api) -> None:

@@ -572,6 +572,52 @@ async def test_a_split_waits_for_no_resolution(api: Api, chain: Connection) -> N
 # Tenants
 
 
+# Finding by the ids of the sources
+
+
+async def find(api: Api, **named: Any) -> list[str]:
+    """Return the ids of the profiles that both packages find."""
+    typed = await api.call(f"{SERVICE}/FindProfiles", pb.FindProfilesRequest(**named))
+    found = (await rest(api, "FindProfiles", rest_pb.FindProfilesRequest(**named)))["profiles"]
+    assert [
+        (each.kpid, json.loads(each.attributes_json), each.updated_at.ToJsonString()) for each in typed.profiles
+    ] == [(each["kpid"], each["attributes"], each["updatedAt"]) for each in found]
+    return [each["kpid"] for each in found]
+
+
+async def test_a_profile_is_found_by_the_ids_of_its_identities(api: Api, people: Connection) -> None:
+    ada, bob = [await find_kpid(api.harness, people, name) for name in ("ada", "bob")]
+    await add_people(api.harness, people, [("visitor", {"phone": "1"})], anonymous=True)
+    visitor = await find_kpid(api.harness, people, "visitor")
+    other = await add_source(api.harness.catalog, api.harness.workspace, users=(True,))
+    await add_people(api.harness, other, [("bob", {"email": "bob@other"})])
+    second = await find_kpid(api.harness, other, "bob")
+    assert await find(api, user_id="ada") == await find(api, user_id="ada2", connection=people.id) == [ada]
+    assert await find(api, user_id="bob") == [second, bob]
+    assert await find(api, user_id="bob", connection=people.id) == [bob]
+    assert await find(api, anonymous_id="visitor") == [visitor]
+    for unknown in ({"user_id": "visitor"}, {"anonymous_id": "ada"}, {"user_id": "ada", "connection": other.id}):
+        assert await find(api, **unknown) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "reason", "field"),
+    [
+        ({}, "BadRequest", None),
+        ({"user_id": "a", "anonymous_id": "b"}, "BadRequest", None),
+        ({"user_id": ""}, "BadRequest", "userId"),
+        ({"anonymous_id": "a" * 4_097}, "BadRequest", "anonymousId"),
+        ({"user_id": "a", "connection": 7}, "NotFound", "connection"),
+        ({"user_id": "a", "connection": 0}, "BadRequest", "connection"),
+    ],
+)
+async def test_a_person_must_be_named_by_one_id(
+    api: Api, named: dict[str, Any], reason: str, field: str | None
+) -> None:
+    failed = await api.call(f"{SERVICE}/FindProfiles", pb.FindProfilesRequest(**named))
+    assert (failed.reason, dict(failed.metadata).get("field")) == (reason, field)
+
+
 async def test_another_workspace_sees_nothing(api: Api) -> None:
     harness = api.harness
     other = await add_workspace(harness.catalog)
@@ -586,11 +632,13 @@ async def test_another_workspace_sees_nothing(api: Api) -> None:
         (f"{SERVICE}/ListProfileEvents", pb.ListProfileEventsRequest(kpid=kpid), "events"),
         (f"{SERVICE}/ListProfileIdentities", pb.ListProfileIdentitiesRequest(kpid=kpid), "identities"),
         (f"{SERVICE}/ListSeparations", pb.ListSeparationsRequest(), "separations"),
+        (f"{SERVICE}/FindProfiles", pb.FindProfilesRequest(user_id="a"), "profiles"),
         ("IdentityResolutionService/ListRefusals", resolution_pb.ListRefusalsRequest(), "refusals"),
     ]
     for method, request, member in lists:
         assert list(getattr(await api.call(method, request), member)) == [], method
     hidden: list[tuple[str, Any]] = [
+        ("FindProfiles", pb.FindProfilesRequest(user_id="a", connection=source.id)),
         ("GetProfileAttributes", pb.GetProfileAttributesRequest(kpid=kpid)),
         ("ListProfileChanges", pb.ListProfileChangesRequest(kpid=kpid)),
         ("GetProfileExplanation", pb.GetProfileExplanationRequest(kpid=kpid)),

@@ -94,6 +94,15 @@ REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] =
 ]
 
 
+FIELDS = {
+    "userId or anonymousId is required in a page event": {"field": "userId"},
+    "batch is required and must be an array of events": {"field": "batch"},
+    "the body is not valid gzip": {"field": "body"},
+    "Content-Encoding 'br' is not supported: send gzip, deflate or none": {"field": "body"},
+}
+"""The member `field` of the errors that have one."""
+
+
 @pytest.mark.parametrize(
     ("route", "body", "with_key", "header", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
 )
@@ -114,7 +123,8 @@ async def test_a_rejected_call_returns_200_unless_it_is_strict(
     for permissive in ([], [("x-strict-mode", "0")], [("x-strict-mode", "true")]):
         assert accepted(await post(api, route, body, caller, *headers, *permissive))
     failed = await post(api, route, body, caller, *headers, STRICT)
-    assert failed.http == (status, {"success": False, "code": code, "message": message, "meta": {"errors": [message]}})
+    envelope = {"success": False, "code": code, "message": message, "meta": {"errors": [message]}}
+    assert failed.http == (status, envelope | FIELDS.get(message, {}))
     await api.harness.process_log()
     workspace = api.harness.workspace if with_key else 0
     kept, total = await api.harness.state.rejected(workspace, connection_id=None, protocol="track", first=0, limit=10)
@@ -127,7 +137,8 @@ async def test_a_strict_batch_lists_rejected_events_and_stores_the_others(api: A
     failed = await post(api, "Batch", batch, source, STRICT)
     first = "userId or anonymousId is required in a page event"
     errors = [f"batch[0]: {first}", "batch[2]: the event must be a JSON object"]
-    assert failed.http == (400, {"success": False, "code": "BadRequest", "message": first, "meta": {"errors": errors}})
+    envelope = {"success": False, "code": "BadRequest", "message": first, "field": "batch[0].userId"}
+    assert failed.http == (400, envelope | {"meta": {"errors": errors}})
     await api.harness.process_log()
     assert len(await api.harness.documents()) == 1
 
@@ -203,6 +214,15 @@ async def test_a_verbose_response_lists_each_event(api: Api, source: Connection)
             },
         ],
     }
+
+
+FIELDS = {
+    "userId or anonymousId is required in a page event": {"field": "userId"},
+    "batch is required and must be an array of events": {"field": "batch"},
+    "the body is not valid gzip": {"field": "body"},
+    "Content-Encoding 'br' is not supported: send gzip, deflate or none": {"field": "body"},
+}
+"""The member `field` of the errors that have one."""
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Interval, literal, update
 
 from headwater.base.clock import Clock, SystemClock
 from headwater.base.encryption import Keyring
@@ -21,10 +22,13 @@ from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import Catalog, Connection, OAuthAccount, access_tokens, open_catalog
 from headwater.catalog.accounts import AccountTokens, OAuthAccounts, SealedTokens, seal_tokens
+from headwater.catalog.migrations import SCHEMA
+from headwater.catalog.tables import oauth_accounts
 from headwater.connectors.addresses import ANY_ADDRESS
 from headwater.connectors.contract import AccessToken, AuthorizationRevoked, HttpRequest, OAuthTokens
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.oauth import exchange_code
+from headwater.storage.database import open_engine
 from tests.catalog.make import connection as make_connection
 from tests.harness import NOW, MovableClock, add_workspace
 from tests.oauthprovider import REDIRECT_URI, OAuthProvider, open_oauth_provider
@@ -219,15 +223,43 @@ async def test_a_second_process_takes_the_token_of_the_first(app: Installation) 
     assert len(set(found)) == 1 and app.provider.refreshes == 2
 
 
+async def age_claims(app: Installation, seconds: float) -> None:
+    """Make the claims end earlier on PostgreSQL, where they follow the time of the database, not a test's."""
+    if app.url.startswith("sqlite"):
+        return
+    engine = open_engine(app.url, schema=SCHEMA)
+    try:
+        async with engine.begin() as connection:
+            earlier = oauth_accounts.c.refreshing_until - literal(timedelta(seconds=seconds), Interval())
+            await connection.execute(update(oauth_accounts).values(refreshing_until=earlier))
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_wrong_clock_of_a_machine_ends_no_claim(app: Installation, hours: int) -> None:
+    """On PostgreSQL. A SQLite file belongs to one machine."""
+    if app.url.startswith("sqlite"):
+        pytest.skip("the machines of an installation share PostgreSQL")
+    wrong = MovableClock(datetime.now(UTC) + timedelta(hours=hours))
+    tokens = await app.stored()
+    async with open_catalog(app.url, clock=wrong, identifiers=Identifiers(), keyring=KEYRING) as other:
+        assert await other.oauth_accounts.claim(tokens, "wrong", 120)
+        assert not await app.catalog.oauth_accounts.claim(tokens, "right", 120)
+        assert await other.oauth_accounts.release(tokens, "wrong")
+        assert await app.catalog.oauth_accounts.claim(tokens, "right", 120)
+        assert not await other.oauth_accounts.claim(tokens, "wrong", 120)
+
+
 async def test_the_old_token_is_used_while_another_process_refreshes(app: Installation) -> None:
     first = await app.token.current()
     app.clock.advance(3_400)
     claimed = await app.stored()
-    until = app.clock.now() + timedelta(seconds=120)
-    assert await app.catalog.oauth_accounts.claim(claimed, "another", until)
-    assert not await app.catalog.oauth_accounts.claim(claimed, "a third", until)
+    assert await app.catalog.oauth_accounts.claim(claimed, "another", 120)
+    assert not await app.catalog.oauth_accounts.claim(claimed, "a third", 120)
     assert await app.token.current() == first and app.provider.refreshes == 0
     app.clock.advance(121)
+    await age_claims(app, 121)
     app.token._wait_until = 0.0  # type: ignore[attr-defined]
     assert await app.token.current() != first, "the claim has ended"
     assert not await app.catalog.oauth_accounts.store(claimed, OAuthTokens(access_token="x"), "another", forced=False)
@@ -288,9 +320,9 @@ async def test_an_invalid_grant_because_of_another_process_is_no_failure(
     app.clock.advance(3_600)
     claim = OAuthAccounts.claim
 
-    async def overtaken(self: OAuthAccounts, tokens: AccountTokens, owner: str, until: Any) -> bool:
+    async def overtaken(self: OAuthAccounts, tokens: AccountTokens, owner: str, seconds: float) -> bool:
         monkeypatch.setattr(OAuthAccounts, "claim", claim)
-        assert await claim(self, tokens, owner, app.clock.now() - timedelta(seconds=1))
+        assert await claim(self, tokens, owner, -1)
         async with open_catalog(app.url, clock=app.clock, identifiers=Identifiers(), keyring=KEYRING) as other:
             token = other.access_token(app.connection, app.environment)
             assert token is not None
@@ -400,14 +432,13 @@ async def test_one_look_at_a_refresh_of_another_process_is_enough_for_a_while(
 ) -> None:
     first = await app.token.current()
     app.clock.advance(3_400)
-    until = app.clock.now() + timedelta(seconds=120)
-    assert await app.catalog.oauth_accounts.claim(await app.stored(), "another", until)
+    assert await app.catalog.oauth_accounts.claim(await app.stored(), "another", 120)
     claims, claim = 0, OAuthAccounts.claim
 
-    async def counted(self: OAuthAccounts, tokens: AccountTokens, owner: str, until: Any) -> bool:
+    async def counted(self: OAuthAccounts, tokens: AccountTokens, owner: str, seconds: float) -> bool:
         nonlocal claims
         claims += 1
-        return await claim(self, tokens, owner, until)
+        return await claim(self, tokens, owner, seconds)
 
     monkeypatch.setattr(OAuthAccounts, "claim", counted)
     assert [await app.token.current() for _ in range(50)] == [first] * 50

@@ -172,6 +172,13 @@ def test_profiles_and_erasures(connected: Shell, system: RunningSystem, source: 
             found = profile["kpid"]
     assert found is not None
     assert found in connected.succeed("profiles", "get", found).output
+    [named] = connected.succeed("profiles", "get", "--user", "cli-ada", "--connection", source, "--json").documents
+    assert named["kpid"] == found
+    assert found in connected.succeed("profiles", "get", "--user", "cli-ada").output
+    nobody = connected.run("profiles", "get", "--anonymous", "cli-ada")
+    assert (nobody.status, nobody.errors) == (1, "headwater: no profile has this id\n")
+    for wrong in [(), (found, "--user", "cli-ada"), (found, "--connection", source)]:
+        assert connected.run("profiles", "get", *wrong).status == 2
     assert connected.succeed("profiles", "explain", found, "--json").output == ""
     assert "cli-ada" in connected.succeed("profiles", "events", found).output
     kinds = {each["kind"] for each in connected.succeed("profiles", "export", found).documents}

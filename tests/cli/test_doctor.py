@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -206,11 +207,12 @@ def test_a_file_that_is_no_database_is_a_problem(folder: Path) -> None:
     assert (folder / "state.db").read_bytes().startswith(b"not a database")
 
 
-def test_the_checks_of_databases_change_nothing(folder: Path) -> None:
-    create_catalog(folder)
-    with sqlite3.connect(folder / "catalog.db") as connection:
+def test_the_checks_of_databases_change_nothing(folder: Path, tmp_path: Path) -> None:
+    """A copy has no log that an earlier connection, once it is collected as garbage, would write back to the file."""
+    create_catalog(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as connection:
         connection.execute("UPDATE catalog_revision SET version_num = '0001'")
-    connection.close()
+        connection.execute("VACUUM INTO ?", (str(folder / "catalog.db"),))
     before = (folder / "catalog.db").read_bytes()
     list(data.check_databases(install(folder)))
     list(data.check_secret_key(install(folder, secret_key=SECRET)))
@@ -341,6 +343,16 @@ def test_calls_that_are_left_in_the_log_file(folder: Path) -> None:
     assert results(data.check_former_log(install(folder))) == {}
     (folder / "log.db").write_bytes(b"no database, but a text of more than a hundred bytes" * 9)
     assert results(data.check_former_log(with_nats)) == {"former log": "problem"}
+
+
+def test_files_that_were_moved_are_reported(folder: Path) -> None:
+    installation = install(folder)
+    assert results(data.check_moved_files(installation)) == {}
+    (folder / preflight.MOVED).touch()
+    (finding,) = data.check_moved_files(installation)
+    assert finding.message == f"the files in {folder} were moved to PostgreSQL"
+    assert finding.remedy.startswith("set HEADWATER_DATABASE_URL")
+    assert results(data.check_moved_files(install(folder, database_url="postgresql://127.0.0.1:1/x"))) == {}
 
 
 def test_a_running_system_is_well(shell: Shell, system: RunningSystem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Boolean, Column, DateTime, LargeBinary, Numeric, Table
 
 from headwater.base.clock import SystemClock, microseconds
+from headwater.base.errors import UnusableDatabase
 from headwater.cli import migrating
 from headwater.server import preflight
 from headwater.server.settings import read
@@ -370,8 +371,37 @@ def test_calls_that_nats_would_not_get_are_not_left_behind(shell: Shell, data_di
     shell.set({"HEADWATER_NATS_URL": "nats://127.0.0.1:1"})
     result = shell.run("migrate-data")
     assert "has calls that are not processed (1): unset HEADWATER_NATS_URL" in result.errors
+    refused = shell.run("serve")
+    assert refused.status == 1
+    assert "has calls that are not processed (1), and HEADWATER_NATS_URL is set: unset it" in refused.errors
     shell.monkeypatch.delenv("HEADWATER_NATS_URL")
     assert "log.db stays in use" in shell.succeed("migrate-data").output
+
+
+def test_files_that_were_moved_are_not_used_again(shell: Shell, data_dir: Path, target: str, tmp_path: Path) -> None:
+    """A server on them would store and deliver the same events twice."""
+    shell.succeed("migrate-data")
+    shell.monkeypatch.delenv("HEADWATER_DATABASE_URL")
+    shell.succeed("backup", str(tmp_path / "copy"))
+    shell.succeed("restore", str(tmp_path / "copy"), "--data-dir", str(tmp_path / "restored"))
+    for folder in (data_dir, tmp_path / "restored"):
+        for command in (["serve"], ["keys", "list"]):
+            refused = shell.run(*command, "--data-dir", str(folder))
+            assert (refused.status, refused.errors.count("\n")) == (1, 1 + (command[0] == "keys"))
+            assert f"the files in {folder} were moved to PostgreSQL: set HEADWATER_DATABASE_URL" in refused.errors
+    (data_dir / preflight.MOVED).unlink()
+    shell.succeed("keys", "list")
+
+
+def test_files_that_were_not_moved_are_not_marked(shell: Shell, data_dir: Path, target: str) -> None:
+    fill_stores(data_dir)
+    shell.monkeypatch.setattr("headwater.cli.migrating.copying.analyze", _fail)
+    assert shell.run("migrate-data").status == 1
+    assert not (data_dir / preflight.MOVED).exists()
+
+
+async def _fail(*_: object) -> None:
+    raise UnusableDatabase("the disk is full")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
-from headwater.cli import operation_commands
+from headwater.cli import progress
 from headwater.cli.main import main
 from headwater.cli.operation_commands import progress_line
 from headwater.state.operations import (
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("HEADWATER_DATABASE_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HEADWATER_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(operation_commands, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "WATCH_SECONDS", 0.01)
     (tmp_path / "catalog.db").touch()
     return tmp_path
 

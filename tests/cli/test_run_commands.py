@@ -13,7 +13,7 @@ import pytest
 from headwater.base.clock import SystemClock, microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.cli import run_commands
+from headwater.cli import progress
 from headwater.cli.main import main
 from headwater.cli.run_commands import progress_line
 from headwater.state.runs import Run, RunProgress, RunStore, open_runs
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("HEADWATER_DATABASE_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HEADWATER_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(run_commands, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "WATCH_SECONDS", 0.01)
     migrated_url(tmp_path / "catalog.db")
     migrated_url(tmp_path / "runs.db")
     return tmp_path

@@ -26,6 +26,7 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
+from headwater.connectors.origins import Origins
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.responses import transport_failure
 from headwater.connectors.settings import REDACTED, Settings, Text
@@ -418,6 +419,34 @@ async def test_the_environment_makes_a_client_when_it_is_used(server: Server) ->
     async with ConnectorEnvironment().context("dummy", 5, None) as context:
         with pytest.raises(TransportError):
             await context.http.send(post(server.url()))
+
+
+async def test_a_server_stands_for_that_of_a_vendor(server: Server) -> None:
+    origins = Origins({"https://api.vendor.example": server.url("")})
+    environment = ConnectorEnvironment(addresses=ANY_ADDRESS, origins=origins)
+    async with environment.context("dummy", 5, None) as context:
+        await context.http.send(post("https://api.vendor.example/v1/batch?page[size]=1"))
+    assert server.requests[0].startswith(b"POST /v1/batch?page[size]=1 HTTP/1.1")
+    async with ConnectorEnvironment(origins=origins).context("dummy", 5, None) as context:
+        with pytest.raises(TransportError) as caught:
+            await context.http.send(post("https://api.vendor.example/"))
+    assert caught.value.failure is TransportFailure.ADDRESS_FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("url", "replaced"),
+    [
+        ("https://a.example", "http://b:1"),
+        ("https://A.example/Path", "http://b:1/Path"),
+        ("https://a.example?x=1", "http://b:1?x=1"),
+        ("https://a.example.evil/", "https://a.example.evil/"),
+        ("http://a.example/", "http://a.example/"),
+        ("https://a.example:443/", "https://a.example:443/"),
+        ("https://other.example/https://a.example/", "https://other.example/https://a.example/"),
+    ],
+)
+def test_only_the_whole_origin_is_replaced(url: str, replaced: str) -> None:
+    assert Origins({"https://a.example": "http://b:1"}).replace(url) == replaced
 
 
 async def test_the_certificate_is_checked(tmp_path: Path, client: AiohttpClient) -> None:

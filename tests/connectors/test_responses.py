@@ -1,5 +1,6 @@
 """Each event has one outcome, whatever a destination responds, and every wait is bounded."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,16 +12,20 @@ from headwater.connectors.contract import (
     EncodedEvent,
     FailureScope,
     HttpResponse,
+    ItemResult,
     Outcome,
     TransportError,
     TransportFailure,
+    rejected,
 )
 from headwater.connectors.responses import (
     MAX_WAIT_SECONDS,
+    NOT_TAKEN,
     STATUS_ONLY,
     ResponseRules,
     read_response,
     read_text,
+    reject_named,
     transport_failure,
 )
 from tests.connectors.axes import DESTINATIONS
@@ -115,3 +120,18 @@ def test_texts_of_destinations_are_one_line() -> None:
     body = b"  line\r\nnext\x00\x1b[31m \xff" + b"x" * 5_000
     text = read_text(HttpResponse(status=500, body=body))
     assert text.startswith("line  next") and text.isprintable() and len(text) <= 1_000
+
+
+def test_a_request_that_is_refused_for_some_events_is_sent_again_without_them() -> None:
+    events = [EncodedEvent(id=str(number), body=b"") for number in range(3)]
+    assert reject_named(events, {1: rejected("Invalid")}) == [NOT_TAKEN, rejected("Invalid"), NOT_TAKEN]
+
+    def read(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
+        return reject_named(events, {1: rejected("Invalid")} if response.body else {})
+
+    rules = ResponseRules(items=read, item_statuses=frozenset({400}))
+    named = read_response(HttpResponse(status=400, body=b"1"), events, rules, NOW)
+    assert named.failure is None and named.items[0] == NOT_TAKEN
+    for response in (HttpResponse(status=400), HttpResponse(status=400, body=b"1", is_cut=True)):
+        unnamed = read_response(response, events, rules, NOW)
+        assert unnamed.failure is not None and unnamed.failure.scope is FailureScope.BATCH

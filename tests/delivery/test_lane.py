@@ -92,6 +92,22 @@ def test_an_item_to_be_retried_blocks_its_user_only() -> None:
     assert numbers(take_one(lane, wake_at)) == [1, 3]
 
 
+def test_an_item_that_only_another_one_prevented_is_sent_again_without_a_wait() -> None:
+    lane = make_lane(make_policy(3))
+    lane.offer([make_item(1, 5), make_item(2, 6), make_item(3, 7)], NOW)
+    again = retry("NotTaken", after_seconds=0.0)
+    respond(lane, take_one(lane), again, rejected("Invalid"), again)
+    assert numbers(take_one(lane)) == [1, 3]
+
+
+def test_items_wait_if_none_of_their_request_is_finished() -> None:
+    """A request that names nobody could be sent again and again."""
+    lane = make_lane(make_policy(2))
+    lane.offer([make_item(1, 5), make_item(2, 6)], NOW)
+    respond(lane, take_one(lane), retry("NotTaken", after_seconds=0.0), retry("NotTaken", after_seconds=0.0))
+    assert take(lane, NOW + 0.4) == []
+
+
 def test_an_item_that_was_delivered_before_an_earlier_one_frees_no_later_one() -> None:
     lane = make_lane(make_policy(2))
     lane.offer([make_item(1, 5), make_item(2, 5), make_item(3, 5)], NOW)

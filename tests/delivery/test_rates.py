@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.connectors.contract import RateLimit
+from headwater.connectors.contract import RateLimit, spread
 from headwater.delivery.rates import AccountRates, Rates
 from tests.delivery.lanes import NOW
 
@@ -138,3 +138,24 @@ def test_no_fixed_window_has_more_than_its_count(requests: list[tuple[float, int
         rates.spend(events, now)
         windows[int(now // 4)] = windows.get(int(now // 4), 0) + events
     assert max(windows.values()) <= count
+
+
+def test_a_limit_of_bulk_requests_does_not_count_single_events() -> None:
+    rates = make_rates(RateLimit(count=1, seconds=10.0, min_events=2), RateLimit(count=10, seconds=10.0, max_events=1))
+    assert spend_from(rates, NOW, 2, events=5) == [0.0, 10.0]
+    assert spend_from(rates, NOW, 3, events=1) == [0.0, 1.0, 2.0]
+    assert spend_from(rates, NOW, 1, events=5) == [20.0]
+
+
+@given(
+    count=st.integers(2, 200),
+    burst=st.integers(1, 20),
+    seconds=st.sampled_from([1.0, 60.0]),
+    begin=st.floats(0.0, 1.0),
+)
+def test_a_spread_limit_keeps_each_fixed_window(count: int, burst: int, seconds: float, begin: float) -> None:
+    burst = min(burst, count - 1)
+    rates = make_rates(spread(count, seconds, burst=burst))
+    times = spend_from(rates, NOW, 4 * count)
+    windows = [int((at + begin * seconds) // seconds) for at in times]
+    assert max(windows.count(window) for window in windows) <= count

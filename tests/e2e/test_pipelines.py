@@ -129,7 +129,8 @@ def test_unknown_members_of_schemas_are_refused(system: RunningSystem, member: s
     calls = [("POST", "/v1/pipelines", body), ("PUT", "/v1/pipelines/1", body)]
     for method, path, sent in [*calls, ("POST", "/v1/pipelines/try", {"draft": body})]:
         status, refused = call(system, method, path, sent)
-        assert status == 400 and refused["error"]["message"] == f"{member} has the unknown member {unknown}"
+        message = f"{member} has the unknown member {unknown}"
+        assert (status, refused) == (400, {"error": {"code": "BadRequest", "message": message, "field": member}})
 
 
 def test_members_of_other_objects_are_not_those_of_schemas(system: RunningSystem) -> None:

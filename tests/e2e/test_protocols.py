@@ -151,7 +151,7 @@ def test_a_part_of_the_path_has_no_other_value(
     response = HTTP.request(method, url, json=body, headers=system.authorization)
     message = "id is a part of the path, and must not have another value"
     assert response.status_code == 400, response.text
-    assert response.json() == {"error": {"code": "BadRequest", "message": message}}
+    assert response.json() == {"error": {"code": "BadRequest", "message": message, "field": "id"}}
     assert get(system, f"/v1/connections/{source.id}")["name"] != "Renamed"
 
 

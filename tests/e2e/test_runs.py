@@ -16,7 +16,7 @@ import pytest
 from headwater.state.runs import LEASE_SECONDS
 from tests.e2e.source import get, post
 from tests.e2e.test_operations import call, headwater, make_other
-from tests.system import HEADWATER, RunningSystem, child_ids, start, wait_until
+from tests.system import HEADWATER, RunningSystem, child_ids, fork_server, start, wait_until
 from tests.tenants import add_tenant
 
 SECONDS: Final = 90.0
@@ -191,6 +191,21 @@ def test_a_run_continues_when_the_scheduler_is_killed(system: RunningSystem) -> 
     wait_until(lambda: not Path(f"/proc/{process}").exists(), SECONDS)
     assert wait_for(system, run, "Succeeded")["passed"] == [10] * 6
     assert fence(system, run) == 2
+
+
+def test_runs_continue_and_start_when_the_fork_server_of_the_scheduler_is_killed(system: RunningSystem) -> None:
+    _, pipeline = make_import(system, "1h")
+    running = start_run(system, pipeline)
+    wait_until(has_begun(system, running), SECONDS)
+    [process] = processes(system, running)
+    killed = fork_server(system.children()["scheduler"])
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    run = start_run(system, make_import(system)[1])
+    assert wait_for(system, run, "Succeeded")["passed"] == [10] * 6
+    assert processes(system, running) == [process]
+    post(system, f"/v1/pipelines/runs/{running}/cancel", {})
+    wait_for(system, running, "Cancelled")
 
 
 def test_a_run_of_a_deleted_pipeline_ends(system: RunningSystem) -> None:

@@ -129,7 +129,10 @@ def test_errors_of_the_gateway_have_their_reason(
     system: RunningSystem, method: str, path: str, body: bytes | None, message: str
 ) -> None:
     response = HTTP.request(method, system.base_url + path, content=body, headers=system.authorization)
-    assert (response.status_code, response.json()) == (400, {"error": {"code": "BadRequest", "message": message}})
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["message"]) == (400, "BadRequest", message)
+    named = None if message.startswith("the body") else message.partition(" ")[0]
+    assert error.get("field") == named
 
 
 @pytest.mark.parametrize(

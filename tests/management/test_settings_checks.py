@@ -1,7 +1,9 @@
 """Settings that are checked with the outside system when a connection is created or its settings are replaced."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ from headwater.catalog import Catalog
 from headwater.connectors.contract import ConnectorContext
 from headwater.connectors.dummy.settings import DummySettings
 from headwater.connectors.environment import ConnectorEnvironment
+from headwater.management import settings_checks
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, UpdateConnection, create_connection, update_connection
 from headwater.management.settings_checks import SettingsChecks
@@ -79,3 +82,24 @@ async def test_other_rules_come_before_the_check(
         with pytest.raises(HeadwaterError):
             await create_connection(catalog, workspace, msgspec.structs.replace(REQUEST, **broken), checks=CHECKS)
     assert asked == []
+
+
+async def test_settings_are_checked_on_the_event_loop(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(settings: DummySettings, context: ConnectorContext) -> DummySettings:
+        await asyncio.sleep(0)
+        return completed(settings, context)
+
+    async def hang(settings: DummySettings, context: ConnectorContext) -> DummySettings:
+        await asyncio.Event().wait()
+        return settings
+
+    dummy, settings = catalog.connectors["dummy"], DummySettings(operation_delay="5ms")
+    for http_check in (check, hang):
+        engine = msgspec.structs.replace(dummy.engine, http_check=http_check)
+        connector = msgspec.structs.replace(dummy, engine=engine)
+        if http_check is check:
+            assert await CHECKS.checked(1, connector, settings) == completed(settings, Mock())
+        else:
+            monkeypatch.setattr(settings_checks, "CHECK_SECONDS", 0.05)
+            with pytest.raises(Unavailable, match="Dummy did not answer"):
+                await CHECKS.checked(1, connector, settings)

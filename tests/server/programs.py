@@ -1,5 +1,6 @@
 """Programs that tests fork. `main` is called with the name of one."""
 
+import asyncio
 import ctypes
 import json
 import os
@@ -7,7 +8,8 @@ import signal
 import sys
 import time
 
-from headwater.server.processes import HEARTBEAT_VARIABLE
+from headwater.server.forking import ForkServer, fork_fork_server
+from headwater.server.processes import HEARTBEAT_VARIABLE, Program
 
 
 def main(name: str, *arguments: str) -> None:
@@ -31,6 +33,21 @@ def describe() -> None:
         "handler": signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL,
     }
     print(json.dumps(described))
+
+
+def fork_again() -> None:
+    """Be the parent of a fork server, let it fork `describe`, and print its output."""
+    running = fork_fork_server(["tests.server.programs"])
+
+    async def describe_fork() -> None:
+        forks = ForkServer(running)
+        command = (sys.executable, "-m", "tests.server.programs", "describe")
+        await forks.launch(Program("fork server", command, {}))
+        child = await forks.start(Program("fork", command, {"SECRET": "own"}))
+        await child.wait()
+        forks.close()
+
+    asyncio.run(describe_fork())
 
 
 def sleep() -> None:

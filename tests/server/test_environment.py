@@ -64,22 +64,24 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
 
     pids = system.children()
     assert set(pids) == {"backend", "worker", "courier", "scheduler", "envoy"}
-    forking = fork_server(system.process.pid)
-    assert forking is not None
+    forking, forking_runs = fork_server(system.process.pid), fork_server(pids["scheduler"])
+    assert forking is not None and forking_runs is not None
     # Freed memory counts: a fork has all memory of the process that forked it.
-    held = {name: found(pid) for name, pid in {**pids, "fork server": forking}.items() if name != "envoy"}
+    others = {"fork server": forking, "fork server of runs": forking_runs}
+    held = {name: found(pid) for name, pid in (pids | others).items() if name != "envoy"}
     assert held == {
         "backend": {*SECRETS, "PGPASSWORD"},
         "worker": {"PGPASSWORD"},
         "courier": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
         "scheduler": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
         "fork server": set(),
+        "fork server of runs": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
     }
     assert "TZ" in names(pids["envoy"])
-    for pid in (*pids.values(), forking):  # forked processes show the variables of the fork server
+    for pid in (*pids.values(), *others.values()):  # forked processes show the variables of the fork server
         assert {name for name in names(pid) if name.startswith(("HEADWATER_", "PG"))} <= {HEARTBEAT_VARIABLE}
 
-    sandboxes = [pid for child in pids.values() for pid in child_ids(child)]
+    sandboxes = [pid for child in pids.values() for pid in child_ids(child) if pid != forking_runs]
     assert len(sandboxes) >= len(FUNCTIONS)
     assert [names(pid) for pid in sandboxes] == [set()] * len(sandboxes)
 

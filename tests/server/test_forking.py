@@ -108,6 +108,14 @@ async def test_a_forked_process_has_what_its_program_states_and_nothing_else(lau
     assert found["handler"]
 
 
+async def test_a_forked_process_can_have_a_fork_server_of_its_own(launched: Forks) -> None:
+    child = await launched.start("fork_again", patience=SECONDS, SECRET=SECRET)
+    assert await child.wait() == 0
+    found = json.loads(child.last_line)
+    assert (found["environment"], found["descriptors"]) == ({"SECRET": "own"}, [0, 1, 2])
+    assert (found["parent"], found["group"] != child.pid) == (child.pid, True)
+
+
 async def test_its_command_is_visible_in_the_process_list(launched: Forks) -> None:
     async with ending(await launched.start("sleep")) as child:
         await until_last_line(child, "sleeping")

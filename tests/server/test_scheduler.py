@@ -1,13 +1,15 @@
 """The processes that the scheduler starts: what happens to them, and to their runs."""
 
 import asyncio
+import os
 import signal
+import sqlite3
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from headwater.base.metrics import Metrics, RunEnd, RunKind
 from headwater.catalog import Catalog, open_catalog
 from headwater.runs.scheduling import Ticker
 from headwater.server import run_process, scheduler
-from headwater.server.processes import Program, describe_ending, start
+from headwater.server.processes import Child, Program, describe_ending, start
 from headwater.server.scheduler import Scheduler
 from headwater.server.settings import Settings, read
 from headwater.state.runs import MAX_ATTEMPTS, Run, RunRequest, RunStatus, RunStore, open_runs
@@ -81,9 +83,23 @@ class Started:
         self.runs = runs
         self.catalog = catalog
         self.stop = asyncio.Event()
+        self.code = SLEEPS
+        """The program of run processes."""
+        self.programs = list[Program]()
+        self.children = list[Child]()
         self.task = asyncio.create_task(
-            Scheduler(settings, catalog, runs, SystemClock(), {}, self.metrics).run(self.stop)
+            Scheduler(settings, catalog, runs, SystemClock(), self.start, {}, self.metrics).run(self.stop)
         )
+
+    async def start(self, program: Program) -> Child:
+        self.programs.append(program)
+        child = await start(Program(program.name, (sys.executable, "-I", "-S", "-c", self.code), program.environment))
+        self.children.append(child)
+        return child
+
+    async def wait_for_ends(self) -> set[int]:
+        """Return the exit statuses of all run processes."""
+        return {await child.wait() for child in self.children}
 
     async def create(self) -> Run:
         workspaces = self.catalog.workspaces()
@@ -113,27 +129,13 @@ async def started(
     await started.task
 
 
-def execute(monkeypatch: pytest.MonkeyPatch, code: str) -> list[Any]:
-    """Let run processes execute other code; return the list of their processes."""
-    children = list[Any]()
-
-    async def start_other(program: Program) -> Any:
-        child = await start(Program(program.name, (sys.executable, "-c", code), program.environment))
-        children.append(child)
-        return child
-
-    monkeypatch.setattr(scheduler, "start", start_other)
-    return children
-
-
 async def test_a_process_that_ignores_a_cancel_is_killed(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.2)
-    children = execute(monkeypatch, SLEEPS)
     run = await started.create()
     await started.wait_for(run, "Running")
     await started.runs.cancel(run.id)
     await started.wait_for(run, "Cancelled")
-    assert [await child.wait() for child in children] == [-signal.SIGKILL]
+    assert await started.wait_for_ends() == {-signal.SIGKILL}
 
 
 def test_temporary_files_of_libraries_are_in_the_folder_of_the_process(settings: Settings) -> None:
@@ -143,21 +145,26 @@ def test_temporary_files_of_libraries_are_in_the_folder_of_the_process(settings:
     assert (scratch.exists(), tempfile.gettempdir()) == (False, before)
 
 
-async def test_each_process_of_a_run_has_its_own_folder(
-    started: Started, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_files_of_sqlite_are_in_the_folder_of_the_process(settings: Settings) -> None:
+    with (
+        run_process.open_scratch(settings.data_dir / "it's" / "1") as scratch,
+        closing(sqlite3.connect("")) as database,
+    ):
+        database.execute("PRAGMA cache_size = 1")
+        database.execute("CREATE TABLE data AS SELECT zeroblob(100000)")
+        database.execute("INSERT INTO data SELECT zeroblob(100000)")
+        files = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+        assert any(file.startswith(f"{scratch}/") for file in files)
+
+
+async def test_each_process_of_a_run_has_its_own_fence(started: Started) -> None:
     """A process that is late deletes no files of the one that has taken its run."""
-    programs = list[Program]()
-
-    async def start_other(program: Program) -> Any:
-        programs.append(program)
-        return await start(Program(program.name, (sys.executable, "-c", "raise SystemExit(1)"), program.environment))
-
-    monkeypatch.setattr(scheduler, "start", start_other)
+    started.code = "raise SystemExit(1)"
     run = await started.create()
     await started.wait_for(run, "Failed")
-    folders = [program.environment["SQLITE_TMPDIR"] for program in programs]
-    assert folders == [str(settings.run_scratch(run.id, fence)) for fence in range(1, MAX_ATTEMPTS + 1)]
+    assert [program.command[-2:] for program in started.programs] == [
+        (str(run.id), str(fence)) for fence in range(1, MAX_ATTEMPTS + 1)
+    ]
 
 
 async def test_ticks_that_fail_hold_up_no_run(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +173,6 @@ async def test_ticks_that_fail_hold_up_no_run(started: Started, monkeypatch: pyt
 
     monkeypatch.setattr(Ticker, "fire", fail)
     monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
-    execute(monkeypatch, SLEEPS)
     run = await started.create()
     await started.wait_for(run, "Running")
     await started.runs.cancel(run.id)
@@ -174,7 +180,6 @@ async def test_ticks_that_fail_hold_up_no_run(started: Started, monkeypatch: pyt
 
 
 async def test_further_runs_wait_for_a_free_place(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
-    execute(monkeypatch, SLEEPS)
     first = [await started.create() for _ in range(2)]
     for run in first:
         await started.wait_for(run, "Running")
@@ -182,29 +187,27 @@ async def test_further_runs_wait_for_a_free_place(started: Started, monkeypatch:
     await asyncio.sleep(0.2)  # rounds that start nothing
     found = await started.runs.find(third.id)
     assert found is not None and found.status == "Queued"
-    children = execute(monkeypatch, SLEEPS)
     for run in first:
         await started.runs.cancel(run.id)
     monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
     await started.wait_for(third, "Running")
-    assert len(children) == 1
+    assert len(started.children) == 3
 
 
 async def test_a_stop_kills_processes_that_do_not_end(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "STOP_SECONDS", 0.2)
-    children = execute(monkeypatch, IGNORES_SIGNALS)
+    started.code = IGNORES_SIGNALS
     run = await started.create()
     await started.wait_for(run, "Running")
     started.stop.set()
     await started.task
-    assert [await child.wait() for child in children] in ([-signal.SIGKILL], [-signal.SIGTERM])
+    assert await started.wait_for_ends() in ({-signal.SIGKILL}, {-signal.SIGTERM})
     [waiting] = await started.runs.waiting()
     assert (waiting.workspace, waiting.running) == (run.workspace, 0)
 
 
 async def test_runs_of_deleted_pipelines_are_swept(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "SWEEP_SECONDS", 0.0)
-    children = execute(monkeypatch, SLEEPS)
     monkeypatch.setattr(scheduler, "CANCEL_SECONDS", 0.0)
     run = await started.create()
     await started.wait_for(run, "Running")
@@ -215,7 +218,7 @@ async def test_runs_of_deleted_pipelines_are_swept(started: Started, monkeypatch
     async with asyncio.timeout(60):
         while await started.runs.find(run.id) is not None:
             await asyncio.sleep(0.01)
-    assert [await child.wait() for child in children] == [-signal.SIGKILL]
+    assert await started.wait_for_ends() == {-signal.SIGKILL}
 
 
 @pytest.mark.parametrize(
@@ -231,10 +234,10 @@ async def test_runs_of_deleted_pipelines_are_swept(started: Started, monkeypatch
 async def test_a_process_that_fails_is_replaced_until_the_run_fails(
     started: Started, monkeypatch: pytest.MonkeyPatch, code: str, ending: str
 ) -> None:
-    children = execute(monkeypatch, code)
+    started.code = code
     failed = await started.wait_for(await started.create(), "Failed")
     assert failed.error == f"the run process ended unexpectedly {MAX_ATTEMPTS} times; the last time: {ending}"
-    assert len(children) == MAX_ATTEMPTS
+    assert len(started.children) == MAX_ATTEMPTS
     async with asyncio.timeout(60):
         while not started.metrics.found["Import Failed"]:
             await asyncio.sleep(0.01)

@@ -81,6 +81,13 @@ def test_defaults() -> None:
         ("ALLOW_PRIVATE_DESTINATIONS", "", "allow_private_destinations", "0"),
         ("ALLOW_PRIVATE_DESTINATIONS", "1", "allow_private_destinations", "1"),
         ("ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/8, fd00::/8", "allow_private_destinations", "10.0.0.0/8,fd00::/8"),
+        ("CONNECTOR_ORIGINS", "", "connector_origins", ()),
+        (
+            "CONNECTOR_ORIGINS",
+            "https://A.vendor.example=http://127.0.0.1:9000, https://b.example=https://c.example,",
+            "connector_origins",
+            (("https://a.vendor.example", "http://127.0.0.1:9000"), ("https://b.example", "https://c.example")),
+        ),
         ("OAUTH_REDIRECT_URIS", "", "oauth_redirect_uris", ()),
         (
             "OAUTH_REDIRECT_URIS",
@@ -207,6 +214,11 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
             )
             for text in ("2", "yes", "10.0.0.1/8", "10.0.0.0/8,")
         ),
+        *(
+            ("CONNECTOR_ORIGINS", text, "must be pairs of origins without paths")
+            for text in ("https://a.example", "https://a.example/=http://b", "a=b", "https://a=http://u@b", "x=y=z")
+        ),
+        ("CONNECTOR_ORIGINS", "https://a=http://b,https://a=http://c", "must have each origin of a vendor once"),
         ("FILESYSTEM_ROOT", "/no/such/folder", "must be a folder that exists"),
         ("FILESYSTEM_SHARED", "yes", "must be one of 0, 1"),
         *(("ACCESS_LOG_SAMPLE", text, "must be a number from 0 to 1000000") for text in ("-1", "0.5", "1000001")),

@@ -158,6 +158,67 @@ class ListProfilesResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class FindProfilesRequest(message.Message):
+    """FindProfilesRequest names a person by an id in the sources. Exactly one of the two ids is given."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    ANONYMOUS_ID_FIELD_NUMBER: builtins.int
+    CONNECTION_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    """user_id is the user id of an identity that is not anonymous."""
+    anonymous_id: builtins.str
+    """anonymous_id is the anonymous id of an anonymous identity: one that no user has claimed."""
+    connection: builtins.int
+    """connection is the id of the source connection that knows the person by this id. Absent means any."""
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str | None = ...,
+        anonymous_id: builtins.str | None = ...,
+        connection: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_connection", b"_connection", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id", "_connection", b"_connection", "_user_id", b"_user_id", "anonymous_id", b"anonymous_id", "connection", b"connection", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anonymous_id: _TypeAlias = typing.Literal["anonymous_id"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_id: _TypeAlias = typing.Literal["_anonymous_id", b"_anonymous_id"]  # noqa: Y015
+    _WhichOneofReturnType__connection: _TypeAlias = typing.Literal["connection"]  # noqa: Y015
+    _WhichOneofArgType__connection: _TypeAlias = typing.Literal["_connection", b"_connection"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_id) -> _WhichOneofReturnType__anonymous_id | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connection) -> _WhichOneofReturnType__connection | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+@typing.final
+class FindProfilesResponse(message.Message):
+    """FindProfilesResponse holds the profiles that were found."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROFILES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def profiles(self) -> containers.RepeatedCompositeFieldContainer[Profile]:
+        """profiles are the profiles, with all attributes. Empty when there is none."""
+
+    def __init__(
+        self,
+        *,
+        profiles: abc.Iterable[Profile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class GetProfileAttributesRequest(message.Message):
     """GetProfileAttributesRequest names the profile."""
 

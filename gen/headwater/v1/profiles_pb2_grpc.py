@@ -42,6 +42,11 @@ class ProfileServiceStub:
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesResponse.FromString,
                 _registered_method=True)
+        self.FindProfiles = channel.unary_unary(
+                '/headwater.v1.ProfileService/FindProfiles',
+                request_serializer=headwater_dot_v1_dot_profiles__pb2.FindProfilesRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_profiles__pb2.FindProfilesResponse.FromString,
+                _registered_method=True)
         self.GetProfileAttributes = channel.unary_unary(
                 '/headwater.v1.ProfileService/GetProfileAttributes',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesRequest.SerializeToString,
@@ -117,6 +122,15 @@ class ProfileServiceServicer:
     def ListProfiles(self, request, context):
         """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
         filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindProfiles(self, request, context):
+        """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+        most 100. Sources that give the same id to different people have a profile for each. It is empty when no source
+        knows the id, or its identities are not resolved yet, and fails with 404 when the connection does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +257,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_profiles__pb2.ListProfilesResponse.SerializeToString,
             ),
+            'FindProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindProfiles,
+                    request_deserializer=headwater_dot_v1_dot_profiles__pb2.FindProfilesRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_profiles__pb2.FindProfilesResponse.SerializeToString,
+            ),
             'GetProfileAttributes': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfileAttributes,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileAttributesRequest.FromString,
@@ -338,6 +357,33 @@ class ProfileService:
             '/headwater.v1.ProfileService/ListProfiles',
             headwater_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
             headwater_dot_v1_dot_profiles__pb2.ListProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ProfileService/FindProfiles',
+            headwater_dot_v1_dot_profiles__pb2.FindProfilesRequest.SerializeToString,
+            headwater_dot_v1_dot_profiles__pb2.FindProfilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

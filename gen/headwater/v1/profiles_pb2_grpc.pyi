@@ -40,6 +40,11 @@ class ProfileServiceStub:
     """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
     filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
+    FindProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.FindProfilesRequest, profiles_pb2.FindProfilesResponse]
+    """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+    most 100. Sources that give the same id to different people have a profile for each. It is empty when no source
+    knows the id, or its identities are not resolved yet, and fails with 404 when the connection does not exist.
+    """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]
     """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
     that one. It fails with 404 when the profile does not exist.
@@ -109,6 +114,11 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     ListProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.ListProfilesRequest, profiles_pb2.ListProfilesResponse]  # type: ignore[assignment]
     """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
     filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
+    """
+    FindProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.FindProfilesRequest, profiles_pb2.FindProfilesResponse]  # type: ignore[assignment]
+    """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+    most 100. Sources that give the same id to different people have a profile for each. It is empty when no source
+    knows the id, or its identities are not resolved yet, and fails with 404 when the connection does not exist.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, profiles_pb2.GetProfileAttributesResponse]  # type: ignore[assignment]
     """GetProfileAttributes returns the attributes of one profile. The id of a profile that was merged into another returns
@@ -181,6 +191,16 @@ class ProfileServiceServicer:
     ) -> typing.Union[profiles_pb2.ListProfilesResponse, abc.Awaitable[profiles_pb2.ListProfilesResponse]]:
         """ListProfiles returns profiles of the workspace. It fails with 422 PropertyNotExist when a property or a path of the
         filter does not exist, OrderNotExist or OrderTypeNotSortable, and with 400 when the filter is not valid.
+        """
+
+    def FindProfiles(
+        self,
+        request: profiles_pb2.FindProfilesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[profiles_pb2.FindProfilesResponse, abc.Awaitable[profiles_pb2.FindProfilesResponse]]:
+        """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+        most 100. Sources that give the same id to different people have a profile for each. It is empty when no source
+        knows the id, or its identities are not resolved yet, and fails with 404 when the connection does not exist.
         """
 
     def GetProfileAttributes(

@@ -72,7 +72,12 @@ def _cut(text: str, size: int) -> str:
 
 def default_error_body(error: HeadwaterError) -> dict[str, object]:
     """Return the error body of all services without a protocol of their own."""
-    return {"error": {"code": error.code, "message": short_message(error)}}
+    return {"error": {"code": error.code, "message": short_message(error)} | field_member(error)}
+
+
+def field_member(error: HeadwaterError) -> dict[str, str]:
+    """Return the member `field` of an error body, with the path of the invalid value; nothing if the error has none."""
+    return {} if error.field is None else {"field": _cut(error.field, MAX_FIELD_BYTES)}
 
 
 def grpc_status(error: HeadwaterError) -> grpc.StatusCode:

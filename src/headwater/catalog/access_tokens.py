@@ -17,7 +17,6 @@ No failure deletes tokens.
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -146,8 +145,7 @@ class AccountAccessToken:
                 return self._unrefreshable(tokens)
             if self._is_waiting():
                 return self._usable_or_unavailable(tokens, "the access token cannot be refreshed at the moment")
-            until = self._clock.now() + timedelta(seconds=CLAIM_SECONDS)
-            if await self._accounts.claim(tokens, self._owner, until):
+            if await self._accounts.claim(tokens, self._owner, CLAIM_SECONDS):
                 pause = INITIAL_POLL_SECONDS
                 if await self._refresh(tokens):
                     continue

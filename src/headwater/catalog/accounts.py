@@ -9,8 +9,8 @@ account increments its `generation`. All writes are compare-and-swap on it:
 | `store` | the generation is the one that was read, and the claim is the caller's |
 | `release`, `fail` | the same as `store` |
 
-A claim is one short transaction, not a lock that is held during a request. It expires, so a process that dies with it
-holds up no one for longer.
+A claim is one short transaction, not a lock that is held during a request. It expires by the clock of the database, so
+a process that dies with it holds up no one for longer, and the clocks of machines need not agree.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ from headwater.base.errors import Unavailable
 from headwater.catalog import tables
 from headwater.connectors.contract import OAuthTokens
 from headwater.storage.database import as_unavailable
+from headwater.storage.leases import lease_moment
 from headwater.storage.sessions import Sessions
 
 MAX_FAILURE_CHARACTERS: Final = 255
@@ -91,10 +92,12 @@ class OAuthAccounts:
         row = await self._run(lambda connection: connection.execute(select(_rows).where(_rows.c.id == id_)).first())
         return None if row is None else self._opened(row)
 
-    async def claim(self, tokens: AccountTokens, owner: str, until: datetime) -> bool:
-        """Claim the refresh of this generation until a time. Return whether the caller has it."""
-        is_free = or_(_rows.c.refreshing_until.is_(None), _rows.c.refreshing_until < self._clock.now())
+    async def claim(self, tokens: AccountTokens, owner: str, seconds: float) -> bool:
+        """Claim the refresh of this generation for some time. Return whether the caller has it."""
+        engine = self._sessions.engine
+        is_free = or_(_rows.c.refreshing_until.is_(None), _rows.c.refreshing_until < lease_moment(engine, self._clock))
         statement = _update(tokens).where(is_free, _rows.c.failure.is_(None))
+        until = lease_moment(engine, self._clock, seconds)
         return await self._updated(statement.values(refreshing_until=until, refreshing_by=owner))
 
     async def release(self, tokens: AccountTokens, owner: str) -> bool:

@@ -181,7 +181,8 @@ def _databases(settings: Settings) -> list[Path]:
 
 
 def _other_files(settings: Settings) -> Iterator[Path]:
-    for path in (settings.secret_key_path, settings.api_key_path):
+    marks = [settings.data_dir / preflight.MOVED] if settings.database_url is None else []
+    for path in (settings.secret_key_path, settings.api_key_path, *marks):
         if path.exists():
             yield path
     if settings.applications_dir.is_dir():

@@ -20,6 +20,7 @@ from headwater.cli.documents import print_document, print_message
 from headwater.cli.progress import ProgressView
 from headwater.cli.tables import parse_identifier
 from headwater.management import api_keys, secrets, workspaces
+from headwater.server import preflight
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings
@@ -41,6 +42,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
+    preflight.check_not_moved(settings)
     if settings.database_url is None and not settings.catalog_path.is_file():
         raise StartupError(
             f"nothing has been set up in {settings.data_dir} yet: start `headwater serve` once, or change "

@@ -11,6 +11,8 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from headwater.base.clock import SystemClock, microseconds
@@ -33,6 +35,7 @@ from headwater.state.runs.tables import METADATA as RUN_TABLES
 from headwater.state.tables import METADATA as STATE_TABLES
 from headwater.storage import copying
 from headwater.storage.copying import SourceStore
+from headwater.storage.snapshots import sync
 from headwater.warehouse.drivers.postgresql.copying import TABLES as WAREHOUSE_TABLES
 from headwater.warehouse.drivers.postgresql.copying import copy_events, prepare_partitions
 from headwater.warehouse.drivers.postgresql.partitions import Partitions
@@ -56,7 +59,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
     os.umask(0o077)
     lock = preflight.claim_data_dir(settings)
     try:
-        counts = asyncio.run(_migrate(settings, settings.database_url))
+        with _unmark_on_failure(settings.data_dir / preflight.MOVED):
+            counts = asyncio.run(_migrate(settings, settings.database_url))
     except UnusableDatabase as error:
         raise StartupError(str(error)) from error
     except sqlite3.Error as error:
@@ -120,8 +124,29 @@ async def _migrate(settings: Settings, url: str) -> Counts:
                 await _require_empty(driver, tables)
                 counts = await _copy_all(settings, driver, sources, events, partitions, progress)
                 await copying.analyze(driver, tables)
+                await asyncio.to_thread(_mark_moved, settings)
             progress.close()
     return counts
+
+
+@contextmanager
+def _unmark_on_failure(marker: Path) -> Iterator[None]:
+    """Remove the mark if the block fails, unless an earlier move has left it."""
+    was_moved = marker.exists()
+    try:
+        yield
+    except BaseException:
+        if not was_moved:
+            marker.unlink(missing_ok=True)
+        raise
+
+
+def _mark_moved(settings: Settings) -> None:
+    """Mark the files before the commit: a kill after it would leave files that a server starts on."""
+    marker = settings.data_dir / preflight.MOVED
+    marker.write_text(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+    sync(marker)
+    sync(settings.data_dir)
 
 
 async def _copy_all(
@@ -194,7 +219,7 @@ def _next_steps(settings: Settings) -> str:
     if settings.nats_url is None:
         lines.append(f"- {settings.log_path.name} stays in use: calls that wait there are processed.")
     lines.append(
-        "- The other .db files and ledger/ are a backup of this moment. Do not start on them again: events would be "
-        "stored and delivered twice."
+        "- The other .db files and ledger/ are a backup of this moment. A start on them is refused, because events "
+        "would be stored and delivered twice."
     )
     return "\n".join(lines)

@@ -5,8 +5,6 @@ while the server runs.
 """
 
 import argparse
-import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -17,15 +15,12 @@ from headwater.base.clock import SystemClock, from_microseconds
 from headwater.base.identifiers import Identifiers
 from headwater.cli.api import print_table
 from headwater.cli.documents import print_message
-from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.progress import draw_bar, watch
 from headwater.cli.tables import parse_identifier
 from headwater.server.errors import StartupError
 from headwater.server.settings import Settings
 from headwater.state.operations import DELIVERY_KINDS, Operation, OperationStore, open_operations
 from headwater.storage.database import sqlite_url
-
-WATCH_SECONDS: Final = 0.5
-"""Interval at which `watch` reads the progress."""
 
 Action = Callable[[OperationStore, argparse.Namespace], Awaitable[None]]
 
@@ -99,14 +94,7 @@ async def cancel_operation(operations: OperationStore, arguments: argparse.Names
 
 async def watch_operation(operations: OperationStore, arguments: argparse.Namespace) -> None:
     """Show the progress of an operation until it ends. Raises StartupError if it does not complete."""
-    view, clock = ProgressView(sys.stderr), SystemClock()
-    while True:
-        found = await _find(operations, arguments)
-        view.show(progress_line(found, clock.now()), is_last=found.ended_at is not None)
-        if found.ended_at is not None:
-            break
-        await asyncio.sleep(WATCH_SECONDS)
-    view.close()
+    found = await watch(lambda: _find(operations, arguments), progress_line)
     if found.status != "Completed":
         raise StartupError(_ended(found))
     if arguments.json:

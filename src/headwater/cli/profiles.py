@@ -3,9 +3,13 @@
 import argparse
 import json
 
+import msgspec
+
 from headwater.cli.api import Api, Columns, member, print_json
 from headwater.cli.client import segment
+from headwater.cli.errors import CommandError, UsageError
 from headwater.cli.events import EVENTS, read_filter
+from headwater.cli.tables import parse_identifier
 
 _PROFILES: Columns = {
     "KPID": member("kpid"),
@@ -38,13 +42,38 @@ def list_profiles(api: Api, arguments: argparse.Namespace) -> None:
 
 
 def get_profile(api: Api, arguments: argparse.Namespace) -> None:
-    """Print the attributes of a profile."""
-    body = api.client.call("GET", f"{_profile(arguments)}/attributes")
+    """Print the attributes of a profile, or of those of a person with an id in the sources."""
+    if (arguments.kpid, arguments.user, arguments.anonymous).count(None) != 2:
+        raise UsageError("exactly one of KPID, --user and --anonymous names the person")
+    if arguments.kpid is None:
+        _print_found(api, arguments)
+        return
+    if arguments.connection is not None:
+        raise UsageError("--connection needs --user or --anonymous")
+    _print_profile(api, api.client.call("GET", f"{_profile(arguments)}/attributes"))
+
+
+def _print_profile(api: Api, body: bytes) -> None:
     if api.is_json:
         print_json(body)
         return
     document = json.loads(body)
     api.print_object(json.dumps({"kpid": document["kpid"], **document["attributes"]}).encode())
+
+
+def _print_found(api: Api, arguments: argparse.Namespace) -> None:
+    """Print the profiles with an id. Raises CommandError if there is none."""
+    query = {
+        "userId": arguments.user,
+        "anonymousId": arguments.anonymous,
+        "connection": None if arguments.connection is None else parse_identifier(arguments.connection),
+    }
+    body = api.client.call("GET", "/v1/profiles/find", query)
+    found = msgspec.json.decode(body, type=dict[str, list[msgspec.Raw]])["profiles"]
+    if not found:
+        raise CommandError("no profile has this id")
+    for profile in found:
+        _print_profile(api, bytes(profile))
 
 
 def list_identities(api: Api, arguments: argparse.Namespace) -> None:

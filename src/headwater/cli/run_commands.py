@@ -5,8 +5,6 @@ server runs.
 """
 
 import argparse
-import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -16,7 +14,7 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.cli.api import print_table
 from headwater.cli.documents import print_document, print_message
-from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.progress import draw_bar, watch
 from headwater.cli.tables import parse_identifier
 from headwater.management.runs import run_pipeline
 from headwater.server.errors import StartupError
@@ -24,8 +22,6 @@ from headwater.server.settings import Settings
 from headwater.state.runs import STEPS, Run, RunStore, open_runs
 from headwater.storage.database import sqlite_url
 
-WATCH_SECONDS: Final = 0.5
-"""Interval at which `watch` reads the progress."""
 _FILTER: Final = STEPS.index("Filter")
 _FINALIZE: Final = STEPS.index("Finalize")
 
@@ -98,22 +94,20 @@ async def cancel_run(runs: RunStore, settings: Settings, arguments: argparse.Nam
 
 async def watch_run(runs: RunStore, settings: Settings, arguments: argparse.Namespace) -> None:
     """Show the progress of a run until it ends. Raises StartupError if it does not succeed."""
-    view, clock = ProgressView(sys.stderr), SystemClock()
-    while True:
-        found = await runs.find(parse_identifier(arguments.id))
-        if found is None:
-            raise _unknown(arguments)
-        view.show(progress_line(found, clock.now()), is_last=found.ended_at is not None)
-        if found.ended_at is not None:
-            break
-        await asyncio.sleep(WATCH_SECONDS)
-    view.close()
+    found = await watch(lambda: _find(runs, arguments), progress_line)
     if found.status != "Succeeded":
         raise StartupError(_ended(found))
     if arguments.json:
         _print_json(found)
     else:
         print(_ended(found))
+
+
+async def _find(runs: RunStore, arguments: argparse.Namespace) -> Run:
+    found = await runs.find(parse_identifier(arguments.id))
+    if found is None:
+        raise _unknown(arguments)
+    return found
 
 
 def progress_line(run: Run, now: datetime) -> str:

@@ -11,11 +11,9 @@ from typing import Any, Final
 from headwater.cli.api import Api, Columns, member
 from headwater.cli.errors import CommandError
 from headwater.cli.events import read_filter
-from headwater.cli.progress import ProgressView, draw_bar
+from headwater.cli.progress import WATCH_SECONDS, ProgressView, draw_bar
 from headwater.cli.tables import parse_identifier, printable
 
-WATCH_SECONDS: Final = 0.5
-"""Interval at which `watch` reads the progress."""
 STEPS: Final = ("Receive", "InputValidation", "Filter", "Transformation", "OutputValidation", "Finalize")
 """The steps whose counts a run has, in their order."""
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from headwater.connectors.contract import NO_ENGINE, Engine
+from headwater.connectors.contract import NO_ENGINE, ApiVersion, Engine
 from headwater.connectors.settings import Settings
 
 ConnectorType = Literal["Application", "Database", "File", "FileStorage", "MessageBroker", "SDK", "Webhook"]
@@ -85,7 +85,7 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     a UUID. `terms` are for applications, `has_sheets` and `file_extension` for file formats. `engine` has the
     implemented capabilities. `driver` is the library that it needs in addition; None without one. `oauth` is None if
     users need not authorize access. If `is_sample` is true, it is listed only by installations that have its OAuth
-    client.
+    client. `version` is the version of the vendor's API; None if it has none.
     """
 
     code: str
@@ -105,6 +105,7 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     oauth: OAuthSupport | None = None
     is_sample: bool = False
     driver: Driver | None = None
+    version: ApiVersion | None = None
 
     @property
     def is_installed(self) -> bool:

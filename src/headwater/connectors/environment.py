@@ -18,6 +18,7 @@ from headwater.base.clock import Clock, SystemClock
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import AccessToken, ConnectorContext, HttpRequest, HttpResponse, OAuthClient
 from headwater.connectors.contract.context import ROOT_SETTING
+from headwater.connectors.origins import NO_ORIGINS, Origins
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.settings import Settings
 
@@ -33,7 +34,8 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
     `oauth_clients` are the installation's registrations at providers, by the code of the connector. `filesystem_root`
     is the folder of files of the server; None if connections may not reach any. Each workspace has a folder of its own
-    there, named by its id, unless `filesystem_is_shared`. `data_folder` has a folder for each workspace with the users
+    there, named by its id, unless `filesystem_is_shared`. `origins` are servers that stand for those of vendors.
+    `data_folder` has a folder for each workspace with the users
     of applications for tests; None if they are kept in memory.
     """
 
@@ -43,6 +45,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     filesystem_root: Path | None = None
     filesystem_is_shared: bool = False
     data_folder: Path | None = None
+    origins: Origins = NO_ORIGINS
 
     @asynccontextmanager
     async def context(
@@ -64,7 +67,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
         client = self.oauth_clients.get(connector)
         secrets = () if settings is None else settings.secrets()
         redactor = Redactor(secrets if client is None else (*secrets, client.secret))
-        http = _LazyClient(self.addresses, redactor, access_token, max_connections, workspace)
+        http = _LazyClient(self.addresses, redactor, access_token, max_connections, workspace, self.origins)
         logger = structlog.wrap_logger(
             structlog.get_logger("headwater.connectors"),
             processors=[redactor.process_log, *structlog.get_config()["processors"]],
@@ -111,12 +114,14 @@ class _LazyClient:
         access_token: AccessToken | None,
         max_connections: int,
         workspace: int | None,
+        origins: Origins,
     ) -> None:
         self._addresses = addresses
         self._redactor = redactor
         self._access_token = access_token
         self._max_connections = max_connections
         self._workspace = workspace
+        self._origins = origins
         self._client: AiohttpClient | None = None
         self._opening = asyncio.Lock()
 
@@ -130,7 +135,12 @@ class _LazyClient:
                 http = await asyncio.to_thread(_import_client)
                 limits = http.HttpLimits(max_connections=self._max_connections)
                 self._client = http.AiohttpClient(
-                    self._addresses, self._redactor, limits, self._access_token, workspace=self._workspace
+                    self._addresses,
+                    self._redactor,
+                    limits,
+                    self._access_token,
+                    workspace=self._workspace,
+                    origins=self._origins,
                 )
             return self._client
 

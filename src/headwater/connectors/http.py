@@ -33,6 +33,7 @@ from headwater.connectors.contract.transport import (
     TransportError,
     TransportFailure,
 )
+from headwater.connectors.origins import NO_ORIGINS, Origins
 from headwater.connectors.redaction import Redactor, format_request
 from headwater.connectors.resolving import resolve_on_loop
 from headwater.connectors.settings import REDACTED
@@ -93,7 +94,8 @@ class _Resolver(AbstractResolver):
 class AiohttpClient:
     """Implements `HttpClient`. Create and close it on the event loop that uses it.
 
-    `workspace` is the one that it connects for, which shares the resolver with others; None for none.
+    `workspace` is the one that it connects for, which shares the resolver with others; None for none. `origins` are
+    servers that stand for those of vendors.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class AiohttpClient:
         access_token: AccessToken | None = None,
         tls: ssl.SSLContext | None = None,
         workspace: int | None = None,
+        origins: Origins = NO_ORIGINS,
     ) -> None:
         self._addresses = addresses
+        self._origins = origins
         self._redactor = redactor
         self._limits = limits
         self._access_token = access_token
@@ -160,7 +164,7 @@ class AiohttpClient:
         try:
             response = await self._session.request(
                 request.method,
-                URL(request.url, encoded=True),
+                URL(self._origins.replace(request.url), encoded=True),
                 data=body if body is not None else request.body or None,
                 headers={"accept-encoding": "identity", **request.headers},
                 skip_auto_headers=("content-type",),
@@ -184,7 +188,7 @@ class AiohttpClient:
         try:
             async with self._session.request(
                 request.method,
-                URL(request.url, encoded=True),
+                URL(self._origins.replace(request.url), encoded=True),
                 data=request.body or None,
                 headers=headers,
                 skip_auto_headers=("content-type",),
@@ -227,7 +231,7 @@ class AiohttpClient:
 
     def _checked_url(self, url: str) -> str:
         try:
-            self._addresses.check_url(url)
+            self._addresses.check_url(self._origins.replace(url))
         except AddressForbidden as error:
             raise TransportError(TransportFailure.ADDRESS_FORBIDDEN, str(error)) from error
         return url

@@ -34,13 +34,21 @@ MAX_WAIT_SECONDS: Final = 3_600.0
 """Maximum wait that a destination can request; longer ones are shortened to it."""
 
 ItemsReader: TypeAlias = Callable[[HttpResponse, Sequence[EncodedEvent]], Sequence[ItemResult]]
-"""Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them."""
+"""Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them, and
+NoItemNamed for an error that is about the request."""
+
+NOT_TAKEN: Final = retry("NotTaken", "the request was refused because of another event", 0.0)
+"""The result of an event in a request that was refused because of others. It is sent again without a wait."""
 
 WaitForm = Literal["Seconds", "SecondsOrDate", "Milliseconds", "UnixSeconds"]
 
 
 class UnexpectedResponse(Exception):
     """The status of the response is a success, but its body is not the documented one."""
+
+
+class NoItemNamed(Exception):
+    """The response of an error status in `item_statuses` names no item: the request failed as a whole."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -118,7 +126,10 @@ def read_response(
     """Return the result of a request for `events`. A body that cannot be read makes the items `RETRY`."""
     status = response.status
     if _is_success(status, rules):
-        return _read_items(response, events, rules, now)
+        try:
+            return _read_items(response, events, rules, now)
+        except NoItemNamed:
+            pass
     scope = _scope(status, rules)
     wait = find_wait(response.headers, rules.waits, now)
     if wait is None and status == 429:
@@ -146,6 +157,8 @@ def _read_items(
     if rules.items is None:
         return succeeded([DELIVERED] * len(events), response.status, pause)
     try:
+        if response.is_cut and not 200 <= response.status < 300:
+            raise NoItemNamed
         if response.is_cut:
             raise UnexpectedResponse(f"it has more than {len(response.body)} bytes")
         items = tuple(rules.items(response, events))
@@ -259,6 +272,15 @@ def _pointed(pointer: object, prefix: str) -> object:
         return pointer
     index = pointer[len(prefix) :].partition("/")[0]
     return int(index) if index.isascii() and index.isdigit() and len(index) < 10 else pointer
+
+
+def reject_named(events: Sequence[EncodedEvent], named: Mapping[int, ItemResult]) -> list[ItemResult]:
+    """Return the given results of events by their position, and `NOT_TAKEN` for the others: the vendor refuses a
+    request as a whole for one event. Raises NoItemNamed if no event is named.
+    """
+    if not named:
+        raise NoItemNamed
+    return [named.get(position, NOT_TAKEN) for position in range(len(events))]
 
 
 def check_count(count: int, processed: object, results: Sequence[ItemResult]) -> Sequence[ItemResult]:

@@ -20,6 +20,7 @@ the memory of the lane: the caller offers all unfinished items again.
 | --- | --- |
 | item delivered, rejected | finished: the items that wait for it can be sent |
 | item to be retried | waits with its own back-off; later items with its keys wait behind it, others are sent |
+| item to be retried after 0 s | can be sent, if another item of the batch is finished |
 | failure of the batch | halved; a single item is dead |
 | failure of the destination, credentials | everything pauses; the same batch is sent again, and is the probe |
 | destination closed | one probe an hour |
@@ -302,6 +303,7 @@ class Lane:
         retried: list[Entry] = []
         freed: list[Entry] = []
         self._busy -= len(batch.entries)
+        has_finished = any(each.outcome in (Outcome.DELIVERED, Outcome.REJECTED) for each in result.items)
         for entry, item, each in zip(batch.entries, batch.items, result.items, strict=True):
             if each.outcome is Outcome.DELIVERED:
                 delivered.append(item)
@@ -309,7 +311,7 @@ class Lane:
                 dead.append(_dead(entry, batch, each.reason, each.message, result.status))
             else:
                 retried.append(entry)
-                self._retry(entry, batch, each, now)
+                self._retry(entry, batch, each, now, may_be_immediate=has_finished)
                 continue
             freed += self._finish(entry)
         for entry in retried:
@@ -318,9 +320,12 @@ class Lane:
         self._release_all(freed, now)
         return Completion(tuple(delivered), tuple(dead))
 
-    def _retry(self, entry: Entry, batch: Batch, result: ItemResult, now: float) -> None:
+    def _retry(self, entry: Entry, batch: Batch, result: ItemResult, now: float, *, may_be_immediate: bool) -> None:
         entry.attempts += batch.attempt
         entry.last = result
+        if may_be_immediate and result.retry_after_seconds == 0.0:
+            entry.until = now
+            return
         entry.delay = backoff.next_delay(entry.delay, self._random)
         entry.until = now + backoff.wait(entry.delay, result.retry_after_seconds)
 

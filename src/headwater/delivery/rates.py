@@ -128,8 +128,7 @@ class Rates:
     def __init__(self, account: AccountRates, limits: tuple[RateLimit, ...]) -> None:
         self._account = account
         shared = [limit for limit in limits if limit.per == "Account"]
-        self._requests = [account.meter(limit) for limit in shared if limit.unit == "Request"]
-        self._events = [account.meter(limit) for limit in shared if limit.unit == "Event"]
+        self._shared = [(limit, account.meter(limit)) for limit in shared]
         self._users = [(limit.unit, account.users(limit)) for limit in limits if limit.per == "User"]
         self._user_interval = max((limit.seconds / limit.count for limit in limits if limit.per == "User"), default=0.0)
         self.is_per_user = bool(self._users)
@@ -138,18 +137,14 @@ class Rates:
     def fits_at(self, events: int, now: float) -> float:
         """Return the time from which one request with so many events is within the limits of the account."""
         at = self._account.paused_until
-        for meter in self._requests:
-            at = max(at, meter.fits_at(1, now))
-        for meter in self._events:
-            at = max(at, meter.fits_at(events, now))
+        for amount, meter in self._of_account(events):
+            at = max(at, meter.fits_at(amount, now))
         return at
 
     def spend(self, events: int, now: float) -> None:
         """Count a request with so many events."""
-        for meter in self._requests:
-            meter.spend(1, now)
-        for meter in self._events:
-            meter.spend(events, now)
+        for amount, meter in self._of_account(events):
+            meter.spend(amount, now)
 
     def pause(self, until: float) -> None:
         """Send nothing until then: the destination announced that a limit of the account is used up."""
@@ -181,6 +176,11 @@ class Rates:
         """Count events of a user."""
         for amount, meter in self._of_user(user, events, now, is_in_request):
             meter.spend(amount, now)
+
+    def _of_account(self, events: int) -> Iterable[tuple[int, _Meter]]:
+        for limit, meter in self._shared:
+            if limit.counts(events):
+                yield (events if limit.unit == "Event" else 1), meter
 
     def _of_user(self, user: str, events: int, now: float, is_in_request: bool) -> Iterable[tuple[int, _Meter]]:
         for unit, users in self._users:

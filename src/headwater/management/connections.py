@@ -100,7 +100,7 @@ async def create_connection(
         return settings
 
     checked = None
-    if checks is not None and connector.engine.check is not None:
+    if checks is not None and connector.engine.checks_settings:
         given = check()
         # Not within the change, because other changes wait for its end.
         checked = None if given is None else await checks.checked(workspace, connector, given)

@@ -1,7 +1,9 @@
 """Checks the settings of a connection with the outside system before they are stored."""
 
+import asyncio
 from typing import Final
 
+from headwater.base.errors import Unavailable
 from headwater.connectors.connector import Connector
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.settings import Settings
@@ -11,7 +13,7 @@ CHECK_SECONDS: Final = 20.0
 
 
 class SettingsChecks:
-    """Asks outside systems whether they accept settings. Only some connectors do: those whose engine has a `check`."""
+    """Asks outside systems whether they accept settings. Only some connectors do: those whose engine has a check."""
 
     def __init__(self, environment: ConnectorEnvironment, calls: BlockingCalls) -> None:
         self._environment = environment
@@ -23,11 +25,20 @@ class SettingsChecks:
         They can have values that the outside system has added, such as its public key. Raises Unprocessable with
         InvalidSettings or ConnectorNotAvailable, and Unavailable if the system does not respond.
         """
-        check = connector.engine.check
-        if check is None:
+        engine = connector.engine
+        if not engine.checks_settings:
             return settings
+        checked: Settings
         async with self._environment.context(connector.code, None, settings, workspace=workspace) as context:
-            checked: Settings = await self._calls.run(
-                workspace, check, settings, context, timeout_seconds=CHECK_SECONDS
-            )
+            if engine.http_check is not None:
+                try:
+                    async with asyncio.timeout(CHECK_SECONDS):
+                        checked = await engine.http_check(settings, context)
+                except TimeoutError:
+                    raise Unavailable(f"{connector.label} did not answer in {CHECK_SECONDS:.0f} s") from None
+            else:
+                assert engine.check is not None
+                checked = await self._calls.run(
+                    workspace, engine.check, settings, context, timeout_seconds=CHECK_SECONDS
+                )
         return checked

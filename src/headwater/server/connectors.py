@@ -4,6 +4,7 @@ from headwater.base.clock import Clock
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import OAuthClient
 from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.origins import Origins
 from headwater.server.settings import Settings
 
 
@@ -20,6 +21,7 @@ def connector_environment(settings: Settings, clock: Clock) -> ConnectorEnvironm
         addresses=AddressPolicy.parse(settings.allow_private_destinations),
         clock=clock,
         oauth_clients=clients,
+        origins=Origins.of(settings.connector_origins),
         filesystem_root=settings.filesystem_root,
         filesystem_is_shared=settings.filesystem_shared == "1",
         data_folder=settings.applications_dir,

@@ -1,7 +1,8 @@
-"""Starts processes by forking from the fork server (`headwater.server.forkserver`).
+"""Starts processes by forking from a fork server (`headwater.server.forkserver`).
 
 The forked processes are children of this process, as those of `headwater.server.processes.start`: they end with it,
-send heartbeats, and have an exit status.
+send heartbeats, and have an exit status. The supervisor has a fork server for the processes of the system, and the
+scheduler has one for run processes.
 """
 
 import asyncio
@@ -9,12 +10,24 @@ import json
 import os
 import signal
 import socket
+import sys
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from headwater.server import processes
+from headwater.server import environment, forkserver, processes
 from headwater.server.forkserver import LENGTH, PID
-from headwater.server.processes import MAX_LINE_BYTES, Child, Program, adopt_orphans, awaiting, ended, open_heartbeat
+from headwater.server.processes import (
+    HEARTBEAT_VARIABLE,
+    MAX_LINE_BYTES,
+    Child,
+    Program,
+    adopt_orphans,
+    awaiting,
+    die_with_parent,
+    ended,
+    open_heartbeat,
+)
 
 RETRY_SECONDS = 0.1
 """Pause after a fork that failed, or while the fork server is being restarted."""
@@ -30,6 +43,44 @@ class RunningForkServer:
     """The pipe with its output."""
     heartbeat: int
     """The pipe with its heartbeats."""
+
+
+def fork_fork_server(modules: Iterable[str] = ()) -> RunningForkServer:
+    """Fork a fork server from this process. It imports those of `modules` that this process lacks.
+
+    It takes milliseconds if this process has the modules. The fork server and its forks have the memory of this
+    process, with its variables. Exits if this process has several threads, because a fork copies only one.
+    """
+    forkserver.check_threads()
+    inherited = os.environ.get(HEARTBEAT_VARIABLE)
+    ours, theirs = socket.socketpair()
+    output_reader, output = os.pipe()
+    heartbeat_reader, heartbeat = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        die_with_parent(parent)
+        os.setpgid(0, 0)
+        ours.close()
+        for source, target in ((theirs.fileno(), 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        theirs.close()
+        for descriptor in (output_reader, heartbeat_reader, output, *([] if inherited is None else [int(inherited)])):
+            os.close(descriptor)
+        variables = environment.fork_server(os.environ) | {HEARTBEAT_VARIABLE: str(heartbeat)}
+        os.environ.clear()
+        os.environ.update(variables)
+        forkserver.set_title([sys.executable, "-m", "headwater.server.forkserver"])
+        forkserver.end(_import_and_serve, modules, parent)
+    theirs.close()
+    os.close(output)
+    os.close(heartbeat)
+    return RunningForkServer(pid, ours, output_reader, heartbeat_reader)
+
+
+def _import_and_serve(modules: Iterable[str], parent: int) -> None:
+    forkserver.import_modules(modules)
+    forkserver.serve(parent)
 
 
 class ForkServer:

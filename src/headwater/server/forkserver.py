@@ -1,15 +1,16 @@
-"""The fork server: imports the modules of processes once, and forks a process for each request of the supervisor.
+"""The fork server: imports the modules of processes once, and forks a process for each request of its parent.
 
 A fork takes milliseconds, while the imports take most of a second of a processor. The processes also share the memory
 of the imported modules. Start it with `python -m headwater.server.forkserver MODULE...`, and a socket as its standard
-input. `headwater.server.forking` is the supervisor's side.
+input. `headwater.server.forking` is the parent's side.
 
 Each byte on the socket comes with a descriptor of another socket, on which the forked process reads its request itself.
-The fork server therefore never has the settings and secrets of a process in memory. It has one thread, no event loop,
-and no open database or connection, so that a fork copies no lock and no descriptor that is in use.
+The fork server of the supervisor therefore never has the settings and secrets of a process in memory; that of the
+scheduler has those of the scheduler. It has one thread, no event loop, and no open database or connection, so that a
+fork copies no lock and no descriptor that is in use.
 
-A forked process becomes a child of the supervisor, which adopts orphans: a process in between forks it and ends. The
-processes survive the end of the fork server, and die with the supervisor.
+A forked process becomes a child of the parent, which adopts orphans: a process in between forks it and ends. The
+processes survive the end of the fork server, and die with the parent.
 """
 
 import atexit
@@ -46,11 +47,11 @@ _FIELDS_BEFORE_ARGUMENTS: Final = 45
 
 
 def main() -> None:
-    """Import the modules that are the arguments, and serve until the supervisor closes the socket."""
-    supervisor = os.getppid()
+    """Import the modules that are the arguments, and serve until the parent closes the socket."""
+    parent = os.getppid()
     import_modules(sys.argv[1:])
     set_title([sys.executable, "-m", "headwater.server.forkserver"])  # without the names of other processes
-    serve(supervisor)
+    serve(parent)
 
 
 def import_modules(names: Iterable[str]) -> None:
@@ -58,17 +59,22 @@ def import_modules(names: Iterable[str]) -> None:
     gc.disable()  # a collection would write to memory that the processes share
     for name in names:
         importlib.import_module(name)
-    if (threads := len(os.listdir("/proc/self/task"))) > 1:
-        sys.exit(f"the fork server cannot fork, because imports have started {threads - 1} threads")
+    check_threads()
     gc.freeze()
 
 
-def serve(supervisor: int) -> None:
-    """Fork for each request on standard input, until it ends. The forked processes become children of `supervisor`,
-    the parent of this process."""
+def check_threads() -> None:
+    """Exit if this process has several threads."""
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        sys.exit(f"the fork server cannot fork, because imports have started {threads - 1} threads")
+
+
+def serve(parent: int) -> None:
+    """Fork for each request on standard input, until it ends. The forked processes become children of `parent`, the
+    parent of this process."""
     channel = _fork_for_requests(int(os.environ.pop(HEARTBEAT_VARIABLE, "-1")))
     if channel is not None:
-        end(_run, channel, supervisor)
+        end(_run, channel, parent)
 
 
 def _fork_for_requests(heartbeat: int) -> socket.socket | None:
@@ -100,16 +106,16 @@ def _fork_for_requests(heartbeat: int) -> socket.socket | None:
         os.close(descriptors[0])
 
 
-def _run(channel: socket.socket, supervisor: int) -> None:
+def _run(channel: socket.socket, parent: int) -> None:
     """Read the request in a forked process, and run the main function of its module."""
-    _wait_for_adoption(supervisor)
-    die_with_parent(supervisor)
+    _wait_for_adoption(parent)
+    die_with_parent(parent)
     os.setpgid(0, 0)
     with channel:
         channel.settimeout(REQUEST_SECONDS)
         command, variables = _receive(channel)
         channel.sendall(PID.pack(os.getpid()))
-        if not channel.recv(1):  # the supervisor does not need the process any more
+        if not channel.recv(1):  # the parent does not need the process any more
             return
     set_title(command)
     os.environ.clear()
@@ -146,10 +152,10 @@ def end(function: Callable[..., None], *arguments: Any) -> NoReturn:
         os._exit(status)
 
 
-def _wait_for_adoption(supervisor: int) -> None:
-    """Wait until the process in between has ended. End this process if the supervisor has ended."""
+def _wait_for_adoption(parent: int) -> None:
+    """Wait until the process in between has ended. End this process if the parent has ended."""
     deadline = time.monotonic() + REQUEST_SECONDS
-    while os.getppid() != supervisor:
+    while os.getppid() != parent:
         if time.monotonic() > deadline:
             os._exit(1)
         time.sleep(_ORPHAN_POLL_SECONDS)
@@ -176,7 +182,7 @@ def _receive_exactly(channel: socket.socket, size: int) -> bytes:
     body = bytearray()
     while len(body) < size:
         if not (part := channel.recv(size - len(body))):
-            os._exit(1)  # the supervisor has ended
+            os._exit(1)  # the parent has ended
         body += part
     return bytes(body)
 
@@ -192,7 +198,7 @@ def set_title(command: list[str]) -> None:
 
 
 def _configure_malloc(variables: dict[str, str]) -> None:
-    """Apply the variable of glibc's allocator that the supervisor sets. The allocator reads it only when a program
+    """Apply the variable of glibc's allocator that the parent sets. The allocator reads it only when a program
     starts."""
     threshold = variables.get("MALLOC_TRIM_THRESHOLD_", "")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

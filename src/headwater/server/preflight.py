@@ -31,6 +31,9 @@ SANDBOX_SECONDS = 60
 RESTORING = "restoring"
 """The file in a data directory that has only a part of a backup."""
 
+MOVED = "moved-to-postgresql"
+"""The file in a data directory whose SQLite files are in PostgreSQL."""
+
 PORT_GRACE_SECONDS = 1.0
 """Time that a port may stay in use by an Envoy that ends after its supervisor was killed."""
 
@@ -65,6 +68,37 @@ def claim_data_dir(settings: Settings, *, restores: bool = False) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def check_files(settings: Settings) -> None:
+    """Raise StartupError if the files of the data directory have data that a start would repeat or leave behind.
+
+    Call it under the lock of the data directory.
+    """
+    check_not_moved(settings)
+    if settings.nats_url is None or not settings.log_path.exists():
+        return
+    from headwater.log.inspecting import count_unprocessed  # importing SQLite's library takes memory
+
+    try:
+        calls = count_unprocessed(settings.log_path)
+    except UnusableDatabase as error:
+        raise StartupError(f"{error}: bring it back from a backup, or delete it with its calls") from error
+    if calls:
+        raise StartupError(
+            f"{settings.log_path} has calls that are not processed ({calls}), and {variable('nats_url')} is set: unset "
+            "it and start until the backlog is empty (docs/operating.md, Moving to NATS)"
+        )
+
+
+def check_not_moved(settings: Settings) -> None:
+    """Raise StartupError if SQLite is to be used and `migrate-data` has moved its files to PostgreSQL."""
+    marker = settings.data_dir / MOVED
+    if settings.database_url is None and marker.exists():
+        raise StartupError(
+            f"the files in {settings.data_dir} were moved to PostgreSQL: set {variable('database_url')}. On these "
+            f"files events would be stored and delivered twice. If the move is undone, delete {marker}"
+        )
 
 
 def find_owner(settings: Settings) -> int | None:

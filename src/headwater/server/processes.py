@@ -16,7 +16,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -119,6 +119,21 @@ class Child:
         with contextlib.suppress(TimeoutError):  # a grandchild may keep the pipe open
             await asyncio.wait_for(asyncio.shield(self._relay), 1)
         return status
+
+    async def wait_or_kill(self, log_stuck: Callable[[float], None]) -> int:
+        """Return the exit status. A child that is stuck is killed, after a call of `log_stuck` with the seconds of its
+        silence."""
+        ending = asyncio.ensure_future(self.wait())
+        silence = asyncio.ensure_future(self.wait_for_silence())
+        try:
+            await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                log_stuck(round(silence.result(), 1))
+                self.signal(signal.SIGKILL)
+            return await ending
+        finally:
+            ending.cancel()
+            silence.cancel()
 
     async def stop(self, timeout_seconds: float) -> None:
         """Send SIGTERM, and SIGKILL after `timeout_seconds`."""

@@ -1,16 +1,17 @@
 """A run process: executes one run of a batch pipeline, and ends.
 
-The scheduler starts it with `python -m headwater.server.run_process RUN FENCE`. It can be killed at any time: its lease
-expires, and another process continues the run. After SIGTERM it gives the run back.
+A fork server of the scheduler forks it. It can be killed at any time: its lease expires, and another process continues
+the run. After SIGTERM it gives the run back.
 """
 
 import asyncio
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -50,11 +51,24 @@ def open_scratch(folder: Path) -> Iterator[Path]:
     end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    _set_folder_of_sqlite(folder)
     try:
         yield folder
     finally:
+        _set_folder_of_sqlite("")
         tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_folder_of_sqlite(folder: Path | str) -> None:
+    """Set the folder for temporary files of all databases that this process opens. Call it while none is open.
+
+    SQLite reads `SQLITE_TMPDIR` only when its library is loaded. A library without the pragma ignores it, and uses the
+    temporary folder of the system.
+    """
+    with closing(sqlite3.connect(":memory:")) as database:
+        quoted = str(folder).replace("'", "''")
+        database.execute(f"PRAGMA temp_store_directory = '{quoted}'")
 
 
 async def _run(id_: int, fence: int, settings: Settings, scratch: Path, stop: asyncio.Event) -> None:
@@ -114,8 +128,8 @@ async def _make_job(
     )
 
 
-if __name__ == "__main__":
+def main(id_: str, fence: str) -> None:
+    """Run the process for a fence of a run."""
     os.nice(NICENESS)
     sys.setswitchinterval(SWITCH_SECONDS)
-    _, id_, fence = sys.argv
     child.run("run", partial(run, int(id_), int(fence)))

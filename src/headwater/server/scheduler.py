@@ -1,8 +1,9 @@
 """The scheduler process: creates the runs that are due, and starts and watches a process for each run.
 
-Start it with `python -m headwater.server.scheduler`. It can be killed at any time, and its run processes end with it:
-runs are rows with a lease, and a scheduler of any machine continues them when the lease has expired. When it is
-stopped, its run processes give their runs back, under the same ids.
+Start it with `python -m headwater.server.scheduler`. It forks a fork server of its own, which forks the run processes.
+It can be killed at any time, and its run processes end with it: runs are rows with a lease, and a scheduler of any
+machine continues them when the lease has expired. When it is stopped, its run processes give their runs back, under the
+same ids.
 """
 
 import asyncio
@@ -10,9 +11,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from headwater.base.clock import Clock, SystemClock, microseconds
@@ -24,9 +26,10 @@ from headwater.catalog import Catalog, open_catalog
 from headwater.runs.launching import choose_workspace
 from headwater.runs.scheduling import Ticker
 from headwater.server import child, environment
+from headwater.server.forking import ForkServer, RunningForkServer, fork_fork_server
 from headwater.server.locations import open_locations
 from headwater.server.logging import logger
-from headwater.server.processes import Child, Program, describe_ending, start
+from headwater.server.processes import Child, Program, describe_ending
 from headwater.server.settings import Settings
 from headwater.state.runs import Run, RunStore, open_runs
 
@@ -39,15 +42,22 @@ CANCEL_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 12.0
 """Time that run processes have to end when the scheduler is stopped. It is above the time of their own work, and below
 that of the supervisor."""
+START_SECONDS: Final = 10.0
+"""Time limit of the start of a run process. It is below the lease of a run, and above a start of the fork server."""
+RELAUNCH_SECONDS: Final = 1.0
+"""Pause before the fork server is started again."""
 KEPT_AGE: Final = timedelta(days=90)
 """Age at which runs are deleted."""
 STORE_CONNECTIONS: Final = 2
 """Maximum number of connections to PostgreSQL."""
 NICENESS: Final = 5
 """The niceness is that of the worker: accepting events has priority."""
+MODULE: Final = "headwater.server.run_process"
+
+Start = Callable[[Program], Awaitable[Child]]
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+async def run(settings: Settings, stop: asyncio.Event, *, fork_server: RunningForkServer) -> None:
     """Work until `stop` is set, then stop the run processes."""
     clock, identifiers = SystemClock(), Identifiers()
     async with (
@@ -67,10 +77,49 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 serve_metrics(SchedulerMetrics(), settings.metrics_socket("scheduler"), runs.count_live)
             )
         shutil.rmtree(settings.scratch_dir, ignore_errors=True)
+        start = await stack.enter_async_context(_forking(settings, fork_server))
         variables = environment.run_process(os.environ, settings)
-        scheduler = Scheduler(settings, catalog, runs, clock, variables, metrics)
+        scheduler = Scheduler(settings, catalog, runs, clock, start, variables, metrics)
         async with child.heartbeat():
             await scheduler.run(stop)
+
+
+@asynccontextmanager
+async def _forking(settings: Settings, fork_server: RunningForkServer) -> AsyncIterator[Start]:
+    """Keep a fork server running until the context ends; yield the function that starts run processes."""
+    forks = ForkServer(fork_server)
+    command = (sys.executable, "-m", "headwater.server.forkserver", MODULE)
+    variables = environment.fork_server(os.environ)
+    program = Program("fork server of runs", command, variables, patience_seconds=settings.watchdog_seconds or None)
+    keeping = asyncio.create_task(_keep(forks, program))
+    try:
+        yield forks.start
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        forks.close()
+
+
+async def _keep(forks: ForkServer, program: Program) -> None:
+    """Start the fork server again whenever it has ended."""
+
+    def log_stuck(seconds: float) -> None:
+        logger().error("the fork server of runs is stuck and is killed", silent_s=seconds)
+
+    while True:
+        try:
+            child = await forks.launch(program)
+        except OSError:
+            logger().exception("the fork server of runs cannot be started")
+        else:
+            try:
+                status = await child.wait_or_kill(log_stuck)
+            except asyncio.CancelledError:
+                forks.close()  # which ends it
+                await child.stop(RELAUNCH_SECONDS)
+                raise
+            logger().error("the fork server of runs ended and is started again", ending=describe_ending(status))
+        await asyncio.sleep(RELAUNCH_SECONDS)
 
 
 class Scheduler:
@@ -82,14 +131,16 @@ class Scheduler:
         catalog: Catalog,
         runs: RunStore,
         clock: Clock,
+        start: Start,
         variables: Mapping[str, str],
         metrics: Metrics = NO_METRICS,
     ) -> None:
-        """`variables` are the environment variables of run processes."""
+        """`start` starts run processes, with the environment variables `variables`."""
         self._settings = settings
         self._catalog = catalog
         self._runs = runs
         self._clock = clock
+        self._start_process = start
         self._variables = variables
         self._metrics = metrics
         self._ticker = Ticker(catalog, runs, clock)
@@ -169,16 +220,15 @@ class Scheduler:
                 self._count_end(claimed)
 
     async def _start(self, claimed: Run) -> None:
-        # SQLite reads the variable before any code of the process.
-        scratch = str(self._settings.run_scratch(claimed.id, claimed.fence))
         program = Program(
             f"run {claimed.id}",
-            (sys.executable, "-m", "headwater.server.run_process", str(claimed.id), str(claimed.fence)),
-            {**self._variables, "SQLITE_TMPDIR": scratch},
+            (sys.executable, "-m", MODULE, str(claimed.id), str(claimed.fence)),
+            self._variables,
             patience_seconds=self._settings.watchdog_seconds or None,
         )
         try:
-            started = await start(program)
+            async with asyncio.timeout(START_SECONDS):
+                started = await self._start_process(program)
         except OSError:
             logger().exception("a run process cannot be started", run=claimed.id)
             await self._runs.release(claimed.id, claimed.fence, expected=True)
@@ -251,18 +301,14 @@ class _RunProcess:
         await self.watching
 
     async def _watch(self) -> None:
-        ending = asyncio.ensure_future(self._child.wait())
-        silence = asyncio.ensure_future(self._child.wait_for_silence())
-        try:
-            await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
-            is_stuck = not ending.done()
-            if is_stuck:
-                logger().error("a run process is stuck and is killed", run=self.run.id)
-                self._child.signal(signal.SIGKILL)
-            status = await ending
-        finally:
-            ending.cancel()
-            silence.cancel()
+        is_stuck = False
+
+        def log_stuck(seconds: float) -> None:
+            nonlocal is_stuck
+            is_stuck = True
+            logger().error("a run process is stuck and is killed", run=self.run.id, silent_s=seconds)
+
+        status = await self._child.wait_or_kill(log_stuck)
         how = "it was stuck" if is_stuck else describe_ending(status)
         if status != 0:
             self.has_failed = True
@@ -278,7 +324,7 @@ class _RunProcess:
 def main() -> None:
     """Run the process."""
     os.nice(NICENESS)
-    child.run("scheduler", run)
+    child.run("scheduler", partial(run, fork_server=fork_fork_server([MODULE])))
 
 
 if __name__ == "__main__":

@@ -185,6 +185,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "0",
         "private addresses that connectors may connect to: 0 none, 1 all, or networks (10.0.0.0/8,fd00::/8)",
     ),
+    "connector_origins": Meaning(
+        "none: the vendors themselves",
+        "servers that stand for those of vendors, for tests and staging: https://a.klaviyo.com=http://127.0.0.1:9000,"
+        " separated by commas",
+    ),
     "filesystem_root": Meaning(
         "none",
         "folder of the files of the connector filesystem, which is not available without it",

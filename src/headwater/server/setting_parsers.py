@@ -5,6 +5,7 @@ secret. Only the standard library is used: the supervisor, which runs as long as
 """
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ MAX_PROXY_HOPS: Final = 16
 MIN_SECRET_KEY_CHARACTERS: Final = 32
 MIN_WATCHDOG_SECONDS: Final = 3
 MAX_WATCHDOG_SECONDS: Final = 3600
+_ORIGIN: Final = re.compile(r"(?i)https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,19 @@ def parse_destinations(text: str) -> str:
             "must be 0 for none, 1 for all private addresses, or the allowed networks with commas between "
             f"(10.0.0.0/8,fd00::/8), not {text!r}"
         ) from None
+
+
+def parse_origins(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse the servers that stand for those of vendors: pairs of origins with "=" between, separated by commas."""
+    pairs = [tuple(origin.strip() for origin in pair.split("=")) for pair in text.split(",") if pair.strip()]
+    if not all(len(pair) == 2 and all(_ORIGIN.fullmatch(origin) for origin in pair) for pair in pairs):
+        raise ValueError(
+            "must be pairs of origins without paths, separated by commas (https://a.klaviyo.com=http://127.0.0.1:9000)"
+        )
+    vendors = [pair[0].lower() for pair in pairs]
+    if len(set(vendors)) < len(vendors):
+        raise ValueError("must have each origin of a vendor once")
+    return tuple((vendor, pair[1].lower()) for vendor, pair in zip(vendors, pairs, strict=True))
 
 
 def parse_api_key(text: str) -> str:

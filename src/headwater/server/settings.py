@@ -165,6 +165,9 @@ class Settings:
     allow_private_destinations: str = "0"
     """The private addresses that connectors may connect to: "0" none, "1" all, or networks separated by commas."""
 
+    connector_origins: tuple[tuple[str, str], ...] = ()
+    """The origins of vendors, each with that of the server that stands for it."""
+
     filesystem_root: Path | None = None
     """The folder of the files that connections of the connector `filesystem` read and write; None: they reach none."""
 
@@ -339,6 +342,7 @@ class Settings:
         values["database_url"] = self.database_url or SQLITE  # unset, DATABASE_URL would be used
         if "old_secret_keys" in values:
             values["old_secret_keys"] = ",".join(self.old_secret_keys) or None
+        values["connector_origins"] = ",".join("=".join(pair) for pair in self.connector_origins) or None
         values["oauth_redirect_uris"] = ",".join(self.oauth_redirect_uris) or None
         return {variable(name): str(value) for name, value in values.items() if value is not None}
 
@@ -462,6 +466,7 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "max_definition_bytes": parsers.parse_definition_bytes,
     "max_connection_definition_bytes": parsers.parse_definition_bytes,
     "allow_private_destinations": parsers.parse_destinations,
+    "connector_origins": parsers.parse_origins,
     "filesystem_root": parsers.parse_existing_folder,
     "filesystem_shared": parsers.choice("0", "1"),
     "oauth_redirect_uris": parsers.parse_redirect_uris,

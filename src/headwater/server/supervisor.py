@@ -44,8 +44,8 @@ WORKER_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1048576"}
 megabytes."""
 
 
-FORKED = ("backend", "worker", "courier", "scheduler")
-"""Modules of the processes that the fork server forks."""
+FORKED = ("backend", "worker", "courier", "scheduler", "run_process")
+"""Modules of the processes that the fork server forks, and of those that the scheduler's own one forks."""
 
 Start = Callable[[Program], Awaitable[Child]]
 
@@ -67,6 +67,7 @@ def serve(settings: Settings, fork_server: RunningForkServer | None = None) -> N
     preflight.check_sandboxes(settings)
     lock = preflight.claim_data_dir(settings)
     try:
+        preflight.check_files(settings)
         if preflight.split_state(settings):
             _log(settings).info("the operational tables of warehouse.db are in state.db", path=str(settings.state_path))
         with preflight.run_dir(settings) as settings:
@@ -111,7 +112,7 @@ class _Service:
                 if self._stopping.is_set():  # `stop` was called during the start
                     self.kill()
                 began = loop.time()
-                status = await self._wait(child)
+                status = await child.wait_or_kill(self._log_stuck)
                 if self._stopping.is_set():
                     return
                 ending = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -142,21 +143,8 @@ class _Service:
             stopping.cancel()
             await asyncio.wait((starting, stopping))
 
-    async def _wait(self, child: Child) -> int:
-        """Wait until the child has ended. Kill it if it is stuck."""
-        ending = asyncio.ensure_future(child.wait())
-        silence = asyncio.ensure_future(child.wait_for_silence())
-        try:
-            await asyncio.wait((ending, silence), return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
-                _log(self._settings).error(
-                    "a process is stuck and is killed", child=self._program.name, silent_s=round(silence.result(), 1)
-                )
-                child.signal(signal.SIGKILL)
-            return await ending
-        finally:
-            ending.cancel()
-            silence.cancel()
+    def _log_stuck(self, seconds: float) -> None:
+        _log(self._settings).error("a process is stuck and is killed", child=self._program.name, silent_s=seconds)
 
     async def wait_for_start(self) -> None:
         """Wait until the program has completed its start-up, or has started if it sends no heartbeat."""

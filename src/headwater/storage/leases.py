@@ -1,8 +1,9 @@
 """The time that leases are compared with, which is one for all machines."""
 
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import BigInteger, ColumnElement, cast, extract, func, literal
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Engine, cast, extract, func, literal
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headwater.base.clock import Clock, microseconds
@@ -19,3 +20,11 @@ def lease_time(engine: AsyncEngine, clock: Clock) -> ColumnElement[int]:
     if engine.dialect.name == "postgresql":
         return _DATABASE_TIME
     return literal(microseconds(clock.now()), BigInteger)
+
+
+def lease_moment(engine: Engine, clock: Clock, seconds: float = 0.0) -> ColumnElement[datetime] | datetime:
+    """Return the moment that is `seconds` after the present one, by the same clock as `lease_time`."""
+    later = timedelta(seconds=seconds)
+    if engine.dialect.name == "postgresql":
+        return func.statement_timestamp(type_=DateTime(timezone=True)) + later
+    return clock.now() + later

@@ -42,6 +42,11 @@ class ProfileServiceStub:
                 request_serializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.FindProfiles = channel.unary_unary(
+                '/headwater.rest.v1.ProfileService/FindProfiles',
+                request_serializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.FindProfilesRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.GetProfileAttributes = channel.unary_unary(
                 '/headwater.rest.v1.ProfileService/GetProfileAttributes',
                 request_serializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.GetProfileAttributesRequest.SerializeToString,
@@ -68,6 +73,16 @@ class ProfileServiceServicer:
         "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
         filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
         OrderTypeNotSortable, and with 400 when the filter is not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindProfiles(self, request, context):
+        """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+        most 100, as {"profiles": [...]}. Each profile has the members "kpid", "updatedAt" and "attributes". Sources that
+        give the same id to different people have a profile for each. The list is empty when no source knows the id, or its
+        identities are not resolved yet. It fails with 404 when the connection does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +121,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
             'ListProfiles': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProfiles,
                     request_deserializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.ListProfilesRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'FindProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindProfiles,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_profiles__pb2.FindProfilesRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'GetProfileAttributes': grpc.unary_unary_rpc_method_handler(
@@ -151,6 +171,33 @@ class ProfileService:
             target,
             '/headwater.rest.v1.ProfileService/ListProfiles',
             headwater_dot_rest_dot_v1_dot_profiles__pb2.ListProfilesRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.rest.v1.ProfileService/FindProfiles',
+            headwater_dot_rest_dot_v1_dot_profiles__pb2.FindProfilesRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -41,6 +41,12 @@ class ProfileServiceStub:
     filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
     OrderTypeNotSortable, and with 400 when the filter is not valid.
     """
+    FindProfiles: grpc.UnaryUnaryMultiCallable[profiles_pb2.FindProfilesRequest, httpbody_pb2.HttpBody]
+    """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+    most 100, as {"profiles": [...]}. Each profile has the members "kpid", "updatedAt" and "attributes". Sources that
+    give the same id to different people have a profile for each. The list is empty when no source knows the id, or its
+    identities are not resolved yet. It fails with 404 when the connection does not exist.
+    """
     GetProfileAttributes: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]
     """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
     profile that was merged into another returns that one, with its kpid. It fails with 404 when the profile does not
@@ -67,6 +73,12 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
     filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
     OrderTypeNotSortable, and with 400 when the filter is not valid.
+    """
+    FindProfiles: aio.UnaryUnaryMultiCallable[profiles_pb2.FindProfilesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+    most 100, as {"profiles": [...]}. Each profile has the members "kpid", "updatedAt" and "attributes". Sources that
+    give the same id to different people have a profile for each. The list is empty when no source knows the id, or its
+    identities are not resolved yet. It fails with 404 when the connection does not exist.
     """
     GetProfileAttributes: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileAttributesRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetProfileAttributes returns the attributes of one profile as {"kpid": "...", "attributes": {...}}. The id of a
@@ -96,6 +108,17 @@ class ProfileServiceServicer:
         "nextPageToken": ""}. Each profile has the members "kpid", "updatedAt" and "attributes". total is an estimate with a
         filter. It fails with 422 PropertyNotExist when a property or a path of the filter does not exist, OrderNotExist or
         OrderTypeNotSortable, and with 400 when the filter is not valid.
+        """
+
+    def FindProfiles(
+        self,
+        request: profiles_pb2.FindProfilesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
+        """FindProfiles returns the profiles of a person by a user id or an anonymous id, the most recently changed first, at
+        most 100, as {"profiles": [...]}. Each profile has the members "kpid", "updatedAt" and "attributes". Sources that
+        give the same id to different people have a profile for each. The list is empty when no source knows the id, or its
+        identities are not resolved yet. It fails with 404 when the connection does not exist.
         """
 
     def GetProfileAttributes(

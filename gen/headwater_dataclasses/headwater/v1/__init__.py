@@ -86,6 +86,8 @@ __all__ = (
     "Filter",
     "FilterCondition",
     "FilterConditionExplanation",
+    "FindProfilesRequest",
+    "FindProfilesResponse",
     "GetAbsolutePathRequest",
     "GetAbsolutePathResponse",
     "GetAuthorizationTokenRequest",
@@ -3375,6 +3377,46 @@ class FilterConditionExplanation(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "FilterConditionExplanation", FilterConditionExplanation)
+
+
+@dataclass(eq=False, repr=False)
+class FindProfilesRequest(betterproto2.Message):
+    """
+    FindProfilesRequest names a person by an id in the sources. Exactly one of the two ids is given.
+    """
+
+    user_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the user id of an identity that is not anonymous.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymous id of an anonymous identity: one that no user has claimed.
+    """
+
+    connection: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    connection is the id of the source connection that knows the person by this id. Absent means any.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "FindProfilesRequest", FindProfilesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class FindProfilesResponse(betterproto2.Message):
+    """
+    FindProfilesResponse holds the profiles that were found.
+    """
+
+    profiles: "list[Profile]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    profiles are the profiles, with all attributes. Empty when there is none.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "FindProfilesResponse", FindProfilesResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,12 +1,13 @@
 """Profiles: the names of identities, links, refused evidence, changes and separations as messages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
 from headwater.api.messages.times import set_time
 from headwater.base.errors import BadRequest
 from headwater.base.identifiers import MAX_ID
+from headwater.rest.v1 import profiles_pb2 as rest_pb
 from headwater.schemas import canonical_uuid
 from headwater.state.profiles import IdentityName, ProfileChange, Separation
 from headwater.v1 import identities_pb2
@@ -43,6 +44,19 @@ def read_name(message: identities_pb2.IdentityName, field: str) -> IdentityName:
         raise BadRequest(f"{field} must have either userId or anonymousId", field=field)
     is_anonymous = message.HasField("anonymous_id")
     return _name(message.connection, message.anonymous_id if is_anonymous else message.user_id, is_anonymous, field)
+
+
+def read_person(
+    request: pb.FindProfilesRequest | rest_pb.FindProfilesRequest, connections: Iterable[int]
+) -> list[IdentityName]:
+    """Return the names that a person can have in connections. Raises BadRequest."""
+    if request.HasField("user_id") == request.HasField("anonymous_id"):
+        raise BadRequest("name the person by exactly one of userId and anonymousId")
+    is_anonymous = request.HasField("anonymous_id")
+    id_, field = (request.anonymous_id, "anonymousId") if is_anonymous else (request.user_id, "userId")
+    if not is_id(id_):
+        raise BadRequest(f"{field} must have 1 to {MAX_ID_BYTES} bytes without NUL", field=field)
+    return [IdentityName(connection, id_, is_anonymous) for connection in connections]
 
 
 def parse_name(text: str, field: str) -> IdentityName:

@@ -1,5 +1,6 @@
 """Bodies that come as raw JSON, so that numbers keep every digit: their forms, and errors for other bodies."""
 
+import re
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +14,9 @@ from headwater.events.decode_errors import explain_syntax
 NULL: Final = Raw(b"null")
 
 Body = TypeVar("Body")
+
+_PLACE: Final = re.compile(r" - at `\$\.([^`]+)`$")
+"""The path of the invalid value in a message of msgspec."""
 
 
 class FunctionBody(Struct, rename={"preserve_json": "preserveJSON", "in_paths": "inPaths", "out_paths": "outPaths"}):
@@ -54,6 +58,9 @@ def read_body(request: HttpBody, form: type[Body]) -> Body:
         request.data.decode()
         return msgspec.json.decode(request.data, type=form)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body is not of the documented form: {error}") from error
+        found = _PLACE.search(str(error))
+        raise BadRequest(
+            f"the body is not of the documented form: {error}", field=found.group(1) if found else None
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise explain_syntax(request.data, error) from error

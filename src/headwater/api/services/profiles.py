@@ -20,6 +20,7 @@ from headwater.api.messages.profiles import (
     parse_name,
     read_kpid,
     read_name,
+    read_person,
     separation_message,
 )
 from headwater.api.messages.schema import type_message
@@ -35,6 +36,7 @@ from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest, NotFound, Unprocessable
 from headwater.catalog import Catalog, Workspace
 from headwater.management.executing import OperationFailed, execute
+from headwater.management.lookup import find_connection
 from headwater.management.names import check_identifier
 from headwater.management.workspaces import find_workspace
 from headwater.profiles.settings import digest
@@ -59,6 +61,8 @@ from headwater.warehouse import EventCursor, Person, Warehouse
 
 MAX_SPLIT: Final = 1_000
 """Maximum number of identities that one call takes out of a profile."""
+MAX_FOUND: Final = 100
+"""Maximum number of profiles that one id of a person finds."""
 MAX_EVENT_IDENTITIES: Final = 1_000
 """Number of identities of a profile, the most recently changed, whose events are listed."""
 MAX_EVENT_PERSONS: Final = 10_000
@@ -137,6 +141,18 @@ class ProfileLists:
         workspace = await require_workspace(self._catalog, context)
         return await find_profile(self._profiles, workspace, kpid)
 
+    async def find(
+        self, request: pb.FindProfilesRequest | rest_pb.FindProfilesRequest, context: Context
+    ) -> list[ProfileRow]:
+        """Return the profiles of the person whom a request names. Raises BadRequest and NotFound."""
+        workspace = await require_workspace(self._catalog, context)
+        if request.HasField("connection"):
+            sources = [find_connection(self._catalog, workspace, request.connection, field="connection")]
+        else:
+            sources = [each for each in self._catalog.connections(workspace) if each.role == "Source"]
+        names = read_person(request, (source.id for source in sources))
+        return await self._profiles.find_named(workspace, names, MAX_FOUND)
+
     async def events(
         self, request: pb.ListProfileEventsRequest | rest_pb.ListProfileEventsRequest, context: Context
     ) -> list[bytes]:
@@ -188,6 +204,13 @@ class ProfileServicer(ProfileSchemaCalls):
             message = response.profiles.add(kpid=kpid_text(profile.kpid), attributes_json=attributes)
             set_time(message, "updated_at", profile.updated_at)
         response.schema.CopyFrom(await self._schema_message(listed, has_all=not request.properties))
+        return response
+
+    async def FindProfiles(self, request: pb.FindProfilesRequest, context: Context) -> pb.FindProfilesResponse:
+        response = pb.FindProfilesResponse()
+        for profile in await self._lists.find(request, context):
+            message = response.profiles.add(kpid=kpid_text(profile.kpid), attributes_json=profile.attributes)
+            set_time(message, "updated_at", profile.updated_at)
         return response
 
     async def GetProfileAttributes(
@@ -309,19 +332,16 @@ class ProfileRestServicer(rest_grpc.ProfileServiceServicer):
         listed = await self._lists.page(request, context)
         return _json(
             {
-                "profiles": [
-                    {
-                        "kpid": kpid_text(profile.kpid),
-                        "updatedAt": time_text(profile.updated_at),
-                        "attributes": Raw(attributes.encode()),
-                    }
-                    for profile, attributes in listed.profiles
-                ],
+                "profiles": [_document(profile, attributes) for profile, attributes in listed.profiles],
                 "schema": _NO_SCHEMA if listed.schema is None else Raw(serialise(listed.schema)),
                 "total": listed.total,
                 "nextPageToken": listed.token,
             }
         )
+
+    async def FindProfiles(self, request: rest_pb.FindProfilesRequest, context: Context) -> HttpBody:
+        found = await self._lists.find(request, context)
+        return _json({"profiles": [_document(profile, profile.attributes) for profile in found]})
 
     async def GetProfileAttributes(self, request: rest_pb.GetProfileAttributesRequest, context: Context) -> HttpBody:
         profile = await self._lists.get(request.kpid, context)
@@ -345,6 +365,15 @@ async def find_profile(profiles: ProfileReader, workspace: int, kpid: str) -> Pr
     if found is None:
         raise NotFound(f"profile {kpid} does not exist", field="kpid")
     return found
+
+
+def _document(profile: ProfileRow, attributes: str) -> dict[str, object]:
+    """Return a profile with these attributes as JSON values."""
+    return {
+        "kpid": kpid_text(profile.kpid),
+        "updatedAt": time_text(profile.updated_at),
+        "attributes": Raw(attributes.encode()),
+    }
 
 
 def _json(document: object) -> HttpBody:

@@ -11,6 +11,7 @@ import msgspec
 from google.api.httpbody_pb2 import HttpBody
 from msgspec import Struct
 
+from headwater.api.errors import field_member
 from headwater.api.ingest import IngestHandler, IngestRequest, IngestResponse, handle_rpc
 from headwater.api.request import Context, incoming_call, parse_query, read_metadata
 from headwater.api.services.sdksettings import read_address, send_settings
@@ -32,7 +33,9 @@ class EventsRejected(BadRequest):
 
     def __init__(self, rejections: list[Rejection | None]) -> None:
         found = [(index, rejection) for index, rejection in enumerate(rejections) if rejection is not None]
-        super().__init__(found[0][1].message, field=found[0][1].path or None)
+        index, first = found[0]
+        places = [first.path] if len(rejections) == 1 else [f"batch[{index}]", first.path]
+        super().__init__(first.message, field=".".join(filter(None, places)) or None)
         self.messages = [
             rejection.message if len(rejections) == 1 else f"batch[{index}]: {rejection.message}"
             for index, rejection in found
@@ -62,6 +65,7 @@ def error_body(error: HeadwaterError) -> dict[str, object]:
         "success": False,
         "code": error.code,
         "message": error.message,
+        **field_member(error),
         "meta": {"errors": [message[:200] for message in messages[:MAX_LISTED]]},
     }
 

@@ -16,6 +16,7 @@ from headwater.base.errors import UnusableDatabase
 from headwater.catalog.inspecting import read_sealed_records
 from headwater.cli.doctor.findings import Finding, Installation, ok, problem, warning
 from headwater.log.inspecting import count_unprocessed
+from headwater.server import preflight
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings, renamed_variables, unknown_variables, variable
@@ -184,6 +185,15 @@ def check_nats(installation: Installation) -> Iterable[Finding]:
         yield warning("nats", text, "synchronise the clocks of both machines (NTP)")
     else:
         yield ok("nats", f"{text} with JetStream")
+
+
+def check_moved_files(installation: Installation) -> Iterable[Finding]:
+    """Check that SQLite files are not used after they were moved to PostgreSQL."""
+    try:
+        preflight.check_not_moved(installation.settings)
+    except StartupError as error:
+        problem_text, _, remedy = str(error).partition(": ")
+        yield problem("moved files", problem_text, remedy)
 
 
 def check_former_log(installation: Installation) -> Iterable[Finding]:

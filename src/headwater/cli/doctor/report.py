@@ -23,6 +23,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     data.check_databases,
     data.check_postgresql,
     data.check_nats,
+    data.check_moved_files,
     data.check_former_log,
     machine.check_envoy,
     machine.check_sandboxes,

@@ -1,5 +1,6 @@
 """The commands of events, profiles and erasures."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
@@ -109,7 +110,18 @@ PROFILES: Final = (
         ),
         run="profiles:list_profiles",
     ),
-    Command("profiles", "get", "show the attributes of a profile", (_KPID,), run="profiles:get_profile"),
+    Command(
+        "profiles",
+        "get",
+        "show the attributes of a profile",
+        (
+            replace(_KPID, is_required=False),
+            option("--user", "ID", "the person with this user id"),
+            option("--anonymous", "ID", "the person with this anonymous id"),
+            option("--connection", "ID", "the source of the user id or anonymous id; all of them if absent"),
+        ),
+        run="profiles:get_profile",
+    ),
     Command(
         "profiles",
         "identities",

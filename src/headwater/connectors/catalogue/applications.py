@@ -6,7 +6,8 @@ The settings of an application are the same in both roles.
 import re
 from typing import Annotated, ClassVar, Final, Literal
 
-from headwater.connectors.connector import Capabilities, Connector, Target, Terms
+from headwater.connectors.connector import Terms
+from headwater.connectors.describing import application
 from headwater.connectors.settings import PRINTABLE, VISIBLE, Choice, Format, Group, Settings, Text, setting
 
 
@@ -16,19 +17,6 @@ def _format(pattern: str, rule: str) -> Format:
 
 class BrevoSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[str, Text(1, 255, VISIBLE, secret=True)]
-
-
-class KlaviyoSettings(Settings, frozen=True, kw_only=True):
-    private_api_key: Annotated[
-        str,
-        Text(
-            37,
-            255,
-            _format("pk_[A-Za-z0-9]+", "must be pk_ and letters and digits"),
-            secret=True,
-            help="A private key with write access to events and profiles. It starts with pk_.",
-        ),
-    ] = setting("privateAPIKey")
 
 
 class HubSpotSettings(Settings, frozen=True, kw_only=True):
@@ -88,40 +76,9 @@ class PostHogSettings(Settings, frozen=True, kw_only=True):
     self_hosted: Annotated[PostHogSelfHosted | None, Group()] = None
 
 
-def _application(
-    code: str,
-    label: str,
-    category: str,
-    settings: type[Settings],
-    *,
-    reads: bool = True,
-    writes: tuple[Target, ...],
-    terms: Terms | None = None,
-) -> Connector:
-    """Describe an application. Users are read from it if `reads` is set; `writes` are the entities written to it."""
-    written = " and ".join({"User": "profiles", "Event": "events"}[target] for target in writes)
-    return Connector(
-        code=code,
-        label=label,
-        type="Application",
-        categories=(category,),
-        source=Capabilities(targets=("User",), settings=settings, summary=f"Import users from {label}.")
-        if reads
-        else None,
-        destination=Capabilities(
-            targets=writes,
-            sending_modes=("Server",) if "Event" in writes else (),
-            settings=settings,
-            summary=f"Send {written} to {label}.",
-        ),
-        terms=terms or Terms(),
-    )
-
-
 CONNECTORS: Final = (
-    _application("brevo", "Brevo", "Marketing", BrevoSettings, writes=("User", "Event")),
-    _application("klaviyo", "Klaviyo", "Marketing", KlaviyoSettings, writes=("User", "Event")),
-    _application(
+    application("brevo", "Brevo", "Marketing", BrevoSettings, writes=("User", "Event")),
+    application(
         "hubspot",
         "HubSpot",
         "CRM",
@@ -129,7 +86,7 @@ CONNECTORS: Final = (
         writes=("User",),
         terms=Terms("Contact", "Contacts", "HubSpot ID"),
     ),
-    _application(
+    application(
         "mailchimp",
         "Mailchimp",
         "Marketing",
@@ -137,7 +94,7 @@ CONNECTORS: Final = (
         writes=("User",),
         terms=Terms("Contact", "Contacts"),
     ),
-    _application(
+    application(
         "mailerlite",
         "MailerLite",
         "Marketing",
@@ -145,12 +102,10 @@ CONNECTORS: Final = (
         writes=("User",),
         terms=Terms("Subscriber", "Subscribers", "Subscriber ID"),
     ),
-    _application(
-        "stripe", "Stripe", "Payments", StripeSettings, writes=("User",), terms=Terms("Customer", "Customers")
-    ),
-    _application(
+    application("stripe", "Stripe", "Payments", StripeSettings, writes=("User",), terms=Terms("Customer", "Customers")),
+    application(
         "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
     ),
-    _application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
-    _application("posthog", "PostHog", "Analytics", PostHogSettings, reads=False, writes=("Event",)),
+    application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
+    application("posthog", "PostHog", "Analytics", PostHogSettings, reads=False, writes=("Event",)),
 )

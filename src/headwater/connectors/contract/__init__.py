@@ -17,7 +17,7 @@ does not respond, and the error that the method names. Any other exception is a 
 """
 
 from headwater.connectors.contract.context import ConnectorContext
-from headwater.connectors.contract.engine import NO_ENGINE, Check, Engine, Factory
+from headwater.connectors.contract.engine import NO_ENGINE, Check, Engine, Factory, HttpCheck
 from headwater.connectors.contract.events import (
     Attempt,
     EncodedEvent,
@@ -50,7 +50,7 @@ from headwater.connectors.contract.oauth import (
     OAuthProvider,
     OAuthTokens,
 )
-from headwater.connectors.contract.policy import ApiVersion, BatchLimits, Idempotency, RateLimit, SinkPolicy
+from headwater.connectors.contract.policy import ApiVersion, BatchLimits, Idempotency, RateLimit, SinkPolicy, spread
 from headwater.connectors.contract.results import (
     DELIVERED,
     NOT_ATTEMPTED,
@@ -123,6 +123,7 @@ __all__ = [
     "FileReader",
     "FileRow",
     "FileStorage",
+    "HttpCheck",
     "HttpClient",
     "HttpRequest",
     "HttpResponse",
@@ -160,5 +161,6 @@ __all__ = [
     "failed",
     "rejected",
     "retry",
+    "spread",
     "succeeded",
 ]

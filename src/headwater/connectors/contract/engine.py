@@ -1,6 +1,6 @@
 """The engine of a connector: one factory for each capability that it has."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -21,13 +21,16 @@ It is synchronous and runs in a thread. Raises Unprocessable with InvalidSetting
 Unavailable.
 """
 
+HttpCheck: TypeAlias = Callable[[Any, ConnectorContext], Awaitable[Any]]
+"""A `Check` that sends requests with the client of its context, on the event loop. It has the same errors."""
+
 Factory: TypeAlias = Callable[[Any, ConnectorContext], _Capability]
 """Makes a capability for one connection from the connector's settings for that role. It does no I/O."""
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
-    """The capabilities of a connector; None where it has none. `check` is None if settings are not checked with the
-    outside system.
+    """The capabilities of a connector; None where it has none. `check` and `http_check` are None if settings are not
+    checked with the outside system; a connector has at most one of them.
 
     An instance serves one connection and keeps nothing between calls but caches. A factory whose module needs a large
     library imports that module when it is called, because every process imports the registry.
@@ -42,6 +45,12 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     file_format: Factory[FileFormat] | None = None
     oauth: Factory[OAuthProvider] | None = None
     check: Check | None = None
+    http_check: HttpCheck | None = None
+
+    @property
+    def checks_settings(self) -> bool:
+        """Return whether settings are checked with the outside system before they are stored."""
+        return self.check is not None or self.http_check is not None
 
 
 NO_ENGINE = Engine()

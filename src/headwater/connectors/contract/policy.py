@@ -36,7 +36,8 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     `Rolling` limits are spent evenly, except for a `burst`; `Fixed` windows start by the vendor's clock. Each `per` is
     counted separately. All limits of a sink apply together. `group` names the endpoints that share one limit of the
-    account.
+    account. With `min_events` or `max_events` it counts only requests with so many events: for a sink that sends a
+    single event to another endpoint than several.
     """
 
     count: int
@@ -46,6 +47,25 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     per: Literal["Account", "User"] = "Account"
     burst: int = 1
     group: str = ""
+    min_events: int = 1
+    max_events: int | None = None
+
+    def counts(self, events: int) -> bool:
+        """Return whether a request with so many events is counted."""
+        return self.min_events <= events and (self.max_events is None or events <= self.max_events)
+
+
+def spread(
+    count: int, seconds: float, *, burst: int, group: str = "", min_events: int = 1, max_events: int | None = None
+) -> RateLimit:
+    """Return a limit that keeps a vendor's fixed window of `count` requests, wherever the window starts.
+
+    A rolling limit passes `burst` requests more than its count. So its count is lower by the burst, and the share of
+    the vendor's limit that is used is (count - burst) / count.
+    """
+    return RateLimit(
+        count=count - burst, seconds=seconds, burst=burst, group=group, min_events=min_events, max_events=max_events
+    )
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,6 +107,18 @@ class ProfileReader:
 
         return await self._read(read)
 
+    async def find_named(self, workspace: int, names: Collection[IdentityName], limit: int) -> list[ProfileRow]:
+        """Return the profiles of a workspace that have one of these names, the most recently changed first, at most
+        `limit`."""
+
+        def read(connection: Connection) -> list[ProfileRow]:
+            rows = ProfileRows(connection)
+            members = rows.members({id_ for ids in rows.identities_named(names).values() for id_ in ids})
+            found = [row for row in rows.profiles({each.profile for each in members}) if row.workspace == workspace]
+            return sorted(found, key=lambda row: (row.updated_at, row.id), reverse=True)[:limit]
+
+        return await self._read(read)
+
     async def history(
         self, workspace: int, profile: int, *, limit: int, after: int | None = None
     ) -> list[ListedChange]:

@@ -6,6 +6,7 @@
 __all__ = (
     "CountEventsRequest",
     "ExportProfileRequest",
+    "FindProfilesRequest",
     "GetDescriptorsRequest",
     "GetEventListenerRequest",
     "GetEventSettingsRequest",
@@ -122,6 +123,31 @@ class ExportProfileRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.rest.v1", "ExportProfileRequest", ExportProfileRequest)
+
+
+@dataclass(eq=False, repr=False)
+class FindProfilesRequest(betterproto2.Message):
+    """
+    FindProfilesRequest names a person by an id in the sources; its fields are query parameters. Exactly one of the two ids is given.
+    """
+
+    user_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    user_id is the user id of an identity that is not anonymous.
+    """
+
+    anonymous_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    anonymous_id is the anonymous id of an anonymous identity: one that no user has claimed.
+    """
+
+    connection: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    connection is the id of the source connection that knows the person by this id. Absent means any.
+    """
+
+
+default_message_pool.register_message("headwater.rest.v1", "FindProfilesRequest", FindProfilesRequest)
 
 
 @dataclass(eq=False, repr=False)

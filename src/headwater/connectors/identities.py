@@ -1,0 +1,42 @@
+"""Identities that stand for nobody: placeholders that clients send instead of an identifier.
+
+A destination would make one person of all users with such an id. It cannot separate them afterwards.
+"""
+
+from typing import Final
+
+PLACEHOLDERS: Final = frozenset(
+    {
+        "",
+        "-1",
+        "0",
+        "00000000-0000-0000-0000-000000000000",
+        "<nil>",
+        "[object object]",
+        "anon",
+        "anonymous",
+        "distinct_id",
+        "distinctid",
+        "email",
+        "false",
+        "guest",
+        "id",
+        "n/a",
+        "na",
+        "nan",
+        "nil",
+        "none",
+        "not_authenticated",
+        "null",
+        "undefined",
+        "unknown",
+        "user_id",
+        "userid",
+    }
+)
+"""In lower case, without spaces around them: those that PostHog and Mixpanel refuse, and more."""
+
+
+def is_placeholder(identifier: str) -> bool:
+    """Return whether the identifier is empty, or stands for nobody."""
+    return (len(identifier) <= 36 and identifier.strip().lower() in PLACEHOLDERS) or not identifier.strip()

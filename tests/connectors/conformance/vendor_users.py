@@ -1,0 +1,254 @@
+"""The conformance suite of connectors that write users to a vendor, and read them.
+
+It runs the real sink, source and HTTP client against the vendor's server, in virtual time. A driver repeats what failed
+as exports and imports do: with the same keys, and the same cursor. Whatever happens, each user is written once or
+rejected with a reason, is read once, and the vendor has nothing to object to.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from headwater.base.errors import BadRequest, Unavailable
+from headwater.connectors.addresses import AddressPolicy
+from headwater.connectors.contract import (
+    MAX_PAGE_USERS,
+    Engine,
+    ItemResult,
+    Outcome,
+    SourceUser,
+    UserSink,
+    UserSource,
+    UserWrite,
+)
+from headwater.connectors.environment import ConnectorEnvironment
+from headwater.connectors.origins import Origins
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.settings import Settings
+from headwater.delivery.rates import AccountRates, Rates
+from headwater.schemas import Codec, Record
+from tests.connectors.vendors.server import CALM, Plan, VendorServer, draw
+from tests.virtualtime import START, VirtualClock, run_in_virtual_time
+
+MAX_SECONDS: Final = 3_600.0
+"""Of virtual time for one test."""
+RETRY_SECONDS: Final = 2.0
+
+
+class _Vendor:
+    """A vendor's server, and the connector's engine with a context that reaches it."""
+
+    def __init__(self, server: VendorServer, engine: Engine, settings: Settings, context: Any) -> None:
+        self.server = server
+        self._engine = engine
+        self._settings = settings
+        self._context = context
+
+    def sink(self) -> UserSink:
+        assert self._engine.user_sink is not None
+        return self._engine.user_sink(self._settings, self._context)
+
+    def source(self) -> UserSource:
+        assert self._engine.user_source is not None
+        return self._engine.user_source(self._settings, self._context)
+
+
+class _Suite(ABC):
+    """`make_server` returns the vendor's server; `SETTINGS` are accepted by it."""
+
+    CODE: ClassVar[str]
+    SETTINGS: ClassVar[dict[str, Any]]
+
+    @abstractmethod
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer: ...
+
+    @asynccontextmanager
+    async def vendor(self, plan: Plan, clock: VirtualClock) -> AsyncIterator[_Vendor]:
+        server = self.make_server(plan, asyncio.get_running_loop().time)
+        connector = CONNECTORS[self.CODE]
+        capabilities = connector.destination or connector.source
+        assert capabilities is not None and capabilities.settings is not None
+        settings = capabilities.settings.read(self.SETTINGS)
+        async with server.running():
+            environment = ConnectorEnvironment(
+                addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
+            )
+            async with environment.context(self.CODE, 1, settings, workspace=1) as context:
+                async with asyncio.timeout(MAX_SECONDS):
+                    yield _Vendor(server, connector.engine, settings, context)
+
+
+class VendorUserSinkConformance(_Suite):
+    """`attributes` returns those of a user, `stored` those that the server has."""
+
+    USERS: ClassVar[int] = 120
+
+    @abstractmethod
+    def attributes(self, number: int, version: int) -> Record:
+        """Return attributes of the writable schema. `version` is another for each write."""
+
+    @abstractmethod
+    def find(self, server: Any, number: int) -> list[str]:
+        """Return the ids of the users that the server has for a number."""
+
+    @abstractmethod
+    def has(self, server: Any, id_: str, attributes: Record) -> bool:
+        """Return whether the server has a user with the attributes."""
+
+    def refused_key(self, number: int) -> str:
+        """Return the id by which the server's plan refuses a user."""
+        return f"user-{number}"
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_each_user_is_written_once_or_rejected(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(draw(seed), clock) as vendor:
+                sink, server = vendor.sink(), vendor.server
+                created = await self.write(sink, dict.fromkeys(range(1, self.USERS + 1), ""), version=1)
+                await self.verify(server, created, version=1)
+                ids = {number: result.id for number, result in created.items() if result.outcome is Outcome.DELIVERED}
+                assert len({*ids.values()}) == len(ids) and "" not in ids.values()
+                updated = await self.write(sink, ids, version=2)
+                await self.verify(server, updated, version=2)
+                assert server.violations == []
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def test_attributes_conform_to_the_writable_schema(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                Codec(await vendor.sink().writable_schema()).check(self.attributes(1, 1))
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def test_a_user_that_does_not_exist_is_not_created_by_an_update(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                user = UserWrite(id=self.missing_id(), attributes=self.attributes(1, 1), key="0" * 32)
+                [result] = await vendor.sink().write_users([user])
+                assert result.outcome is Outcome.REJECTED and result.reason
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def missing_id(self) -> str:
+        """Return the id of a user that the vendor does not have."""
+        return "01GDDKASAP8TKDDA2GRZDSVP4H"
+
+    async def write(self, sink: UserSink, ids: dict[int, str], *, version: int) -> dict[int, ItemResult]:
+        """Write users until each is delivered or rejected."""
+        rates = AccountRates().rates(sink.write_rates)
+        results: dict[int, ItemResult] = {}
+        while waiting := [number for number in ids if number not in results]:
+            batch = waiting[: sink.write_limits.max_events]
+            users = [
+                UserWrite(
+                    id=ids[number], attributes=self.attributes(number, version), key=f"{version:08x}{number:024x}"
+                )
+                for number in batch
+            ]
+            await _keep(rates, len(users))
+            try:
+                answered = await sink.write_users(users)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            assert len(answered) == len(users)
+            results |= {
+                number: result
+                for number, result in zip(batch, answered, strict=True)
+                if result.outcome in (Outcome.DELIVERED, Outcome.REJECTED)
+            }
+            if waits := [each.retry_after_seconds or 0.0 for each in answered if each.outcome is Outcome.RETRY]:
+                await asyncio.sleep(max(RETRY_SECONDS, *waits))
+        return results
+
+    async def verify(self, server: VendorServer, results: dict[int, ItemResult], *, version: int) -> None:
+        for number, result in results.items():
+            if result.outcome is Outcome.DELIVERED:
+                assert self.find(server, number) == [result.id], "each user is created once"
+                assert self.has(server, result.id, self.attributes(number, version))
+            else:
+                assert self.refused_key(number) in server.refused and result.reason and result.message
+
+
+class VendorUserSourceConformance(_Suite):
+    """`fill` adds users to the server, one a second from `START`, and returns their ids in any order."""
+
+    USERS: ClassVar[int] = 2 * MAX_PAGE_USERS + 7
+
+    @abstractmethod
+    def fill(self, server: Any, count: int) -> Sequence[str]: ...
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_each_user_is_read_once(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(draw(seed), clock) as vendor:
+                ids = self.fill(vendor.server, self.USERS)
+                codec = Codec(await again(vendor.source().readable_schema))
+                users = await self.read(vendor.source())
+                assert sorted(user.id for user in users) == sorted(ids)
+                for user in users:
+                    assert not user.error
+                    codec.check(user.attributes)
+                assert vendor.server.violations == []
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def test_users_that_changed_are_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                ids = self.fill(vendor.server, self.USERS)
+                since = START + timedelta(seconds=self.USERS - 20)
+                users = await self.read(vendor.source(), since)
+                expected = {user.id for user in await self.read(vendor.source()) if _is_since(user, since)}
+                assert expected <= {user.id for user in users} <= {*ids}
+                assert vendor.server.violations == []
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    @pytest.mark.parametrize("cursor", ["x", "é", "https://other.example/api", "0" * 500])
+    def test_another_cursor_is_refused(self, cursor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                with pytest.raises(BadRequest):
+                    await vendor.source().users(cursor)
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    async def read(self, source: UserSource, updated_since: datetime | None = None) -> list[SourceUser]:
+        """Read all pages, each again until it is there."""
+        users: list[SourceUser] = []
+        cursor = ""
+        while True:
+            page = await again(partial(source.users, cursor, updated_since))
+            assert len(page.users) <= MAX_PAGE_USERS and len(page.cursor) <= 1_000
+            users += page.users
+            if not page.cursor:
+                return users
+            cursor = page.cursor
+
+
+def _is_since(user: SourceUser, since: datetime) -> bool:
+    return user.updated_at is None or user.updated_at >= since
+
+
+async def again(call: Callable[[], Any]) -> Any:
+    """Repeat a call until the vendor is available."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _keep(rates: Rates, count: int) -> None:
+    """Wait until a write is within the rates, and count it."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(max(0.0, rates.fits_at(count, loop.time()) - loop.time()))
+    rates.spend(count, loop.time())

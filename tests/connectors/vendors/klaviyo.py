@@ -1,0 +1,191 @@
+"""Klaviyo's server, from its API reference: https://developers.klaviyo.com/en/reference/api_overview.
+
+| documented | where |
+| --- | --- |
+| `Authorization: Klaviyo-API-Key`, `revision`, JSON:API media type | api_overview, authenticate_ |
+| bulk: 1,000 events, 5 MB, 10/s and 150/min; single: 350/s and 3,500/min; 202 | bulk_create_events, create_event |
+| 400 properties, 10 levels, 4,000 elements, strings of 100 KB, `time` 2000 to a year ahead | create_event |
+| the first event with a `unique_id` of a profile and metric is kept | create_event |
+| a repeated `unique_id` in a bulk request fails it | bulk_create_events |
+| errors with `source.pointer`; 429 with `Retry-After`; `RateLimit-*` otherwise | rate_limits_and_error_handling |
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tests.connectors.vendors.server import EMAIL, Item, Reply, Request, VendorServer, depth
+from tests.virtualtime import START
+
+KEY: Final = "pk_0123456789abcdef0123456789abcdef012345"
+REVISIONS: Final = ("2025-10-15", "2026-01-15", "2026-04-15", "2026-07-15", "2026-10-15")
+MEDIA_TYPE: Final = "application/vnd.api+json"
+MAX_BODY_BYTES: Final = 5_000_000
+_E164: Final = re.compile(r"\+[1-9]\d{6,14}")
+
+Found = tuple[str, str, str]
+"""The code, the text and the pointer of an error."""
+
+
+class KlaviyoServer(VendorServer):
+    """The endpoints that connectors use."""
+
+    ORIGINS = ("https://a.klaviyo.com",)
+
+    def answer(self, request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Klaviyo-API-Key {KEY}":
+            return self.unauthorized()
+        self.require(request.headers.get("revision") in REVISIONS, "the revision is not supported", request)
+        if request.body:
+            self.require(request.headers.get("content-type") == MEDIA_TYPE, "the media type is wrong", request)
+        match request.method, request.path:
+            case "GET", "/api/accounts":
+                account = {"type": "account", "id": "AbC123", "attributes": {"timezone": "UTC"}, "links": {}}
+                return Reply(body={"data": [account], "links": {}})
+            case "POST", "/api/events":
+                return self._limited(request, "single", 350, 3_500, self._single)
+            case "POST", "/api/event-bulk-create-jobs":
+                return self._limited(request, "bulk", 10, 150, self._bulk)
+        self.violate("there is no such endpoint", request)
+        return _errors(404, ("not_found", "Not found.", ""))
+
+    def unauthorized(self) -> Reply:
+        return _errors(401, ("authentication_failed", "Incorrect authentication credentials.", ""))
+
+    def _limited(self, request: Request, name: str, second: int, minute: int, answer: Any) -> Reply:
+        within = [self.count(name, second, 1, request), self.count(name, minute, 60, request)]
+        if not all(within):
+            return Reply(status=429, headers={"retry-after": "5"}, body={"errors": []})
+        if not self.require(len(request.body) <= MAX_BODY_BYTES, "the body is too large", request):
+            return _errors(413, ("payload_too_large", "Payload too large.", ""))
+        reply: Reply = answer(request)
+        return reply
+
+    # Events
+
+    def _single(self, request: Request) -> Reply:
+        data = request.json()["data"]
+        if not self._is_resource(data, "event"):
+            return _errors(400, ("invalid", "type must be event", "/data/type"))
+        attributes = data["attributes"]
+        profile = attributes.pop("profile")["data"]
+        errors = [
+            *self._profile_errors(profile, "/data/attributes/profile/data"),
+            *self._event_errors(attributes, "/data/attributes"),
+        ]
+        if errors:
+            return _errors(400, *errors)
+        self._take(profile, attributes)
+        return Reply(status=202)
+
+    def _bulk(self, request: Request) -> Reply:
+        data = request.json()["data"]
+        self._is_resource(data, "event-bulk-create-job")
+        elements = data["attributes"]["events-bulk-create"]["data"]
+        errors: list[Found] = []
+        events: list[tuple[Any, Any]] = []
+        seen: set[tuple[str, str, str]] = set()
+        for number, element in enumerate(elements):
+            pointer = f"/data/attributes/events-bulk-create/data/{number}"
+            self._is_resource(element, "event-bulk-create")
+            profile = element["attributes"]["profile"]["data"]
+            errors += self._profile_errors(profile, f"{pointer}/attributes/profile/data")
+            for index, event in enumerate(element["attributes"]["events"]["data"]):
+                where = f"{pointer}/attributes/events/data/{index}/attributes"
+                self._is_resource(event, "event")
+                found = self._event_errors(event["attributes"], where)
+                key = self._key(profile, event["attributes"])
+                if key in seen:
+                    self.violate("a unique_id is repeated", request)
+                    found.append(("duplicate", "The unique_id is repeated.", f"{where}/unique_id"))
+                seen.add(key)
+                errors += found
+                events.append((profile, event["attributes"]))
+        self.require(0 < len(events) <= 1_000, "a bulk request has 1 to 1,000 events", request)
+        if errors:
+            return _errors(400, *errors)
+        for profile, attributes in events:
+            self._take(profile, attributes)
+        return Reply(status=202, headers={"ratelimit-remaining": "100", "ratelimit-reset": "30"})
+
+    def _take(self, profile: Any, attributes: Any) -> None:
+        user = next(iter(profile["attributes"].values()))
+        self.accept(
+            Item(id=attributes["unique_id"], user=user, content={**attributes, "profile": profile["attributes"]}),
+            key="\0".join(self._key(profile, attributes)),
+        )
+
+    def _key(self, profile: Any, attributes: Any) -> tuple[str, str, str]:
+        metric = attributes["metric"]["data"]["attributes"]["name"]
+        return str(sorted(profile["attributes"].items())), metric, attributes.get("unique_id", attributes["time"])
+
+    def _is_resource(self, data: Any, type_: str) -> bool:
+        return self.require(data.get("type") == type_ and isinstance(data.get("attributes"), dict), f"not a {type_}")
+
+    def _profile_errors(self, profile: Any, pointer: str) -> list[Found]:
+        self._is_resource(profile, "profile")
+        given = profile["attributes"]
+        names = {"email", "phone_number", "external_id", "anonymous_id", "_kx"}
+        self.require(given and set(given) <= names, f"the profile has no identifier, or another one: {set(given)}")
+        self.require(all(isinstance(each, str) and each for each in given.values()), "an identifier is empty")
+        self.require(len(given.get("external_id", "")) <= 255, "external_id is too long")
+        errors = []
+        if "email" in given and not EMAIL.fullmatch(given["email"]):
+            errors.append(("invalid", "Invalid email address", f"{pointer}/attributes/email"))
+        if "phone_number" in given and not _E164.fullmatch(given["phone_number"]):
+            errors.append(("invalid", "Invalid phone number format", f"{pointer}/attributes/phone_number"))
+        return errors
+
+    def _event_errors(self, attributes: Any, pointer: str) -> list[Found]:
+        metric = attributes["metric"]["data"]
+        self._is_resource(metric, "metric")
+        self.require(metric["attributes"].get("name"), "the metric has no name")
+        self.require(isinstance(attributes.get("properties"), dict), "properties must be an object")
+        known = {"properties", "time", "value", "value_currency", "unique_id", "metric"}
+        self.require(set(attributes) <= known, f"unknown attributes: {set(attributes) - known}")
+        self.require(attributes.get("unique_id"), "an event without unique_id is lost, if another has its second")
+        properties = attributes["properties"]
+        self.require(len(properties) <= 400, "more than 400 properties")
+        self.require(depth(properties) <= 10, "more than 10 levels")
+        self.require(_longest(properties) <= 100_000, "a string has more than 100 KB")
+        self.require(_widest(properties) <= 4_000, "an array has more than 4,000 elements")
+        time = datetime.fromisoformat(attributes["time"])
+        is_valid = datetime(2000, 1, 1, tzinfo=UTC) <= time <= START + timedelta(days=366)
+        self.require(is_valid, "the time is not between 2000 and a year ahead")
+        self.require(isinstance(attributes.get("value", 0), int | float), "value must be a number")
+        if self.refuses(attributes["unique_id"]):
+            return [("invalid", "Invalid value for the currency.", f"{pointer}/value_currency")]
+        return []
+
+
+def _errors(status: int, *errors: Found) -> Reply:
+    return Reply(
+        status=status,
+        headers={"content-type": MEDIA_TYPE},
+        body={
+            "errors": [
+                {
+                    "id": "0b6a2c5f",
+                    "status": status,
+                    "code": code,
+                    "title": "Invalid input.",
+                    "detail": detail,
+                    "source": {"pointer": pointer} if pointer else {},
+                    "meta": {},
+                }
+                for code, detail, pointer in errors
+            ]
+        },
+    )
+
+
+def _longest(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode())
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_longest, values), default=0)
+
+
+def _widest(value: Any) -> int:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max([len(value) if isinstance(value, list) else 0, *map(_widest, values)])
