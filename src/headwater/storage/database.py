@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Connection, Engine, event, inspect, text
+from sqlalchemy import AdaptedConnection, Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -69,19 +69,26 @@ def open_engine(
 def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES) -> None:
     """Make every connection of the engine durable, and wait for locks."""
 
+    # The longer timeout is for switching a created file to WAL: another process may hold the lock while it syncs.
+    pragmas = "; ".join(
+        (
+            f"PRAGMA busy_timeout={milliseconds(MIGRATION_TIMEOUT_SECONDS)}",
+            f"PRAGMA page_size={page_bytes}",  # works only before the first table
+            "PRAGMA journal_mode=WAL",
+            f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}",
+            "PRAGMA synchronous=FULL",
+            "PRAGMA foreign_keys=ON",
+            SECURE_DELETE,
+            f"PRAGMA cache_size=-{cache_mib * 1024}",
+        )
+    )
+
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        # First, because switching a created file to WAL takes a lock that another process may hold while it syncs.
-        cursor.execute(f"PRAGMA busy_timeout={milliseconds(MIGRATION_TIMEOUT_SECONDS)}")
-        cursor.execute(f"PRAGMA page_size={page_bytes}")  # works only before the first table
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(SECURE_DELETE)
-        cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
-        cursor.close()
+        if isinstance(connection, AdaptedConnection):  # one change to the thread of the driver
+            connection.run_async(lambda driver: driver.executescript(pragmas))
+        else:
+            connection.executescript(pragmas)
 
 
 @asynccontextmanager
