@@ -63,8 +63,14 @@ def open_engine(
     return engine
 
 
-def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES) -> None:
-    """Make every connection of the engine durable, and wait for locks."""
+def configure_sqlite(
+    engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES, temp_in_memory: bool = False
+) -> None:
+    """Make every connection of the engine durable, and wait for locks.
+
+    `temp_in_memory` keeps temporary data in memory. Otherwise SQLite creates and deletes a file for each savepoint in
+    which more than 16 pages change.
+    """
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -78,6 +84,8 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute(SECURE_DELETE)
         cursor.execute(f"PRAGMA cache_size=-{cache_mib * 1024}")
+        if temp_in_memory:
+            cursor.execute("PRAGMA temp_store=MEMORY")
         cursor.close()
 
 

@@ -58,12 +58,13 @@ class Sessions(Protocol):
 @asynccontextmanager
 async def sessions(engine: AsyncEngine, *, cache_mib: int = 16) -> AsyncIterator[Sessions]:
     """Yield sessions on the database of `engine`, and close them at the end of the block. The caller disposes of the
-    engine. With SQLite each session has a cache of `cache_mib`."""
+    engine. With SQLite each session has a cache of `cache_mib`, and its temporary data in memory: call `sort_on_disk`
+    before it sorts many rows."""
     if engine.dialect.name != "sqlite":
         yield _AsyncSessions(engine)
         return
     in_threads = create_engine(engine.url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
-    configure_sqlite(in_threads, cache_mib=cache_mib)
+    configure_sqlite(in_threads, cache_mib=cache_mib, temp_in_memory=True)
     threads = _ThreadSessions(in_threads)
     try:
         yield threads
@@ -90,6 +91,13 @@ def begin_snapshot(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
     else:
         connection.execution_options(isolation_level="REPEATABLE READ")
+
+
+def sort_on_disk(connection: Connection) -> None:
+    """Let SQLite sort in files from here on, in constant memory, and not in memory. No transaction may be open."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA temp_store=FILE")
+        connection.rollback()
 
 
 def allow_pauses(connection: Connection, seconds: float) -> None:
