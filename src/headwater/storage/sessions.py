@@ -106,10 +106,11 @@ def allow_pauses(connection: Connection, seconds: float) -> None:
         run(connection, f"SET LOCAL idle_in_transaction_session_timeout = {round(seconds * 1_000)}")
 
 
-def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exception | None:
+def attempt(connection: Connection, work: Callable[[Connection], object], *, is_last: bool = False) -> Exception | None:
     """Run `work` as a part of a transaction that has written. If it fails, undo its changes and return its error.
 
-    Raises the errors of a database that is unavailable.
+    `is_last` leaves the savepoint to the end of the transaction, if the work succeeds, and saves a statement. Raises
+    the errors of a database that is unavailable.
     """
     run(connection, "SAVEPOINT attempt")
     failure: Exception | None = None
@@ -123,7 +124,8 @@ def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exc
         failure = error
     if failure is not None:
         run(connection, "ROLLBACK TO SAVEPOINT attempt")
-    run(connection, "RELEASE SAVEPOINT attempt")
+    if failure is not None or not is_last:
+        run(connection, "RELEASE SAVEPOINT attempt")
     return failure
 
 
