@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 from uuid import RFC_4122, UUID
@@ -19,6 +20,7 @@ from headwater.profiles.components import Sets
 from headwater.profiles.full import KpidSource
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.settings import ResolutionContext
+from headwater.profiles.spool import MemberSpool
 from headwater.state import Transaction
 from headwater.state.profiles.model import IdentityName
 from headwater.state.profiles.sorting import LinkSorter
@@ -46,7 +48,7 @@ async def installation(database_url: str | None, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SCAN_IDENTITIES", "SLICE_LINKS", "SLICE_RENAMES", "SLICE_UNRESOLVED"):
+    for name in ("SCAN_IDENTITIES", "SLICE_LINKS", "SLICE_MEMBERS", "SLICE_RENAMES", "SLICE_UNRESOLVED"):
         monkeypatch.setattr(full, name, 2)
     monkeypatch.setattr(full, "SLICE_IDENTITIES", 1)
 
@@ -328,7 +330,7 @@ def test_kpids_are_random_uuids_with_prefixes() -> None:
 def test_profiles_and_components_are_in_one_slice(span: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scanning, "MAX_SPAN", span)
     sorter = LinkSorter()
-    scan = scanning.Scan(ResolutionContext.compile(1, THREE, None), sorter)
+    scan = scanning.Scan(ResolutionContext.compile(1, THREE, None), sorter, MemberSpool(BytesIO()))
     scan.ids.extend(range(11, 19))
     scan.profiles.extend([7, 0, 9, 7, 0, 9, 0, 8])
     scan.sets = Sets(8)

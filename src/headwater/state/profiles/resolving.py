@@ -58,8 +58,6 @@ class NewProfiles(Struct, frozen=True):
     workspace: int
     profiles: list[ProfileTuple]
     """The profiles in the order of their ids."""
-    members: list[MemberTuple]
-    """The members in the order of their identities."""
     values: list[values.ValueRow]
     """The values of the profiles, as `values.new_rows` returns them."""
 
@@ -137,6 +135,22 @@ class ResolutionRows(ProfileRows):
         query = select(table).where(table.c.workspace == workspace, table.c.reason.in_(reasons))
         return [read_refused(row) for row in self._sql.execute(query)]
 
+    def count_profiles(self, workspace: int) -> int:
+        """Return the number of profiles of a workspace."""
+        table = tables.profile_counts.c
+        return self._sql.scalar(select(table.profiles).where(table.workspace == workspace)) or 0
+
+    def empty_profiles(self, workspace: int, *, after: int, limit: int) -> tuple[dict[int, int], int | None]:
+        """Return those of the next profiles of a workspace with ids above `after` that have no members, with their
+        founders; and the last examined id, None at the end. At most `limit` profiles are examined."""
+        query = (
+            "SELECT p.id, p.founder, EXISTS (SELECT 1 FROM members m WHERE m.profile = p.id) FROM profiles p "
+            f"WHERE p.workspace = {int(workspace)} AND p.id > {int(after)} ORDER BY p.id LIMIT {int(limit)}"
+        )
+        found = fetch(self._sql, query)
+        empty = {id_: founder for id_, founder, has_members in found if not has_members}
+        return empty, found[-1][0] if len(found) == limit else None
+
     def has_refused(self, workspace: int, reasons: Collection[RefusedReason]) -> bool:
         """Return whether the workspace has refused evidence for one of these reasons."""
         table = tables.resolution_refusals.c
@@ -185,14 +199,17 @@ class ResolutionRows(ProfileRows):
         bulk.upsert(self._sql, list(links), [(workspace, *row) for row in written], key=_LINK_KEY)
 
     def insert_profiles(self, new: NewProfiles) -> None:
-        """Insert profiles and their members."""
+        """Insert profiles, without members."""
         if not new.profiles:
             return
         self._count_profiles(new.workspace, len(new.profiles))
         version = self.new_version()
         bulk.insert(self._sql, list(tables.profiles.c), [(*row, version) for row in new.profiles])
-        bulk.upsert(self._sql, list(tables.members.c), new.members, key=("identity",))
         bulk.insert(self._sql, list(tables.profile_values.c), new.values)
+
+    def insert_members(self, members: Sequence[MemberTuple]) -> None:
+        """Insert members of profiles, given in the order of their identities."""
+        bulk.insert(self._sql, list(tables.members.c), members)
 
     def set_schema_version(self, workspace: int, version: int) -> None:
         """Store the version of the profile schema whose renames the attributes of identities follow."""
