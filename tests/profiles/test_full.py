@@ -1,7 +1,7 @@
 """A full resolution gives the profiles of the definition, whatever happens meanwhile, on both databases."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import event
 
+from headwater.base.errors import NotFound
 from headwater.catalog.profiles import Identifier, Rename, ResolutionSettings
 from headwater.profiles import full, scanning
 from headwater.profiles.components import Sets
@@ -26,7 +27,7 @@ from headwater.state.profiles.model import IdentityName
 from headwater.state.profiles.sorting import LinkSorter
 from tests.examples import examples
 from tests.profiles.history import SCHEMA
-from tests.profiles.installation import Change, Installation, clear, open_installation, state_url
+from tests.profiles.installation import WORKSPACE, Change, Installation, clear, open_installation, state_url
 from tests.profiles.test_histories import attributes, names, pipelines
 from tests.profiles.test_histories import settings as some_settings
 
@@ -193,6 +194,56 @@ async def completes(installation: Installation, transactions: int, *, fails_afte
 
 class Killed(BaseException):
     """Stands for the end of the process."""
+
+
+async def test_profiles_of_a_killed_resolution_keep_their_ids(installation: Installation, small_slices: None) -> None:
+    """Also those without members; but for the profile of an identity that is deleted meanwhile."""
+    boundary, empty, is_complete = 0, 0, False
+    while not is_complete:
+        await clear(installation.state)
+        installation.change_settings(THREE)
+        installation.resolver.paused.add(WORKSPACE)
+        await installation.batch([person(n, email=f"e{n % 4}", name=f"n{n}") for n in range(7)])
+        is_complete = await completes(installation, boundary, fails_after=False)
+        found = await installation.contents()
+        made = {profile.founder: profile.kpid for profile in found["profiles"].values()}
+        empty += len(made) - len({member.profile for member in found["members"].values()})
+        await installation.batch([("delete", IdentityName(1, "u0", False), 1, "{}", 1)])
+        await installation.resolve()
+        await installation.check()
+        found = await installation.contents()
+        kept = {profile.founder: profile.kpid for profile in found["profiles"].values()}
+        assert made.items() - kept.items() <= {
+            (founder, kpid) for founder, kpid in made.items() if founder == min(made)
+        }
+        boundary += 1
+    assert empty > 3
+
+
+async def test_a_resolution_of_a_deleted_workspace_leaves_no_members(
+    installation: Installation, small_slices: None
+) -> None:
+    step, calls = 1, 0
+    while calls >= step - 1:
+        await clear(installation.state)
+        installation.change_settings(THREE)
+        installation.resolver.paused.add(WORKSPACE)
+        await installation.batch([person(n, email=f"e{n % 4}", name=f"n{n}") for n in range(7)])
+        calls = 0
+
+        async def delete(_done: int, _total: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == step:  # noqa: B023
+                await installation.delete_workspace()
+
+        with suppress(NotFound):
+            await installation.resolve(delete)
+        await installation.delete_workspace()
+        found = await installation.contents()
+        assert found["members"] == found["profiles"] == {}
+        step += 1
+    assert step > 5
 
 
 async def test_identities_that_vanish_during_a_resolution_leave_their_profiles(

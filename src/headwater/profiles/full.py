@@ -117,11 +117,13 @@ class FullResolution:
         self._report = report
         self._new_kpid = new_kpid or KpidSource()
         self._has_written = False
+        self._profiles = 0
+        """The number of profiles after the last transaction."""
         self._new_ids: list[int] = []
         """Ids for new profiles, in descending order."""
 
     async def run(self) -> None:
-        """Resolve the identities. Raises Unavailable, and what `report` raises."""
+        """Resolve the identities. Raises Unavailable, NotFound if the workspace is deleted, and the errors of `report`."""
         self._has_written = False
         await self._rename()
         with closing(LinkSorter()) as sorter, TemporaryFile() as file:
@@ -324,8 +326,7 @@ class FullResolution:
                 await self._report((total + done) // 2, total)
 
     async def _write_members(self, scan: Scan) -> None:
-        """Write the members of the new profiles. Raises NotFound if the workspace was deleted meanwhile."""
-        profiles = await self._read(lambda rows: rows.count_profiles(self._workspace))
+        """Write the members of the new profiles."""
         parts = scan.new_members(self._workspace)
         is_last = False
         async with _OneAhead() as writing:
@@ -333,7 +334,7 @@ class FullResolution:
                 members, is_last = await asyncio.to_thread(_join, parts, SLICE_MEMBERS)
                 await writing.wait()
                 if members:
-                    writing.start(self._change(partial(_write_members, members=members, profiles=profiles)))
+                    writing.start(self._change(partial(ResolutionRows.insert_members, members=members)))
                 await self._report(len(scan.ids), len(scan.ids))
 
     async def _add_ids(self, count: int) -> None:
@@ -372,13 +373,19 @@ class FullResolution:
             return await transaction.on_profiles(work)
 
     async def _change(self, change: Callable[[ResolutionRows], None]) -> None:
-        """Write something in a transaction. The first one deletes the applied digest."""
-        has_written, self._has_written = self._has_written, True
+        """Write something in a transaction. The first one deletes the applied digest.
+
+        Raises NotFound if profiles are missing since the last one: only the deletion of the workspace deletes some.
+        """
+        workspace, has_written, self._has_written = self._workspace, self._has_written, True
 
         def write(rows: ResolutionRows) -> None:
-            if not has_written and rows.applied(self._workspace) is not None:
-                rows.set_resolution(self._workspace, None, rows.checkpoint(self._workspace))
+            if not has_written and rows.applied(workspace) is not None:
+                rows.set_resolution(workspace, None, rows.checkpoint(workspace))
+            if has_written and rows.count_profiles(workspace) != self._profiles:
+                raise NotFound(f"workspace {workspace} does not exist")
             change(rows)
+            self._profiles = rows.count_profiles(workspace)
 
         await self._write(write)
 
@@ -431,11 +438,3 @@ def _join(parts: Iterator[list[MemberTuple]], size: int) -> tuple[list[MemberTup
         if len(members) >= size:
             return members, False
     return members, True
-
-
-def _write_members(rows: ResolutionRows, members: list[MemberTuple], profiles: int) -> None:
-    """Write members, unless profiles are missing: only the deletion of the workspace deletes some meanwhile."""
-    workspace = members[0][1]
-    if rows.count_profiles(workspace) != profiles:
-        raise NotFound(f"workspace {workspace} does not exist")
-    rows.insert_members(members)
