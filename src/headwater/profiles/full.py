@@ -123,7 +123,10 @@ class FullResolution:
         """Ids for new profiles, in descending order."""
 
     async def run(self) -> None:
-        """Resolve the identities. Raises Unavailable, NotFound if the workspace is deleted, and the errors of `report`."""
+        """Resolve all identities.
+
+        Raises Unavailable, NotFound if the workspace is deleted meanwhile, and what `report` raises.
+        """
         self._has_written = False
         await self._rename()
         with closing(LinkSorter()) as sorter, TemporaryFile() as file:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import Connection, func, select, update
 
 from headwater.state import bulk
 from headwater.state.profiles import tables, values
@@ -116,12 +116,10 @@ class ResolutionRows(ProfileRows):
 
     def links_after(self, workspace: int, key: LinkKey | None, limit: int) -> list[tuple[int, str, int, int]]:
         """Return the identifier, value, identity and mask of links after `key`, sorted by the first three."""
-        table = tables.links.c
-        columns = (table.identifier, table.value, table.identity)
-        query = select(*columns, table.mask).where(table.workspace == workspace)
+        query = f"SELECT identifier, value, identity, mask FROM links WHERE workspace = {int(workspace)}"
         if key is not None:
-            query = query.where(tuple_(*columns) > tuple_(*key))
-        return [tuple(row) for row in self._sql.execute(query.order_by(*columns).limit(limit))]
+            query += f" AND (identifier, value, identity) > ({'?, ?, ?' if self._is_sqlite else '$1, $2, $3'})"
+        return fetch(self._sql, f"{query} ORDER BY identifier, value, identity LIMIT {int(limit)}", key or ())
 
     def all_separations(self, workspace: int) -> list[Separation]:
         """Return the separations of a workspace, the oldest first."""
