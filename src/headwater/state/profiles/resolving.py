@@ -90,9 +90,10 @@ class ResolutionRows(ProfileRows):
 
     def scan(self, workspace: int, *, after: int, through: int = MAX_ID, limit: int) -> list[ScannedRow]:
         """Return the identities of a workspace with ids above `after` up to `through`, the oldest first."""
+        # The bound of members is for a merge join of PostgreSQL, which would read all those before.
         query = (
             "SELECT i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence "
-            "FROM identities i LEFT JOIN members m ON m.identity = i.id "
+            f"FROM identities i LEFT JOIN members m ON m.identity = i.id AND m.identity > {int(after)} "
             f"WHERE i.workspace = {int(workspace)} AND i.id > {int(after)} AND i.id <= {int(through)} "
             f"ORDER BY i.id LIMIT {int(limit)}"
         )
@@ -141,13 +142,15 @@ class ResolutionRows(ProfileRows):
     def empty_profiles(self, workspace: int, *, after: int, limit: int) -> tuple[dict[int, int], int | None]:
         """Return those of the next profiles of a workspace with ids above `after` that have no members, with their
         founders; and the last examined id, None at the end. At most `limit` profiles are examined."""
-        query = (
-            "SELECT p.id, p.founder, EXISTS (SELECT 1 FROM members m WHERE m.profile = p.id) FROM profiles p "
-            f"WHERE p.workspace = {int(workspace)} AND p.id > {int(after)} ORDER BY p.id LIMIT {int(limit)}"
+        found = fetch(
+            self._sql,
+            f"SELECT id, founder FROM profiles WHERE workspace = {int(workspace)} AND id > {int(after)} "
+            f"ORDER BY id LIMIT {int(limit)}",
         )
-        found = fetch(self._sql, query)
-        empty = {id_: founder for id_, founder, has_members in found if not has_members}
-        return empty, found[-1][0] if len(found) == limit else None
+        founders: dict[int, int] = dict(map(tuple, found))
+        for member in self.find_members(founders, 0):
+            founders.pop(member.profile, None)
+        return founders, found[-1][0] if len(found) == limit else None
 
     def has_refused(self, workspace: int, reasons: Collection[RefusedReason]) -> bool:
         """Return whether the workspace has refused evidence for one of these reasons."""
