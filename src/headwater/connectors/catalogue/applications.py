@@ -4,11 +4,11 @@ The settings of an application are the same in both roles.
 """
 
 import re
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
 from headwater.connectors.connector import Terms
 from headwater.connectors.describing import application
-from headwater.connectors.settings import PRINTABLE, VISIBLE, Choice, Format, Group, Settings, Text, setting
+from headwater.connectors.settings import PRINTABLE, VISIBLE, Choice, Format, Settings, Text, setting
 
 
 def _format(pattern: str, rule: str) -> Format:
@@ -60,22 +60,6 @@ class MixpanelSettings(Settings, frozen=True, kw_only=True):
     data_residency: Annotated[Literal["US", "EU", "IN"], Choice()]
 
 
-class PostHogCloud(Settings, frozen=True, kw_only=True):
-    project_region: Annotated[Literal["US", "EU"], Choice()]
-
-
-class PostHogSelfHosted(Settings, frozen=True, kw_only=True):
-    url: Annotated[str, Text(1, 1_000, _format("https?://[!-~]+", "must be an HTTP URL"), label="URL")]
-
-
-class PostHogSettings(Settings, frozen=True, kw_only=True):
-    ONE_OF: ClassVar = ("cloud", "selfHosted")
-
-    api_key: Annotated[str, Text(47, 47, _format("phc_.*", "must start with phc_"), secret=True)]
-    cloud: Annotated[PostHogCloud | None, Group()] = None
-    self_hosted: Annotated[PostHogSelfHosted | None, Group()] = None
-
-
 CONNECTORS: Final = (
     application("brevo", "Brevo", "Marketing", BrevoSettings, writes=("User", "Event")),
     application(
@@ -107,5 +91,4 @@ CONNECTORS: Final = (
         "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
     ),
     application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
-    application("posthog", "PostHog", "Analytics", PostHogSettings, reads=False, writes=("Event",)),
 )
