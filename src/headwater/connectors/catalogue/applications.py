@@ -44,14 +44,6 @@ class StripeSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[str, Text(1, 200, PRINTABLE, secret=True)]
 
 
-class GoogleAnalyticsSettings(Settings, frozen=True, kw_only=True):
-    measurement_id: Annotated[str, Text(2, 20, _format("(G|AW)-.*", "must start with G- or AW-"))] = setting(
-        "measurementID"
-    )
-    api_secret: Annotated[str, Text(1, 100, PRINTABLE, secret=True)]
-    collection_endpoint: Annotated[Literal["Global", "EU"], Choice()]
-
-
 class MixpanelSettings(Settings, frozen=True, kw_only=True):
     project_id: Annotated[str, Text(1, 20, _format("[0-9]+", "must be a whole number as a string"))] = setting(
         "projectID"
@@ -87,8 +79,5 @@ CONNECTORS: Final = (
         terms=Terms("Subscriber", "Subscribers", "Subscriber ID"),
     ),
     application("stripe", "Stripe", "Payments", StripeSettings, writes=("User",), terms=Terms("Customer", "Customers")),
-    application(
-        "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
-    ),
     application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
 )
