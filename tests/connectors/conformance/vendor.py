@@ -353,7 +353,7 @@ class VendorEventsConformance(ABC):
     def test_invalid_events_are_dead_with_a_reason_until_the_mapping_is_repaired(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """They are in the middle of a backlog, during which the vendor does not accept the credentials for a while."""
+        """Send invalid events in a backlog during which the vendor refuses the credentials for some time."""
         if not self.INVALID:
             return
 

@@ -121,6 +121,8 @@ class TestContract(EventSinkConformance):
             custom(products=[1]),
             custom(nested={"a": 1}),
             custom(text="x" * 101),
+            event(values={"name": "a", "params": {"n": Json("1e400")}}),
+            event(values={"name": "a", "params": {"n": Json('"\\ud800"')}}),
             custom(**{f"p{number}": 1 for number in range(25)}),
             event("page_view", values={"page_location": "x" * 1_001}),
             purchase({"item_id": "a"}, {"coupon": "c"}),

@@ -216,7 +216,11 @@ def _custom_params(given: dict[str, Any]) -> dict[str, Any]:
     """Return parameters: texts and numbers, and items. Booleans become texts, and nulls are left out."""
     params: dict[str, Any] = {}
     for name, raw in given.items():
-        value = msgspec.json.decode(raw)
+        try:
+            value = msgspec.json.decode(raw)
+        except msgspec.DecodeError:
+            rule = "a number that is too large, or has half a character"
+            raise EventRejected("InvalidParameter", f'the parameter "{name[:100]}" is {rule}') from None
         if value is None:
             continue
         if not is_name(name):
