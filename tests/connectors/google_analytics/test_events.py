@@ -28,7 +28,6 @@ from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance,
 from tests.connectors.conformance.vendor import plain_schema, prefilled
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.google_analytics import MEASUREMENT_ID, SECRET, GoogleAnalyticsServer
-from tests.connectors.vendors.server import Request
 
 SETTINGS = GoogleAnalyticsSettings.read(
     {"measurementID": MEASUREMENT_ID, "apiSecret": SECRET, "collectionEndpoint": "EU"}
@@ -83,9 +82,7 @@ def sent(*events: OutgoingEvent) -> dict[str, Any]:
     sink = GoogleAnalyticsSink(SETTINGS, make_context())
     request = sink.request([sink.encode(each) for each in events], FIRST)
     server = GoogleAnalyticsServer()
-    query = {"measurement_id": [MEASUREMENT_ID], "api_secret": [SECRET]}
-    arrived = Request(method="POST", path="/mp/collect", query=query, headers=request.headers, body=request.body, at=0)
-    server.answer(arrived)
+    server.respond(request)
     assert server.violations == [] and len(server.accepted) == len(events)
     body: dict[str, Any] = json.loads(request.body)
     return body

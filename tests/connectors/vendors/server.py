@@ -2,7 +2,7 @@
 
 A subclass is written from the vendor's documented rules, not from the connector. `answer` checks a request, changes the
 server's state and returns the documented response. Everything that the vendor would not accept of a careful client is
-a violation, which tests assert to be empty. The base decides the fate of each request by a seed: answered, throttled,
+a violation, which tests assert to be empty. The base decides the fate of each request by a seed: handled, throttled,
 failed, or with a connection that is lost before or after the request took effect.
 """
 
@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
 from typing import Any, Final
@@ -20,11 +21,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from headwater.connectors.contract import HttpRequest, HttpResponse
+from tests.virtualtime import START
+
 RESET: Final = bytes((1, 0, 0, 0, 0, 0, 0, 0))
 
 
 class Fate(StrEnum):
-    """What happens to a request, whatever its content."""
+    """The fate of a request, independent of its content."""
 
     ANSWERED = "Answered"
     THROTTLED = "Throttled"
@@ -40,7 +44,7 @@ class Fate(StrEnum):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The shares of requests with each fate, and of items that the vendor refuses, for one run.
 
-    After `max_faults` requests with another fate all are answered.
+    After `max_faults` requests with another fate all are handled.
     """
 
     seed: int = 0
@@ -53,7 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CALM: Final = Plan()
-"""Every request is answered, and no item is refused without a documented rule."""
+"""Every request is handled, and no item is refused without a documented rule."""
 
 
 def draw(seed: int) -> Plan:
@@ -123,9 +127,9 @@ class VendorServer(ABC):
         self.accepted: list[Item] = []
         """Each item once, in the order in which they arrived first."""
         self.copies: Counter[str] = Counter()
-        """How often each id took effect."""
+        """Number of times that each id took effect."""
         self.lost: Counter[str] = Counter()
-        """How often each id was in a request that took effect although its response was lost."""
+        """Number of times that each id was in a request that took effect although its response was lost."""
         self.refused: set[str] = set()
         """The ids of items that the vendor refused by a documented rule, or by the plan."""
         self.fates: Counter[Fate] = Counter()
@@ -192,6 +196,10 @@ class VendorServer(ABC):
             self.refused.add(id_)
         return is_refused
 
+    def today(self) -> datetime:
+        """Return the present time, or `START` in virtual time."""
+        return datetime.now(UTC) if self._now is None else START
+
     def accept(self, item: Item, *, key: str = "") -> bool:
         """Take an item, and return whether it is the first with its key: that by which the vendor deduplicates."""
         self._effects.append(item.id)
@@ -202,6 +210,21 @@ class VendorServer(ABC):
             self.accepted.append(item)
         self.copies[item.id] += 1
         return is_first
+
+    def respond(self, request: HttpRequest) -> HttpResponse:
+        """Return the response to a request of a connector without a socket and without faults: for `ScriptedHttp`."""
+        parts = urlsplit(request.url)
+        reply = self.answer(
+            Request(
+                method=request.method,
+                path=parts.path,
+                query=parse_qs(parts.query, keep_blank_values=True),
+                headers=request.headers,
+                body=request.body,
+                at=0.0,
+            )
+        )
+        return HttpResponse(status=reply.status, headers=reply.headers, body=_body(reply))
 
     # The server
 
@@ -298,8 +321,12 @@ class VendorServer(ABC):
                 writer.close()
 
 
+def _body(reply: Reply) -> bytes:
+    return reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
+
+
 def _encode(reply: Reply) -> bytes:
-    body = reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
+    body = _body(reply)
     headers = {"content-type": "application/json", **reply.headers, "content-length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {reply.status} Status\r\n{lines}\r\n".encode() + body
