@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import dummy, google_analytics, http_webhook, klaviyo, posthog, sample_oauth_app, segment_api
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -33,8 +33,10 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
                 dummy.CONNECTOR,
+                google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
+                posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
             ),
