@@ -23,6 +23,8 @@ from headwater.connectors.contract import (
     EncodedEvent,
     EventRejected,
     EventType,
+    Failure,
+    FailureScope,
     HttpRequest,
     HttpResponse,
     Idempotency,
@@ -45,10 +47,19 @@ from headwater.connectors.klaviyo.api import (
     find_broken_limit,
     headers,
     read_errors,
+    refuses_key,
 )
 from headwater.connectors.klaviyo.schemas import EVENT_TYPES
 from headwater.connectors.klaviyo.settings import KlaviyoSettings
-from headwater.connectors.responses import NoItemNamed, ResponseRules, Wait, exchange, reject_named
+from headwater.connectors.responses import (
+    NoItemNamed,
+    RequestFailed,
+    ResponseRules,
+    Wait,
+    exchange,
+    read_text,
+    reject_named,
+)
 from headwater.schemas import Codec, all_optional
 
 EVENT_URL: Final = f"{ORIGIN}/api/events"
@@ -199,6 +210,8 @@ def _by_profile(events: Sequence[EncodedEvent]) -> list[tuple[bytes, list[bytes]
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
     if response.status < 300:
         return [DELIVERED] * len(events)
+    if refuses_key(response):
+        raise RequestFailed(Failure(scope=FailureScope.CREDENTIALS, reason="Status400", message=read_text(response)))
     errors = [error for error in read_errors(response) if error.pointer]
     if len(events) == 1:
         if not errors:
