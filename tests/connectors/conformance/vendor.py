@@ -388,6 +388,34 @@ class VendorEventsConformance(ABC):
 
         self.run(monkeypatch, tmp_path, CALM, main)
 
+    def test_events_that_become_too_old_in_the_queue_are_dead(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        max_age = self.sink().policy.max_age_seconds
+        if max_age is None:
+            return
+
+        async def main(installation: Installation, server: VendorServer) -> None:
+            source, clock = installation.source.id, installation.clock
+            almost = clock.now() - timedelta(seconds=max_age - 20.0)
+            for number in range(1, 21):
+                event = self.event(number, f"user-{number}", clock)
+                time = almost if number <= 10 else event.timestamp
+                await installation.append([msgspec.structs.replace(event, connection_id=source, timestamp=time)])
+            server.plan = Plan(failed=1.0)
+            async with installation.dispatching():
+                await asyncio.sleep(30.0)
+                assert server.requests and not server.accepted
+                server.plan = CALM
+                await installation.wait_until_empty()
+            letters = await installation.dead_letters()
+            assert {each.event.message_id for each in letters} == {f"m{number}" for number in range(1, 11)}
+            assert {each.reason for each in letters} == {"EventTooOld"}
+            assert len({each.id for each in server.accepted}) == 10
+            assert server.violations == []
+
+        self.run(monkeypatch, tmp_path, CALM, main)
+
     async def _accept_credentials_again(self, installation: Installation, server: VendorServer) -> None:
         """After the vendor has refused the credentials, let it accept them, and save the settings again."""
         if not server.is_revoked:
