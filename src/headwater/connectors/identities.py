@@ -12,6 +12,7 @@ PLACEHOLDERS: Final = frozenset(
         "0",
         "00000000-0000-0000-0000-000000000000",
         "<nil>",
+        "[]",
         "[object object]",
         "anon",
         "anonymous",
@@ -28,10 +29,12 @@ PLACEHOLDERS: Final = frozenset(
         "none",
         "not_authenticated",
         "null",
+        "true",
         "undefined",
         "unknown",
         "user_id",
         "userid",
+        "{}",
     }
 )
 """In lower case, without spaces around them: those that PostHog and Mixpanel refuse, and more."""
