@@ -83,7 +83,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo"}
+VENDORS = {"klaviyo", "mixpanel"}
 EVENTS_ONLY = {"klaviyo"}
 """Connectors whose users cannot be read and written."""
 

@@ -52,14 +52,6 @@ class GoogleAnalyticsSettings(Settings, frozen=True, kw_only=True):
     collection_endpoint: Annotated[Literal["Global", "EU"], Choice()]
 
 
-class MixpanelSettings(Settings, frozen=True, kw_only=True):
-    project_id: Annotated[str, Text(1, 20, _format("[0-9]+", "must be a whole number as a string"))] = setting(
-        "projectID"
-    )
-    project_token: Annotated[str, Text(1, 100, PRINTABLE, secret=True)]
-    data_residency: Annotated[Literal["US", "EU", "IN"], Choice()]
-
-
 class PostHogCloud(Settings, frozen=True, kw_only=True):
     project_region: Annotated[Literal["US", "EU"], Choice()]
 
@@ -106,6 +98,5 @@ CONNECTORS: Final = (
     application(
         "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
     ),
-    application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
     application("posthog", "PostHog", "Analytics", PostHogSettings, reads=False, writes=("Event",)),
 )
