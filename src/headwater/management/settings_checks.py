@@ -35,7 +35,7 @@ class SettingsChecks:
                     async with asyncio.timeout(CHECK_SECONDS):
                         checked = await engine.http_check(settings, context)
                 except TimeoutError:
-                    raise Unavailable(f"{connector.label} did not answer in {CHECK_SECONDS:.0f} s") from None
+                    raise Unavailable(f"{connector.label} did not respond in {CHECK_SECONDS:.0f} s") from None
             else:
                 assert engine.check is not None
                 checked = await self._calls.run(

@@ -1,7 +1,7 @@
 """The conformance suite of connectors that send events to a vendor.
 
 It runs the real dispatcher, queue, sink and HTTP client against the vendor's server of `tests/connectors/vendors`, in
-virtual time. Each seed is another plan of throttles, faults, lost connections and refused items. Whatever happens, each
+virtual time. Each seed is another plan of throttles, faults, lost connections and refused items. In each of them an
 event is delivered or dead with a reason, a user's events arrive in their order, an event is repeated only after a lost
 response, and the vendor has nothing to object to.
 """
@@ -68,7 +68,7 @@ LOCAL_TIMEOUTS: Final = (
 )
 """Limits of work in threads of this machine, during which the loop is idle and the time goes fast."""
 MAX_SECONDS: Final = 4 * 3_600.0
-"""Of virtual time for one run."""
+"""Limit of one run, in virtual time."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The conformance suite of connectors that write users to a vendor, and read them.
 
 It runs the real sink, source and HTTP client against the vendor's server, in virtual time. A driver repeats what failed
-as exports and imports do: with the same keys, and the same cursor. Whatever happens, each user is written once or
+as exports and imports do: with the same keys, and the same cursor. Each user is written once or
 rejected with a reason, is read once, and the vendor has nothing to object to.
 """
 
@@ -37,7 +37,7 @@ from tests.connectors.vendors.server import CALM, Plan, VendorServer, draw
 from tests.virtualtime import START, VirtualClock, run_in_virtual_time
 
 MAX_SECONDS: Final = 3_600.0
-"""Of virtual time for one test."""
+"""Limit of one test, in virtual time."""
 RETRY_SECONDS: Final = 2.0
 
 

@@ -2,7 +2,7 @@
 
 A subclass is written from the vendor's documented rules, not from the connector. `answer` checks a request, changes the
 server's state and returns the documented response. Everything that the vendor would not accept of a careful client is
-a violation, which tests assert to be empty. The base decides the fate of each request by a seed: answered, throttled,
+a violation, which tests assert to be empty. The base decides the fate of each request by a seed: handled, throttled,
 failed, or with a connection that is lost before or after the request took effect.
 """
 
@@ -24,7 +24,7 @@ RESET: Final = bytes((1, 0, 0, 0, 0, 0, 0, 0))
 
 
 class Fate(StrEnum):
-    """What happens to a request, whatever its content."""
+    """The fate of a request, independent of its content."""
 
     ANSWERED = "Answered"
     THROTTLED = "Throttled"
@@ -40,7 +40,7 @@ class Fate(StrEnum):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The shares of requests with each fate, and of items that the vendor refuses, for one run.
 
-    After `max_faults` requests with another fate all are answered.
+    After `max_faults` requests with another fate all are handled.
     """
 
     seed: int = 0
@@ -53,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CALM: Final = Plan()
-"""Every request is answered, and no item is refused without a documented rule."""
+"""Every request is handled, and no item is refused without a documented rule."""
 
 
 def draw(seed: int) -> Plan:
@@ -123,9 +123,9 @@ class VendorServer(ABC):
         self.accepted: list[Item] = []
         """Each item once, in the order in which they arrived first."""
         self.copies: Counter[str] = Counter()
-        """How often each id took effect."""
+        """Number of times that each id took effect."""
         self.lost: Counter[str] = Counter()
-        """How often each id was in a request that took effect although its response was lost."""
+        """Number of times that each id was in a request that took effect although its response was lost."""
         self.refused: set[str] = set()
         """The ids of items that the vendor refused by a documented rule, or by the plan."""
         self.fates: Counter[Fate] = Counter()
