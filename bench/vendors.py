@@ -27,12 +27,17 @@ from headwater.delivery.preparing import MappingTransformation, Preparer, Reject
 from headwater.events.event import encode_event
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
+from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.vendors.server import CALM, VendorServer
 
-VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {"klaviyo": Klaviyo, "mixpanel": Mixpanel}
+VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
+    "amplitude": Amplitude,
+    "klaviyo": Klaviyo,
+    "mixpanel": Mixpanel,
+}
 CPU_EVENTS: Final = 4_000
 BACKLOG_EVENTS: Final = 20_000
 USERS: Final = 2_000

@@ -164,6 +164,19 @@ async def test_failed_records_are_named_by_id_and_by_index(member: str) -> None:
     assert result.items[2].message == "no such user (properties.distinct_id)"
 
 
+async def test_the_documented_example_of_a_validation_error() -> None:
+    """23 records were imported, and those with the indexes 0 and 3 were not. The ids are those of the example."""
+    records = [
+        {"index": 0, "$insert_id": "8a66058c-a56d-4ef6-8123-28b7c9f7e82f", "field": "properties.time", "message": "no"},
+        {"index": 3, "$insert_id": "29fc2962-6d9c-455d-95ad-95b84f09b9e4", "field": "properties.utm_source"},
+    ]
+    events = [sink().encode(event(number)) for number in range(25)]
+    connector = sink(imported(events, *records, taken=23))
+    result = await connector.send(connector.request(events, FIRST), events)
+    assert [index for index, each in enumerate(result.items) if each.outcome is Outcome.REJECTED] == [0, 3]
+    assert sum(each.outcome is Outcome.DELIVERED for each in result.items) == 23
+
+
 async def test_a_failed_product_rejects_its_event() -> None:
     products = {"event": "Product Purchased", "products": [as_json({"sku": sku}) for sku in "abc"]}
     events = [sink().encode(event(1)), sink().encode(event(2, type_="product_purchased", values=products))]
