@@ -1,5 +1,5 @@
-"""Starts whole systems by forking from a process that has imported their modules, because imports take most of the
-processor time of a start.
+"""Starts whole systems and programs by forking from a process that has imported the modules of the system, because
+imports take most of the processor time of a start.
 
 `python -m tests.forked MODULE...` is that process. There is one for each process of the tests. A system differs from
 one that the command line has started only in that its supervisor and its first fork server are forks as well.
@@ -7,6 +7,7 @@ one that the command line has started only in that its supervisor and its first 
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import select
@@ -14,7 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -30,10 +31,11 @@ NUMBER: Final = struct.Struct("!i")
 """A process id, and later the exit status."""
 LENGTH: Final = forkserver.LENGTH
 TIMEOUT_SECONDS: Final = 120.0
+STANDARD_ERROR: Final = 2
 
 
 class ForkedProcess:
-    """A forked supervisor, with the members of `subprocess.Popen` that tests use."""
+    """A forked process, with the members of `subprocess.Popen` that tests use."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -74,11 +76,29 @@ class ForkedProcess:
 
 def fork_system(variables: Mapping[str, str], output: int, errors: int) -> ForkedProcess:
     """Run `headwater serve` with these environment variables; its output goes to two descriptors."""
+    return _fork((), variables, output, errors)
+
+
+def run_program(module: str, *arguments: str) -> tuple[int, bytes]:
+    """Run `MODULE.main(*ARGUMENTS)`; return the exit status and the output. Raises subprocess.TimeoutExpired."""
+    with open(os.memfd_create("output"), "rb") as output:
+        process = _fork((module, *arguments), os.environ, output.fileno(), STANDARD_ERROR)
+        try:
+            status = process.wait(TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        output.seek(0)
+        return status, output.read()
+
+
+def _fork(command: Sequence[str], variables: Mapping[str, str], output: int, errors: int) -> ForkedProcess:
+    """Run a module, or the system if `command` is empty."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(_server(), [b"f"], [theirs.fileno()])
     process = ForkedProcess(ours)
-    request = json.dumps({"variables": dict(variables), "folder": str(Path.cwd())}).encode()
+    request = json.dumps({"command": command, "variables": dict(variables), "folder": str(Path.cwd())}).encode()
     socket.send_fds(ours, [LENGTH.pack(len(request))], [output, errors])
     ours.sendall(request)
     return process
@@ -125,13 +145,13 @@ def _serve() -> None:
                 for other, (_, theirs) in living.items():
                     os.close(other)
                     theirs.close()
-                forkserver.end(_run_system, channel)
+                forkserver.end(_run, channel)
             channel.sendall(NUMBER.pack(pid))
             living[os.pidfd_open(pid)] = pid, channel
 
 
-def _run_system(channel: socket.socket) -> None:
-    """Run the supervisor in this fork."""
+def _run(channel: socket.socket) -> None:
+    """Run a module, or the supervisor, in this fork."""
     with channel:
         head, descriptors, _, _ = socket.recv_fds(channel, LENGTH.size, 2)
         request = json.loads(channel.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL))
@@ -141,9 +161,17 @@ def _run_system(channel: socket.socket) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["variables"])
+    gc.enable()
+    if request["command"]:
+        module, *arguments = request["command"]
+        importlib.import_module(module).main(*arguments)
+    else:
+        _run_system()
+
+
+def _run_system() -> None:
     fork_server = fork_fork_server()
     forkserver.set_title([sys.executable, "-m", "headwater.cli", "serve"])
-    gc.enable()
     with patch.object(supervisor, "serve", partial(supervisor.serve, fork_server=fork_server)):
         main(["serve"])
 

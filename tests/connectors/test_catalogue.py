@@ -85,8 +85,6 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
 VENDORS = {"amplitude", "klaviyo", "mixpanel"}
-EVENTS_ONLY = {"klaviyo"}
-"""Connectors whose users cannot be read and written."""
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
@@ -177,7 +175,7 @@ def test_the_catalogue_is_quick_to_import() -> None:
 @pytest.mark.parametrize("code", CONNECTORS)
 def test_an_application_that_is_available_has_an_engine_for_its_targets(code: str) -> None:
     connector = CONNECTORS[code]
-    if not connector.available or connector.type != "Application" or code in EVENTS_ONLY:
+    if not connector.available or connector.type != "Application":
         return
     engine, source, destination = connector.engine, connector.source, connector.destination
     assert (engine.user_source is not None) is (source is not None and "User" in source.targets)

@@ -64,7 +64,10 @@ class SendsPlaceholders(KlaviyoSink):
 
 
 class IgnoresOrder(KlaviyoSink):
-    policy = msgspec.structs.replace(KlaviyoSink.policy, order="None", limits=PAIRS, max_concurrency=8)
+    """Sends the last event of a request first."""
+
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        return super().request(events[::-1], attempt)
 
 
 @pytest.mark.parametrize(

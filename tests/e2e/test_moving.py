@@ -70,7 +70,7 @@ def running(data_dir: Path, **variables: str) -> Iterator[RunningSystem]:
 
 
 class Sender:
-    """Sends batches of events, at most a hundred in a second. Message ids are `NAME-BATCH-EVENT`."""
+    """Sends batches of events, at most thirty in a second. Message ids are `NAME-BATCH-EVENT`."""
 
     def __init__(self, source: Source, name: str) -> None:
         self.accepted: list[str] = []
@@ -98,7 +98,7 @@ class Sender:
 
     def _run(self) -> None:
         batch = 0
-        while not self._stop.wait(0.01):
+        while not self._stop.wait(0.03):
             ids = [f"{self._name}-{batch}-{number}" for number in range(10)]
             self.send(ids)
             self.accepted += ids

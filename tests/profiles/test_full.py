@@ -262,7 +262,7 @@ async def test_a_rename_is_applied_once(installation: Installation, small_slices
     while not is_complete:
         await clear(installation.state)
         installation.change_settings(THREE)
-        await installation.batch([person(n, email=f"e{n}", phone=f"p{n}") for n in range(7)])
+        await installation.batch([person(n, email=f"e{n}", phone=f"p{n}") for n in range(5)])
         await installation.resolve()
         installation.change_settings(THREE, SWAPPED)
         is_complete = await completes(installation, boundary, fails_after=fails_after)
@@ -271,7 +271,7 @@ async def test_a_rename_is_applied_once(installation: Installation, small_slices
             await installation.check()
         found = await installation.contents()
         emails = sorted(msgspec.json.decode(row.attributes)["email"] for row in found["identities"].values())
-        assert emails == [f"p{n}" for n in range(7)]
+        assert emails == [f"p{n}" for n in range(5)]
         boundary += 1
     assert boundary > 4
     installation.change_settings(ResolutionSettings(), SWAPPED)

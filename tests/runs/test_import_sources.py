@@ -164,6 +164,10 @@ def _fail_often(app: Application) -> None:
     app.failures = [Unavailable("the application does not respond")] * 6
 
 
+def _ask_for_an_hour(app: Application) -> None:
+    app.failures = [Unavailable("the application is busy", retry_after=3_600)]
+
+
 def _refuse(app: Application) -> None:
     app.failures = [BadRequest("the token was revoked")]
 
@@ -183,6 +187,7 @@ def _return_nothing(app: Application) -> None:
     [
         (_change_schema, "InputValidation", "the type of property name was string and is now int(32)"),
         (_fail_often, "Receive", "the application does not respond"),
+        (_ask_for_an_hour, "Receive", "the application is busy"),
         (_refuse, "Receive", "the token was revoked"),
         (_repeat_cursor, "Receive", "repeats a cursor"),
         (_return_nothing, "Receive", "pages without users"),
@@ -208,6 +213,17 @@ async def test_an_outage_of_an_application_is_waited_for(tmp_path: Path) -> None
     async with open_scenario(tmp_path, definition(), users=app) as scenario:
         await scenario.run()
         assert len(app.asked) == 4
+        assert sorted(await scenario.identities()) == ["A"]
+
+
+async def test_an_application_is_waited_for_as_long_as_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(applications.ApplicationSource, "_pause", lambda _, seconds: pauses.append(seconds))
+    app = Application([user("A")])
+    app.failures = [Unavailable("the application is busy", retry_after=40), Unavailable("no response")]
+    async with open_scenario(tmp_path, definition(), users=app) as scenario:
+        await scenario.run()
+        assert (pauses[0], pauses[1] < 1) == (40, True)
         assert sorted(await scenario.identities()) == ["A"]
 
 

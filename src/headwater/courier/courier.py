@@ -6,7 +6,7 @@ once. Records that ran without a stored result run again.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -164,7 +164,7 @@ class Courier:
         next_upkeep, pause = 0.0, POLL_SECONDS
         try:
             while not stop.is_set():
-                if time.monotonic() >= next_upkeep:
+                if is_due := time.monotonic() >= next_upkeep:
                     await check()
                     await self._upkeep()
                     next_upkeep = time.monotonic() + UPKEEP_SECONDS
@@ -172,6 +172,8 @@ class Courier:
                     applied = await self._state.position(CONSUMER)
                     self._unapplied_bytes = await self._store.unapplied_bytes(applied)
                 lanes = {lane.pipeline: lane for lane in await self._state.lanes()}
+                if is_due:
+                    self._measure(lanes.values())
                 self._scheduler.replace(list(self._states(lanes.values())))  # first, to forget changed lanes
                 while self._unapplied_bytes <= MAX_UNAPPLIED_BYTES:
                     if (state := self._scheduler.begin(self._now())) is None:
@@ -208,7 +210,10 @@ class Courier:
         await self._store.compact_counts(now=now)
         if pipelines != self._counted and not await self._store.remove_counts_except(pipelines):
             self._counted = pipelines
-        lanes = await self._state.lanes()
+
+    def _measure(self, lanes: Collection[Lane]) -> None:
+        """Report how much waits in lanes."""
+        now = microseconds(self._clock.now())
         self._metrics.lanes_waiting(
             lanes=len(lanes),
             entries=sum(lane.entries for lane in lanes),

@@ -94,6 +94,8 @@ class ResultApplier:
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._after = 0
+        """At most the sequence number of the last applied result."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Apply results until `stop` is set."""
@@ -115,10 +117,15 @@ class ResultApplier:
 
         Raises Unavailable if a database is unavailable, or another process has applied them.
         """
-        after = await self._state.position(CONSUMER)
-        stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
-        if not stored:
+        stored = await self._store.results(self._after, max_bytes=MAX_APPLIED_BYTES)
+        if not stored:  # most calls end here, after one statement
             return 0
+        after = await self._state.position(CONSUMER)
+        if after != self._after:
+            self._after = after
+            stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
+            if not stored:
+                return 0
         began = time.perf_counter()
         batches = [(each, _decode_results(each.payload)) for each in stored]
         try:
@@ -137,6 +144,7 @@ class ResultApplier:
             for each, results in batches:
                 await self._apply_one_by_one(each, results, after)
                 after = each.sequence
+        self._after = stored[-1].sequence
         count = sum(len(results.results) for _, results in batches)
         self._metrics.lane_results_applied(time.perf_counter() - began, count)
         return count

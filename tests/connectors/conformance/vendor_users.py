@@ -32,13 +32,20 @@ from headwater.connectors.origins import Origins
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.delivery.rates import AccountRates, Rates
-from headwater.schemas import Codec, Record
-from tests.connectors.vendors.server import CALM, Plan, VendorServer, draw
+from headwater.schemas import Codec, Record, all_optional
+from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer
 from tests.virtualtime import START, VirtualClock, run_in_virtual_time
 
 MAX_SECONDS: Final = 3_600.0
 """Limit of one test, in virtual time."""
 RETRY_SECONDS: Final = 2.0
+
+
+def draw(seed: int) -> Plan:
+    """Return a plan with all faults, which occur also among the few requests of a test."""
+    return Plan(
+        seed=seed, throttled=0.15, failed=0.15, lost_before=0.1, lost_after=0.15, refused=0.05, max_faults=15 + 5 * seed
+    )
 
 
 class _Vendor:
@@ -60,10 +67,11 @@ class _Vendor:
 
 
 class _Suite(ABC):
-    """`make_server` returns the vendor's server; `SETTINGS` are accepted by it."""
+    """`make_server` returns the vendor's server; `SETTINGS` are accepted by it, and contain `SECRETS`."""
 
     CODE: ClassVar[str]
     SETTINGS: ClassVar[dict[str, Any]]
+    SECRETS: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer: ...
@@ -85,13 +93,15 @@ class _Suite(ABC):
 
 
 class VendorUserSinkConformance(_Suite):
-    """`attributes` returns those of a user, `stored` those that the server has."""
+    """`attributes` returns those of a user; `find` and `has` look for them in the server."""
 
     USERS: ClassVar[int] = 120
+    CHANGED: ClassVar[str]
+    """An attribute that is another in each version."""
 
     @abstractmethod
     def attributes(self, number: int, version: int) -> Record:
-        """Return attributes of the writable schema. `version` is another for each write."""
+        """Return attributes of the writable schema. Those that identify the user are the same in each version."""
 
     @abstractmethod
     def find(self, server: Any, number: int) -> list[str]:
@@ -117,13 +127,16 @@ class VendorUserSinkConformance(_Suite):
                 updated = await self.write(sink, ids, version=2)
                 await self.verify(server, updated, version=2)
                 assert server.violations == []
+                assert server.fates[Fate.LOST_AFTER] and server.refused, "the plan had an effect"
 
         run_in_virtual_time(monkeypatch, (), main)
 
     def test_attributes_conform_to_the_writable_schema(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(clock: VirtualClock) -> None:
             async with self.vendor(CALM, clock) as vendor:
-                Codec(await vendor.sink().writable_schema()).check(self.attributes(1, 1))
+                schema, attributes = await vendor.sink().writable_schema(), self.attributes(1, 1)
+                Codec(all_optional(schema)).check(attributes)
+                assert {each.name for each in schema if each.create_required} <= set(attributes)
 
         run_in_virtual_time(monkeypatch, (), main)
 
@@ -133,6 +146,32 @@ class VendorUserSinkConformance(_Suite):
                 user = UserWrite(id=self.missing_id(), attributes=self.attributes(1, 1), key="0" * 32)
                 [result] = await vendor.sink().write_users([user])
                 assert result.outcome is Outcome.REJECTED and result.reason
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def test_an_update_changes_only_its_attributes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                sink = vendor.sink()
+                [created] = await sink.write_users([UserWrite(id="", attributes=self.attributes(1, 1), key="1" * 32)])
+                change = {self.CHANGED: self.attributes(1, 2)[self.CHANGED]}
+                [updated] = await sink.write_users([UserWrite(id=created.id, attributes=change, key="2" * 32)])
+                assert (updated.outcome, updated.id) == (Outcome.DELIVERED, created.id)
+                assert self.has(vendor.server, created.id, self.attributes(1, 1) | change)
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def test_refused_credentials_reject_no_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                vendor.server.is_revoked = True
+                user = UserWrite(id="", attributes=self.attributes(1, 1), key="0" * 32)
+                with pytest.raises(Unavailable) as failure:
+                    await vendor.sink().write_users([user])
+                assert not any(secret in str(failure.value) for secret in self.SECRETS)
+                vendor.server.is_revoked = False
+                [result] = await vendor.sink().write_users([user])
+                assert result.outcome is Outcome.DELIVERED
 
         run_in_virtual_time(monkeypatch, (), main)
 
@@ -155,8 +194,8 @@ class VendorUserSinkConformance(_Suite):
             await _keep(rates, len(users))
             try:
                 answered = await sink.write_users(users)
-            except Unavailable:
-                await asyncio.sleep(RETRY_SECONDS)
+            except Unavailable as error:
+                await asyncio.sleep(max(RETRY_SECONDS, error.retry_after))
                 continue
             assert len(answered) == len(users)
             results |= {
@@ -178,12 +217,18 @@ class VendorUserSinkConformance(_Suite):
 
 
 class VendorUserSourceConformance(_Suite):
-    """`fill` adds users to the server, one a second from `START`, and returns their ids in any order."""
+    """`fill` adds users to the server, one a second from `START`, and returns their ids in their order.
+
+    `expected` returns attributes that a user must have when it is read.
+    """
 
     USERS: ClassVar[int] = 2 * MAX_PAGE_USERS + 7
 
     @abstractmethod
     def fill(self, server: Any, count: int) -> Sequence[str]: ...
+
+    @abstractmethod
+    def expected(self, number: int) -> Record: ...
 
     @pytest.mark.parametrize("seed", range(4))
     def test_each_user_is_read_once(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,9 +238,11 @@ class VendorUserSourceConformance(_Suite):
                 codec = Codec(await again(vendor.source().readable_schema))
                 users = await self.read(vendor.source())
                 assert sorted(user.id for user in users) == sorted(ids)
+                numbers = {id_: number for number, id_ in enumerate(ids)}
                 for user in users:
                     assert not user.error
                     codec.check(user.attributes)
+                    assert self.expected(numbers[user.id]).items() <= user.attributes.items()
                 assert vendor.server.violations == []
 
         run_in_virtual_time(monkeypatch, (), main)
@@ -209,6 +256,16 @@ class VendorUserSourceConformance(_Suite):
                 expected = {user.id for user in await self.read(vendor.source()) if _is_since(user, since)}
                 assert expected <= {user.id for user in users} <= {*ids}
                 assert vendor.server.violations == []
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    def test_refused_credentials_are_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                vendor.server.is_revoked = True
+                with pytest.raises(Unavailable) as failure:
+                    await vendor.source().users("")
+                assert not any(secret in str(failure.value) for secret in self.SECRETS)
 
         run_in_virtual_time(monkeypatch, (), main)
 
@@ -243,8 +300,8 @@ async def again(call: Callable[[], Any]) -> Any:
     while True:
         try:
             return await call()
-        except Unavailable:
-            await asyncio.sleep(RETRY_SECONDS)
+        except Unavailable as error:
+            await asyncio.sleep(max(RETRY_SECONDS, error.retry_after))
 
 
 async def _keep(rates: Rates, count: int) -> None:

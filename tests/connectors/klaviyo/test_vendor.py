@@ -1,11 +1,19 @@
 """Klaviyo's connector against Klaviyo's server."""
 
-from collections.abc import Callable
-from typing import ClassVar
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
 
+from headwater.connectors.klaviyo.schemas import WRITABLE_SCHEMA
+from headwater.schemas import Codec, DateTime, Json, Record, all_optional
 from tests.connectors.conformance.vendor import VendorEventsConformance
+from tests.connectors.conformance.vendor_users import VendorUserSinkConformance, VendorUserSourceConformance
 from tests.connectors.vendors.klaviyo import KEY, KlaviyoServer
 from tests.connectors.vendors.server import Plan, VendorServer
+from tests.virtualtime import START
+
+_CODEC = Codec(all_optional(WRITABLE_SCHEMA))
 
 
 class TestEvents(VendorEventsConformance):
@@ -15,3 +23,73 @@ class TestEvents(VendorEventsConformance):
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return KlaviyoServer(plan, now)
+
+
+class TestUserSink(VendorUserSinkConformance):
+    CODE = "klaviyo"
+    SETTINGS: ClassVar = {"privateAPIKey": KEY}
+    SECRETS = (KEY,)
+    CHANGED = "first_name"
+
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
+        return KlaviyoServer(plan, now)
+
+    def attributes(self, number: int, version: int) -> Record:
+        return {
+            "email": self.refused_key(number),
+            "first_name": f"Name {version}",
+            "title": None,
+            "location": {"city": "Oslo", "zip": f"{version:04d}"},
+            "properties": {"version": Json(str(version)), "tags": Json('["a",{"b":1.50}]')},
+        }
+
+    def refused_key(self, number: int) -> str:
+        return f"user-{number}@example.com"
+
+    def find(self, server: Any, number: int) -> list[str]:
+        found: list[str] = server.profiles.find("email", self.refused_key(number))
+        return found
+
+    def has(self, server: Any, id_: str, attributes: Record) -> bool:
+        stored, written = server.profiles.by_id[id_], json.loads(_CODEC.encode(attributes))
+        location = written.pop("location")
+        return bool(location.items() <= stored["location"].items() and written.items() <= stored.items())
+
+
+class TestUserSource(VendorUserSourceConformance):
+    CODE = "klaviyo"
+    SETTINGS: ClassVar = {"privateAPIKey": KEY}
+    SECRETS = (KEY,)
+
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
+        return KlaviyoServer(plan, now)
+
+    def fill(self, server: Any, count: int) -> Sequence[str]:
+        return [
+            server.profiles.add(
+                START + timedelta(seconds=number),
+                email=f"user-{number}@example.com",
+                first_name="Ada",
+                location={"city": "Oslo", "latitude": 59.9139, "longitude": "10.75"},
+                properties={"plan": "free", "Favourite colours": ["red", None], "score": 1.5},
+            )
+            for number in range(count)
+        ]
+
+    def expected(self, number: int) -> Record:
+        moment = DateTime.of(START + timedelta(seconds=number))
+        places = dict.fromkeys(("address1", "address2", "region", "zip", "country", "timezone"))
+        return {
+            "email": f"user-{number}@example.com",
+            "external_id": None,
+            "first_name": "Ada",
+            "location": {**places, "city": "Oslo", "latitude": "59.9139", "longitude": "10.75"},
+            "updated": moment,
+            "email_consent": "NEVER_SUBSCRIBED",
+            "sms_consent": None,
+            "properties": {
+                "plan": Json('"free"'),
+                "Favourite colours": Json('["red",null]'),
+                "score": Json("1.5"),
+            },
+        }

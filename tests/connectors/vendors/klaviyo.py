@@ -7,30 +7,33 @@
 | 400 properties, 10 levels, 4,000 elements, strings of 100 KB, `time` 2000 to a year ahead | create_event |
 | the first event with a `unique_id` of a profile and metric is kept | create_event |
 | a repeated `unique_id` in a bulk request fails it | bulk_create_events |
+| profiles: pages of 1 to 100, sorts, filters of `updated`, sparse fields; 75/s and 750/min | get_profiles |
+| `/api/profile-import`: 200, or 201 if no profile has an identifier; 100 KB; null clears | create_or_update_profile |
+| `/api/profiles/<id>` updates one, 404 without one | update_profile |
+| identifiers of two profiles: 409 `duplicate_profile` with `meta.duplicate_profile_id` | create_or_update_profile |
 | errors with `source.pointer`; 429 with `Retry-After`; `RateLimit-*` otherwise | rate_limits_and_error_handling |
 """
 
-import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tests.connectors.vendors.server import EMAIL, Item, Reply, Request, VendorServer, depth
-from tests.virtualtime import START
+from tests.connectors.vendors.klaviyo_profiles import E164, MEDIA_TYPE, Found, Profiles, refuse
+from tests.connectors.vendors.server import CALM, EMAIL, Item, Plan, Reply, Request, VendorServer, depth
 
 KEY: Final = "pk_0123456789abcdef0123456789abcdef012345"
 REVISIONS: Final = ("2025-10-15", "2026-01-15", "2026-04-15", "2026-07-15", "2026-10-15")
-MEDIA_TYPE: Final = "application/vnd.api+json"
 MAX_BODY_BYTES: Final = 5_000_000
-_E164: Final = re.compile(r"\+[1-9]\d{6,14}")
-
-Found = tuple[str, str, str]
-"""The code, the text and the pointer of an error."""
 
 
 class KlaviyoServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://a.klaviyo.com",)
+
+    def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
+        super().__init__(plan, now)
+        self.profiles = Profiles(self)
 
     def answer(self, request: Request) -> Reply:
         if request.headers.get("authorization") != f"Klaviyo-API-Key {KEY}":
@@ -46,18 +49,24 @@ class KlaviyoServer(VendorServer):
                 return self._limited(request, "single", 350, 3_500, self._single)
             case "POST", "/api/event-bulk-create-jobs":
                 return self._limited(request, "bulk", 10, 150, self._bulk)
+            case "GET", "/api/profiles":
+                return self._limited(request, "profiles read", 75, 750, self.profiles.list_page)
+            case "POST", "/api/profile-import":
+                return self._limited(request, "profiles", 75, 750, self.profiles.upsert)
+            case "PATCH", path if path.startswith("/api/profiles/"):
+                return self._limited(request, "profiles", 75, 750, self.profiles.update)
         self.violate("there is no such endpoint", request)
-        return _errors(404, ("not_found", "Not found.", ""))
+        return refuse(404, ("not_found", "Not found.", ""))
 
     def unauthorized(self) -> Reply:
-        return _errors(401, ("authentication_failed", "Incorrect authentication credentials.", ""))
+        return refuse(401, ("authentication_failed", "Incorrect authentication credentials.", ""))
 
     def _limited(self, request: Request, name: str, second: int, minute: int, answer: Any) -> Reply:
         within = [self.count(name, second, 1, request), self.count(name, minute, 60, request)]
         if not all(within):
             return Reply(status=429, headers={"retry-after": "5"}, body={"errors": []})
         if not self.require(len(request.body) <= MAX_BODY_BYTES, "the body is too large", request):
-            return _errors(413, ("payload_too_large", "Payload too large.", ""))
+            return refuse(413, ("payload_too_large", "Payload too large.", ""))
         reply: Reply = answer(request)
         return reply
 
@@ -65,8 +74,8 @@ class KlaviyoServer(VendorServer):
 
     def _single(self, request: Request) -> Reply:
         data = request.json()["data"]
-        if not self._is_resource(data, "event"):
-            return _errors(400, ("invalid", "type must be event", "/data/type"))
+        if not self.is_resource(data, "event"):
+            return refuse(400, ("invalid", "type must be event", "/data/type"))
         attributes = data["attributes"]
         profile = attributes.pop("profile")["data"]
         errors = [
@@ -74,25 +83,25 @@ class KlaviyoServer(VendorServer):
             *self._event_errors(attributes, "/data/attributes"),
         ]
         if errors:
-            return _errors(400, *errors)
+            return refuse(400, *errors)
         self._take(profile, attributes)
         return Reply(status=202)
 
     def _bulk(self, request: Request) -> Reply:
         data = request.json()["data"]
-        self._is_resource(data, "event-bulk-create-job")
+        self.is_resource(data, "event-bulk-create-job")
         elements = data["attributes"]["events-bulk-create"]["data"]
         errors: list[Found] = []
         events: list[tuple[Any, Any]] = []
         seen: set[tuple[str, str, str]] = set()
         for number, element in enumerate(elements):
             pointer = f"/data/attributes/events-bulk-create/data/{number}"
-            self._is_resource(element, "event-bulk-create")
+            self.is_resource(element, "event-bulk-create")
             profile = element["attributes"]["profile"]["data"]
             errors += self._profile_errors(profile, f"{pointer}/attributes/profile/data")
             for index, event in enumerate(element["attributes"]["events"]["data"]):
                 where = f"{pointer}/attributes/events/data/{index}/attributes"
-                self._is_resource(event, "event")
+                self.is_resource(event, "event")
                 found = self._event_errors(event["attributes"], where)
                 key = self._key(profile, event["attributes"])
                 if key in seen:
@@ -103,7 +112,7 @@ class KlaviyoServer(VendorServer):
                 events.append((profile, event["attributes"]))
         self.require(0 < len(events) <= 1_000, "a bulk request has 1 to 1,000 events", request)
         if errors:
-            return _errors(400, *errors)
+            return refuse(400, *errors)
         for profile, attributes in events:
             self._take(profile, attributes)
         return Reply(status=202, headers={"ratelimit-remaining": "100", "ratelimit-reset": "30"})
@@ -119,11 +128,11 @@ class KlaviyoServer(VendorServer):
         metric = attributes["metric"]["data"]["attributes"]["name"]
         return str(sorted(profile["attributes"].items())), metric, attributes.get("unique_id", attributes["time"])
 
-    def _is_resource(self, data: Any, type_: str) -> bool:
+    def is_resource(self, data: Any, type_: str) -> bool:
         return self.require(data.get("type") == type_ and isinstance(data.get("attributes"), dict), f"not a {type_}")
 
     def _profile_errors(self, profile: Any, pointer: str) -> list[Found]:
-        self._is_resource(profile, "profile")
+        self.is_resource(profile, "profile")
         given = profile["attributes"]
         names = {"email", "phone_number", "external_id", "anonymous_id", "_kx"}
         self.require(given and set(given) <= names, f"the profile has no identifier, or another one: {set(given)}")
@@ -132,13 +141,13 @@ class KlaviyoServer(VendorServer):
         errors = []
         if "email" in given and not EMAIL.fullmatch(given["email"]):
             errors.append(("invalid", "Invalid email address", f"{pointer}/attributes/email"))
-        if "phone_number" in given and not _E164.fullmatch(given["phone_number"]):
+        if "phone_number" in given and not E164.fullmatch(given["phone_number"]):
             errors.append(("invalid", "Invalid phone number format", f"{pointer}/attributes/phone_number"))
         return errors
 
     def _event_errors(self, attributes: Any, pointer: str) -> list[Found]:
         metric = attributes["metric"]["data"]
-        self._is_resource(metric, "metric")
+        self.is_resource(metric, "metric")
         self.require(metric["attributes"].get("name"), "the metric has no name")
         self.require(isinstance(attributes.get("properties"), dict), "properties must be an object")
         known = {"properties", "time", "value", "value_currency", "unique_id", "metric"}
@@ -150,33 +159,12 @@ class KlaviyoServer(VendorServer):
         self.require(_longest(properties) <= 100_000, "a string has more than 100 KB")
         self.require(_widest(properties) <= 4_000, "an array has more than 4,000 elements")
         time = datetime.fromisoformat(attributes["time"])
-        is_valid = datetime(2000, 1, 1, tzinfo=UTC) <= time <= START + timedelta(days=366)
+        is_valid = datetime(2000, 1, 1, tzinfo=UTC) <= time <= self.today() + timedelta(days=366)
         self.require(is_valid, "the time is not between 2000 and a year ahead")
         self.require(isinstance(attributes.get("value", 0), int | float), "value must be a number")
         if self.refuses(attributes["unique_id"]):
             return [("invalid", "Invalid value for the currency.", f"{pointer}/value_currency")]
         return []
-
-
-def _errors(status: int, *errors: Found) -> Reply:
-    return Reply(
-        status=status,
-        headers={"content-type": MEDIA_TYPE},
-        body={
-            "errors": [
-                {
-                    "id": "0b6a2c5f",
-                    "status": status,
-                    "code": code,
-                    "title": "Invalid input.",
-                    "detail": detail,
-                    "source": {"pointer": pointer} if pointer else {},
-                    "meta": {},
-                }
-                for code, detail, pointer in errors
-            ]
-        },
-    )
 
 
 def _longest(value: Any) -> int:

@@ -13,12 +13,16 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+
+from headwater.connectors.contract import HttpRequest, HttpResponse
+from tests.virtualtime import START
 
 RESET: Final = bytes((1, 0, 0, 0, 0, 0, 0, 0))
 
@@ -192,6 +196,10 @@ class VendorServer(ABC):
             self.refused.add(id_)
         return is_refused
 
+    def today(self) -> datetime:
+        """Return the present time, or `START` in virtual time."""
+        return datetime.now(UTC) if self._now is None else START
+
     def accept(self, item: Item, *, key: str = "") -> bool:
         """Take an item, and return whether it is the first with its key: that by which the vendor deduplicates."""
         self._effects.append(item.id)
@@ -202,6 +210,21 @@ class VendorServer(ABC):
             self.accepted.append(item)
         self.copies[item.id] += 1
         return is_first
+
+    def respond(self, request: HttpRequest) -> HttpResponse:
+        """Return the response to a request of a connector without a socket and without faults: for `ScriptedHttp`."""
+        parts = urlsplit(request.url)
+        reply = self.answer(
+            Request(
+                method=request.method,
+                path=parts.path,
+                query=parse_qs(parts.query, keep_blank_values=True),
+                headers=request.headers,
+                body=request.body,
+                at=0.0,
+            )
+        )
+        return HttpResponse(status=reply.status, headers=reply.headers, body=_body(reply))
 
     # The server
 
@@ -298,8 +321,12 @@ class VendorServer(ABC):
                 writer.close()
 
 
+def _body(reply: Reply) -> bytes:
+    return reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
+
+
 def _encode(reply: Reply) -> bytes:
-    body = reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
+    body = _body(reply)
     headers = {"content-type": "application/json", **reply.headers, "content-length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {reply.status} Status\r\n{lines}\r\n".encode() + body

@@ -8,7 +8,6 @@ import functools
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -220,6 +219,5 @@ async def attempt(folder: Path, url: str, kind: str, fence: int, deadly: int) ->
         print(msgspec.json.encode(counts(report)).decode())
 
 
-if __name__ == "__main__":
-    folder_, url_, kind_, fence_, deadly_ = sys.argv[1:]
-    asyncio.run(attempt(Path(folder_), url_, kind_, int(fence_), int(deadly_)))
+def main(folder: str, url: str, kind: str, fence: str, deadly: str) -> None:
+    asyncio.run(attempt(Path(folder), url, kind, int(fence), int(deadly)))

@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,8 @@ import msgspec
 import pytest
 
 from headwater.storage.database import sqlite_url
+from tests.forked import run_program
+from tests.runs.exporting import killed
 from tests.runs.exporting.installation import open_installation
 from tests.runs.exporting.killed import Points, connectors
 from tests.sqlite import migrated_url
@@ -27,14 +28,8 @@ STEP: Final = max(1, 36 // ROUNDS)
 
 
 async def run(folder: Path, url: str, kind: str, fence: int, deadly: int) -> tuple[int, bytes]:
-    arguments = [str(folder), url, kind, str(fence), str(deadly)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.runs.exporting.killed", *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(60):
-        output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output
+    arguments = (str(folder), url, kind, str(fence), str(deadly))
+    return await asyncio.to_thread(run_program, killed.__name__, *arguments)
 
 
 @pytest.mark.parametrize("kind", ["table", "storage", "app"])

@@ -56,15 +56,29 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def spread(
-    count: int, seconds: float, *, burst: int, group: str = "", min_events: int = 1, max_events: int | None = None
+    count: int,
+    seconds: float,
+    *,
+    burst: int,
+    unit: Literal["Request", "Event"] = "Request",
+    group: str = "",
+    min_events: int = 1,
+    max_events: int | None = None,
 ) -> RateLimit:
     """Return a limit that keeps a vendor's fixed window of `count` requests, wherever the window starts.
 
     A rolling limit passes `burst` requests more than its count. So its count is lower by the burst, and the share of
-    the vendor's limit that is used is (count - burst) / count.
+    the vendor's limit that is used is (count - burst) / count. The `unit` is "Event" for users that are written with
+    one request each.
     """
     return RateLimit(
-        count=count - burst, seconds=seconds, burst=burst, group=group, min_events=min_events, max_events=max_events
+        count=count - burst,
+        seconds=seconds,
+        unit=unit,
+        burst=burst,
+        group=group,
+        min_events=min_events,
+        max_events=max_events,
     )
 
 

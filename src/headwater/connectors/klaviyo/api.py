@@ -21,9 +21,16 @@ MAX_ARRAY_ELEMENTS: Final = 4_000
 
 
 class Source(msgspec.Struct):
-    """The part of a request that an error is about."""
+    """The part of a request that an error is about: a member of the body, or a parameter of the URL."""
 
     pointer: str | None = None
+    parameter: str | None = None
+
+
+class Meta(msgspec.Struct):
+    """Further facts about an error."""
+
+    duplicate_profile_id: str | None = None
 
 
 class Error(msgspec.Struct):
@@ -33,11 +40,16 @@ class Error(msgspec.Struct):
     title: str = ""
     detail: str = ""
     source: Source | None = None
+    meta: Meta | None = None
 
     @property
     def pointer(self) -> str:
         """Return the JSON pointer of the value that the error is about; empty without one."""
         return (self.source.pointer or "") if self.source is not None else ""
+
+    @property
+    def is_about_cursor(self) -> bool:
+        return self.source is not None and self.source.parameter == "page[cursor]"
 
     @property
     def reason(self) -> str:
@@ -66,6 +78,11 @@ def headers(settings: KlaviyoSettings) -> dict[str, str]:
         "accept": "application/vnd.api+json",
         "content-type": "application/vnd.api+json",
     }
+
+
+def reading_headers(settings: KlaviyoSettings) -> dict[str, str]:
+    """Return the headers of requests without a body."""
+    return {name: value for name, value in headers(settings).items() if name != "content-type"}
 
 
 def read_errors(response: HttpResponse) -> list[Error]:
@@ -99,14 +116,12 @@ async def check(settings: KlaviyoSettings, context: ConnectorContext) -> Klaviyo
     """Implements `Engine.http_check`. A key without access to the account's own data is accepted with 403."""
     await check_credentials(
         context,
-        HttpRequest(method="GET", url=f"{ORIGIN}/api/accounts?fields[account]=timezone", headers=_reading(settings)),
+        HttpRequest(
+            method="GET", url=f"{ORIGIN}/api/accounts?fields[account]=timezone", headers=reading_headers(settings)
+        ),
         vendor="Klaviyo",
         member="privateAPIKey",
         refused=frozenset({400, 401}),
         accepted=frozenset({403}),
     )
     return settings
-
-
-def _reading(settings: KlaviyoSettings) -> dict[str, str]:
-    return {name: value for name, value in headers(settings).items() if name != "content-type"}

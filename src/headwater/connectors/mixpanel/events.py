@@ -28,11 +28,11 @@ from headwater.connectors.contract import (
     Idempotency,
     ItemResult,
     OutgoingEvent,
-    RateLimit,
     SendResult,
     SinkPolicy,
     rejected,
     retry,
+    spread,
 )
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.mixpanel.api import (
@@ -96,7 +96,7 @@ class MixpanelSink:
         limits=BatchLimits(
             max_events=MAX_RECORDS, max_bytes=MAX_BODY_BYTES - _FRAMING_BYTES, max_event_bytes=MAX_RECORD_BYTES
         ),
-        rates=(RateLimit(count=RATE_EVENTS - BURST_EVENTS, seconds=60, unit="Event", burst=BURST_EVENTS),),
+        rates=(spread(RATE_EVENTS, 60, burst=BURST_EVENTS, unit="Event"),),
         idempotency=Idempotency(form="Text", max_characters=36, needs_equal_time=True),
         max_future_seconds=MAX_FUTURE_SECONDS,
     )

@@ -18,11 +18,15 @@ MAX_ATTEMPTS: Final = 6
 """Attempts to read a page of an application that does not respond, before the run fails: about half a minute."""
 INITIAL_PAUSE_SECONDS: Final = 1.0
 """Pause after the first failed attempt. It doubles with each one."""
+MAX_PAUSE_SECONDS: Final = 300
+"""Longest wait that an application can ask for. A run that has to wait longer fails."""
 MAX_EMPTY_PAGES: Final = 1_000
 """Maximum number of pages without users in a row."""
 SCHEMA_CHECK_SECONDS: Final = 60.0
 """Interval at which the schema of the application is compared with the stored one."""
 MIN_YEAR: Final = 1900
+_DEFAULT_RETRY_SECONDS: Final = 1
+"""The wait that an error asks for if the application asks for none."""
 _CHECK_SECONDS: Final = 0.2
 
 
@@ -93,11 +97,12 @@ class ApplicationSource:
             try:
                 return self._wait_for(self._users.users(cursor, since))
             except Unavailable as error:
-                if attempt == MAX_ATTEMPTS:
+                if attempt == MAX_ATTEMPTS or error.retry_after > MAX_PAUSE_SECONDS:
                     raise RunFailed("Receive", error.message) from error
+                asked = error.retry_after if error.retry_after > _DEFAULT_RETRY_SECONDS else 0.0
             except HeadwaterError as error:
                 raise RunFailed("Receive", error.message) from error
-            self._pause(pause)
+            self._pause(max(pause, asked))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 

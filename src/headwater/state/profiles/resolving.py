@@ -10,12 +10,15 @@ from headwater.state import bulk
 from headwater.state.profiles import tables, values
 from headwater.state.profiles.model import (
     ChangedIdentity,
+    IdentityName,
+    LinkValue,
     MergedRow,
     ProfileRow,
     RefusedEvidence,
     RefusedReason,
     Separation,
 )
+from headwater.state.profiles.neighbours import NeighbourRows
 from headwater.state.profiles.rows import (
     PROFILE_COLUMNS,
     SCHEMA_NOTE,
@@ -70,6 +73,18 @@ class ResolutionRows(ProfileRows):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._sql = connection
+        self.has_round_trips = not self._is_sqlite
+        """Whether `near` is faster for a few identities."""
+
+    def near(
+        self,
+        workspace: int,
+        identities: Collection[int],
+        values: Collection[LinkValue],
+        names: Collection[IdentityName],
+    ) -> ProfileRows:
+        """Return rows for one resolution that have read what is near these identities, values and names."""
+        return NeighbourRows(self, workspace, identities, values, names)
 
     # Reading
 
@@ -241,12 +256,13 @@ def update_profiles(connection: Connection, changed: Sequence[ChangedIdentity], 
     by_workspace: dict[int, list[ChangedIdentity]] = {}
     for each in changed:
         by_workspace.setdefault(each.workspace, []).append(each)
+    last = next(reversed(by_workspace), None)
     for workspace, some in by_workspace.items():
         successors = {each.id: each.successor for each in some if each.successor}
         users = {each.id: each.successor for each in some if each.successor and not each.name.is_anonymous}
         if users:  # an anonymous identity is no successor
             ProfileRows(connection).move_successors(users)
-        error = attempt(connection, _update(updater, workspace, some))
+        error = attempt(connection, _update(updater, workspace, some), is_last=workspace == last)
         if error is not None:
             ProfileRows(connection).add_unresolved(workspace, [each.id for each in some], successors)
             updater.failed(workspace, error)

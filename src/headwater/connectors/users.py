@@ -1,0 +1,77 @@
+"""Reads and writes users of a vendor: cursors, failures, and results of users that are written one by one."""
+
+import asyncio
+import base64
+import binascii
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from headwater.base.errors import BadRequest, Unavailable
+from headwater.connectors.contract import ConnectorContext, HttpResponse, ItemResult, UserWrite, retry
+from headwater.connectors.responses import RETRY_AFTER, find_wait, read_text
+
+MAX_CURSOR_CHARACTERS: Final = 1_000
+
+
+def format_cursor(code: str, position: str) -> str:
+    """Return the cursor for a vendor's own position in its users: empty for an empty one, which is after the last page.
+
+    Raises Unavailable for a position that is too long for a cursor.
+    """
+    if not position:
+        return ""
+    cursor = f"{code}.{base64.urlsafe_b64encode(position.encode()).decode().rstrip('=')}"
+    if len(cursor) > MAX_CURSOR_CHARACTERS:
+        raise Unavailable(f"the vendor's cursor has {len(position)} characters, which is too long")
+    return cursor
+
+
+def parse_cursor(code: str, cursor: str) -> str:
+    """Return the vendor's position of a cursor; empty for the first page. Raises BadRequest."""
+    if not cursor:
+        return ""
+    prefix, _, encoded = cursor.partition(".")
+    try:
+        position = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        position = ""
+    if prefix != code or not position or format_cursor(code, position) != cursor:
+        raise BadRequest("cursor is malformed", field="cursor")
+    return position
+
+
+def unavailable(vendor: str, response: HttpResponse, context: ConnectorContext) -> Unavailable:
+    """Return the error for a response that is no success and names no user, with the wait that it asks for."""
+    wait = find_wait(response.headers, (RETRY_AFTER,), context.clock.now())
+    text = context.redact(read_text(response, 200))
+    return Unavailable(
+        f"{vendor} responds with status {response.status}: {text}", retry_after=max(1, math.ceil(wait or 0.0))
+    )
+
+
+async def write_each(
+    users: Sequence[UserWrite], write: Callable[[UserWrite], Awaitable[ItemResult]]
+) -> list[ItemResult]:
+    """Write users with one request each, all at the same time, and return their results in order.
+
+    It implements `UserSink.write_users`. `write` raises Unavailable if the outcome is unknown: then the user is sent
+    again. If no outcome is known, that error is raised.
+    """
+
+    async def attempt(user: UserWrite) -> ItemResult | Unavailable:
+        try:
+            return await write(user)
+        except Unavailable as error:
+            return error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(attempt(user)) for user in users]
+    results = [task.result() for task in tasks]
+    errors = [each for each in results if isinstance(each, Unavailable)]
+    if errors and len(errors) == len(results):
+        raise max(errors, key=lambda error: error.retry_after)
+    return [
+        retry("Unavailable", each.message, float(each.retry_after)) if isinstance(each, Unavailable) else each
+        for each in results
+    ]

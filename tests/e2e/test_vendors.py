@@ -1,0 +1,216 @@
+"""Vendors through the whole system: a connection whose settings the vendor checks, events with the mapping that is
+suggested, an export of profiles, and an import of users.
+
+One system serves all vendors, each with the server of its rules. A vendor needs an entry in `VENDORS`.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from tests.connectors.vendors import amplitude, klaviyo, mixpanel
+from tests.connectors.vendors.server import VendorServer
+from tests.e2e.source import get, post
+from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
+from tests.system import RunningSystem, start, wait_until
+
+SECONDS: Final = 60.0
+NAMES: Final = ("ada", "bob", "cid")
+
+
+@dataclass(frozen=True)
+class Users:
+    """How users of a vendor are exported and imported.
+
+    `exported` maps properties of the vendor to those of profiles, of which one is `name`. `imported` maps `email` and
+    `city`, which has that name again. `matching` is the vendor's property with the e-mail address.
+    """
+
+    matching: str
+    exported: dict[str, str]
+    imported: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """A vendor's server, settings that it accepts, and the event type of the test; empty without events."""
+
+    make_server: Callable[[], VendorServer]
+    settings: dict[str, Any]
+    event_type: str = ""
+    users: Users | None = None
+
+
+VENDORS: Final = {
+    "amplitude": Vendor(
+        amplitude.AmplitudeServer, {"apiKey": amplitude.KEY, "serverZone": "US"}, event_type="identify"
+    ),
+    "klaviyo": Vendor(
+        klaviyo.KlaviyoServer,
+        {"privateAPIKey": klaviyo.KEY},
+        event_type="create_user_event",
+        users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
+    ),
+    "mixpanel": Vendor(
+        mixpanel.MixpanelServer,
+        {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
+        event_type="identify",
+    ),
+}
+
+
+@contextmanager
+def serving(servers: list[VendorServer]) -> Iterator[None]:
+    """Run the servers in a thread."""
+    loop, started = asyncio.new_event_loop(), threading.Event()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async with AsyncExitStack() as stack:
+            for server in servers:
+                await stack.enter_async_context(server.running())
+            started.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    assert started.wait(SECONDS)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(SECONDS)
+        loop.close()
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, VendorServer]]:
+    found = {code: vendor.make_server() for code, vendor in VENDORS.items()}
+    with serving(list(found.values())):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def vendor_system(
+    servers: dict[str, VendorServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningSystem]:
+    """Start one system that sends everything for the vendors to their servers."""
+    origins = {vendor: server for each in servers.values() for vendor, server in each.origins.items()}
+    system = start(
+        tmp_path_factory.mktemp("vendors") / "data",
+        HEADWATER_CONNECTOR_ORIGINS=",".join(f"{vendor}={server}" for vendor, server in origins.items()),
+        HEADWATER_ALLOW_PRIVATE_DESTINATIONS="127.0.0.0/8",
+    )
+    try:
+        yield system
+    finally:
+        assert system.stop() == 0, system.errors
+    assert "Traceback" not in system.errors
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("code", VENDORS)
+def test_a_vendor_gets_events_and_users_and_gives_users(
+    vendor_system: RunningSystem, servers: dict[str, VendorServer], code: str
+) -> None:
+    vendor, server = VENDORS[code], servers[code]
+    shop = open_shop(vendor_system, code.title(), sources=1, identifiers=())
+    put(shop.system, "/v1/identity-resolution/settings", {"identifiers": ["email"], "runOnBatchImport": True})
+    wait_for_resolution(shop.system)
+    destination = connect(shop, code, server)
+    if vendor.event_type:
+        add_events(shop.system, destination, vendor.event_type)
+    users = [{"userId": name, "traits": {"email": f"{name}@example.com", "name": name.title()}} for name in NAMES]
+    shop.identify_all(0, users)
+    if vendor.event_type:
+        wait_until(lambda: len(server.accepted) >= len(NAMES), SECONDS)
+    if vendor.users is not None:
+        wait_until(lambda: int(get(shop.system, "/v1/profiles")["total"]) == len(NAMES), SECONDS)
+        export(shop.system, destination, vendor.users)
+        import_users(shop.system, code, vendor)
+        names = [name.title() for name in NAMES]
+        wait_until(lambda: sorted(each["attributes"].get("city", "") for each in shop.profiles()) == names, SECONDS)
+    assert server.violations == []
+
+
+def connect(shop: Shop, code: str, server: VendorServer) -> int:
+    """Create a destination, after the vendor has refused its settings once."""
+    body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
+    if VENDORS[code].event_type:
+        body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
+    server.is_revoked = True
+    refused = call(shop.system, "POST", "/v1/connections", body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
+    server.is_revoked = False
+    return int(post(shop.system, "/v1/connections", body)["id"])
+
+
+def add_events(system: RunningSystem, destination: int, event_type: str) -> None:
+    """Send all events, with the suggested mapping and filter."""
+    schema = get(system, f"/v1/connections/{destination}/schemas/event?type={event_type}")["schema"]
+    mapping = {each["name"]: each.pop("prefilled") for each in schema["properties"] if each.get("prefilled")}
+    used = [each for each in schema["properties"] if each["name"] in mapping]
+    pipeline = {
+        "connection": destination,
+        "target": "Event",
+        "eventType": event_type,
+        "name": "Events",
+        "enabled": True,
+        "outSchema": {"kind": "object", "properties": used},
+        "transformation": {"mapping": mapping},
+    }
+    post(system, "/v1/pipelines", pipeline)
+
+
+def choose(schema: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """Return a part of a schema."""
+    return {"kind": "object", "properties": [each for each in schema["properties"] if each["name"] in names]}
+
+
+def export(system: RunningSystem, destination: int, users: Users) -> None:
+    schema = get(system, f"/v1/connections/{destination}/schemas/user")["schemas"]["destination"]
+    pipeline = {
+        "connection": destination,
+        "target": "User",
+        "name": "Export",
+        "enabled": True,
+        "exportMode": "CreateOrUpdate",
+        "matching": {"in": "email", "out": users.matching},
+        "inSchema": choose(SCHEMA, {"email", *users.exported.values()}),
+        "outSchema": choose(schema, {users.matching, *users.exported}),
+        "transformation": {"mapping": users.exported, "function": None},
+    }
+    run = execute(system, int(post(system, "/v1/pipelines", pipeline)["id"]))
+    assert (run["status"], run["passed"][-1], sum(run["failed"])) == ("Succeeded", len(NAMES), 0), run
+
+
+def import_users(system: RunningSystem, code: str, vendor: Vendor) -> None:
+    """Import the users of the vendor, which are the people of the profiles."""
+    assert vendor.users is not None
+    body = {"name": "Import", "role": "Source", "connector": code, "settings": vendor.settings}
+    source = int(post(system, "/v1/connections", body)["id"])
+    schema = get(system, f"/v1/connections/{source}/schemas/user")["schemas"]["source"]
+    pipeline = {
+        "connection": source,
+        "target": "User",
+        "name": "Import",
+        "enabled": True,
+        "inSchema": choose(schema, set(vendor.users.imported.values())),
+        "outSchema": choose(SCHEMA, set(vendor.users.imported)),
+        "transformation": {"mapping": vendor.users.imported, "function": None},
+    }
+    run = execute(system, int(post(system, "/v1/pipelines", pipeline)["id"]))
+    assert (run["status"], run["passed"][-1], sum(run["failed"])) == ("Succeeded", len(NAMES), 0), run
+
+
+def execute(system: RunningSystem, pipeline: int) -> dict[str, Any]:
+    """Run a pipeline to its end."""
+    run = int(post(system, f"/v1/pipelines/{pipeline}/runs", {})["id"])
+    wait_until(lambda: "endTime" in get(system, f"/v1/pipelines/runs/{run}"), SECONDS)
+    found: dict[str, Any] = get(system, f"/v1/pipelines/runs/{run}")
+    return found
