@@ -10,7 +10,9 @@ import pytest
 
 from headwater.base.clock import Clock
 from headwater.events.event import Event
+from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import MAX_SECONDS, Installation, VendorEventsConformance
+from tests.connectors.conformance.vendor_types import send_each_event_type
 from tests.connectors.vendors.amplitude import KEY, AmplitudeServer
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
 
@@ -30,6 +32,13 @@ class TestEvents(VendorEventsConformance):
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return AmplitudeServer(plan, now)
+
+    async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
+        event = msgspec.structs.replace(self.event(1, "ada", FixedClock()), connection_id=1, name="Home")
+        server = await send_each_event_type(self, event)
+        assert [item.content["event_type"] for item in server.accepted] == [
+            *("Order Completed", "Viewed Home", "Viewed Home", "$identify")
+        ]
 
     def test_a_throttled_user_does_not_stop_others(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(installation: Installation, server: VendorServer) -> None:

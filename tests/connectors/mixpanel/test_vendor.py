@@ -9,7 +9,9 @@ import pytest
 
 from headwater.base.clock import Clock
 from headwater.events.event import Event
+from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
+from tests.connectors.conformance.vendor_types import send_each_event_type
 from tests.connectors.vendors.mixpanel import TOKEN, MixpanelServer, update_id
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
 
@@ -38,6 +40,28 @@ class TestEvents(VendorEventsConformance):
             assert max(server.copies.values()) == 1
 
         self.run(monkeypatch, tmp_path, CALM, main)
+
+    async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
+        event = self.event(1, "ada", FixedClock())
+        products = [{"sku": "a", "price": 4.5}, {"sku": "b"}]
+        properties = {"order_id": "o-1", "total": 9.5, "products": products}
+        page = {"page": {"url": "https://shop.example/"}, "os": {"name": "iOS"}, "ip": "203.0.113.9"}
+        event = msgspec.structs.replace(
+            event,
+            connection_id=1,
+            name="Home",
+            properties=msgspec.Raw(msgspec.json.encode(properties)),
+            context=msgspec.Raw(msgspec.json.encode(page)),
+        )
+        server = await send_each_event_type(self, event)
+        events = [item.content for item in server.accepted if "event" in item.content]
+        assert [each["event"] for each in events] == [
+            *("Order Completed", "Product Purchased", "Product Purchased", "Order Completed"),
+            *("Viewed Home", "Viewed Home"),
+        ]
+        assert "products" not in events[0]["properties"] and events[2]["properties"]["sku"] == "b"
+        assert all(each["properties"]["$os"] == "iOS" for each in events)
+        assert all(each["properties"]["ip"] == "203.0.113.9" for each in events)
 
 
 class TestProfiles(VendorEventsConformance):
