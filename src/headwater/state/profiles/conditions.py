@@ -263,7 +263,7 @@ def _shortened(type_: Type, literal_: Any) -> str:
 def _has_text(operator: str, text: str, value: Value, *, is_sqlite: bool) -> ColumnElement[bool]:
     """Return a condition without functions where there is one: each call takes as long as reading a value."""
     if operator == "starts with":  # a range: all texts with the beginning are in it
-        return value.between("T" + text, "T" + text + _LAST * (values.MAX_TEXT + 1))
+        return value.between("T" + text, "T" + text + _MAX_CHARACTER * (values.MAX_TEXT + 1))
     is_long: ColumnElement[bool] = func.length(value) > values.MAX_TEXT + 1
     if is_sqlite:
         pattern = "*" + re.sub(r"[*?\[]", r"[\g<0>]", text)
@@ -297,7 +297,7 @@ def _position(value: ColumnElement[Any], text: str, *, is_sqlite: bool) -> Colum
 
 
 _DIGITS: Final = re.compile("^T(-?[0-9]{1,20})$")
-_LAST: Final = "\U0010ffff"
+_MAX_CHARACTER: Final = "\U0010ffff"
 """The last character. No text that begins with another sorts after repetitions of it."""
 _EMPTY: Final = (values.text_value(""), values.array_value([]))
 _MOMENTS: Final = ("datetime", "time")
