@@ -113,6 +113,12 @@ class Installation:
         selection = DeadSelection(workspace=self.source.workspace)
         return (await self.store.dead_letters(selection, limit=10_000)).letters
 
+    async def send_again(self) -> None:
+        """Send all dead letters again."""
+        selection = DeadSelection(workspace=self.source.workspace)
+        while not (await self.store.resend("1", selection, now=microseconds(self.clock.now()))).is_complete:
+            await asyncio.sleep(0.1)
+
     @asynccontextmanager
     async def dispatching(self) -> AsyncIterator[None]:
         """Run the dispatcher during the block."""
@@ -261,10 +267,11 @@ class VendorEventsConformance(ABC):
         gc.collect()
 
     async def append_backlog(self, installation: Installation, count: int, users: int) -> None:
-        """Append events before anything is sent."""
+        """Append events, without a wait between them."""
         source = installation.source.id
-        for first in range(1, count + 1, 500):
-            numbers = range(first, min(first + 500, count + 1))
+        began = len(installation.events)
+        for first in range(began + 1, began + count + 1, 500):
+            numbers = range(first, min(first + 500, began + count + 1))
             events = [self.event(number, f"user-{number % users}", installation.clock) for number in numbers]
             await installation.append([msgspec.structs.replace(each, connection_id=source) for each in events])
 
@@ -340,9 +347,11 @@ class VendorEventsConformance(ABC):
             return
 
         async def main(installation: Installation, server: VendorServer) -> None:
-            server.is_revoked = True
-            await self.append_backlog(installation, 50, 50)
+            await self.append_backlog(installation, 20, 50)
             async with installation.dispatching():
+                await installation.wait_until_empty()
+                server.is_revoked = True
+                await self.append_backlog(installation, 30, 50)
                 await self._accept_credentials_again(installation, server)
                 await installation.wait_until_empty()
             await self.verify(installation, server)
@@ -412,12 +421,26 @@ class VendorEventsConformance(ABC):
             out_schema=plain_schema(event_type.schema, mapping),
             definition=Definition(transformation=TransformationDefinition(mapping=mapping)),
         )
-        workspace = installation.source.workspace
-        await update_pipeline(installation.catalog, workspace, pipeline.id, change)
-        selection = DeadSelection(workspace=workspace)
-        now = microseconds(installation.clock.now())
-        while not (await installation.store.resend("repair", selection, now=now)).is_complete:
-            pass
+        await update_pipeline(installation.catalog, installation.source.workspace, pipeline.id, change)
+        await installation.send_again()
+
+    def test_dead_letters_are_delivered_after_the_cause_is_repaired(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main(installation: Installation, server: VendorServer) -> None:
+            await self.append_backlog(installation, 40, 40)
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+                await self.verify(installation, server)
+                assert await installation.dead_letters()
+                server.plan = CALM
+                server.refused.clear()
+                await installation.send_again()
+                await installation.wait_until_empty()
+            await self.verify(installation, server)
+            assert not await installation.dead_letters()
+
+        self.run(monkeypatch, tmp_path, Plan(seed=1, refused=0.4), main)
 
     def test_settings_are_checked_with_the_vendor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(clock: VirtualClock) -> None:
