@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import google_analytics, klaviyo, posthog
+from tests.connectors.vendors import amplitude, google_analytics, klaviyo, mixpanel, posthog
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -48,6 +48,9 @@ class Vendor:
 
 
 VENDORS: Final = {
+    "amplitude": Vendor(
+        amplitude.AmplitudeServer, {"apiKey": amplitude.KEY, "serverZone": "US"}, event_type="identify"
+    ),
     "google-analytics": Vendor(
         google_analytics.GoogleAnalyticsServer,
         {
@@ -63,6 +66,11 @@ VENDORS: Final = {
         {"privateAPIKey": klaviyo.KEY},
         event_type="create_user_event",
         users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
+    ),
+    "mixpanel": Vendor(
+        mixpanel.MixpanelServer,
+        {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
+        event_type="identify",
     ),
     "posthog": Vendor(
         posthog.PostHogServer, {"apiKey": posthog.KEY, "cloud": {"projectRegion": "EU"}}, event_type="identify"

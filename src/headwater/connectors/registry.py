@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, google_analytics, http_webhook, klaviyo, posthog, sample_oauth_app, segment_api
+from headwater.connectors import (
+    amplitude,
+    dummy,
+    google_analytics,
+    http_webhook,
+    klaviyo,
+    mixpanel,
+    posthog,
+    sample_oauth_app,
+    segment_api,
+)
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,10 +42,12 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                amplitude.CONNECTOR,
                 dummy.CONNECTOR,
                 google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
+                mixpanel.CONNECTOR,
                 posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,

@@ -9,9 +9,9 @@ response, and the vendor has nothing to object to.
 import asyncio
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 import pytest
 
-from headwater.base.clock import Clock, microseconds
+from headwater.base.clock import Clock
 from headwater.base.encryption import Keyring
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.base.identifiers import Identifiers
@@ -35,7 +35,7 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.delivery import dispatcher, sender, session
 from headwater.delivery.dispatcher import Dispatcher
 from headwater.delivery.preparing import DeliveryKeys
-from headwater.events.event import Event, encode_event
+from headwater.events.event import Event
 from headwater.filters import check_filter, parse_text
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, UpdateConnection, create_connection, update_connection
@@ -43,12 +43,6 @@ from headwater.management.pipelines import CreatePipeline, UpdatePipeline, creat
 from headwater.management.settings_checks import SettingsChecks
 from headwater.schemas import EVENT_SCHEMA, ObjectType
 from headwater.state.deliveries import (
-    DeadLetter,
-    DeadSelection,
-    DeliveryStore,
-    NewChunk,
-    NewDeliveries,
-    QueuedEvent,
     open_delivery_store,
 )
 from headwater.storage import sessions
@@ -56,9 +50,12 @@ from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import make_context
+from tests.connectors.conformance.vendor_installation import MAX_SECONDS, Installation
 from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer, draw
 from tests.harness import add_source, add_workspace
 from tests.virtualtime import VirtualClock, run_in_virtual_time
+
+__all__ = ["MAX_SECONDS", "Installation", "VendorEventsConformance", "plain_schema", "prefilled"]
 
 MODULES: Final = (dispatcher, sender, session)
 LOCAL_TIMEOUTS: Final = (
@@ -67,62 +64,6 @@ LOCAL_TIMEOUTS: Final = (
     (sessions, "SESSION_TIMEOUT_SECONDS"),
 )
 """Limits of work in threads of this machine, during which the loop is idle and the time goes fast."""
-MAX_SECONDS: Final = 4 * 3_600.0
-"""Limit of one run, in virtual time."""
-
-
-@dataclass
-class Installation:
-    """The parts of an installation that deliver, with one destination at the vendor's server."""
-
-    catalog: Catalog
-    store: DeliveryStore
-    dispatcher: Dispatcher
-    clock: Clock
-    source: Connection
-    destination: Connection
-    events: dict[int, Event] = field(default_factory=dict)
-
-    async def append(self, events: Sequence[Event]) -> None:
-        """Append events to the queue of the destination."""
-        queued = []
-        for event in events:
-            position = len(self.events) + 1
-            self.events[position] = event
-            at = microseconds(event.received_at)
-            queued.append(
-                QueuedEvent(position, self.source.id, event.message_id, at, event.user_id, None, encode_event(event))
-            )
-        chunk = NewChunk(
-            self.destination.id, self.source.workspace, {each.id: None for each in self.destination.pipelines}
-        )
-        now = microseconds(self.clock.now())
-        await self.store.append(
-            [NewDeliveries(self.source.workspace, queued, [chunk])], through=len(self.events), now=now
-        )
-
-    async def open_items(self) -> int:
-        return sum(each.open_items for each in await self.store.summaries())
-
-    async def wait_until_empty(self, interval_seconds: float = 2.0) -> None:
-        async with asyncio.timeout(MAX_SECONDS):
-            while await self.open_items():
-                await asyncio.sleep(interval_seconds)
-
-    async def dead_letters(self) -> list[DeadLetter]:
-        selection = DeadSelection(workspace=self.source.workspace)
-        return (await self.store.dead_letters(selection, limit=10_000)).letters
-
-    @asynccontextmanager
-    async def dispatching(self) -> AsyncIterator[None]:
-        """Run the dispatcher during the block."""
-        stop = asyncio.Event()
-        running = asyncio.create_task(self.dispatcher.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await running
 
 
 class VendorEventsConformance(ABC):
@@ -261,10 +202,11 @@ class VendorEventsConformance(ABC):
         gc.collect()
 
     async def append_backlog(self, installation: Installation, count: int, users: int) -> None:
-        """Append events before anything is sent."""
+        """Append events, without a wait between them."""
         source = installation.source.id
-        for first in range(1, count + 1, 500):
-            numbers = range(first, min(first + 500, count + 1))
+        began = len(installation.events)
+        for first in range(began + 1, began + count + 1, 500):
+            numbers = range(first, min(first + 500, began + count + 1))
             events = [self.event(number, f"user-{number % users}", installation.clock) for number in numbers]
             await installation.append([msgspec.structs.replace(each, connection_id=source) for each in events])
 
@@ -340,9 +282,11 @@ class VendorEventsConformance(ABC):
             return
 
         async def main(installation: Installation, server: VendorServer) -> None:
-            server.is_revoked = True
-            await self.append_backlog(installation, 50, 50)
+            await self.append_backlog(installation, 20, 50)
             async with installation.dispatching():
+                await installation.wait_until_empty()
+                server.is_revoked = True
+                await self.append_backlog(installation, 30, 50)
                 await self._accept_credentials_again(installation, server)
                 await installation.wait_until_empty()
             await self.verify(installation, server)
@@ -440,12 +384,26 @@ class VendorEventsConformance(ABC):
             out_schema=plain_schema(event_type.schema, mapping),
             definition=Definition(transformation=TransformationDefinition(mapping=mapping)),
         )
-        workspace = installation.source.workspace
-        await update_pipeline(installation.catalog, workspace, pipeline.id, change)
-        selection = DeadSelection(workspace=workspace)
-        now = microseconds(installation.clock.now())
-        while not (await installation.store.resend("repair", selection, now=now)).is_complete:
-            pass
+        await update_pipeline(installation.catalog, installation.source.workspace, pipeline.id, change)
+        await installation.send_again()
+
+    def test_dead_letters_are_delivered_after_the_cause_is_repaired(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main(installation: Installation, server: VendorServer) -> None:
+            await self.append_backlog(installation, 40, 40)
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+                await self.verify(installation, server)
+                assert len(await installation.dead_letters()) == len(server.refused)
+                server.plan = CALM
+                server.refused.clear()
+                await installation.send_again()
+                await installation.wait_until_empty()
+            await self.verify(installation, server)
+            assert not await installation.dead_letters()
+
+        self.run(monkeypatch, tmp_path, Plan(seed=1, refused=0.4), main)
 
     def test_settings_are_checked_with_the_vendor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(clock: VirtualClock) -> None:

@@ -4,11 +4,11 @@ The settings of an application are the same in both roles.
 """
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from headwater.connectors.connector import Terms
 from headwater.connectors.describing import application
-from headwater.connectors.settings import PRINTABLE, VISIBLE, Choice, Format, Settings, Text, setting
+from headwater.connectors.settings import PRINTABLE, VISIBLE, Format, Settings, Text
 
 
 def _format(pattern: str, rule: str) -> Format:
@@ -44,14 +44,6 @@ class StripeSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[str, Text(1, 200, PRINTABLE, secret=True)]
 
 
-class MixpanelSettings(Settings, frozen=True, kw_only=True):
-    project_id: Annotated[str, Text(1, 20, _format("[0-9]+", "must be a whole number as a string"))] = setting(
-        "projectID"
-    )
-    project_token: Annotated[str, Text(1, 100, PRINTABLE, secret=True)]
-    data_residency: Annotated[Literal["US", "EU", "IN"], Choice()]
-
-
 CONNECTORS: Final = (
     application("brevo", "Brevo", "Marketing", BrevoSettings, writes=("User", "Event")),
     application(
@@ -79,5 +71,4 @@ CONNECTORS: Final = (
         terms=Terms("Subscriber", "Subscribers", "Subscriber ID"),
     ),
     application("stripe", "Stripe", "Payments", StripeSettings, writes=("User",), terms=Terms("Customer", "Customers")),
-    application("mixpanel", "Mixpanel", "Analytics", MixpanelSettings, reads=False, writes=("Event",)),
 )
