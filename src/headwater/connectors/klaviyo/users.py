@@ -97,6 +97,8 @@ class KlaviyoProfiles:
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_PROFILE_BYTES)
     # Klaviyo allows 75/s and 750/min.
     write_rates: tuple[RateLimit, ...] = (spread(750, 60, burst=BATCH_USERS, unit="Event", group="profiles"),)
+    # Klaviyo allows the same for reading, apart from it.
+    read_rates: tuple[RateLimit, ...] = (spread(750, 60, burst=BATCH_USERS, group="profiles read"),)
 
     def __init__(self, settings: KlaviyoSettings, context: ConnectorContext) -> None:
         self._context = context
