@@ -55,7 +55,7 @@ class UserSource(Protocol):
 
 @runtime_checkable
 class PacedUserSource(UserSource, Protocol):
-    """A `UserSource` whose application documents rates for reading pages. Others rely on its refusals of requests."""
+    """A `UserSource` whose application documents rates for reading pages. Others rely on status 429."""
 
     @property
     def read_rates(self) -> tuple[RateLimit, ...]:
