@@ -20,7 +20,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import closing
 from functools import partial
-from os import urandom
 from tempfile import TemporaryFile
 from typing import Any, Final, Self, TypeVar
 
@@ -32,6 +31,7 @@ from headwater.base.errors import NotFound
 from headwater.catalog.profiles import ProfileSchema
 from headwater.profiles.components import Sets
 from headwater.profiles.constraints import Constraints
+from headwater.profiles.kpids import KpidSource
 from headwater.profiles.linking import LinkComparison
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.scanning import Scan
@@ -54,12 +54,6 @@ write fewer pages. A set that belongs together is not divided."""
 SLICE_MEMBERS: Final = 30_000
 """Number of members of new profiles that are written in one transaction, some 0.1 s. Fewer write more pages: the index
 by profile changes in most of its pages."""
-KPIDS_PER_PREFIX: Final = 4_000
-"""Number of new profiles whose kpids have the same prefix."""
-_RANDOM_BYTES: Final = 14
-"""Number of bytes of a kpid after its prefix."""
-_UUID_VERSION: Final = 4 << 76 | 2 << 62
-_UUID_MASK: Final = ~(0xF << 76 | 3 << 62)
 SLICE_RENAMES: Final = 2_000
 """Number of identities whose attributes are renamed in one transaction."""
 SLICE_UNRESOLVED: Final = 200
@@ -70,30 +64,6 @@ Report = Callable[[int, int], Awaitable[None]]
 _Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
-
-
-class KpidSource:
-    """Returns the bytes of random UUIDs, version 4.
-
-    Those of `KPIDS_PER_PREFIX` successive calls have the same first two bytes, which are random too, and 106 other
-    random bits. So the index of profiles by kpid changes in a few pages for each slice, and not in one for each
-    profile.
-    """
-
-    def __init__(self) -> None:
-        self._prefix = b""
-        self._random = b""
-        self._left = 0
-
-    def __call__(self) -> bytes:
-        """Return the next one."""
-        if not self._left:
-            self._prefix, self._random = urandom(2), urandom(KPIDS_PER_PREFIX * _RANDOM_BYTES)
-            self._left = KPIDS_PER_PREFIX
-        self._left -= 1
-        start = self._left * _RANDOM_BYTES
-        value = int.from_bytes(self._prefix + self._random[start : start + _RANDOM_BYTES])
-        return (value & _UUID_MASK | _UUID_VERSION).to_bytes(16)
 
 
 class FullResolution:
@@ -115,7 +85,7 @@ class FullResolution:
         self._schema = schema
         self._clock = clock
         self._report = report
-        self._new_kpid = new_kpid or KpidSource()
+        self._new_kpid = new_kpid
         self._has_written = False
         self._profiles = 0
         """The number of profiles after the last transaction."""
@@ -311,8 +281,9 @@ class FullResolution:
             )
         )
         constraints = Constraints(self._context.settings, separations)
-        resolver = SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=self._new_kpid)
         done, total = 0, len(scan.ids)
+        new_kpid = self._new_kpid or KpidSource(total)
+        resolver = SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=new_kpid)
         await asyncio.to_thread(scan.group)
         async with _OneAhead() as writing:
             for numbers in scan.slices(SLICE_IDENTITIES):
