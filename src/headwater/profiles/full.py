@@ -239,7 +239,13 @@ class FullResolution:
             written, removed, is_done = await asyncio.to_thread(links.compare, SLICE_LINKS)
             await writing.wait()
             if written or removed:
-                change = partial(_write_links, workspace=self._workspace, written=written, removed=removed)
+                change = partial(
+                    ResolutionRows.write_links,
+                    workspace=self._workspace,
+                    written=written,
+                    removed=removed,
+                    are_new=not stored,
+                )
                 writing.start(self._change(change))
             await self._report(links.identities // 2, links.identities)
 
@@ -392,10 +398,6 @@ class _OneAhead:
     def start(self, write: Coroutine[Any, Any, None]) -> None:
         """Let a write execute."""
         self._task = asyncio.create_task(write)
-
-
-def _write_links(rows: ResolutionRows, workspace: int, written: list[LinkRow], removed: list[LinkKey]) -> None:
-    rows.write_links(workspace, written, removed)
 
 
 def _write_slice(rows: ResolutionRows, changes: ProfileChanges, new: NewProfiles) -> None:
