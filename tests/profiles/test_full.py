@@ -51,7 +51,8 @@ async def installation(database_url: str | None, tmp_path: Path) -> AsyncIterato
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SCAN_IDENTITIES", "SLICE_LINKS", "SLICE_MEMBERS", "SLICE_RENAMES", "SLICE_UNRESOLVED"):
         monkeypatch.setattr(full, name, 2)
-    monkeypatch.setattr(full, "SLICE_IDENTITIES", 1)
+    for name in ("SLICE_IDENTITIES", "SLICE_NEW_IDENTITIES"):
+        monkeypatch.setattr(full, name, 1)
 
 
 def person(number: int, *, pipeline: int = 1, at: int = 1, **attributes: str) -> Change:

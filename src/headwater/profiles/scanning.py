@@ -43,6 +43,8 @@ class Scan:
         self.sets = Sets(0)
         self.over: set[LinkValue] = set()
         self.blocked: dict[LinkValue, None] = {}
+        self.has_profiles = False
+        """Whether any of them has a profile that is not a new one."""
         self.components = array("i")
         """A number for the component of each."""
         self._roots = array("i")
@@ -124,7 +126,8 @@ class Scan:
         """Find the regions: sets of present profiles and new components that no link leaves."""
         size = len(self.ids)
         self.components = self._roots = array("i", map(self.sets.find, range(size)))
-        if any(self.profiles):
+        self.has_profiles = any(self.profiles)
+        if self.has_profiles:
             regions = Sets.of(self.components)
             self._unite_profiles(regions)
             self._roots = array("i", map(regions.find, range(size)))
