@@ -18,6 +18,7 @@ DOCUMENTED = [
     ("clickhouse", "Database", U, True, U, True, ()),
     ("client", "SDK", UE, False, None, False, ()),
     ("csv", "File", U, True, U, True, ()),
+    ("customerio", "Application", None, False, UE, True, ("Server",)),
     ("dotnet", "SDK", UE, False, None, False, ()),
     ("duckdb", "Database", U, True, U, True, ()),
     ("dummy", "Application", U, True, UE, True, ("Server",)),
@@ -83,7 +84,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo"}
+VENDORS = {"customerio", "klaviyo"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
