@@ -14,6 +14,7 @@ U, E, UE = ("User",), ("Event",), ("User", "Event")
 #          code               type             source  its settings  destination  its settings  sending modes
 DOCUMENTED = [
     ("android", "SDK", UE, False, None, False, ()),
+    ("braze", "Application", None, False, UE, True, ("Server",)),
     ("brevo", "Application", U, True, UE, True, ("Server",)),
     ("clickhouse", "Database", U, True, U, True, ()),
     ("client", "SDK", UE, False, None, False, ()),
@@ -84,7 +85,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"customerio", "klaviyo"}
+VENDORS = {"braze", "customerio", "klaviyo"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

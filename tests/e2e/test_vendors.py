@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import customerio, klaviyo
+from tests.connectors.vendors import braze, customerio, klaviyo
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -48,6 +48,12 @@ class Vendor:
 
 
 VENDORS: Final = {
+    "braze": Vendor(
+        braze.BrazeServer,
+        {"restEndpoint": braze.ENDPOINT, "apiKey": braze.API_KEY},
+        event_type="attributes",
+        users=Users("email", {"first_name": "name"}),
+    ),
     "customerio": Vendor(
         customerio.CustomerIoServer,
         {"siteID": customerio.SITE_ID, "apiKey": customerio.API_KEY, "region": "US"},

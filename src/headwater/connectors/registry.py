@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import customerio, dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import braze, customerio, dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,6 +32,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                braze.CONNECTOR,
                 customerio.CONNECTOR,
                 dummy.CONNECTOR,
                 http_webhook.CONNECTOR,
