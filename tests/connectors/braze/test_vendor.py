@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import msgspec
 import pytest
+from msgspec import Raw
 
 from headwater.connectors.braze.api import MAX_OBJECTS
 from headwater.connectors.braze.events import MAX_CONCURRENCY
 from headwater.connectors.braze.schemas import WRITABLE_SCHEMA
 from headwater.events.event import Event
 from headwater.schemas import Codec, Json, Record, all_optional
+from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
+from tests.connectors.conformance.vendor_types import send_each_event_type
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.vendors.braze import API_KEY, ENDPOINT, BrazeServer
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
@@ -29,12 +33,31 @@ class TestEvents(VendorEventsConformance):
     SETTINGS: ClassVar = SETTINGS
     SECRETS = (API_KEY,)
     DEDUPLICATES = False
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "null", "anonymous_id": "undefined"},
+        "MissingName": {"event": "undefined"},
+        "InvalidOutput": {"event": "x" * 256},
+        "InvalidProperties": {"properties": Raw(b'{"$price":1}')},
+    }
+    REPAIRS = ("InvalidOutput", {"name": "substring(event, 1, 15)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return BrazeServer(plan, now)
 
     def vendor_id(self, key: str, event: Event) -> str:
         return event.message_id[1:]
+
+    async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
+        products = [{"sku": "s1", "price": 9.5, "quantity": 2}, {"product_id": "s2", "price": 1}]
+        properties = Raw(msgspec.json.encode({"order_id": "o-1", "currency": "EUR", "products": products}))
+        event = self.event(1, "ada", FixedClock())
+        event = msgspec.structs.replace(event, connection_id=1, name="Home", properties=properties)
+        server = await send_each_event_type(self, event)
+        assert isinstance(server, BrazeServer)
+        names = [item.content.get("name") or item.content.get("product_id") for item in server.accepted]
+        assert names == ["Order Completed", "s1", "s2", "Viewed Home", "Viewed Home", None]
+        assert server.purchases[0]["properties"] == {"order_id": "o-1", "sku": "s1"}
+        assert server.users["ada"]["email"] == "ada@example.com"
 
     def test_a_crash_repeats_at_most_the_documented_number_of_events(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

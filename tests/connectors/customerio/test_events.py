@@ -158,6 +158,17 @@ def test_a_group_without_a_person_is_an_object() -> None:
     assert item["identifiers"] == {"object_type_id": "2", "object_id": "acme"} and "cio_relationships" not in item
 
 
+def test_a_merge_moves_attributes_to_the_person_that_stays() -> None:
+    sink, server = CustomerIoSink(SETTINGS, make_context()), CustomerIoServer()
+    made = [
+        event(type_="identify", id="ada-old", attributes={"plan": "pro", "city": "Rome"}),
+        event(type_="identify", id="ada", attributes={"city": "Oslo"}),
+        event(type_="merge", id="ada", previous_id="ada-old"),
+    ]
+    assert server.respond(sink.request([sink.encode(each) for each in made], FIRST)).status == 200
+    assert list(server.people.values()) == [{"id": "ada", "plan": "pro", "city": "Oslo"}]
+
+
 def test_an_event_has_the_same_ulid_for_each_attempt() -> None:
     [first], [again], [other] = encode(event()), encode(event()), encode(event(2))
     assert first["id"] == again["id"] != other["id"]

@@ -4,10 +4,15 @@ import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import msgspec
+from msgspec import Raw
+
 from headwater.connectors.customerio.schemas import WRITABLE_SCHEMA
 from headwater.events.event import Event
 from headwater.schemas import Codec, Json, Record, all_optional
+from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import VendorEventsConformance
+from tests.connectors.conformance.vendor_types import send_each_event_type
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.vendors.customerio import API_KEY, SITE_ID, CustomerIoServer
 from tests.connectors.vendors.server import Plan, VendorServer
@@ -31,12 +36,31 @@ class TestEvents(VendorEventsConformance):
     CODE = "customerio"
     SETTINGS: ClassVar = SETTINGS
     SECRETS = (API_KEY,)
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "null", "anonymous_id": "undefined"},
+        "MissingName": {"event": "undefined"},
+        "InvalidOutput": {"event": "x" * 101},
+        "EventTooLarge": {"properties": Raw(b'{"text":"%s"}' % (b"x" * 40_000))},
+    }
+    REPAIRS = ("InvalidOutput", {"name": "substring(event, 1, 15)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return CustomerIoServer(plan, now)
 
     def vendor_id(self, key: str, event: Event) -> str:
         return to_ulid(int(event.timestamp.timestamp() * 1_000), key)
+
+    async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
+        members = {"connection_id": 1, "name": "Home", "group_id": "acme", "previous_id": "ada-old"}
+        event = msgspec.structs.replace(self.event(1, "ada", FixedClock()), **members)
+        server = await send_each_event_type(self, event)
+        assert isinstance(server, CustomerIoServer)
+        names = [item.content.get("name") for item in server.accepted]
+        assert names == ["Order Completed", "Home", "Home", None]
+        assert (
+            server.find(email="ada@example.com") == server.find(id="ada") == server.find(anonymous_id="anonymous-ada")
+        )
+        assert server.relationships == {("acme", "ada")} and ("1", "acme") in server.objects
 
 
 class TestUserSink(VendorUserSinkConformance):
