@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import (
+    amplitude,
+    braze,
+    customerio,
+    dummy,
+    google_analytics,
+    http_webhook,
+    klaviyo,
+    mixpanel,
+    posthog,
+    sample_oauth_app,
+    segment_api,
+)
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,9 +44,15 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                amplitude.CONNECTOR,
+                braze.CONNECTOR,
+                customerio.CONNECTOR,
                 dummy.CONNECTOR,
+                google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
+                mixpanel.CONNECTOR,
+                posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
             ),
