@@ -27,11 +27,15 @@ from headwater.delivery.preparing import MappingTransformation, Preparer, Reject
 from headwater.events.event import encode_event
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
+from tests.connectors.brevo.test_vendor import TestEvents as Brevo
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.vendors.server import CALM, VendorServer
 
-VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {"klaviyo": Klaviyo}
+VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
+    "brevo": Brevo,
+    "klaviyo": Klaviyo,
+}
 CPU_EVENTS: Final = 4_000
 BACKLOG_EVENTS: Final = 20_000
 USERS: Final = 2_000

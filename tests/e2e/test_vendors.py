@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo
+from tests.connectors.vendors import brevo, klaviyo
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -47,6 +47,12 @@ class Vendor:
 
 
 VENDORS: Final = {
+    "brevo": Vendor(
+        brevo.BrevoServer,
+        {"apiKey": brevo.KEY},
+        event_type="create_user_event",
+        users=Users("email", {"FIRSTNAME": "name"}, {"email": "email", "city": "FIRSTNAME"}),
+    ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,
         {"privateAPIKey": klaviyo.KEY},

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import brevo, dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,6 +32,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                brevo.CONNECTOR,
                 dummy.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
