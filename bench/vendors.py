@@ -29,11 +29,13 @@ from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.brevo.test_vendor import TestEvents as Brevo
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.vendors.server import CALM, VendorServer
 
 VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "brevo": Brevo,
+    "hubspot": HubSpot,
     "klaviyo": Klaviyo,
 }
 CPU_EVENTS: Final = 4_000

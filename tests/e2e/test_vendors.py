@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import brevo, klaviyo
+from tests.connectors.vendors import brevo, hubspot, klaviyo
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -52,6 +52,12 @@ VENDORS: Final = {
         {"apiKey": brevo.KEY},
         event_type="create_user_event",
         users=Users("email", {"FIRSTNAME": "name"}, {"email": "email", "city": "FIRSTNAME"}),
+    ),
+    "hubspot": Vendor(
+        hubspot.HubSpotServer,
+        {"accessToken": hubspot.TOKEN},
+        event_type=hubspot.ORDER_COMPLETED,
+        users=Users("email", {"firstname": "name"}, {"email": "email", "city": "firstname"}),
     ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,

@@ -15,10 +15,6 @@ def _format(pattern: str, rule: str) -> Format:
     return Format(re.compile(pattern), rule)
 
 
-class HubSpotSettings(Settings, frozen=True, kw_only=True):
-    access_token: Annotated[str, Text(1, 255, PRINTABLE, secret=True, help="The token of a private app.")]
-
-
 class MailchimpSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[
         str,
@@ -73,14 +69,6 @@ class PostHogSettings(Settings, frozen=True, kw_only=True):
 
 
 CONNECTORS: Final = (
-    application(
-        "hubspot",
-        "HubSpot",
-        "CRM",
-        HubSpotSettings,
-        writes=("User",),
-        terms=Terms("Contact", "Contacts", "HubSpot ID"),
-    ),
     application(
         "mailchimp",
         "Mailchimp",
