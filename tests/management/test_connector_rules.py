@@ -113,7 +113,7 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
         expected = (400, "BadRequest", "connector")
     elif capabilities is None:
         expected = (400, "BadRequest", "role")
-    elif connector.oauth is not None:
+    elif connector.oauth is not None and not connector.oauth.is_optional:
         expected = (400, "BadRequest", "authToken")
     elif capabilities.settings is not None and capabilities.settings.REQUIRED:
         expected = (400, "BadRequest", "settings")
