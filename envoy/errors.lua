@@ -57,7 +57,7 @@ local function schemas_of(call)
   return SCHEMAS[call] or call:find("^PUT /v1/pipelines/[^/]+$") and PIPELINE_SCHEMAS or nil
 end
 
--- The members of types and properties: of the messages Type and Property, in both forms that the transcoder reads.
+-- The members of types and properties: of the messages DataType and Property, in both forms that the transcoder reads.
 local SCHEMA_MEMBERS = {}
 for name in ([[
   kind properties elementType element_type minimum maximum bitSize bit_size unsigned real precision scale maxLength max_length

@@ -65,6 +65,13 @@ def missing() -> str | None:
     return None
 
 
+def program(name: str) -> Path:
+    """Return a program of PostgreSQL."""
+    spec = find_spec(WHEEL)
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name
+
+
 class PostgresqlServer:
     """A server of the tests, on 127.0.0.1. Call `drop` for each created database, and `close` at the end."""
 
@@ -111,11 +118,8 @@ class PostgresqlServer:
 
     def dump(self, url: str) -> bytes:
         """Return the SQL script of pg_dump for a database."""
-        spec = find_spec(WHEEL)
-        assert spec is not None and spec.submodule_search_locations
-        program = Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / "pg_dump"
         command = [
-            str(program),
+            str(program("pg_dump")),
             "--host=127.0.0.1",
             f"--port={self.port}",
             f"--username={USER}",

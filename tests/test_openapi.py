@@ -129,7 +129,7 @@ def test_members_have_descriptions_under_their_json_names(name: str) -> None:
             "filter",
             {"anyOf": [{"$ref": "#/components/schemas/FilterInput"}, {"type": "null"}]},
         ),
-        ("TypeInput", "maxLength", {"type": ["integer", "null"], "format": "uint32", "minimum": 1}),
+        ("DataTypeInput", "maxLength", {"type": ["integer", "null"], "format": "uint32", "minimum": 1}),
         # In a response: never null.
         ("Connection", "id", {"type": "integer", "format": "int32"}),
         ("Connection", "strategy", {"$ref": "#/components/schemas/AttributionStrategy"}),
@@ -149,7 +149,7 @@ def test_a_member_has_the_type_of_proto3_json(component: str, member: str, expec
 
 
 def test_the_bounds_of_a_type_are_any_json() -> None:
-    assert SCHEMAS["Type"]["properties"]["minimum"].keys() == {"description"}
+    assert SCHEMAS["DataType"]["properties"]["minimum"].keys() == {"description"}
 
 
 def test_members_without_presence_are_always_returned() -> None:

@@ -57,6 +57,10 @@ def route(rule: http_pb2.HttpRule) -> tuple[str, str]:
 DESCRIPTORS = descriptor_pb2.FileDescriptorSet.FromString((ROOT / "envoy/descriptors.pb").read_bytes())
 OURS = [file for file in DESCRIPTORS.file if file.package.startswith("headwater.")]
 NAMES_OF_LANGUAGES = {
+    "C#": "Action Activator Array Attribute Boolean Buffer Byte Char Comparison Console Convert DateTime Decimal "
+    "Delegate Directory Double Enum Environment EventArgs Exception File FileInfo Func Guid Half HashCode Index Int32 "
+    "Int64 Lazy List Lock Lookup Math Memory Monitor Nullable Object Path Predicate Progress Random Range Single Span "
+    "Stream String Task Thread Timer TimeSpan Tuple Type Uri ValueType Version Void",
     "Java": "Boolean Byte Character Class Comparable Double Enum Error Exception Float Integer Iterable Long Math "
     "Module Number Object Override Package Process Record Runnable Runtime Short String System Thread Throwable Void",
     "JavaScript": "Array ArrayBuffer BigInt Boolean DataView Date Error Function Infinity Intl Iterator JSON Map Math "
@@ -201,8 +205,8 @@ def test_the_gateway_knows_every_service_and_what_it_needs() -> None:
         (transformations_pb2.TransformationFunction(preserve_json=True), "preserveJSON"),
         (connections_pb2.GetAuthorizationUrlRequest(redirect_uri="https://example.com"), "redirectURI"),
         (connections_pb2.GetAuthorizationUrlResponse(auth_url="https://example.com"), "authUrl"),
-        (schemas_pb2.Type(max_length=60), "maxLength"),
-        (schemas_pb2.Type(char_len=60), "charLen"),
+        (schemas_pb2.DataType(max_length=60), "maxLength"),
+        (schemas_pb2.DataType(char_len=60), "charLen"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -223,7 +227,7 @@ def test_a_transformation_prints_only_the_one_of_its_two_forms_that_is_there() -
 
 def test_bounds_of_a_type_may_be_text_so_that_every_digit_survives() -> None:
     text = '{"kind": "int", "bitSize": 64, "minimum": "-9223372036854775808", "maximum": 100}'
-    read = json_format.Parse(text, schemas_pb2.Type())
+    read = json_format.Parse(text, schemas_pb2.DataType())
     assert (read.minimum.string_value, read.maximum.number_value) == ("-9223372036854775808", 100)
 
 
@@ -232,5 +236,5 @@ def test_the_gateway_knows_the_members_of_schemas() -> None:
     text = (ROOT / "envoy/errors.lua").read_text()
     found = re.search(r"for name in \(\[\[(.*?)\]\]\)", text, re.DOTALL)
     assert found is not None
-    fields = [field for message in (schemas_pb2.Type, schemas_pb2.Property) for field in message.DESCRIPTOR.fields]
+    fields = [field for message in (schemas_pb2.DataType, schemas_pb2.Property) for field in message.DESCRIPTOR.fields]
     assert set(found[1].split()) == {name for field in fields for name in (field.name, field.json_name)}

@@ -59,8 +59,8 @@ SECURITY_SCHEMES: dict[str, Any] = {
     "writeKeyAsUser": {
         "type": "http",
         "scheme": "basic",
-        "description": "An event write key as the user name, with an empty password. It may also stand in the body, "
-        "as the member `writeKey`, for callers that cannot set headers.",
+        "description": "An event write key as the user name, with an empty password. It may also stand in the header "
+        "`X-Write-Key`, or in the body as the member `writeKey`, for callers that cannot set headers.",
     },
 }
 

@@ -50,7 +50,7 @@ NAMES: Final = {
     "TrialOutcome": "TrialResult.outcome",
     "TrialStep": "TrialResult.step",
     "TrialStop": "TryPipelineResponse.stopped_by",
-    "TypeKind": "Type.kind",
+    "TypeKind": "DataType.kind",
     "WarehouseMode": "Workspace.warehouse_mode",
 }
 """The name of each set, and a field that has its values. Other fields with the same values have the same type."""

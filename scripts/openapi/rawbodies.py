@@ -352,7 +352,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             response=_object(
                 {
                     "profiles": {"type": "array", "items": _object(profile, "kpid", "updatedAt", "attributes")},
-                    "schema": answered("Type"),
+                    "schema": answered("DataType"),
                     "total": {"type": "integer", "format": "int32"},
                     "nextPageToken": _NEXT_PAGE_TOKEN,
                 },
@@ -378,7 +378,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             response=_object(
                 {
                     "records": {"type": "array", "items": people},
-                    "schema": {"anyOf": [answered("Type"), {"type": "null"}]},
+                    "schema": {"anyOf": [answered("DataType"), {"type": "null"}]},
                     "issues": {"type": ["array", "null"], "items": {"type": "string"}},
                 },
                 *("records", "schema", "issues"),
@@ -390,7 +390,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                     "type": _text("The id of an event type.", minLength=1, maxLength=100),
                     "event": component("EventSample"),
                     "transformation": sent("Transformation"),
-                    "outSchema": sent("Type"),
+                    "outSchema": sent("DataType"),
                 },
                 *("type", "event"),
             )
@@ -399,7 +399,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             response=_object(
                 {
                     "rows": {"type": "array", "items": people},
-                    "schema": {"anyOf": [answered("Type"), {"type": "null"}]},
+                    "schema": {"anyOf": [answered("DataType"), {"type": "null"}]},
                     "issues": {"type": ["array", "null"], "items": {"type": "string"}},
                 },
                 *("rows", "schema", "issues"),
@@ -419,8 +419,8 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
             _object(
                 {
                     "data": people,
-                    "inSchema": sent("Type"),
-                    "outSchema": sent("Type"),
+                    "inSchema": sent("DataType"),
+                    "outSchema": sent("DataType"),
                     "transformation": sent("Transformation"),
                     "purpose": {
                         **component("TransformationPurpose"),

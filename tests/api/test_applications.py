@@ -30,8 +30,8 @@ async def create(api: Api, role: str = "Destination", **values: Any) -> int:
     return int((await api.call("ConnectionService/CreateConnection", request)).id)
 
 
-def typed(schema: str) -> schemas_pb2.Type:
-    return json_format.Parse(schema, schemas_pb2.Type())
+def typed(schema: str) -> schemas_pb2.DataType:
+    return json_format.Parse(schema, schemas_pb2.DataType())
 
 
 async def test_users_are_equal_over_rest_and_grpc(api: Api) -> None:

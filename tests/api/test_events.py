@@ -356,7 +356,7 @@ async def test_calls_with_an_unknown_key_are_listed_for_keys_of_every_workspace(
             (
                 False,
                 "Unauthorized",
-                "a write key is required: as Basic user, as Bearer token, or as writeKey in the body",
+                "a write key is required: as Basic user, as Bearer token, in X-Write-Key, or as writeKey in the body",
             ),
             (False, "Unauthorized", "the write key is not known"),
         ]

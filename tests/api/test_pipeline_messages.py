@@ -176,13 +176,13 @@ def _members(definition: Definition) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"in_schema": schemas_pb2.Type(kind="string")}, "inSchema.kind"),
-        ({"in_schema": schemas_pb2.Type(kind="object")}, "inSchema.properties"),
-        ({"out_schema": schemas_pb2.Type(kind="thing")}, "outSchema.kind"),
+        ({"in_schema": schemas_pb2.DataType(kind="string")}, "inSchema.kind"),
+        ({"in_schema": schemas_pb2.DataType(kind="object")}, "inSchema.properties"),
+        ({"out_schema": schemas_pb2.DataType(kind="thing")}, "outSchema.kind"),
         (
             {
-                "out_schema": schemas_pb2.Type(
-                    kind="object", properties=[schemas_pb2.Property(name="a", type=schemas_pb2.Type(kind="int"))]
+                "out_schema": schemas_pb2.DataType(
+                    kind="object", properties=[schemas_pb2.Property(name="a", type=schemas_pb2.DataType(kind="int"))]
                 )
             },
             "outSchema.properties[0].type.bitSize",

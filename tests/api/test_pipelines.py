@@ -154,7 +154,7 @@ async def test_a_deleted_pipeline_is_gone(api: Api, source: Connection) -> None:
 
 
 async def test_a_missing_pipeline_is_reported_before_invalid_members(api: Api, source: Connection) -> None:
-    wrong = schemas_pb2.Type(kind="nothing")
+    wrong = schemas_pb2.DataType(kind="nothing")
     failed = await api.call(
         "PipelineService/UpdatePipeline", pb.UpdatePipelineRequest(id=5, name="P", out_schema=wrong)
     )
@@ -169,7 +169,7 @@ INFINITE = struct_pb2.Struct(fields={"separator": struct_pb2.Value(number_value=
     [
         ({"filter": filters_pb2.Filter()}, "BadRequest", "filter.logical"),
         ({"transformation": transformations_pb2.Transformation()}, "BadRequest", "transformation"),
-        ({"out_schema": schemas_pb2.Type()}, "BadRequest", "outSchema.kind"),
+        ({"out_schema": schemas_pb2.DataType()}, "BadRequest", "outSchema.kind"),
         ({"out_schema": MAPPED["out_schema"]}, "BadRequest", "outSchema"),
         ({"in_schema": MAPPED["out_schema"]}, "BadRequest", "inSchema"),
         ({"query": "SELECT 1"}, "BadRequest", "query"),

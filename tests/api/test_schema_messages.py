@@ -20,12 +20,12 @@ def of(type_: Type) -> ObjectType:
     return ObjectType((Property("a", type_),))
 
 
-def bounded(kind: str, bound: Value) -> pb.Type:
+def bounded(kind: str, bound: Value) -> pb.DataType:
     """Return a schema of a number with a lower bound."""
-    number = pb.Type(kind=kind, minimum=bound)
+    number = pb.DataType(kind=kind, minimum=bound)
     for name, value in TYPES[kind].items():
         setattr(number, name, value)
-    return pb.Type(kind="object", properties=[pb.Property(name="a", type=number)])
+    return pb.DataType(kind="object", properties=[pb.Property(name="a", type=number)])
 
 
 @settings(max_examples=100, deadline=None)
@@ -33,7 +33,7 @@ def bounded(kind: str, bound: Value) -> pb.Type:
 def test_every_schema_is_unchanged_in_a_message(schema: Schema) -> None:
     message = type_message(schema)
     assert to_schema(message) == schema
-    assert to_schema(json_format.Parse(json_format.MessageToJson(message), pb.Type())) == schema
+    assert to_schema(json_format.Parse(json_format.MessageToJson(message), pb.DataType())) == schema
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ REFUSED: list[tuple[str, object, bool, tuple[str, str] | None, int, str, str]] =
         None,
         401,
         "Unauthorized",
-        "a write key is required: as Basic user, as Bearer token, or as writeKey in the body",
+        "a write key is required: as Basic user, as Bearer token, in X-Write-Key, or as writeKey in the body",
     ),
     ("Page", GOOD, False, ("authorization", "Bearer x"), 401, "Unauthorized", "the write key is not known"),
 ]

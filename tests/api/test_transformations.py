@@ -29,8 +29,8 @@ async def raw(api: Api, method: str, body: object) -> Any:
     return response if isinstance(response, CallError) else json.loads(response.data)
 
 
-def make_type(document: dict[str, Any]) -> schemas_pb2.Type:
-    return json_format.ParseDict(document, schemas_pb2.Type())
+def make_type(document: dict[str, Any]) -> schemas_pb2.DataType:
+    return json_format.ParseDict(document, schemas_pb2.DataType())
 
 
 async def test_the_languages_that_run_here(api: Api) -> None:

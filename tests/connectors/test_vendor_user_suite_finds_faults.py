@@ -39,7 +39,7 @@ class ReportsSuccess(KlaviyoProfiles):
 
 
 class RejectsTooMuch(KlaviyoProfiles):
-    """Takes a failure of the vendor for a refusal of the user."""
+    """Takes a failure of the vendor for a rejection of the user."""
 
     async def _write(self, user: UserWrite) -> ItemResult:
         try:

@@ -58,6 +58,7 @@ def _person(**members: Any) -> dict[str, Any]:
 
 TRACK = [
     *(_strict(f"/v1/{path}", _event(call)) for call in _TRACK for path in (call, call[0])),
+    *(_strict(f"/api/s/{path}", _event(call)) for call in _TRACK for path in (call, f"s2s/{call}")),
     *(_strict(path, {"batch": [_event("track"), _event("page")]}, 2) for path in ("/v1/batch", "/v1/b", "/b")),
 ]
 NATIVE = [

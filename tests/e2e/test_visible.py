@@ -61,7 +61,7 @@ def test_a_call_with_an_unknown_key_is_listed_counted_and_logged(system: Running
     [
         (False, None, "Unauthorized", "the write key is not known"),
         (None, None, "Unauthorized",
-         "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"),
+         "a write key is required: as Basic user, as Bearer token, in X-Write-Key, or as writeKey in the body"),
         (True, b"{", "BadRequest", "the body is not JSON: it ends too early"),
         (True, b"", "BadRequest", "the body is empty: it must be JSON"),
         (True, b" " * 40_000, "PayloadTooLarge", "the body is larger than 32768 bytes"),

@@ -38,6 +38,27 @@ async def test_a_write_key_in_the_header_is_a_source(
     assert await authenticator.from_body(protocol, principal, Call(None, [], write_key="ignored")) is principal
 
 
+@pytest.mark.parametrize("protocol", ["track", "grpc"])
+async def test_a_write_key_in_its_own_header_counts_without_another_header(
+    harness: Harness, source: Connection, protocol: ProtocolName
+) -> None:
+    (key, *_) = source.event_write_keys
+    authenticator = Authenticator(harness.catalog)
+    principal = await authenticator.from_headers(protocol, None, None, f"shop:{key}")
+    assert principal == Principal(key, harness.workspace, source)
+    assert await authenticator.from_headers(protocol, f"Bearer {key}", None, "unknown") == principal
+    with pytest.raises(Unauthorized):
+        await authenticator.from_headers(protocol, None, None, "unknown")
+
+
+@pytest.mark.parametrize("protocol", ["client", "native"])
+async def test_protocols_with_a_bearer_token_take_no_other_header(
+    harness: Harness, source: Connection, protocol: ProtocolName
+) -> None:
+    found = await Authenticator(harness.catalog).from_headers(protocol, None, None, source.event_write_keys[0])
+    assert found is ANONYMOUS
+
+
 async def test_a_write_key_in_the_body_is_a_source(harness: Harness, source: Connection) -> None:
     (key, *_) = source.event_write_keys
     authenticator = Authenticator(harness.catalog)

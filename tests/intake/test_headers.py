@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from headwater.base.errors import BadRequest, Unauthorized
-from headwater.intake.authentication import parse_bearer_token, parse_write_key
+from headwater.intake.authentication import parse_bearer_token, parse_named_key, parse_write_key
 from headwater.intake.body import check_is_json
 
 KEY = "AbCdEfGhIjKlMnOpQrStUvWxYz012345"  # 32 characters, which base64 would take too
@@ -49,6 +49,24 @@ def test_finds_the_key(header: str | None, key: str | None) -> None:
 def test_rejects_another_scheme(header: str) -> None:
     with pytest.raises(Unauthorized, match="'Basic' with the write key as user, or 'Bearer'"):
         parse_write_key(header)
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        (None, None),
+        ("", None),
+        (KEY, KEY),
+        (f" {KEY} ", KEY),
+        (f"shop:{KEY}", KEY),
+        (f"shop: {KEY} ", KEY),
+        (f":{KEY}", KEY),
+        ("shop:", None),
+        (":", None),
+    ],
+)
+def test_finds_the_key_after_a_name(header: str | None, key: str | None) -> None:
+    assert parse_named_key(header) == key
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,11 @@ async def test_the_header_comes_before_the_body(harness: Harness, source: Connec
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (None, "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"),
-        ("Bearer ", "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"),
+        (None, "a write key is required: as Basic user, as Bearer token, in X-Write-Key, or as writeKey in the body"),
+        (
+            "Bearer ",
+            "a write key is required: as Basic user, as Bearer token, in X-Write-Key, or as writeKey in the body",
+        ),
         ("Bearer unknown", "the write key is not known"),
         ("Basic unknown", "the write key is not known"),
         ("Digest x", "the Authorization header must be 'Basic' with the write key as user, or 'Bearer'"),

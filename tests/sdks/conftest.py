@@ -2,28 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.e2e.source import Source, make_source
 from tests.sdks import javascript, python
+from tests.sdks.chromium import Chromium
 from tests.sdks.recorder import Recorder
 from tests.system import RunningSystem
 
-Send = Callable[[str, str, str, list[dict[str, Any]]], None]
-ON_SERVERS: dict[str, Send] = {
-    **dict.fromkeys(python.PACKAGES, python.send),
-    **dict.fromkeys(javascript.NODE_PACKAGES, javascript.send_from_node),
-}
-RunExample = Callable[[str, str, str], None]
-EVERYWHERE = ON_SERVERS | dict.fromkeys(javascript.COMPARED_BROWSER_PACKAGES, javascript.send_from_browser)
-
-EXAMPLES: dict[str, RunExample] = {
-    **dict.fromkeys(python.PACKAGES, python.run_example),
-    **dict.fromkeys(javascript.NODE_PACKAGES, javascript.run_example_in_node),
-    **dict.fromkeys((*javascript.BROWSER_PACKAGES, *javascript.SCRIPTS), javascript.run_example_in_browser),
-}
+Send = Callable[[str, str, list[dict[str, Any]]], None]
+RunExample = Callable[[str, str], None]
+ON_SERVERS = (*python.PACKAGES, *javascript.NODE_PACKAGES)
+EVERYWHERE = (*ON_SERVERS, *javascript.BROWSER_PACKAGES)
+EXAMPLES = (*EVERYWHERE, *javascript.SCRIPTS)
 
 
 @dataclass(frozen=True)
@@ -31,14 +25,10 @@ class Sdk:
     """An SDK as its users install it."""
 
     package: str
-
-    def send(self, key: str, address: str, calls: list[dict[str, Any]]) -> None:
-        """Make calls, and wait until the SDK has sent them or given up."""
-        EVERYWHERE[self.package](self.package, key, address, calls)
-
-    def run_example(self, key: str, address: str) -> None:
-        """Run the example of the documentation, and wait until the SDK has sent the event or given up."""
-        EXAMPLES[self.package](self.package, key, address)
+    send: Send
+    """Makes calls with a key to an address, and waits until the SDK has sent them or given up."""
+    run_example: RunExample
+    """Runs the example of the documentation, and waits until the SDK has sent the event or given up."""
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +39,15 @@ def npm_packages() -> None:
 
 
 @pytest.fixture(scope="session")
-def browser(npm_packages: None) -> None:
-    """Skip tests if there is no browser."""
-    if reason := javascript.missing_browser():
-        pytest.skip(reason)
+def browser(npm_packages: None) -> Iterator[Chromium]:
+    """Start one browser for all tests. Skip them if there is none."""
+    browser = javascript.start_browser()
+    if browser is None:
+        pytest.skip(
+            "SDKs of browsers are not tested without a browser: install chromium (Debian: apt-get install chromium)"
+        )
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(params=EVERYWHERE)
@@ -74,11 +69,22 @@ def documented_sdk(request: pytest.FixtureRequest) -> Sdk:
 
 
 def _installed(request: pytest.FixtureRequest) -> Sdk:
-    if request.param in javascript.NODE_PACKAGES:
+    package: str = request.param
+    if package in python.PACKAGES:
+        return Sdk(package, partial(python.send, package), partial(python.run_example, package))
+    if package in javascript.NODE_PACKAGES:
         request.getfixturevalue("npm_packages")
-    if request.param in (*javascript.BROWSER_PACKAGES, *javascript.SCRIPTS):
-        request.getfixturevalue("browser")
-    return Sdk(request.param)
+        return Sdk(
+            package,
+            partial(javascript.send_from_node, package),
+            partial(javascript.run_example_in_node, package),
+        )
+    browser: Chromium = request.getfixturevalue("browser")
+    return Sdk(
+        package,
+        partial(javascript.send_from_browser, browser, package),
+        partial(javascript.run_example_in_browser, browser, package),
+    )
 
 
 @pytest.fixture

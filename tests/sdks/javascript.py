@@ -4,34 +4,40 @@ import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Thread
 from typing import Any, Final
 
+from tests.sdks import chromium
+from tests.sdks.chromium import Chromium
 from tests.sdks.snippets import program, setup
 
 NODE_PACKAGES: Final = (
     "@customerio/cdp-analytics-node",
+    "@jitsu/js:node",
     "@rudderstack/analytics-js-service-worker",
     "@rudderstack/rudder-sdk-node",
     "@segment/analytics-node",
     "analytics-node",
     "customerio-node",
 )
-COMPARED_BROWSER_PACKAGES: Final = ("@customerio/cdp-analytics-browser", "@segment/analytics-next")
-"""The SDKs of browsers whose events of all calls are compared."""
 BROWSER_PACKAGES: Final = (
-    *COMPARED_BROWSER_PACKAGES,
+    "@customerio/cdp-analytics-browser",
     "@ht-sdks/events-sdk-js-browser",
+    "@jitsu/js",
     "@rudderstack/analytics-js",
+    "@segment/analytics-next",
 )
-SCRIPTS: Final = ("@rudderstack/analytics-js:script",)
-"""SDKs without a bundler."""
+SCRIPTS: Final = tuple(f"{package}:script" for package in BROWSER_PACKAGES if package != "@jitsu/js")
+"""SDKs without a bundler. Jitsu's script sends to the server that it is loaded from."""
+MISSING_CALLS: Final = {
+    **dict.fromkeys(("@jitsu/js", "@jitsu/js:node"), ("alias", "screen")),
+    "@rudderstack/analytics-js": ("screen",),
+}
+"""Calls that an SDK does not have."""
+MISSING_MEMBERS: Final = dict.fromkeys(("@jitsu/js", "@jitsu/js:node"), ("category", "integrations", "name"))
+"""Members of calls that an SDK does not send."""
+WITHOUT_NULLS_IN_CONTEXT: Final = ("@rudderstack/analytics-js",)
+"""SDKs that remove members that are null from the context."""
 FOLDER: Final = Path(__file__).parent / "node"
 """The folder with the list of packages, in which they are installed."""
 TIMEOUT_SECONDS: Final = 60
@@ -43,6 +49,20 @@ const sent = CALLS.map(({ type, timestamp, ...members }) =>
 const flush = analytics.closeAndFlush ?? analytics.flush ?? (() => {});
 await Promise.allSettled([...sent, flush.call(analytics)]); // some SDKs raise the error of a response
 """
+_JITSU_CALLS = """
+const ARGUMENTS = {
+  identify: (call) => [call.userId, call.traits],
+  track: (call) => [call.event, call.properties],
+  page: (call) => [call.properties],
+  group: (call) => [call.groupId, call.traits],
+};
+const done = (async () => {
+  for (const call of CALLS) {
+    const { userId, context } = call;
+    await analytics[call.type](...ARGUMENTS[call.type](call), { userId, context });
+  }
+})();
+"""
 _BROWSER_CALLS = """
 const ARGUMENTS = {
   identify: (call) => [call.userId, call.traits],
@@ -52,14 +72,16 @@ const ARGUMENTS = {
   group: (call) => [call.groupId, call.traits],
   alias: (call) => [call.userId, call.previousId],
 };
-(async () => {
+const done = (async () => {
   for (const call of CALLS) {
     const { messageId, timestamp, context, integrations } = call;
     const options = { messageId, timestamp: timestamp && new Date(timestamp), context, integrations };
     await analytics[call.type](...ARGUMENTS[call.type](call), options);
   }
-  document.title = "done";
-})().catch((error) => { document.title = `failed: ${error}`; });
+})();
+"""
+_SHOW_END = """
+done.then(() => { document.title = "done"; }, (error) => { document.title = `failed: ${error}`; });
 """
 _BUNDLED_PAGE = '<!doctype html><meta charset="utf-8"><script src="page.js"></script>'
 
@@ -84,34 +106,41 @@ def _install() -> str | None:
             return f"npm has not installed the SDKs within {INSTALL_TIMEOUT_SECONDS} s"
         if done.returncode != 0:
             return f"npm cannot install the SDKs: {done.stderr.strip()[-500:]}"
+        chromium.extract(stamp.parent)
         stamp.write_text(lock)
     return None
 
 
-def missing_browser() -> str | None:
-    """Return the reason why there is no browser; None if there is one."""
-    return None if _browser() else "neither chromium nor chrome is installed (Debian: apt-get install chromium)"
+def start_browser() -> Chromium | None:
+    """Start the browser; return None if there is none."""
+    found = chromium.find(FOLDER / "node_modules")
+    return None if found is None else Chromium(*found, served=FOLDER)
 
 
 def send_from_node(package: str, key: str, address: str, calls: list[dict[str, Any]]) -> None:
     """Make calls, and wait until the SDK has sent them or given up."""
-    _run(["node", "--input-type=module", "-"], _program(package, key, address, calls, _NODE_CALLS))
+    loop = _JITSU_CALLS + "await done;" if package == "@jitsu/js:node" else _NODE_CALLS
+    _run(["node", "--input-type=module", "-"], _program(package, key, address, calls, loop))
 
 
 def send_from_browser(
-    package: str, key: str, address: str, calls: list[dict[str, Any]], options: dict[str, Any] | None = None
+    browser: Chromium,
+    package: str,
+    key: str,
+    address: str,
+    calls: list[dict[str, Any]],
+    options: dict[str, Any] | None = None,
 ) -> None:
     """Make calls from a page of another origin than the server's, and wait until the SDK has sent them or given up.
 
     `options` are options of the SDK in a page, in addition to its settings.
     """
-    bundle = _bundle(
-        _program(package, key, address, calls, _BROWSER_CALLS).replace(
-            '" });', f'" }}, {json.dumps(options or {})});', 1
-        )
-    )
-    page = _open_page(_BUNDLED_PAGE, bundle)
-    assert "<title>done</title>" in page, page
+    loop = (_JITSU_CALLS if package == "@jitsu/js" else _BROWSER_CALLS) + _SHOW_END
+    text = _program(package, key, address, calls, loop)
+    if options is not None:
+        text = text.replace('" });', f'" }}, {json.dumps(options)});', 1)
+    bundle = _bundle(text)
+    assert browser.open(_BUNDLED_PAGE, bundle) == "done"
 
 
 def run_example_in_node(package: str, key: str, address: str) -> None:
@@ -119,38 +148,19 @@ def run_example_in_node(package: str, key: str, address: str) -> None:
     _run(["node", "--input-type=module", "-"], program(package, key, address))
 
 
-def run_example_in_browser(package: str, key: str, address: str) -> None:
+def run_example_in_browser(browser: Chromium, package: str, key: str, address: str) -> None:
     """Run the example of the documentation in a page, and wait until the SDK has sent the event or given up."""
     text = program(package, key, address)
     if package in SCRIPTS:
-        _open_page(text)
+        browser.open(text)
     else:
-        _open_page(_BUNDLED_PAGE, _bundle(text))
+        browser.open(_BUNDLED_PAGE, _bundle(text))
 
 
 def _bundle(text: str) -> str:
     return _run(
         [str(FOLDER / "node_modules" / ".bin" / "esbuild"), "--bundle", "--format=iife", "--log-level=error"], text
     )
-
-
-def _open_page(html: str, script: str = "") -> str:
-    """Open a page and its script `page.js` for 20 seconds of the browser's clock, which skips waits; return its DOM."""
-    browser = _browser()
-    assert browser is not None
-    with TemporaryDirectory() as folder, _served(Path(folder)) as origin:
-        (Path(folder) / "index.html").write_text(html)
-        (Path(folder) / "page.js").write_text(script)
-        (Path(folder) / "node_modules").symlink_to(FOLDER / "node_modules")
-        flags = [
-            "--headless=new",
-            "--no-sandbox",  # root cannot use the sandbox; the page is written by this test
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",  # nothing leaves the machine
-            f"--user-data-dir={folder}/profile",
-        ]
-        return _run([browser, *flags, "--virtual-time-budget=20000", "--dump-dom", f"{origin}/index.html"])
 
 
 def _program(package: str, key: str, address: str, calls: list[dict[str, Any]], loop: str) -> str:
@@ -161,23 +171,3 @@ def _run(command: list[str], stdin: str = "") -> str:
     done = subprocess.run(command, cwd=FOLDER, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _browser() -> str | None:
-    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    return next(filter(None, found), None)
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://localhost:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()

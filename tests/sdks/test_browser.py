@@ -5,6 +5,7 @@ import pytest
 from tests.e2e.source import Source
 from tests.sdks.arrival import assert_arrived, sent_events, stored_events
 from tests.sdks.calls import calls
+from tests.sdks.chromium import Chromium
 from tests.sdks.javascript import INSTALL_TIMEOUT_SECONDS, send_from_browser
 from tests.sdks.recorder import Recorder
 
@@ -17,12 +18,11 @@ INTEGRATIONS = {
 BATCHING = {"deliveryStrategy": {"strategy": "batching", "config": {"size": 4, "timeout": 200}}}
 
 
-@pytest.mark.usefixtures("browser")
 @pytest.mark.parametrize("package", INTEGRATIONS)
-def test_batches_of_a_browser_are_stored(package: str, source: Source, recorder: Recorder) -> None:
+def test_batches_of_a_browser_are_stored(package: str, browser: Chromium, source: Source, recorder: Recorder) -> None:
     made = calls(package)
     send_from_browser(
-        package, source.write_key, recorder.address, made, {"integrations": {INTEGRATIONS[package]: BATCHING}}
+        browser, package, source.write_key, recorder.address, made, {"integrations": {INTEGRATIONS[package]: BATCHING}}
     )
     assert [request.path for request in recorder.requests if request.method == "GET"] == [
         f"/v1/projects/{source.write_key}/settings"

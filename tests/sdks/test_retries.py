@@ -17,10 +17,12 @@ FAULTS: tuple[Fault, ...] = ("429", "503", "dropped")
 LOST: dict[str, tuple[Fault, ...]] = dict.fromkeys(
     (
         "@customerio/cdp-analytics-browser",
+        "@customerio/cdp-analytics-browser:script",
         "@ht-sdks/events-sdk-js-browser",
+        "@ht-sdks/events-sdk-js-browser:script",
     ),
     ("429", "503"),
-)
+) | dict.fromkeys(("@jitsu/js", "@jitsu/js:node"), FAULTS)
 """Responses after which an SDK does not send events again, by its package; docs/sdks.md lists them."""
 TRACK = {"type": "track", "userId": "u1", "event": "Order Completed"}
 

@@ -18,6 +18,8 @@ INTAKE = [
     *(f"/v1/{call}" for call in ("identify", "track", "page", "screen", "group", "alias", "batch")),
     *(f"/v1/{letter}" for letter in "itpsgab"),
     "/b",
+    "/api/s/page",
+    "/api/s/s2s/page",
     "/v1/events",
     "/v1/events/track",
     *(f"/api/client/{call}" for call in ("alias", "identify", "devices", "events", "track")),

@@ -27,6 +27,7 @@ while True:
     os.write(int(os.environ["{HEARTBEAT_VARIABLE}"]), b".")
     time.sleep({BEAT})
 """
+PROGRESSING: Final = BEATING.replace('b"."', 'b"p"')
 ONE_BEAT: Final = f"""
 import os, time
 os.write(int(os.environ["{HEARTBEAT_VARIABLE}"]), b".")
@@ -74,6 +75,15 @@ async def test_one_heartbeat_starts_the_clock() -> None:
 async def test_starting_may_take_longer_but_not_for_ever() -> None:
     async with running(STARTING) as child:
         assert not await is_silent(child, 4 * PATIENCE)
+        assert await is_silent(child, 60)
+
+
+async def test_starting_may_take_as_long_as_it_makes_progress() -> None:
+    async with running(PROGRESSING) as child:
+        assert not await is_silent(child, 6.0)
+        assert not child.has_started
+        assert asyncio.get_running_loop().time() - child.progressed_at < 1.0
+        child.signal(signal.SIGSTOP)
         assert await is_silent(child, 60)
 
 

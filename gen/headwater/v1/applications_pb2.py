@@ -31,7 +31,7 @@ from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 from headwater.v1 import transformations_pb2 as headwater_dot_v1_dot_transformations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadwater/v1/applications.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1aheadwater/v1/schemas.proto\x1a\"headwater/v1/transformations.proto\"\xfb\x01\n\x17PreviewSendEventRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12 \n\x04type\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04type\x12/\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.headwater.v1.EventB\x04\xe2\x41\x01\x02R\x05\x65vent\x12\x44\n\x0etransformation\x18\x04 \x01(\x0b\x32\x1c.headwater.v1.TransformationR\x0etransformation\x12\x31\n\nout_schema\x18\x05 \x01(\x0b\x32\x12.headwater.v1.TypeR\toutSchema\"4\n\x18PreviewSendEventResponse\x12\x18\n\x07preview\x18\x01 \x01(\tR\x07preview\"\xab\x01\n\x1bListApplicationUsersRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x30\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeB\x04\xe2\x41\x01\x02R\x06schema\x12,\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x16\n\x06\x63ursor\x18\x04 \x01(\tR\x06\x63ursor\"U\n\x1cListApplicationUsersResponse\x12\x1d\n\nusers_json\x18\x01 \x03(\tR\tusersJson\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\"-\n\x15GetUserSchemasRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\"M\n\x16GetUserSchemasResponse\x12\x33\n\x07schemas\x18\x01 \x01(\x0b\x32\x19.headwater.v1.UserSchemasR\x07schemas\"o\n\x0bUserSchemas\x12*\n\x06source\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06source\x12\x34\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x0b\x64\x65stination\"K\n\x19GetEventTypeSchemaRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x18\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x04type\"H\n\x1aGetEventTypeSchemaResponse\x12*\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema2\x91\x05\n\x12\x41pplicationService\x12\xd3\x01\n\x10PreviewSendEvent\x12%.headwater.v1.PreviewSendEventRequest\x1a&.headwater.v1.PreviewSendEventResponse\"p\xca\xda\x18l\n\x11\x45ventTypeNotExist\n\x0cInvalidEvent\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x12\x85\x01\n\x14ListApplicationUsers\x12).headwater.v1.ListApplicationUsersRequest\x1a*.headwater.v1.ListApplicationUsersResponse\"\x16\xca\xda\x18\x12\n\x10SchemaNotAligned\x12\x86\x01\n\x0eGetUserSchemas\x12#.headwater.v1.GetUserSchemasRequest\x1a$.headwater.v1.GetUserSchemasResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/connections/{id}/schemas/user\x12\x93\x01\n\x12GetEventTypeSchema\x12\'.headwater.v1.GetEventTypeSchemaRequest\x1a(.headwater.v1.GetEventTypeSchemaResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/connections/{id}/schemas/eventBo\n\x10\x63om.headwater.v1B\x11\x41pplicationsProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadwater/v1/applications.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1aheadwater/v1/schemas.proto\x1a\"headwater/v1/transformations.proto\"\xff\x01\n\x17PreviewSendEventRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12 \n\x04type\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04type\x12/\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.headwater.v1.EventB\x04\xe2\x41\x01\x02R\x05\x65vent\x12\x44\n\x0etransformation\x18\x04 \x01(\x0b\x32\x1c.headwater.v1.TransformationR\x0etransformation\x12\x35\n\nout_schema\x18\x05 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\toutSchema\"4\n\x18PreviewSendEventResponse\x12\x18\n\x07preview\x18\x01 \x01(\tR\x07preview\"\xaf\x01\n\x1bListApplicationUsersRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x34\n\x06schema\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeB\x04\xe2\x41\x01\x02R\x06schema\x12,\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x16\n\x06\x63ursor\x18\x04 \x01(\tR\x06\x63ursor\"U\n\x1cListApplicationUsersResponse\x12\x1d\n\nusers_json\x18\x01 \x03(\tR\tusersJson\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\"-\n\x15GetUserSchemasRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\"M\n\x16GetUserSchemasResponse\x12\x33\n\x07schemas\x18\x01 \x01(\x0b\x32\x19.headwater.v1.UserSchemasR\x07schemas\"w\n\x0bUserSchemas\x12.\n\x06source\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06source\x12\x38\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x0b\x64\x65stination\"K\n\x19GetEventTypeSchemaRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x18\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x04type\"L\n\x1aGetEventTypeSchemaResponse\x12.\n\x06schema\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06schema2\x91\x05\n\x12\x41pplicationService\x12\xd3\x01\n\x10PreviewSendEvent\x12%.headwater.v1.PreviewSendEventRequest\x1a&.headwater.v1.PreviewSendEventResponse\"p\xca\xda\x18l\n\x11\x45ventTypeNotExist\n\x0cInvalidEvent\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x12\x85\x01\n\x14ListApplicationUsers\x12).headwater.v1.ListApplicationUsersRequest\x1a*.headwater.v1.ListApplicationUsersResponse\"\x16\xca\xda\x18\x12\n\x10SchemaNotAligned\x12\x86\x01\n\x0eGetUserSchemas\x12#.headwater.v1.GetUserSchemasRequest\x1a$.headwater.v1.GetUserSchemasResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/connections/{id}/schemas/user\x12\x93\x01\n\x12GetEventTypeSchema\x12\'.headwater.v1.GetEventTypeSchemaRequest\x1a(.headwater.v1.GetEventTypeSchemaResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/connections/{id}/schemas/eventBo\n\x10\x63om.headwater.v1B\x11\x41pplicationsProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,23 +64,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPLICATIONSERVICE'].methods_by_name['GetEventTypeSchema']._loaded_options = None
   _globals['_APPLICATIONSERVICE'].methods_by_name['GetEventTypeSchema']._serialized_options = b'\202\323\344\223\002$\022\"/v1/connections/{id}/schemas/event'
   _globals['_PREVIEWSENDEVENTREQUEST']._serialized_start=268
-  _globals['_PREVIEWSENDEVENTREQUEST']._serialized_end=519
-  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_start=521
-  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_end=573
-  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_start=576
-  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_end=747
-  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_start=749
-  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_end=834
-  _globals['_GETUSERSCHEMASREQUEST']._serialized_start=836
-  _globals['_GETUSERSCHEMASREQUEST']._serialized_end=881
-  _globals['_GETUSERSCHEMASRESPONSE']._serialized_start=883
-  _globals['_GETUSERSCHEMASRESPONSE']._serialized_end=960
-  _globals['_USERSCHEMAS']._serialized_start=962
-  _globals['_USERSCHEMAS']._serialized_end=1073
-  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_start=1075
-  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_end=1150
-  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_start=1152
-  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_end=1224
-  _globals['_APPLICATIONSERVICE']._serialized_start=1227
-  _globals['_APPLICATIONSERVICE']._serialized_end=1884
+  _globals['_PREVIEWSENDEVENTREQUEST']._serialized_end=523
+  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_start=525
+  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_end=577
+  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_start=580
+  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_end=755
+  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_start=757
+  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_end=842
+  _globals['_GETUSERSCHEMASREQUEST']._serialized_start=844
+  _globals['_GETUSERSCHEMASREQUEST']._serialized_end=889
+  _globals['_GETUSERSCHEMASRESPONSE']._serialized_start=891
+  _globals['_GETUSERSCHEMASRESPONSE']._serialized_end=968
+  _globals['_USERSCHEMAS']._serialized_start=970
+  _globals['_USERSCHEMAS']._serialized_end=1089
+  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_start=1091
+  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_end=1166
+  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_start=1168
+  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_end=1244
+  _globals['_APPLICATIONSERVICE']._serialized_start=1247
+  _globals['_APPLICATIONSERVICE']._serialized_end=1904
 # @@protoc_insertion_point(module_scope)

@@ -48,7 +48,7 @@ class PreviewSendEventRequest(message.Message):
         """
 
     @builtins.property
-    def out_schema(self) -> schemas_pb2.Type:
+    def out_schema(self) -> schemas_pb2.DataType:
         """out_schema is the schema of what the transformation returns. Required with a transformation, forbidden without."""
 
     def __init__(
@@ -58,7 +58,7 @@ class PreviewSendEventRequest(message.Message):
         type: builtins.str = ...,
         event: events_pb2.Event | None = ...,
         transformation: transformations_pb2.Transformation | None = ...,
-        out_schema: schemas_pb2.Type | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["event", b"event", "out_schema", b"out_schema", "transformation", b"transformation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
@@ -103,7 +103,7 @@ class ListApplicationUsersRequest(message.Message):
     cursor: builtins.str
     """cursor is the cursor of the response before. Empty means from the start."""
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is an object type with the properties to return, part of the application's source schema."""
 
     @builtins.property
@@ -114,7 +114,7 @@ class ListApplicationUsersRequest(message.Message):
         self,
         *,
         id: builtins.int = ...,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         filter: filters_pb2.Filter | None = ...,
         cursor: builtins.str = ...,
     ) -> None: ...
@@ -203,18 +203,18 @@ class UserSchemas(message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     DESTINATION_FIELD_NUMBER: builtins.int
     @builtins.property
-    def source(self) -> schemas_pb2.Type:
+    def source(self) -> schemas_pb2.DataType:
         """source is the schema of the users as they are read."""
 
     @builtins.property
-    def destination(self) -> schemas_pb2.Type:
+    def destination(self) -> schemas_pb2.DataType:
         """destination is the schema of the users as they are written. Absent for source connections."""
 
     def __init__(
         self,
         *,
-        source: schemas_pb2.Type | None = ...,
-        destination: schemas_pb2.Type | None = ...,
+        source: schemas_pb2.DataType | None = ...,
+        destination: schemas_pb2.DataType | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["destination", b"destination", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
@@ -254,7 +254,7 @@ class GetEventTypeSchemaResponse(message.Message):
 
     SCHEMA_FIELD_NUMBER: builtins.int
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the schema of what is sent with such an event in addition to the event itself. Absent when the event type has
         none.
         """
@@ -262,7 +262,7 @@ class GetEventTypeSchemaResponse(message.Message):
     def __init__(
         self,
         *,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...

@@ -28,7 +28,7 @@ from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadwater/v1/databases.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x1aheadwater/v1/schemas.proto\"s\n\x14QueryDatabaseRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12%\n\x05query\x18\x02 \x01(\tB\x0f\xe2\x41\x01\x02\xca\xda\x18\x07\x08\x01\x10\xff\xff\xff\x07R\x05query\x12\x1e\n\x05limit\x18\x03 \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38\x64R\x05limit\"x\n\x15QueryDatabaseResponse\x12\x1b\n\trows_json\x18\x01 \x03(\tR\x08rowsJson\x12*\n\x06schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x16\n\x06issues\x18\x03 \x03(\tR\x06issues\"P\n\x15GetTableSchemaRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\x04name\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xca\xda\x18\x05\x08\x01\x10\x80\x08R\x04name\"\\\n\x16GetTableSchemaResponse\x12*\n\x06schema\x18\x01 \x01(\x0b\x32\x12.headwater.v1.TypeR\x06schema\x12\x16\n\x06issues\x18\x02 \x03(\tR\x06issues2\xbb\x02\n\x0f\x44\x61tabaseService\x12\x89\x01\n\rQueryDatabase\x12\".headwater.v1.QueryDatabaseRequest\x1a#.headwater.v1.QueryDatabaseResponse\"/\xca\xda\x18+\n\x15\x43onnectorNotAvailable\n\x12InvalidPlaceholder\x12\x9b\x01\n\x0eGetTableSchema\x12#.headwater.v1.GetTableSchemaRequest\x1a$.headwater.v1.GetTableSchemaResponse\">\xca\xda\x18\x17\n\x15\x43onnectorNotAvailable\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/connections/{id}/tablesBl\n\x10\x63om.headwater.v1B\x0e\x44\x61tabasesProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadwater/v1/databases.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x1aheadwater/v1/schemas.proto\"s\n\x14QueryDatabaseRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12%\n\x05query\x18\x02 \x01(\tB\x0f\xe2\x41\x01\x02\xca\xda\x18\x07\x08\x01\x10\xff\xff\xff\x07R\x05query\x12\x1e\n\x05limit\x18\x03 \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38\x64R\x05limit\"|\n\x15QueryDatabaseResponse\x12\x1b\n\trows_json\x18\x01 \x03(\tR\x08rowsJson\x12.\n\x06schema\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06schema\x12\x16\n\x06issues\x18\x03 \x03(\tR\x06issues\"P\n\x15GetTableSchemaRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\x04name\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xca\xda\x18\x05\x08\x01\x10\x80\x08R\x04name\"`\n\x16GetTableSchemaResponse\x12.\n\x06schema\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06schema\x12\x16\n\x06issues\x18\x02 \x03(\tR\x06issues2\xbb\x02\n\x0f\x44\x61tabaseService\x12\x89\x01\n\rQueryDatabase\x12\".headwater.v1.QueryDatabaseRequest\x1a#.headwater.v1.QueryDatabaseResponse\"/\xca\xda\x18+\n\x15\x43onnectorNotAvailable\n\x12InvalidPlaceholder\x12\x9b\x01\n\x0eGetTableSchema\x12#.headwater.v1.GetTableSchemaRequest\x1a$.headwater.v1.GetTableSchemaResponse\">\xca\xda\x18\x17\n\x15\x43onnectorNotAvailable\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/connections/{id}/tablesBl\n\x10\x63om.headwater.v1B\x0e\x44\x61tabasesProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,11 +53,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYDATABASEREQUEST']._serialized_start=173
   _globals['_QUERYDATABASEREQUEST']._serialized_end=288
   _globals['_QUERYDATABASERESPONSE']._serialized_start=290
-  _globals['_QUERYDATABASERESPONSE']._serialized_end=410
-  _globals['_GETTABLESCHEMAREQUEST']._serialized_start=412
-  _globals['_GETTABLESCHEMAREQUEST']._serialized_end=492
-  _globals['_GETTABLESCHEMARESPONSE']._serialized_start=494
-  _globals['_GETTABLESCHEMARESPONSE']._serialized_end=586
-  _globals['_DATABASESERVICE']._serialized_start=589
-  _globals['_DATABASESERVICE']._serialized_end=904
+  _globals['_QUERYDATABASERESPONSE']._serialized_end=414
+  _globals['_GETTABLESCHEMAREQUEST']._serialized_start=416
+  _globals['_GETTABLESCHEMAREQUEST']._serialized_end=496
+  _globals['_GETTABLESCHEMARESPONSE']._serialized_start=498
+  _globals['_GETTABLESCHEMARESPONSE']._serialized_end=594
+  _globals['_DATABASESERVICE']._serialized_start=597
+  _globals['_DATABASESERVICE']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

@@ -61,7 +61,7 @@ class QueryDatabaseResponse(message.Message):
         """rows_json are the rows, each a JSON object as text."""
 
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the schema of the rows. Absent when no column can be used."""
 
     @builtins.property
@@ -72,7 +72,7 @@ class QueryDatabaseResponse(message.Message):
         self,
         *,
         rows_json: abc.Iterable[builtins.str] | None = ...,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         issues: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015
@@ -114,7 +114,7 @@ class GetTableSchemaResponse(message.Message):
     SCHEMA_FIELD_NUMBER: builtins.int
     ISSUES_FIELD_NUMBER: builtins.int
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema has the columns that can be written. Absent when there are none."""
 
     @builtins.property
@@ -124,7 +124,7 @@ class GetTableSchemaResponse(message.Message):
     def __init__(
         self,
         *,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         issues: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015

@@ -86,7 +86,7 @@ class ListFileRecordsResponse(message.Message):
         """records_json are the first records, each a JSON object as text. Rows that cannot be read are left out."""
 
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the schema of the records. Absent when no column is of a supported type."""
 
     @builtins.property
@@ -99,7 +99,7 @@ class ListFileRecordsResponse(message.Message):
         self,
         *,
         records_json: abc.Iterable[builtins.str] | None = ...,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         issues: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015

@@ -165,13 +165,13 @@ class Pipeline(message.Message):
         """
 
     @builtins.property
-    def in_schema(self) -> schemas_pb2.Type:
+    def in_schema(self) -> schemas_pb2.DataType:
         """in_schema is the schema of what the pipeline reads, restricted to the properties that it uses. For pipelines that
         read events it is the event schema.
         """
 
     @builtins.property
-    def out_schema(self) -> schemas_pb2.Type:
+    def out_schema(self) -> schemas_pb2.DataType:
         """out_schema is the schema of what the pipeline writes. Absent when events are collected and when profiles are
         exported to a file.
         """
@@ -205,8 +205,8 @@ class Pipeline(message.Message):
         table_name: builtins.str | None = ...,
         table_key: builtins.str | None = ...,
         transformation: transformations_pb2.Transformation | None = ...,
-        in_schema: schemas_pb2.Type | None = ...,
-        out_schema: schemas_pb2.Type | None = ...,
+        in_schema: schemas_pb2.DataType | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
         running: builtins.bool | None = ...,
         schedule_start: builtins.int | None = ...,
         schedule_period: builtins.str | None = ...,
@@ -573,13 +573,13 @@ class CreatePipelineRequest(message.Message):
         """
 
     @builtins.property
-    def in_schema(self) -> schemas_pb2.Type:
+    def in_schema(self) -> schemas_pb2.DataType:
         """in_schema is the schema of what is read; each of its properties must be used. Required for users, forbidden for
         pipelines that read events.
         """
 
     @builtins.property
-    def out_schema(self) -> schemas_pb2.Type:
+    def out_schema(self) -> schemas_pb2.DataType:
         """out_schema is the schema of what is written; each of its properties must be used. Required with a transformation."""
 
     @builtins.property
@@ -610,8 +610,8 @@ class CreatePipelineRequest(message.Message):
         name: builtins.str = ...,
         enabled: builtins.bool = ...,
         filter: filters_pb2.Filter | None = ...,
-        in_schema: schemas_pb2.Type | None = ...,
-        out_schema: schemas_pb2.Type | None = ...,
+        in_schema: schemas_pb2.DataType | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
         transformation: transformations_pb2.Transformation | None = ...,
         query: builtins.str | None = ...,
         format: builtins.str | None = ...,
@@ -805,11 +805,11 @@ class UpdatePipelineRequest(message.Message):
         """filter decides which users, profiles or events are taken. Absent means all."""
 
     @builtins.property
-    def in_schema(self) -> schemas_pb2.Type:
+    def in_schema(self) -> schemas_pb2.DataType:
         """in_schema is the schema of what is read."""
 
     @builtins.property
-    def out_schema(self) -> schemas_pb2.Type:
+    def out_schema(self) -> schemas_pb2.DataType:
         """out_schema is the schema of what is written."""
 
     @builtins.property
@@ -831,8 +831,8 @@ class UpdatePipelineRequest(message.Message):
         name: builtins.str = ...,
         enabled: builtins.bool = ...,
         filter: filters_pb2.Filter | None = ...,
-        in_schema: schemas_pb2.Type | None = ...,
-        out_schema: schemas_pb2.Type | None = ...,
+        in_schema: schemas_pb2.DataType | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
         transformation: transformations_pb2.Transformation | None = ...,
         query: builtins.str | None = ...,
         format: builtins.str | None = ...,

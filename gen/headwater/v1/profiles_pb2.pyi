@@ -138,7 +138,7 @@ class ListProfilesResponse(message.Message):
         """profiles are the profiles of the page."""
 
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
         the workspace has no profile schema.
         """
@@ -147,7 +147,7 @@ class ListProfilesResponse(message.Message):
         self,
         *,
         profiles: abc.Iterable[Profile] | None = ...,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         total: builtins.int = ...,
         next_page_token: builtins.str = ...,
     ) -> None: ...
@@ -959,7 +959,7 @@ class UpdateProfileSchemaRequest(message.Message):
     change is refused while the workspace has identities.
     """
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the new schema, of at most 2000 properties. Its properties are all read_optional, and none is nullable,
         required or prefilled, or begins with an underscore; strings have no values and no pattern, arrays no limits;
         elements of arrays and maps are scalar. No two properties share a column: "a.b", "a_b" and "A_B" do. The type of a
@@ -983,7 +983,7 @@ class UpdateProfileSchemaRequest(message.Message):
     def __init__(
         self,
         *,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         primary_sources: abc.Mapping[builtins.str, builtins.int] | None = ...,
         re_paths: struct_pb2.Struct | None = ...,
         allow_data_loss: builtins.bool = ...,
@@ -1018,7 +1018,7 @@ class PreviewProfileSchemaUpdateRequest(message.Message):
     SCHEMA_FIELD_NUMBER: builtins.int
     RE_PATHS_FIELD_NUMBER: builtins.int
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the new schema."""
 
     @builtins.property
@@ -1028,7 +1028,7 @@ class PreviewProfileSchemaUpdateRequest(message.Message):
     def __init__(
         self,
         *,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
         re_paths: struct_pb2.Struct | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["re_paths", b"re_paths", "schema", b"schema"]  # noqa: Y015

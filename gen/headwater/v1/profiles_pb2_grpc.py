@@ -90,7 +90,7 @@ class ProfileServiceStub:
         self.GetProfileSchema = channel.unary_unary(
                 '/headwater.v1.ProfileService/GetProfileSchema',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.GetProfileSchemaRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_schemas__pb2.Type.FromString,
+                response_deserializer=headwater_dot_v1_dot_schemas__pb2.DataType.FromString,
                 _registered_method=True)
         self.UpdateProfileSchema = channel.unary_unary(
                 '/headwater.v1.ProfileService/UpdateProfileSchema',
@@ -110,7 +110,7 @@ class ProfileServiceStub:
         self.GetIdentifierSchema = channel.unary_unary(
                 '/headwater.v1.ProfileService/GetIdentifierSchema',
                 request_serializer=headwater_dot_v1_dot_profiles__pb2.GetIdentifierSchemaRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_schemas__pb2.Type.FromString,
+                response_deserializer=headwater_dot_v1_dot_schemas__pb2.DataType.FromString,
                 _registered_method=True)
 
 
@@ -305,7 +305,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
             'GetProfileSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfileSchema,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetProfileSchemaRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_schemas__pb2.Type.SerializeToString,
+                    response_serializer=headwater_dot_v1_dot_schemas__pb2.DataType.SerializeToString,
             ),
             'UpdateProfileSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateProfileSchema,
@@ -325,7 +325,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
             'GetIdentifierSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIdentifierSchema,
                     request_deserializer=headwater_dot_v1_dot_profiles__pb2.GetIdentifierSchemaRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_schemas__pb2.Type.SerializeToString,
+                    response_serializer=headwater_dot_v1_dot_schemas__pb2.DataType.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -626,7 +626,7 @@ class ProfileService:
             target,
             '/headwater.v1.ProfileService/GetProfileSchema',
             headwater_dot_v1_dot_profiles__pb2.GetProfileSchemaRequest.SerializeToString,
-            headwater_dot_v1_dot_schemas__pb2.Type.FromString,
+            headwater_dot_v1_dot_schemas__pb2.DataType.FromString,
             options,
             channel_credentials,
             insecure,
@@ -734,7 +734,7 @@ class ProfileService:
             target,
             '/headwater.v1.ProfileService/GetIdentifierSchema',
             headwater_dot_v1_dot_profiles__pb2.GetIdentifierSchemaRequest.SerializeToString,
-            headwater_dot_v1_dot_schemas__pb2.Type.FromString,
+            headwater_dot_v1_dot_schemas__pb2.DataType.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,7 +81,7 @@ class ProfileServiceStub:
     before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
     OperationAlreadyExecuting when 20 operations of the workspace have not ended.
     """
-    GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]
+    GetProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.DataType]
     """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
     UpdateProfileSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]
     """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
@@ -99,7 +99,7 @@ class ProfileServiceStub:
     """
     GetLatestProfileSchemaUpdate: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]
     """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
-    GetIdentifierSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]
+    GetIdentifierSchema: grpc.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.DataType]
     """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
     """
@@ -156,7 +156,7 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     before. It returns when they are resolved. It fails with 404 when the separation does not exist, and with 422
     OperationAlreadyExecuting when 20 operations of the workspace have not ended.
     """
-    GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
+    GetProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetProfileSchemaRequest, schemas_pb2.DataType]  # type: ignore[assignment]
     """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
     UpdateProfileSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.UpdateProfileSchemaRequest, profiles_pb2.UpdateProfileSchemaResponse]  # type: ignore[assignment]
     """UpdateProfileSchema replaces the schema of the profiles and returns immediately. Stored attributes are renamed and
@@ -174,7 +174,7 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """
     GetLatestProfileSchemaUpdate: aio.UnaryUnaryMultiCallable[profiles_pb2.GetLatestProfileSchemaUpdateRequest, profiles_pb2.GetLatestProfileSchemaUpdateResponse]  # type: ignore[assignment]
     """GetLatestProfileSchemaUpdate returns the times of the latest change of the schema, and why it failed."""
-    GetIdentifierSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
+    GetIdentifierSchema: aio.UnaryUnaryMultiCallable[profiles_pb2.GetIdentifierSchemaRequest, schemas_pb2.DataType]  # type: ignore[assignment]
     """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
     string, int, uuid and ip, and decimals without digits after the point.
     """
@@ -283,7 +283,7 @@ class ProfileServiceServicer:
         self,
         request: profiles_pb2.GetProfileSchemaRequest,
         context: _ServicerContext,
-    ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
+    ) -> typing.Union[schemas_pb2.DataType, abc.Awaitable[schemas_pb2.DataType]]:
         """GetProfileSchema returns the schema of the workspace's profiles: an object without properties while there is none."""
 
     def UpdateProfileSchema(
@@ -321,7 +321,7 @@ class ProfileServiceServicer:
         self,
         request: profiles_pb2.GetIdentifierSchemaRequest,
         context: _ServicerContext,
-    ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
+    ) -> typing.Union[schemas_pb2.DataType, abc.Awaitable[schemas_pb2.DataType]]:
         """GetIdentifierSchema returns the part of the profile schema whose properties may be identifiers: those of kind
         string, int, uuid and ip, and decimals without digits after the point.
         """

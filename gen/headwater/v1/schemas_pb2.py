@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/schemas.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"headwater/options/v1/options.proto\"\x17\n\x15GetEventSchemaRequest\"\xff\x07\n\x04Type\x12~\n\x04kind\x18\x01 \x01(\tBj\xca\xda\x18\x66\"\x06string\"\x07\x62oolean\"\x03int\"\x05\x66loat\"\x07\x64\x65\x63imal\"\x08\x64\x61tetime\"\x04\x64\x61te\"\x04time\"\x04year\"\x04uuid\"\x04json\"\x02ip\"\x05\x61rray\"\x06object\"\x03mapR\x04kind\x12\x30\n\nmax_length\x18\x02 \x01(\rB\x0c\xca\xda\x18\x08\x30\x01\x38\xff\xff\xff\xff\x0fH\x00R\tmaxLength\x88\x01\x01\x12\x1e\n\x08\x63har_len\x18\x03 \x01(\rH\x01R\x07\x63harLen\x88\x01\x01\x12.\n\tmax_bytes\x18\x04 \x01(\rB\x0c\xca\xda\x18\x08\x30\x01\x38\xff\xff\xff\xff\x0fH\x02R\x08maxBytes\x88\x01\x01\x12\x1d\n\x07pattern\x18\x05 \x01(\tH\x03R\x07pattern\x88\x01\x01\x12\x16\n\x06values\x18\x06 \x03(\tR\x06values\x12\x1e\n\x08\x62it_size\x18\x07 \x01(\x05H\x04R\x07\x62itSize\x88\x01\x01\x12\x1f\n\x08unsigned\x18\x08 \x01(\x08H\x05R\x08unsigned\x88\x01\x01\x12\x17\n\x04real\x18\t \x01(\x08H\x06R\x04real\x88\x01\x01\x12+\n\tprecision\x18\n \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x01\x38LH\x07R\tprecision\x88\x01\x01\x12#\n\x05scale\x18\x0b \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38%H\x08R\x05scale\x88\x01\x01\x12\x30\n\x07minimum\x18\x0c \x01(\x0b\x32\x16.google.protobuf.ValueR\x07minimum\x12\x30\n\x07maximum\x18\r \x01(\x0b\x32\x16.google.protobuf.ValueR\x07maximum\x12\x35\n\x0c\x65lement_type\x18\x0e \x01(\x0b\x32\x12.headwater.v1.TypeR\x0b\x65lementType\x12\x34\n\x0cmin_elements\x18\x0f \x01(\x05\x42\x0c\xca\xda\x18\x08\x30\x00\x38\xff\xff\xff\xff\x07H\tR\x0bminElements\x88\x01\x01\x12\x34\n\x0cmax_elements\x18\x10 \x01(\x05\x42\x0c\xca\xda\x18\x08\x30\x00\x38\xff\xff\xff\xff\x07H\nR\x0bmaxElements\x88\x01\x01\x12,\n\x0funique_elements\x18\x11 \x01(\x08H\x0bR\x0euniqueElements\x88\x01\x01\x12\x36\n\nproperties\x18\x12 \x03(\x0b\x32\x16.headwater.v1.PropertyR\npropertiesB\r\n\x0b_max_lengthB\x0b\n\t_char_lenB\x0c\n\n_max_bytesB\n\n\x08_patternB\x0b\n\t_bit_sizeB\x0b\n\t_unsignedB\x07\n\x05_realB\x0c\n\n_precisionB\x08\n\x06_scaleB\x0f\n\r_min_elementsB\x0f\n\r_max_elementsB\x12\n\x10_unique_elements\"\x87\x03\n\x08Property\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\tprefilled\x18\x02 \x01(\tH\x00R\tprefilled\x88\x01\x01\x12&\n\x04type\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\x04type\x12,\n\x0f\x63reate_required\x18\x04 \x01(\x08H\x01R\x0e\x63reateRequired\x88\x01\x01\x12,\n\x0fupdate_required\x18\x05 \x01(\x08H\x02R\x0eupdateRequired\x88\x01\x01\x12(\n\rread_optional\x18\x06 \x01(\x08H\x03R\x0creadOptional\x88\x01\x01\x12\x1f\n\x08nullable\x18\x07 \x01(\x08H\x04R\x08nullable\x88\x01\x01\x12 \n\x0b\x64\x65scription\x18\x08 \x01(\tR\x0b\x64\x65scriptionB\x0c\n\n_prefilledB\x12\n\x10_create_requiredB\x12\n\x10_update_requiredB\x10\n\x0e_read_optionalB\x0b\n\t_nullable2u\n\rSchemaService\x12\x64\n\x0eGetEventSchema\x12#.headwater.v1.GetEventSchemaRequest\x1a\x12.headwater.v1.Type\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/events/schemaBj\n\x10\x63om.headwater.v1B\x0cSchemasProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheadwater/v1/schemas.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"headwater/options/v1/options.proto\"\x17\n\x15GetEventSchemaRequest\"\x87\x08\n\x08\x44\x61taType\x12~\n\x04kind\x18\x01 \x01(\tBj\xca\xda\x18\x66\"\x06string\"\x07\x62oolean\"\x03int\"\x05\x66loat\"\x07\x64\x65\x63imal\"\x08\x64\x61tetime\"\x04\x64\x61te\"\x04time\"\x04year\"\x04uuid\"\x04json\"\x02ip\"\x05\x61rray\"\x06object\"\x03mapR\x04kind\x12\x30\n\nmax_length\x18\x02 \x01(\rB\x0c\xca\xda\x18\x08\x30\x01\x38\xff\xff\xff\xff\x0fH\x00R\tmaxLength\x88\x01\x01\x12\x1e\n\x08\x63har_len\x18\x03 \x01(\rH\x01R\x07\x63harLen\x88\x01\x01\x12.\n\tmax_bytes\x18\x04 \x01(\rB\x0c\xca\xda\x18\x08\x30\x01\x38\xff\xff\xff\xff\x0fH\x02R\x08maxBytes\x88\x01\x01\x12\x1d\n\x07pattern\x18\x05 \x01(\tH\x03R\x07pattern\x88\x01\x01\x12\x16\n\x06values\x18\x06 \x03(\tR\x06values\x12\x1e\n\x08\x62it_size\x18\x07 \x01(\x05H\x04R\x07\x62itSize\x88\x01\x01\x12\x1f\n\x08unsigned\x18\x08 \x01(\x08H\x05R\x08unsigned\x88\x01\x01\x12\x17\n\x04real\x18\t \x01(\x08H\x06R\x04real\x88\x01\x01\x12+\n\tprecision\x18\n \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x01\x38LH\x07R\tprecision\x88\x01\x01\x12#\n\x05scale\x18\x0b \x01(\x05\x42\x08\xca\xda\x18\x04\x30\x00\x38%H\x08R\x05scale\x88\x01\x01\x12\x30\n\x07minimum\x18\x0c \x01(\x0b\x32\x16.google.protobuf.ValueR\x07minimum\x12\x30\n\x07maximum\x18\r \x01(\x0b\x32\x16.google.protobuf.ValueR\x07maximum\x12\x39\n\x0c\x65lement_type\x18\x0e \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x0b\x65lementType\x12\x34\n\x0cmin_elements\x18\x0f \x01(\x05\x42\x0c\xca\xda\x18\x08\x30\x00\x38\xff\xff\xff\xff\x07H\tR\x0bminElements\x88\x01\x01\x12\x34\n\x0cmax_elements\x18\x10 \x01(\x05\x42\x0c\xca\xda\x18\x08\x30\x00\x38\xff\xff\xff\xff\x07H\nR\x0bmaxElements\x88\x01\x01\x12,\n\x0funique_elements\x18\x11 \x01(\x08H\x0bR\x0euniqueElements\x88\x01\x01\x12\x36\n\nproperties\x18\x12 \x03(\x0b\x32\x16.headwater.v1.PropertyR\npropertiesB\r\n\x0b_max_lengthB\x0b\n\t_char_lenB\x0c\n\n_max_bytesB\n\n\x08_patternB\x0b\n\t_bit_sizeB\x0b\n\t_unsignedB\x07\n\x05_realB\x0c\n\n_precisionB\x08\n\x06_scaleB\x0f\n\r_min_elementsB\x0f\n\r_max_elementsB\x12\n\x10_unique_elements\"\x8b\x03\n\x08Property\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12!\n\tprefilled\x18\x02 \x01(\tH\x00R\tprefilled\x88\x01\x01\x12*\n\x04type\x18\x03 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x04type\x12,\n\x0f\x63reate_required\x18\x04 \x01(\x08H\x01R\x0e\x63reateRequired\x88\x01\x01\x12,\n\x0fupdate_required\x18\x05 \x01(\x08H\x02R\x0eupdateRequired\x88\x01\x01\x12(\n\rread_optional\x18\x06 \x01(\x08H\x03R\x0creadOptional\x88\x01\x01\x12\x1f\n\x08nullable\x18\x07 \x01(\x08H\x04R\x08nullable\x88\x01\x01\x12 \n\x0b\x64\x65scription\x18\x08 \x01(\tR\x0b\x64\x65scriptionB\x0c\n\n_prefilledB\x12\n\x10_create_requiredB\x12\n\x10_update_requiredB\x10\n\x0e_read_optionalB\x0b\n\t_nullable2y\n\rSchemaService\x12h\n\x0eGetEventSchema\x12#.headwater.v1.GetEventSchemaRequest\x1a\x16.headwater.v1.DataType\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/events/schemaBj\n\x10\x63om.headwater.v1B\x0cSchemasProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +35,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headwater.v1.schemas_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020com.headwater.v1B\014SchemasProtoP\001Z\030headwater/v1;headwaterv1\252\002\014Headwater.V1\312\002\014Headwater\\V1\352\002\rHeadwater::V1'
-  _globals['_TYPE'].fields_by_name['kind']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['kind']._serialized_options = b'\312\332\030f\"\006string\"\007boolean\"\003int\"\005float\"\007decimal\"\010datetime\"\004date\"\004time\"\004year\"\004uuid\"\004json\"\002ip\"\005array\"\006object\"\003map'
-  _globals['_TYPE'].fields_by_name['max_length']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['max_length']._serialized_options = b'\312\332\030\0100\0018\377\377\377\377\017'
-  _globals['_TYPE'].fields_by_name['max_bytes']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['max_bytes']._serialized_options = b'\312\332\030\0100\0018\377\377\377\377\017'
-  _globals['_TYPE'].fields_by_name['precision']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['precision']._serialized_options = b'\312\332\030\0040\0018L'
-  _globals['_TYPE'].fields_by_name['scale']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['scale']._serialized_options = b'\312\332\030\0040\0008%'
-  _globals['_TYPE'].fields_by_name['min_elements']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['min_elements']._serialized_options = b'\312\332\030\0100\0008\377\377\377\377\007'
-  _globals['_TYPE'].fields_by_name['max_elements']._loaded_options = None
-  _globals['_TYPE'].fields_by_name['max_elements']._serialized_options = b'\312\332\030\0100\0008\377\377\377\377\007'
+  _globals['_DATATYPE'].fields_by_name['kind']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['kind']._serialized_options = b'\312\332\030f\"\006string\"\007boolean\"\003int\"\005float\"\007decimal\"\010datetime\"\004date\"\004time\"\004year\"\004uuid\"\004json\"\002ip\"\005array\"\006object\"\003map'
+  _globals['_DATATYPE'].fields_by_name['max_length']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['max_length']._serialized_options = b'\312\332\030\0100\0018\377\377\377\377\017'
+  _globals['_DATATYPE'].fields_by_name['max_bytes']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['max_bytes']._serialized_options = b'\312\332\030\0100\0018\377\377\377\377\017'
+  _globals['_DATATYPE'].fields_by_name['precision']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['precision']._serialized_options = b'\312\332\030\0040\0018L'
+  _globals['_DATATYPE'].fields_by_name['scale']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['scale']._serialized_options = b'\312\332\030\0040\0008%'
+  _globals['_DATATYPE'].fields_by_name['min_elements']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['min_elements']._serialized_options = b'\312\332\030\0100\0008\377\377\377\377\007'
+  _globals['_DATATYPE'].fields_by_name['max_elements']._loaded_options = None
+  _globals['_DATATYPE'].fields_by_name['max_elements']._serialized_options = b'\312\332\030\0100\0008\377\377\377\377\007'
   _globals['_SCHEMASERVICE'].methods_by_name['GetEventSchema']._loaded_options = None
   _globals['_SCHEMASERVICE'].methods_by_name['GetEventSchema']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/events/schema'
   _globals['_GETEVENTSCHEMAREQUEST']._serialized_start=140
   _globals['_GETEVENTSCHEMAREQUEST']._serialized_end=163
-  _globals['_TYPE']._serialized_start=166
-  _globals['_TYPE']._serialized_end=1189
-  _globals['_PROPERTY']._serialized_start=1192
-  _globals['_PROPERTY']._serialized_end=1583
-  _globals['_SCHEMASERVICE']._serialized_start=1585
-  _globals['_SCHEMASERVICE']._serialized_end=1702
+  _globals['_DATATYPE']._serialized_start=166
+  _globals['_DATATYPE']._serialized_end=1197
+  _globals['_PROPERTY']._serialized_start=1200
+  _globals['_PROPERTY']._serialized_end=1595
+  _globals['_SCHEMASERVICE']._serialized_start=1597
+  _globals['_SCHEMASERVICE']._serialized_end=1718
 # @@protoc_insertion_point(module_scope)

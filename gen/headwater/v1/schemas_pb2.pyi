@@ -35,8 +35,8 @@ class GetEventSchemaRequest(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class Type(message.Message):
-    """Type is the type of a value. A type of kind "object" is also called a schema. Only the members that belong to the
+class DataType(message.Message):
+    """DataType is the type of a value. A type of kind "object" is also called a schema. Only the members that belong to the
     kind may be set; lists that do not belong to it are printed as [] and read as absent.
     """
 
@@ -108,7 +108,7 @@ class Type(message.Message):
         """
 
     @builtins.property
-    def element_type(self) -> Type:
+    def element_type(self) -> DataType:
         """element_type is the type of the elements of an array or of the values of a map. Both kinds require it."""
 
     @builtins.property
@@ -133,7 +133,7 @@ class Type(message.Message):
         scale: builtins.int | None = ...,
         minimum: struct_pb2.Value | None = ...,
         maximum: struct_pb2.Value | None = ...,
-        element_type: Type | None = ...,
+        element_type: DataType | None = ...,
         min_elements: builtins.int | None = ...,
         max_elements: builtins.int | None = ...,
         unique_elements: builtins.bool | None = ...,
@@ -221,7 +221,7 @@ class Property(message.Message):
     description: builtins.str
     """description is a title of a few words for people. It is empty when there is none."""
     @builtins.property
-    def type(self) -> Type:
+    def type(self) -> DataType:
         """type is the type of the property's values."""
 
     def __init__(
@@ -229,7 +229,7 @@ class Property(message.Message):
         *,
         name: builtins.str = ...,
         prefilled: builtins.str | None = ...,
-        type: Type | None = ...,
+        type: DataType | None = ...,
         create_required: builtins.bool | None = ...,
         update_required: builtins.bool | None = ...,
         read_optional: builtins.bool | None = ...,

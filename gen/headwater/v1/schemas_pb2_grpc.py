@@ -38,7 +38,7 @@ class SchemaServiceStub:
         self.GetEventSchema = channel.unary_unary(
                 '/headwater.v1.SchemaService/GetEventSchema',
                 request_serializer=headwater_dot_v1_dot_schemas__pb2.GetEventSchemaRequest.SerializeToString,
-                response_deserializer=headwater_dot_v1_dot_schemas__pb2.Type.FromString,
+                response_deserializer=headwater_dot_v1_dot_schemas__pb2.DataType.FromString,
                 _registered_method=True)
 
 
@@ -60,7 +60,7 @@ def add_SchemaServiceServicer_to_server(servicer, server):
             'GetEventSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEventSchema,
                     request_deserializer=headwater_dot_v1_dot_schemas__pb2.GetEventSchemaRequest.FromString,
-                    response_serializer=headwater_dot_v1_dot_schemas__pb2.Type.SerializeToString,
+                    response_serializer=headwater_dot_v1_dot_schemas__pb2.DataType.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,7 +90,7 @@ class SchemaService:
             target,
             '/headwater.v1.SchemaService/GetEventSchema',
             headwater_dot_v1_dot_schemas__pb2.GetEventSchemaRequest.SerializeToString,
-            headwater_dot_v1_dot_schemas__pb2.Type.FromString,
+            headwater_dot_v1_dot_schemas__pb2.DataType.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,7 +33,7 @@ class SchemaServiceStub:
     def __new__(cls, channel: grpc.Channel) -> _Self: ...
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> SchemaServiceAsyncStub: ...
-    GetEventSchema: grpc.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.Type]
+    GetEventSchema: grpc.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.DataType]
     """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
     """
@@ -43,7 +43,7 @@ class SchemaServiceAsyncStub(SchemaServiceStub):
     """SchemaService returns the schemas that are the same for every workspace."""
 
     def __init__(self, channel: aio.Channel) -> None: ...
-    GetEventSchema: aio.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.Type]  # type: ignore[assignment]
+    GetEventSchema: aio.UnaryUnaryMultiCallable[schemas_pb2.GetEventSchemaRequest, schemas_pb2.DataType]  # type: ignore[assignment]
     """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
     properties are those of the message Event. It needs an API key but no workspace.
     """
@@ -55,7 +55,7 @@ class SchemaServiceServicer:
         self,
         request: schemas_pb2.GetEventSchemaRequest,
         context: _ServicerContext,
-    ) -> typing.Union[schemas_pb2.Type, abc.Awaitable[schemas_pb2.Type]]:
+    ) -> typing.Union[schemas_pb2.DataType, abc.Awaitable[schemas_pb2.DataType]]:
         """GetEventSchema returns the schema of an event as filters and transformations see it: an object type whose
         properties are those of the message Event. It needs an API key but no workspace.
         """

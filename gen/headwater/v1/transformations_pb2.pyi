@@ -155,7 +155,7 @@ class ValidateExpressionRequest(message.Message):
         """properties are the properties that the expression may read."""
 
     @builtins.property
-    def type(self) -> schemas_pb2.Type:
+    def type(self) -> schemas_pb2.DataType:
         """type is the type of the property that the expression gives the value of."""
 
     def __init__(
@@ -163,7 +163,7 @@ class ValidateExpressionRequest(message.Message):
         *,
         expression: builtins.str = ...,
         properties: abc.Iterable[schemas_pb2.Property] | None = ...,
-        type: schemas_pb2.Type | None = ...,
+        type: schemas_pb2.DataType | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
@@ -208,14 +208,14 @@ class ListExpressionPropertiesRequest(message.Message):
         value: builtins.str
         """value is the text of the expression."""
         @builtins.property
-        def type(self) -> schemas_pb2.Type:
+        def type(self) -> schemas_pb2.DataType:
             """type is the type of the property that the expression gives the value of."""
 
         def __init__(
             self,
             *,
             value: builtins.str = ...,
-            type: schemas_pb2.Type | None = ...,
+            type: schemas_pb2.DataType | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = typing.Literal["type", b"type"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
@@ -230,14 +230,14 @@ class ListExpressionPropertiesRequest(message.Message):
         """expressions are the expressions to look at. At least one."""
 
     @builtins.property
-    def schema(self) -> schemas_pb2.Type:
+    def schema(self) -> schemas_pb2.DataType:
         """schema is the object type whose properties the expressions read."""
 
     def __init__(
         self,
         *,
         expressions: abc.Iterable[ListExpressionPropertiesRequest.Expression] | None = ...,
-        schema: schemas_pb2.Type | None = ...,
+        schema: schemas_pb2.DataType | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
@@ -285,11 +285,11 @@ class TransformDataRequest(message.Message):
     those with update_required, for "Import" none.
     """
     @builtins.property
-    def in_schema(self) -> schemas_pb2.Type:
+    def in_schema(self) -> schemas_pb2.DataType:
         """in_schema is the schema of the data."""
 
     @builtins.property
-    def out_schema(self) -> schemas_pb2.Type:
+    def out_schema(self) -> schemas_pb2.DataType:
         """out_schema is the schema of the result."""
 
     @builtins.property
@@ -300,8 +300,8 @@ class TransformDataRequest(message.Message):
         self,
         *,
         data_json: builtins.str = ...,
-        in_schema: schemas_pb2.Type | None = ...,
-        out_schema: schemas_pb2.Type | None = ...,
+        in_schema: schemas_pb2.DataType | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
         transformation: Transformation | None = ...,
         purpose: builtins.str = ...,
     ) -> None: ...

@@ -28,7 +28,7 @@ from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/workspaces.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x1aheadwater/v1/schemas.proto\"\x83\x04\n\tWorkspace\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x39\n\x0eprofile_schema\x18\x03 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12T\n\x0fprimary_sources\x18\x04 \x03(\x0b\x32+.headwater.v1.Workspace.PrimarySourcesEntryR\x0eprimarySources\x12J\n\"resolve_identities_on_batch_import\x18\x05 \x01(\x08R\x1eresolveIdentitiesOnBatchImport\x12 \n\x0bidentifiers\x18\x06 \x03(\tR\x0bidentifiers\x12L\n\x0ewarehouse_mode\x18\x07 \x01(\tB%\xca\xda\x18!\"\x06Normal\"\nInspection\"\x0bMaintenanceR\rwarehouseMode\x12\x42\n\x0eui_preferences\x18\x08 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\xc1\x01\n\rUiPreferences\x12=\n\x07profile\x18\x01 \x01(\x0b\x32#.headwater.v1.UiPreferences.ProfileR\x07profile\x1aq\n\x07Profile\x12\x14\n\x05image\x18\x01 \x01(\tR\x05image\x12\x1d\n\nfirst_name\x18\x02 \x01(\tR\tfirstName\x12\x1b\n\tlast_name\x18\x03 \x01(\tR\x08lastName\x12\x14\n\x05\x65xtra\x18\x04 \x01(\tR\x05\x65xtra\"f\n\x15ListWorkspacesRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"y\n\x16ListWorkspacesResponse\x12\x37\n\nworkspaces\x18\x01 \x03(\x0b\x32\x17.headwater.v1.WorkspaceR\nworkspaces\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x01\n\x16\x43reateWorkspaceRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12\x39\n\x0eprofile_schema\x18\x02 \x01(\x0b\x32\x12.headwater.v1.TypeR\rprofileSchema\x12\x42\n\x0eui_preferences\x18\x03 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\")\n\x17\x43reateWorkspaceResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1c\n\x1aGetCurrentWorkspaceRequest\"\x85\x01\n\x1dUpdateCurrentWorkspaceRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12\x42\n\x0eui_preferences\x18\x02 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\" \n\x1eUpdateCurrentWorkspaceResponse\"\x1f\n\x1d\x44\x65leteCurrentWorkspaceRequest\" \n\x1e\x44\x65leteCurrentWorkspaceResponse\"\xe4\x01\n\tRetention\x12\"\n\nevent_days\x18\x01 \x01(\x05H\x00R\teventDays\x88\x01\x01\x12\x33\n\x13rejected_event_days\x18\x02 \x01(\x05H\x01R\x11rejectedEventDays\x88\x01\x01\x12;\n\x17\x61nonymous_identity_days\x18\x03 \x01(\x05H\x02R\x15\x61nonymousIdentityDays\x88\x01\x01\x42\r\n\x0b_event_daysB\x16\n\x14_rejected_event_daysB\x1a\n\x18_anonymous_identity_days\"\x15\n\x13GetRetentionRequest\"\x95\x02\n\x16UpdateRetentionRequest\x12.\n\nevent_days\x18\x01 \x01(\x05\x42\n\xca\xda\x18\x06\x30\x01\x38\x94\x9d\x02H\x00R\teventDays\x88\x01\x01\x12?\n\x13rejected_event_days\x18\x02 \x01(\x05\x42\n\xca\xda\x18\x06\x30\x01\x38\x94\x9d\x02H\x01R\x11rejectedEventDays\x88\x01\x01\x12G\n\x17\x61nonymous_identity_days\x18\x03 \x01(\x05\x42\n\xca\xda\x18\x06\x30\x01\x38\x94\x9d\x02H\x02R\x15\x61nonymousIdentityDays\x88\x01\x01\x42\r\n\x0b_event_daysB\x16\n\x14_rejected_event_daysB\x1a\n\x18_anonymous_identity_days\"\x19\n\x17UpdateRetentionResponse2\xaf\x07\n\x10WorkspaceService\x12s\n\x0eListWorkspaces\x12#.headwater.v1.ListWorkspacesRequest\x1a$.headwater.v1.ListWorkspacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12y\n\x0f\x43reateWorkspace\x12$.headwater.v1.CreateWorkspaceRequest\x1a%.headwater.v1.CreateWorkspaceResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12x\n\x13GetCurrentWorkspace\x12(.headwater.v1.GetCurrentWorkspaceRequest\x1a\x17.headwater.v1.Workspace\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/workspaces/current\x12\x96\x01\n\x16UpdateCurrentWorkspace\x12+.headwater.v1.UpdateCurrentWorkspaceRequest\x1a,.headwater.v1.UpdateCurrentWorkspaceResponse\"!\x82\xd3\xe4\x93\x02\x1b\x1a\x16/v1/workspaces/current:\x01*\x12t\n\x0cGetRetention\x12!.headwater.v1.GetRetentionRequest\x1a\x17.headwater.v1.Retention\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/workspaces/current/retention\x12\x8b\x01\n\x0fUpdateRetention\x12$.headwater.v1.UpdateRetentionRequest\x1a%.headwater.v1.UpdateRetentionResponse\"+\x82\xd3\xe4\x93\x02%\x1a /v1/workspaces/current/retention:\x01*\x12\x93\x01\n\x16\x44\x65leteCurrentWorkspace\x12+.headwater.v1.DeleteCurrentWorkspaceRequest\x1a,.headwater.v1.DeleteCurrentWorkspaceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/workspaces/currentBm\n\x10\x63om.headwater.v1B\x0fWorkspacesProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/v1/workspaces.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x1aheadwater/v1/schemas.proto\"\x87\x04\n\tWorkspace\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12=\n\x0eprofile_schema\x18\x03 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\rprofileSchema\x12T\n\x0fprimary_sources\x18\x04 \x03(\x0b\x32+.headwater.v1.Workspace.PrimarySourcesEntryR\x0eprimarySources\x12J\n\"resolve_identities_on_batch_import\x18\x05 \x01(\x08R\x1eresolveIdentitiesOnBatchImport\x12 \n\x0bidentifiers\x18\x06 \x03(\tR\x0bidentifiers\x12L\n\x0ewarehouse_mode\x18\x07 \x01(\tB%\xca\xda\x18!\"\x06Normal\"\nInspection\"\x0bMaintenanceR\rwarehouseMode\x12\x42\n\x0eui_preferences\x18\x08 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\x1a\x41\n\x13PrimarySourcesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"\xc1\x01\n\rUiPreferences\x12=\n\x07profile\x18\x01 \x01(\x0b\x32#.headwater.v1.UiPreferences.ProfileR\x07profile\x1aq\n\x07Profile\x12\x14\n\x05image\x18\x01 \x01(\tR\x05image\x12\x1d\n\nfirst_name\x18\x02 \x01(\tR\tfirstName\x12\x1b\n\tlast_name\x18\x03 \x01(\tR\x08lastName\x12\x14\n\x05\x65xtra\x18\x04 \x01(\tR\x05\x65xtra\"f\n\x15ListWorkspacesRequest\x12$\n\x05limit\x18\x01 \x01(\x05\x42\t\xca\xda\x18\x05\x30\x01\x38\xe8\x07H\x00R\x05limit\x88\x01\x01\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageTokenB\x08\n\x06_limit\"y\n\x16ListWorkspacesResponse\x12\x37\n\nworkspaces\x18\x01 \x03(\x0b\x32\x17.headwater.v1.WorkspaceR\nworkspaces\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbd\x01\n\x16\x43reateWorkspaceRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12=\n\x0eprofile_schema\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\rprofileSchema\x12\x42\n\x0eui_preferences\x18\x03 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\")\n\x17\x43reateWorkspaceResponse\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\"\x1c\n\x1aGetCurrentWorkspaceRequest\"\x85\x01\n\x1dUpdateCurrentWorkspaceRequest\x12 \n\x04name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04name\x12\x42\n\x0eui_preferences\x18\x02 \x01(\x0b\x32\x1b.headwater.v1.UiPreferencesR\ruiPreferences\" \n\x1eUpdateCurrentWorkspaceResponse\"\x1f\n\x1d\x44\x65leteCurrentWorkspaceRequest\" \n\x1e\x44\x65leteCurrentWorkspaceResponse\"\xe4\x01\n\tRetention\x12\"\n\nevent_days\x18\x01 \x01(\x05H\x00R\teventDays\x88\x01\x01\x12\x33\n\x13rejected_event_days\x18\x02 \x01(\x05H\x01R\x11rejectedEventDays\x88\x01\x01\x12;\n\x17\x61nonymous_identity_days\x18\x03 \x01(\x05H\x02R\x15\x61nonymousIdentityDays\x88\x01\x01\x42\r\n\x0b_event_daysB\x16\n\x14_rejected_event_daysB\x1a\n\x18_anonymous_identity_days\"\x15\n\x13GetRetentionRequest\"\x95\x02\n\x16UpdateRetentionRequest\x12.\n\nevent_days\x18\x01 \x01(\x05\x42\n\xca\xda\x18\x06\x30\x01\x38\x94\x9d\x02H\x00R\teventDays\x88\x01\x01\x12?\n\x13rejected_event_days\x18\x02 \x01(\x05\x42\n\xca\xda\x18\x06\x30\x01\x38\x94\x9d\x02H\x01R\x11rejectedEventDays\x88\x01\x01\x12G\n\x17\x61nonymous_identity_days\x18\x03 \x01(\x05\x42\n\xca\xda\x18\x06\x30\x01\x38\x94\x9d\x02H\x02R\x15\x61nonymousIdentityDays\x88\x01\x01\x42\r\n\x0b_event_daysB\x16\n\x14_rejected_event_daysB\x1a\n\x18_anonymous_identity_days\"\x19\n\x17UpdateRetentionResponse2\xaf\x07\n\x10WorkspaceService\x12s\n\x0eListWorkspaces\x12#.headwater.v1.ListWorkspacesRequest\x1a$.headwater.v1.ListWorkspacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12y\n\x0f\x43reateWorkspace\x12$.headwater.v1.CreateWorkspaceRequest\x1a%.headwater.v1.CreateWorkspaceResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12x\n\x13GetCurrentWorkspace\x12(.headwater.v1.GetCurrentWorkspaceRequest\x1a\x17.headwater.v1.Workspace\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/workspaces/current\x12\x96\x01\n\x16UpdateCurrentWorkspace\x12+.headwater.v1.UpdateCurrentWorkspaceRequest\x1a,.headwater.v1.UpdateCurrentWorkspaceResponse\"!\x82\xd3\xe4\x93\x02\x1b\x1a\x16/v1/workspaces/current:\x01*\x12t\n\x0cGetRetention\x12!.headwater.v1.GetRetentionRequest\x1a\x17.headwater.v1.Retention\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/workspaces/current/retention\x12\x8b\x01\n\x0fUpdateRetention\x12$.headwater.v1.UpdateRetentionRequest\x1a%.headwater.v1.UpdateRetentionResponse\"+\x82\xd3\xe4\x93\x02%\x1a /v1/workspaces/current/retention:\x01*\x12\x93\x01\n\x16\x44\x65leteCurrentWorkspace\x12+.headwater.v1.DeleteCurrentWorkspaceRequest\x1a,.headwater.v1.DeleteCurrentWorkspaceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/workspaces/currentBm\n\x10\x63om.headwater.v1B\x0fWorkspacesProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,39 +67,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteCurrentWorkspace']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['DeleteCurrentWorkspace']._serialized_options = b'\202\323\344\223\002\030*\026/v1/workspaces/current'
   _globals['_WORKSPACE']._serialized_start=175
-  _globals['_WORKSPACE']._serialized_end=690
-  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_start=625
-  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_end=690
-  _globals['_UIPREFERENCES']._serialized_start=693
-  _globals['_UIPREFERENCES']._serialized_end=886
-  _globals['_UIPREFERENCES_PROFILE']._serialized_start=773
-  _globals['_UIPREFERENCES_PROFILE']._serialized_end=886
-  _globals['_LISTWORKSPACESREQUEST']._serialized_start=888
-  _globals['_LISTWORKSPACESREQUEST']._serialized_end=990
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=992
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=1113
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=1116
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1301
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1303
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1344
-  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_start=1346
-  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_end=1374
-  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_start=1377
-  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_end=1510
-  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_start=1512
-  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_end=1544
-  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_start=1546
-  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_end=1577
-  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_start=1579
-  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_end=1611
-  _globals['_RETENTION']._serialized_start=1614
-  _globals['_RETENTION']._serialized_end=1842
-  _globals['_GETRETENTIONREQUEST']._serialized_start=1844
-  _globals['_GETRETENTIONREQUEST']._serialized_end=1865
-  _globals['_UPDATERETENTIONREQUEST']._serialized_start=1868
-  _globals['_UPDATERETENTIONREQUEST']._serialized_end=2145
-  _globals['_UPDATERETENTIONRESPONSE']._serialized_start=2147
-  _globals['_UPDATERETENTIONRESPONSE']._serialized_end=2172
-  _globals['_WORKSPACESERVICE']._serialized_start=2175
-  _globals['_WORKSPACESERVICE']._serialized_end=3118
+  _globals['_WORKSPACE']._serialized_end=694
+  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_start=629
+  _globals['_WORKSPACE_PRIMARYSOURCESENTRY']._serialized_end=694
+  _globals['_UIPREFERENCES']._serialized_start=697
+  _globals['_UIPREFERENCES']._serialized_end=890
+  _globals['_UIPREFERENCES_PROFILE']._serialized_start=777
+  _globals['_UIPREFERENCES_PROFILE']._serialized_end=890
+  _globals['_LISTWORKSPACESREQUEST']._serialized_start=892
+  _globals['_LISTWORKSPACESREQUEST']._serialized_end=994
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=996
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=1117
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=1120
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1309
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1311
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1352
+  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_start=1354
+  _globals['_GETCURRENTWORKSPACEREQUEST']._serialized_end=1382
+  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_start=1385
+  _globals['_UPDATECURRENTWORKSPACEREQUEST']._serialized_end=1518
+  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_start=1520
+  _globals['_UPDATECURRENTWORKSPACERESPONSE']._serialized_end=1552
+  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_start=1554
+  _globals['_DELETECURRENTWORKSPACEREQUEST']._serialized_end=1585
+  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_start=1587
+  _globals['_DELETECURRENTWORKSPACERESPONSE']._serialized_end=1619
+  _globals['_RETENTION']._serialized_start=1622
+  _globals['_RETENTION']._serialized_end=1850
+  _globals['_GETRETENTIONREQUEST']._serialized_start=1852
+  _globals['_GETRETENTIONREQUEST']._serialized_end=1873
+  _globals['_UPDATERETENTIONREQUEST']._serialized_start=1876
+  _globals['_UPDATERETENTIONREQUEST']._serialized_end=2153
+  _globals['_UPDATERETENTIONRESPONSE']._serialized_start=2155
+  _globals['_UPDATERETENTIONRESPONSE']._serialized_end=2180
+  _globals['_WORKSPACESERVICE']._serialized_start=2183
+  _globals['_WORKSPACESERVICE']._serialized_end=3126
 # @@protoc_insertion_point(module_scope)

@@ -64,7 +64,7 @@ class Workspace(message.Message):
     (reading only) or "Maintenance" (nothing).
     """
     @builtins.property
-    def profile_schema(self) -> schemas_pb2.Type:
+    def profile_schema(self) -> schemas_pb2.DataType:
         """profile_schema is the schema of the workspace's profiles. Absent while profiles have no properties."""
 
     @builtins.property
@@ -88,7 +88,7 @@ class Workspace(message.Message):
         *,
         id: builtins.int = ...,
         name: builtins.str = ...,
-        profile_schema: schemas_pb2.Type | None = ...,
+        profile_schema: schemas_pb2.DataType | None = ...,
         primary_sources: abc.Mapping[builtins.str, builtins.int] | None = ...,
         resolve_identities_on_batch_import: builtins.bool = ...,
         identifiers: abc.Iterable[builtins.str] | None = ...,
@@ -219,7 +219,7 @@ class CreateWorkspaceRequest(message.Message):
     name: builtins.str
     """name is shown to people, from 1 to 100 characters."""
     @builtins.property
-    def profile_schema(self) -> schemas_pb2.Type:
+    def profile_schema(self) -> schemas_pb2.DataType:
         """profile_schema is the schema of the profiles. Absent means without properties."""
 
     @builtins.property
@@ -230,7 +230,7 @@ class CreateWorkspaceRequest(message.Message):
         self,
         *,
         name: builtins.str = ...,
-        profile_schema: schemas_pb2.Type | None = ...,
+        profile_schema: schemas_pb2.DataType | None = ...,
         ui_preferences: UiPreferences | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["profile_schema", b"profile_schema", "ui_preferences", b"ui_preferences"]  # noqa: Y015

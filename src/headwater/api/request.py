@@ -107,6 +107,7 @@ def incoming_call(protocol: ProtocolName, call: str, body: bytes, metadata: Mapp
         content_encoding=metadata.get("content-encoding"),
         ip=caller_address(metadata),
         user_agent=metadata.get("user-agent", ""),
+        write_key=metadata.get("x-write-key"),
     )
 
 

@@ -15,7 +15,7 @@ SMALL_SCHEMA_PROPERTIES: Final = 100
 MAX_PROPERTIES: Final = 100_000
 """Total number of properties of the cached schemas. Each takes about 500 bytes."""
 
-_Derive = Callable[[Schema], pb.Type]
+_Derive = Callable[[Schema], pb.DataType]
 
 
 class SchemaMessages:
@@ -23,21 +23,21 @@ class SchemaMessages:
 
     def __init__(self, computing: Computing) -> None:
         self._computing = computing
-        self._entries: dict[tuple[int, _Derive], tuple[ProfileSchema, pb.Type]] = {}
+        self._entries: dict[tuple[int, _Derive], tuple[ProfileSchema, pb.DataType]] = {}
         self._properties = 0
 
-    async def profile_schema(self, workspace: Workspace) -> pb.Type:
+    async def profile_schema(self, workspace: Workspace) -> pb.DataType:
         """Return the profile schema; an object without properties if there is none. Raises as `Computing.run` does."""
         return await self._get(workspace, type_message)
 
-    async def identifier_schema(self, workspace: Workspace) -> pb.Type:
+    async def identifier_schema(self, workspace: Workspace) -> pb.DataType:
         """Return the part of the profile schema whose properties can be identifiers."""
         return await self._get(workspace, identifiers_message)
 
-    async def _get(self, workspace: Workspace, derive: _Derive) -> pb.Type:
+    async def _get(self, workspace: Workspace, derive: _Derive) -> pb.DataType:
         profiles = workspace.profile_schema
         if profiles is None:
-            return pb.Type(kind="object")
+            return pb.DataType(kind="object")
         entry = self._entries.get((workspace.id, derive))
         if entry is not None and entry[0] is profiles:
             return entry[1]
@@ -54,7 +54,7 @@ class SchemaMessages:
         return message
 
 
-def identifiers_message(schema: Schema) -> pb.Type:
+def identifiers_message(schema: Schema) -> pb.DataType:
     """Return the part of a schema whose properties can be identifiers, as a message."""
     found = identifier_schema(schema)
-    return pb.Type(kind="object") if found is None else type_message(found)
+    return pb.DataType(kind="object") if found is None else type_message(found)

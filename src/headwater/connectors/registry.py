@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import brevo, dummy, http_webhook, hubspot, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import (
+    amplitude,
+    brevo,
+    dummy,
+    google_analytics,
+    http_webhook,
+    hubspot,
+    klaviyo,
+    mixpanel,
+    posthog,
+    sample_oauth_app,
+    segment_api,
+)
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,11 +44,15 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                amplitude.CONNECTOR,
                 brevo.CONNECTOR,
                 dummy.CONNECTOR,
+                google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,
                 hubspot.CONNECTOR,
                 klaviyo.CONNECTOR,
+                mixpanel.CONNECTOR,
+                posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
             ),

@@ -1,6 +1,6 @@
 """Authenticates calls with events and finds the source connection of the events.
 
-A write key, in the `Authorization` header or in the body, identifies a source. An API key identifies a workspace; the
+A write key, in a header or in the body, identifies a source. An API key identifies a workspace; the
 body then names the source. Only calls of the native protocol do that.
 """
 
@@ -18,7 +18,7 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.events import ProtocolName
 from headwater.events.protocol import Call
 
-_HOW: Final = "a write key is required: as Basic user, as Bearer token, or as writeKey in the body"
+_HOW: Final = "a write key is required: as Basic user, as Bearer token, in X-Write-Key, or as writeKey in the body"
 _HOW_NATIVE: Final = "a key is required: as Bearer token, or a write key as writeKey in the body"
 
 
@@ -49,14 +49,19 @@ class Authenticator:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    async def from_headers(self, protocol: ProtocolName, authorization: str | None, workspace: str | None) -> Principal:
-        """Return the caller by the key in the `Authorization` header and by the value of the workspace header.
+    async def from_headers(
+        self, protocol: ProtocolName, authorization: str | None, workspace: str | None, write_key: str | None = None
+    ) -> Principal:
+        """Return the caller by the values of the headers `Authorization`, `Headwater-Workspace` and `X-Write-Key`.
 
-        Returns `ANONYMOUS` if there is no key. Raises Unauthorized for an unknown key, and the protocol's error for a
-        header of another form; for an API key also BadRequest, Forbidden and NotFound if the workspace is not clear.
+        `X-Write-Key` is for the track API and typed calls, and counts without a key in `Authorization`. Returns
+        `ANONYMOUS` if there is no key. Raises Unauthorized for an unknown key, and the protocol's error for a header of
+        another form; for an API key also BadRequest, Forbidden and NotFound if the workspace is not clear.
         """
         if protocol != "native":
             key = parse_write_key(authorization)
+            if key is None and protocol in ("track", "grpc"):
+                key = parse_named_key(write_key)
         elif (key := parse_bearer_token(authorization)) is not None and key.startswith(API_KEY_PREFIX):
             caller = await find_caller(self._catalog, authorization, workspace)
             check_may_write(caller.key)
@@ -120,6 +125,14 @@ def parse_write_key(authorization: str | None) -> str | None:
             return _user(value) or None
         case _:
             raise Unauthorized("the Authorization header must be 'Basic' with the write key as user, or 'Bearer'")
+
+
+def parse_named_key(value: str | None) -> str | None:
+    """Return the write key in the `X-Write-Key` header, "KEY" or "NAME:KEY"; None without one.
+
+    Jitsu's SDKs require a name, because their servers find the key by it.
+    """
+    return (value or "").rpartition(":")[2].strip() or None
 
 
 def parse_bearer_token(authorization: str | None) -> str | None:

@@ -53,6 +53,7 @@ class IncomingCall(Struct, frozen=True):
     """The call of the protocol, named by its route."""
     body: bytes
     authorization: str | None = None
+    """The `Authorization` header."""
     content_encoding: str | None = None
     ip: str = ""
     user_agent: str = ""
@@ -60,6 +61,8 @@ class IncomingCall(Struct, frozen=True):
     """The media type of the body; empty if the protocol accepts any."""
     workspace: str | None = None
     """The `Headwater-Workspace` header, which an API key may need."""
+    write_key: str | None = None
+    """The `X-Write-Key` header, which the track API and typed calls accept."""
 
 
 class Receipt(Struct, frozen=True):
@@ -142,7 +145,7 @@ class Intake:
         body = request.body
         try:
             principal = await self._authenticator.from_headers(
-                request.protocol, request.authorization, request.workspace
+                request.protocol, request.authorization, request.workspace, request.write_key
             )
             if principal is ANONYMOUS and not protocol.KEY_IN_BODY:
                 raise Unauthorized("a write key is required, as Bearer token")

@@ -9,9 +9,10 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from headwater.base.errors import Unavailable, UnusableDatabase
+from headwater.base.startup import add_reporter
 from headwater.server.errors import StartupError
 from headwater.server.logging import configure, log_from_loop, logger, safe_text
-from headwater.server.processes import HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE
+from headwater.server.processes import BEAT, HEARTBEAT_SECONDS, HEARTBEAT_VARIABLE, PROGRESS
 from headwater.server.settings import Settings, read
 
 COLLECT_AFTER = 100_000
@@ -36,6 +37,7 @@ def run(
     os.umask(0o077)
     gc.freeze()  # imported modules stay in memory, so the collector can skip them
     gc.set_threshold(COLLECT_AFTER)
+    add_reporter(report_start)
     try:
         settings = read(os.environ)
         configure(name, settings.log_level, settings.log_format)
@@ -49,6 +51,13 @@ def run(
     except Exception as error:
         logger().critical("the process failed", exc_info=True)
         sys.exit(safe_text(error).splitlines()[0])
+
+
+def report_start() -> None:
+    """Tell the supervisor that the start-up goes on."""
+    if (number := os.environ.get(HEARTBEAT_VARIABLE)) is not None:
+        with contextlib.suppress(OSError):
+            os.write(int(number), PROGRESS)
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +84,7 @@ async def heartbeat() -> AsyncIterator[None]:
 async def _beat(pipe: int) -> None:
     while True:
         with contextlib.suppress(OSError):  # the pipe is full, or the supervisor has ended
-            os.write(pipe, b".")
+            os.write(pipe, BEAT)
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 

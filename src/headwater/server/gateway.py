@@ -23,8 +23,10 @@ from headwater.server.processes import Program
 from headwater.server.setting_parsers import TrustedProxies
 from headwater.server.settings import Settings
 
-TRACK_PATHS = "(/v1/(identify|track|page|screen|group|alias|batch|[itpsgab])|/b)"
-"""Paths of Segment's SDKs: the short names of browser SDKs, and `/b` of mobile SDKs whose address has no /v1."""
+_CALLS = "identify|track|page|screen|group|alias"
+TRACK_PATHS = f"(/v1/({_CALLS}|batch|[itpsgab])|/b|/api/s/(s2s/)?({_CALLS}))"
+"""Paths of SDKs of the Segment family: also the short names of browser SDKs, `/b` of mobile SDKs whose address has no
+/v1, and the paths of Jitsu's SDKs."""
 
 NATIVE_PATHS = "/v1/events(/(alias|group|identify|page|screen|track))?"
 """Paths that accept events of the native API. Other paths below /v1/events read events, and allow no web pages."""

@@ -25,8 +25,12 @@ PR_SET_CHILD_SUBREAPER = 36
 HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_VARIABLE = "HEADWATER_HEARTBEAT_FD"
 """The variable with the file descriptor for the heartbeat of a watched child."""
+BEAT = b"."
+PROGRESS = b"p"
+"""The bytes in the pipe: a heartbeat, and a sign that a start-up goes on, as during a long migration."""
 MAX_STARTUP_SECONDS = 600.0
-"""Time limit of the first heartbeat of a watched child. Imports, migrations and recovery run before it."""
+"""Time limit of the first heartbeat of a watched child, after its latest sign of progress. Imports and recovery run
+before it, and migrations, which give these signs."""
 MAX_LINE_BYTES = 1 << 20
 """Maximum length of a line that a child writes. Longer lines are cut."""
 
@@ -99,6 +103,9 @@ class Child:
         self._relay = asyncio.create_task(self._relay_output())
         self._heartbeat = heartbeat
         self._beats = 0
+        self._signs = 0
+        self.progressed_at = float("-inf")
+        """The time of the latest sign that its start-up goes on, by the event loop's clock."""
         if heartbeat is not None:
             asyncio.get_running_loop().add_reader(heartbeat, self._read_heartbeat)
 
@@ -160,14 +167,14 @@ class Child:
             await asyncio.Event().wait()
         assert patience is not None
         loop = asyncio.get_running_loop()
-        silence, beats = 0.0, self._beats
+        silence, signs = 0.0, self._signs
         before, waited = loop.time(), self._processor_wait()
-        while silence < (patience if beats else max(patience, MAX_STARTUP_SECONDS)):
+        while silence < (patience if self._beats else max(patience, MAX_STARTUP_SECONDS)):
             await asyncio.sleep(HEARTBEAT_SECONDS)
             now, waits = loop.time(), self._processor_wait()
             passed = min(now - before, 2 * HEARTBEAT_SECONDS)
-            silence = max(silence, silence + passed - (waits - waited)) if beats == self._beats else 0.0
-            before, waited, beats = now, waits, self._beats
+            silence = max(silence, silence + passed - (waits - waited)) if signs == self._signs else 0.0
+            before, waited, signs = now, waits, self._signs
         return silence
 
     def _processor_wait(self) -> float:
@@ -181,11 +188,14 @@ class Child:
     def _read_heartbeat(self) -> None:
         assert self._heartbeat is not None
         try:
-            count = len(os.read(self._heartbeat, 4096))
+            signs = os.read(self._heartbeat, 4096)
         except BlockingIOError:
             return
-        self._beats += count
-        if not count:  # the child has closed it
+        self._beats += signs.count(BEAT)
+        self._signs += len(signs)
+        if PROGRESS in signs:
+            self.progressed_at = asyncio.get_running_loop().time()
+        if not signs:  # the child has closed it
             self._close_heartbeat()
 
     def _close_heartbeat(self) -> None:

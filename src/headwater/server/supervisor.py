@@ -146,10 +146,15 @@ class _Service:
     def _log_stuck(self, seconds: float) -> None:
         _log(self._settings).error("a process is stuck and is killed", child=self._program.name, silent_s=seconds)
 
-    async def wait_for_start(self) -> None:
-        """Wait until the program has completed its start-up, or has started if it sends no heartbeat."""
-        while self._child is None or not self._child.has_started:
-            await asyncio.sleep(READY_POLL_SECONDS)
+    @property
+    def has_started(self) -> bool:
+        """Whether the program has completed its start-up, or has started if it sends no heartbeat."""
+        return self._child is not None and self._child.has_started
+
+    @property
+    def progressed_at(self) -> float:
+        """The time of the latest sign that a start-up goes on which takes long."""
+        return float("-inf") if self._child is None else self._child.progressed_at
 
     async def stop(self, timeout_seconds: float) -> None:
         self._stopping.set()
@@ -238,11 +243,14 @@ class _Supervisor:
             service.kill()
 
     async def _announce(self) -> None:
+        began = asyncio.get_running_loop().time()
+        is_watched = self._settings.watchdog_seconds > 0  # otherwise a process may be stopped in a debugger
         try:
-            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-                for backend in self._backends:
-                    await backend.wait_for_start()
-                while not await self._is_ready():
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS if is_watched else None) as limit:
+                while not all(backend.has_started for backend in self._backends) or not await self._is_ready():
+                    progressed_at = max(service.progressed_at for service in self._services)
+                    if is_watched:
+                        limit.reschedule(max(began, progressed_at) + READY_TIMEOUT_SECONDS)
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
             raise StartupError(f"the system was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds") from None

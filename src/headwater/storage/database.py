@@ -14,12 +14,13 @@ from urllib.parse import quote
 
 import structlog
 from sqlalchemy import AdaptedConnection, Connection, Engine, event, inspect, text
-from sqlalchemy.exc import DatabaseError, DBAPIError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from headwater.base.errors import Unavailable, UnusableDatabase
 from headwater.storage import postgresql
+from headwater.storage.longmigrations import MAX_MIGRATION_SECONDS, watch_migration
 from headwater.storage.postgresql import milliseconds
 from headwater.storage.scrubbing import SECURE_DELETE
 from headwater.storage.statements import BUSY_TIMEOUT_SECONDS as BUSY_TIMEOUT_SECONDS
@@ -31,8 +32,10 @@ Location = str | postgresql.ProcessConnections
 
 Prepare = Callable[[AsyncConnection], Awaitable[None]]
 
+LOCK_POLL_SECONDS: Final = 1.0
+"""Time of one try to lock a SQLite file that another process migrates."""
 MIGRATION_TIMEOUT_SECONDS = 60.0
-"""Time limit of a start that waits while another process creates or migrates the same SQLite file.
+"""Time limit of a start that waits while another process creates the same SQLite file.
 
 Syncing a new file takes many seconds when the disk is busy, for example right after an installation.
 """
@@ -63,8 +66,14 @@ def open_engine(
     return engine
 
 
-def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES) -> None:
-    """Make every connection of the engine durable, and wait for locks."""
+def configure_sqlite(
+    engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES, temp_in_memory: bool = False
+) -> None:
+    """Make every connection of the engine durable, and wait for locks.
+
+    `temp_in_memory` keeps temporary data in memory. Otherwise SQLite creates and deletes a file for each savepoint in
+    which more than 16 pages change.
+    """
 
     # The longer timeout is for switching a created file to WAL: another process may hold the lock while it syncs.
     pragmas = "; ".join(
@@ -77,6 +86,7 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
             "PRAGMA foreign_keys=ON",
             SECURE_DELETE,
             f"PRAGMA cache_size=-{cache_mib * 1024}",
+            *(("PRAGMA temp_store=MEMORY",) if temp_in_memory else ()),
         )
     )
 
@@ -114,7 +124,7 @@ async def open_database(
                 async with engine.connect() as connection:
                     if reason := await postgresql.check_usable(connection):
                         raise UnusableDatabase(f"the {postgresql.describe_url(url)} cannot be used: {reason}")
-            await migrate(engine, migrations, prepare)
+            await migrate(engine, migrations, prepare, url=url)
         except (DBAPIError, OSError, ValueError) as error:
             if engine.dialect.name != "postgresql" or (reason := postgresql.explain(error, url)) is None:
                 raise
@@ -189,12 +199,14 @@ def is_sqlite_outage(error: sqlite3.Error) -> bool:
     return code is not None and code & 0xFF in _SQLITE_OUTAGES
 
 
-async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None = None) -> None:
+async def migrate(
+    engine: AsyncEngine, migrations: str, prepare: Prepare | None = None, *, url: str | None = None
+) -> None:
     """Migrate the tables to `migrations.HEAD`, in a package of Alembic revisions, in one transaction.
 
     On PostgreSQL the engine's `schema` is the package's. Alembic is imported only if there is something to do, because
     the import takes a third of a second. Several processes may call this concurrently: one migrates, and the others
-    wait for it.
+    wait for it, for hours if it takes hours. `url` opens a connection whose responses have no time limit.
 
     Tables that a later version has migrated stay as they are, if that version has recorded that this one can use them.
     Raises UnusableDatabase otherwise.
@@ -225,10 +237,31 @@ async def migrate(engine: AsyncEngine, migrations: str, prepare: Prepare | None 
         command.upgrade(config, "head")
         _record_oldest_usable(connection, package.VERSION_TABLE, package.OLDEST_USABLE)
 
-    async with engine.connect() as connection, _migration_lock(connection, package.SCHEMA):
+    async with (
+        _connect(engine, url, package.SCHEMA) as connection,
+        watch_migration(connection, engine, package.SCHEMA),
+        _migration_lock(connection, package.SCHEMA),
+    ):
         if prepare is not None:
             await prepare(connection)
         await connection.run_sync(upgrade)
+
+
+@asynccontextmanager
+async def _connect(engine: AsyncEngine, url: str | None, schema: str) -> AsyncIterator[AsyncConnection]:
+    """Open a connection for a migration."""
+    if url is None or engine.dialect.name != "postgresql":
+        async with engine.connect() as connection:
+            yield connection
+        return
+    unlimited = postgresql.open_postgresql(
+        url, schema, process="migration", max_connections=1, kept_connections=1, command_timeout_seconds=None
+    )
+    try:
+        async with unlimited.connect() as connection:
+            yield connection
+    finally:
+        await unlimited.dispose()
 
 
 def _record_oldest_usable(connection: Connection, table: str, revision: str) -> None:
@@ -242,15 +275,27 @@ def _record_oldest_usable(connection: Connection, table: str, revision: str) -> 
 async def _migration_lock(connection: AsyncConnection, schema: str) -> AsyncIterator[None]:
     """Open one transaction for all revisions that excludes other migrations of the same tables."""
     if connection.dialect.name == "sqlite":
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(MIGRATION_TIMEOUT_SECONDS)}")
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(LOCK_POLL_SECONDS)}")
         # The driver would commit each CREATE TABLE by itself, and a crash would leave some of them.
-        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        while not await _begin_immediate(connection):
+            pass
     elif connection.dialect.name == "postgresql":
-        await postgresql.begin_migration(connection, schema, MIGRATION_TIMEOUT_SECONDS)
+        await postgresql.begin_migration(connection, schema, MAX_MIGRATION_SECONDS)
     yield
     await connection.commit()
     if connection.dialect.name == "sqlite":
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(BUSY_TIMEOUT_SECONDS)}")
+
+
+async def _begin_immediate(connection: AsyncConnection) -> bool:
+    """Begin a transaction that writes a SQLite file. Return whether no other process writes it."""
+    try:
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 async def _read_revision(engine: AsyncEngine, table: str) -> tuple[str | None, str | None]:

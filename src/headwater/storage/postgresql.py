@@ -39,7 +39,9 @@ IDLE_TRANSACTION_TIMEOUT_SECONDS: Final = 60.0
 HUNG_SECONDS: Final = 3.0
 """Time after which a transaction that waits for its process counts as hung, if another process takes over."""
 COMMAND_TIMEOUT_SECONDS: Final = 60.0
-"""Time limit of any response, including migrations. Without it, lost packets would block a process for ever."""
+"""Time limit of any response, except in migrations. Without it, lost packets would block a process for ever."""
+MIGRATION_LOCK_TIMEOUT_SECONDS: Final = 60.0
+"""Time limit of a migration that waits for the locks of tables: calls that come meanwhile wait behind it."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,12 @@ def open_postgresql(
     process: str = "command",
     max_connections: int = STORE_CONNECTIONS,
     kept_connections: int = STORE_CONNECTIONS,
+    command_timeout_seconds: float | None = COMMAND_TIMEOUT_SECONDS,
 ) -> AsyncEngine:
     """Return an engine whose tables are in the schemas of `search_path`, separated by commas.
 
     It connects at its first use, and the caller disposes of it. Of its connections `kept_connections` stay open when
-    they are idle.
+    they are idle. Each response has a time limit unless `command_timeout_seconds` is None.
     """
     import asyncpg  # an installation on SQLite need not load it
 
@@ -116,7 +119,7 @@ def open_postgresql(
 
     async def connect() -> Any:
         return await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=COMMAND_TIMEOUT_SECONDS, server_settings=settings
+            dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=command_timeout_seconds, server_settings=settings
         )
 
     engine = create_async_engine(
@@ -160,10 +163,14 @@ async def check_usable(connection: AsyncConnection) -> str | None:
 
 
 async def begin_migration(connection: AsyncConnection, schema: str, timeout_seconds: float) -> None:
-    """Begin a transaction in `schema` that excludes other migrations of it, and create the schema if it is missing."""
+    """Begin a transaction in `schema` that excludes other migrations of it, and create the schema if it is missing.
+
+    `timeout_seconds` limits each statement, and the time that it waits for other migrations.
+    """
     for setting in ("statement_timeout", "lock_timeout"):
         await connection.execute(text(f"SET LOCAL {setting} = {milliseconds(timeout_seconds)}"))
     await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(schema.encode()))))
+    await connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds(MIGRATION_LOCK_TIMEOUT_SECONDS)}"))
     # Checked first, because creating a schema needs a privilege that the user may lack. Reading the table, unlike
     # to_regnamespace, also finds a schema that another process created while this one waited for the lock.
     found = text("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = :schema")

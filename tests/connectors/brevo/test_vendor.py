@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
+from msgspec import Raw
+
 from headwater.events.event import Event
 from headwater.schemas import DateTime, Record
 from tests.connectors.conformance.vendor import VendorEventsConformance
@@ -18,6 +20,13 @@ class TestEvents(VendorEventsConformance):
     SETTINGS: ClassVar = {"apiKey": KEY}
     SECRETS = (KEY,)
     DEDUPLICATES = False
+    INVALID: ClassVar = {
+        "MissingIdentity": {"traits": Raw(b'{"email":"undefined"}')},
+        "MissingEventName": {"event": "\N{CJK UNIFIED IDEOGRAPH-6CE8}"},
+        "InvalidProperties": {"properties": Raw(b'{"n":23,"order id":1}')},
+        "PropertiesTooLarge": {"properties": Raw(b'{"n":24,"text":"%s"}' % (b"x" * 50_000))},
+    }
+    REPAIRS = ("MissingEventName", {"event_name": "'Repaired'"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return BrevoServer(plan, now)

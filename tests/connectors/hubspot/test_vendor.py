@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 
+from msgspec import Raw
+
 from headwater.connectors.contract import EventSink
 from headwater.connectors.hubspot.events import HubSpotSink, to_uuid
 from headwater.connectors.hubspot.settings import HubSpotSettings
@@ -21,6 +23,12 @@ class TestEvents(VendorEventsConformance):
     CODE = "hubspot"
     SETTINGS: ClassVar = {"accessToken": TOKEN}
     SECRETS = (TOKEN,)
+    INVALID: ClassVar = {
+        "MissingIdentity": {"traits": Raw(b'{"email":"0"}')},
+        "ValidationError": {"properties": Raw(b'{"currency":"%s"}' % (b"x" * 51))},
+        "EventTooLarge": {"context": Raw(b'{"page":{"url":"https://%s"}}' % (b"x" * 100_000))},
+    }
+    REPAIRS = ("ValidationError", {"currency": "substring(properties.currency, 1, 3)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return HubSpotServer(plan, now)

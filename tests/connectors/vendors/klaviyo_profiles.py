@@ -140,7 +140,7 @@ class Profiles:
         return self._write(200, id_, data["attributes"])
 
     def _check(self, data: Any, request: Request) -> Reply | None:
-        """Return the refusal of a profile that is not valid."""
+        """Return the rejection of a profile that is not valid."""
         require, attributes = self._server.require, data["attributes"]
         require(data["type"] == "profile", "type must be profile", request)
         known = {*IDENTIFIERS, "_kx", *TEXTS, "location", "properties"}

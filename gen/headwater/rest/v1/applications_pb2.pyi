@@ -58,7 +58,7 @@ class ListApplicationUsersRequest(message.Message):
     id: builtins.int
     """id is the id of an application connection whose users can be read."""
     schema: builtins.str
-    """schema is a Type as JSON text, with the properties to return."""
+    """schema is a DataType as JSON text, with the properties to return."""
     filter: builtins.str
     """filter is a Filter as JSON text. Absent means all users."""
     cursor: builtins.str

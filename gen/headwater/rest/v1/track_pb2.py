@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/rest/v1/track.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\">\n\x19GetProjectSettingsRequest\x12!\n\twrite_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x08writeKey2\xa6\x06\n\x0cTrackService\x12[\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"#\x82\xd3\xe4\x93\x02\x1d\"\x0c/v1/identify:\x01*Z\n\"\x05/v1/i:\x01*\x12U\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/track:\x01*Z\n\"\x05/v1/t:\x01*\x12S\n\x04Page\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x08/v1/page:\x01*Z\n\"\x05/v1/p:\x01*\x12W\n\x06Screen\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"!\x82\xd3\xe4\x93\x02\x1b\"\n/v1/screen:\x01*Z\n\"\x05/v1/s:\x01*\x12U\n\x05Group\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/group:\x01*Z\n\"\x05/v1/g:\x01*\x12U\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\"\t/v1/alias:\x01*Z\n\"\x05/v1/a:\x01*\x12^\n\x05\x42\x61tch\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\")\x82\xd3\xe4\x93\x02#\"\t/v1/batch:\x01*Z\n\"\x05/v1/b:\x01*Z\x07\"\x02/b:\x01*\x12\xa5\x01\n\x12GetProjectSettings\x12,.headwater.rest.v1.GetProjectSettingsRequest\x1a\x14.google.api.HttpBody\"K\x82\xd3\xe4\x93\x02\x45\x12!/v1/projects/{write_key}/settingsZ \x12\x1e/projects/{write_key}/settingsB\x86\x01\n\x15\x63om.headwater.rest.v1B\nTrackProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadwater/rest/v1/track.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\">\n\x19GetProjectSettingsRequest\x12!\n\twrite_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02R\x08writeKey2\xaa\x08\n\x0cTrackService\x12\x8b\x01\n\x08Identify\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"S\x82\xd3\xe4\x93\x02M\"\x0c/v1/identify:\x01*Z\n\"\x05/v1/i:\x01*Z\x14\"\x0f/api/s/identify:\x01*Z\x18\"\x13/api/s/s2s/identify:\x01*\x12\x7f\n\x05Track\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"J\x82\xd3\xe4\x93\x02\x44\"\t/v1/track:\x01*Z\n\"\x05/v1/t:\x01*Z\x11\"\x0c/api/s/track:\x01*Z\x15\"\x10/api/s/s2s/track:\x01*\x12{\n\x04Page\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"G\x82\xd3\xe4\x93\x02\x41\"\x08/v1/page:\x01*Z\n\"\x05/v1/p:\x01*Z\x10\"\x0b/api/s/page:\x01*Z\x14\"\x0f/api/s/s2s/page:\x01*\x12\x83\x01\n\x06Screen\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"M\x82\xd3\xe4\x93\x02G\"\n/v1/screen:\x01*Z\n\"\x05/v1/s:\x01*Z\x12\"\r/api/s/screen:\x01*Z\x16\"\x11/api/s/s2s/screen:\x01*\x12\x7f\n\x05Group\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"J\x82\xd3\xe4\x93\x02\x44\"\t/v1/group:\x01*Z\n\"\x05/v1/g:\x01*Z\x11\"\x0c/api/s/group:\x01*Z\x15\"\x10/api/s/s2s/group:\x01*\x12\x7f\n\x05\x41lias\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"J\x82\xd3\xe4\x93\x02\x44\"\t/v1/alias:\x01*Z\n\"\x05/v1/a:\x01*Z\x11\"\x0c/api/s/alias:\x01*Z\x15\"\x10/api/s/s2s/alias:\x01*\x12^\n\x05\x42\x61tch\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\")\x82\xd3\xe4\x93\x02#\"\t/v1/batch:\x01*Z\n\"\x05/v1/b:\x01*Z\x07\"\x02/b:\x01*\x12\xa5\x01\n\x12GetProjectSettings\x12,.headwater.rest.v1.GetProjectSettingsRequest\x1a\x14.google.api.HttpBody\"K\x82\xd3\xe4\x93\x02\x45\x12!/v1/projects/{write_key}/settingsZ \x12\x1e/projects/{write_key}/settingsB\x86\x01\n\x15\x63om.headwater.rest.v1B\nTrackProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,17 +38,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROJECTSETTINGSREQUEST'].fields_by_name['write_key']._loaded_options = None
   _globals['_GETPROJECTSETTINGSREQUEST'].fields_by_name['write_key']._serialized_options = b'\342A\001\002'
   _globals['_TRACKSERVICE'].methods_by_name['Identify']._loaded_options = None
-  _globals['_TRACKSERVICE'].methods_by_name['Identify']._serialized_options = b'\202\323\344\223\002\035\"\014/v1/identify:\001*Z\n\"\005/v1/i:\001*'
+  _globals['_TRACKSERVICE'].methods_by_name['Identify']._serialized_options = b'\202\323\344\223\002M\"\014/v1/identify:\001*Z\n\"\005/v1/i:\001*Z\024\"\017/api/s/identify:\001*Z\030\"\023/api/s/s2s/identify:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Track']._loaded_options = None
-  _globals['_TRACKSERVICE'].methods_by_name['Track']._serialized_options = b'\202\323\344\223\002\032\"\t/v1/track:\001*Z\n\"\005/v1/t:\001*'
+  _globals['_TRACKSERVICE'].methods_by_name['Track']._serialized_options = b'\202\323\344\223\002D\"\t/v1/track:\001*Z\n\"\005/v1/t:\001*Z\021\"\014/api/s/track:\001*Z\025\"\020/api/s/s2s/track:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Page']._loaded_options = None
-  _globals['_TRACKSERVICE'].methods_by_name['Page']._serialized_options = b'\202\323\344\223\002\031\"\010/v1/page:\001*Z\n\"\005/v1/p:\001*'
+  _globals['_TRACKSERVICE'].methods_by_name['Page']._serialized_options = b'\202\323\344\223\002A\"\010/v1/page:\001*Z\n\"\005/v1/p:\001*Z\020\"\013/api/s/page:\001*Z\024\"\017/api/s/s2s/page:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Screen']._loaded_options = None
-  _globals['_TRACKSERVICE'].methods_by_name['Screen']._serialized_options = b'\202\323\344\223\002\033\"\n/v1/screen:\001*Z\n\"\005/v1/s:\001*'
+  _globals['_TRACKSERVICE'].methods_by_name['Screen']._serialized_options = b'\202\323\344\223\002G\"\n/v1/screen:\001*Z\n\"\005/v1/s:\001*Z\022\"\r/api/s/screen:\001*Z\026\"\021/api/s/s2s/screen:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Group']._loaded_options = None
-  _globals['_TRACKSERVICE'].methods_by_name['Group']._serialized_options = b'\202\323\344\223\002\032\"\t/v1/group:\001*Z\n\"\005/v1/g:\001*'
+  _globals['_TRACKSERVICE'].methods_by_name['Group']._serialized_options = b'\202\323\344\223\002D\"\t/v1/group:\001*Z\n\"\005/v1/g:\001*Z\021\"\014/api/s/group:\001*Z\025\"\020/api/s/s2s/group:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Alias']._loaded_options = None
-  _globals['_TRACKSERVICE'].methods_by_name['Alias']._serialized_options = b'\202\323\344\223\002\032\"\t/v1/alias:\001*Z\n\"\005/v1/a:\001*'
+  _globals['_TRACKSERVICE'].methods_by_name['Alias']._serialized_options = b'\202\323\344\223\002D\"\t/v1/alias:\001*Z\n\"\005/v1/a:\001*Z\021\"\014/api/s/alias:\001*Z\025\"\020/api/s/s2s/alias:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['Batch']._loaded_options = None
   _globals['_TRACKSERVICE'].methods_by_name['Batch']._serialized_options = b'\202\323\344\223\002#\"\t/v1/batch:\001*Z\n\"\005/v1/b:\001*Z\007\"\002/b:\001*'
   _globals['_TRACKSERVICE'].methods_by_name['GetProjectSettings']._loaded_options = None
@@ -56,5 +56,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROJECTSETTINGSREQUEST']._serialized_start=142
   _globals['_GETPROJECTSETTINGSREQUEST']._serialized_end=204
   _globals['_TRACKSERVICE']._serialized_start=207
-  _globals['_TRACKSERVICE']._serialized_end=1013
+  _globals['_TRACKSERVICE']._serialized_end=1273
 # @@protoc_insertion_point(module_scope)

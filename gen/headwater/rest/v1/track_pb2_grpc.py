@@ -29,15 +29,16 @@ if _version_not_supported:
 class TrackServiceStub:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
     content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
-    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
-    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
-    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
-    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
-    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
-    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
-    source took it, so that it is not stored), "Duplicate", "Rejected" (with code, path and message) or, after two
-    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
-    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", in the header
+    X-Write-Key, after "NAME:" with any name if the SDK needs one, or as the member "writeKey" of the body. Unless the
+    operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB for each call in it. By default a
+    call that breaks a rule is stored with its reason and still returns 200, because SDKs send rejected calls again;
+    with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query parameter "verbose=true" the response
+    has the outcome of each event, once the worker has processed them, as {"success": true, "events": [...]}. Each has
+    its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the source took it, so that it is
+    not stored), "Duplicate", "Rejected" (with code, path and message) or, after two seconds, "Pending". When the call
+    is rejected as a whole, as with an unknown key, it is {"success": false, "code": ..., "path": ..., "message": ...,
+    "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     def __init__(self, channel):
@@ -91,15 +92,16 @@ class TrackServiceStub:
 class TrackServiceServicer:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
     content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
-    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
-    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
-    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
-    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
-    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
-    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
-    source took it, so that it is not stored), "Duplicate", "Rejected" (with code, path and message) or, after two
-    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
-    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", in the header
+    X-Write-Key, after "NAME:" with any name if the SDK needs one, or as the member "writeKey" of the body. Unless the
+    operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB for each call in it. By default a
+    call that breaks a rule is stored with its reason and still returns 200, because SDKs send rejected calls again;
+    with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query parameter "verbose=true" the response
+    has the outcome of each event, once the worker has processed them, as {"success": true, "events": [...]}. Each has
+    its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the source took it, so that it is
+    not stored), "Duplicate", "Rejected" (with code, path and message) or, after two seconds, "Pending". When the call
+    is rejected as a whole, as with an unknown key, it is {"success": false, "code": ..., "path": ..., "message": ...,
+    "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     def Identify(self, request, context):
@@ -217,15 +219,16 @@ def add_TrackServiceServicer_to_server(servicer, server):
 class TrackService:
     """TrackService speaks the HTTP calls of the Segment family of SDKs. Each call takes one JSON object, whatever its
     content type, optionally compressed with gzip, and returns {} when it is durable. The caller authenticates with an
-    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", or as the member
-    "writeKey" of the body. Unless the operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB
-    for each call in it. By default a call that breaks a rule is stored with its reason and still returns 200, because
-    SDKs send rejected calls again; with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query
-    parameter "verbose=true" the response has the outcome of each event, once the worker has processed them, as {"success":
-    true, "events": [...]}. Each has its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the
-    source took it, so that it is not stored), "Duplicate", "Rejected" (with code, path and message) or, after two
-    seconds, "Pending". When the call is rejected as a whole, as with an unknown key, it is {"success": false, "code":
-    ..., "path": ..., "message": ..., "events": []}. Typed clients use EventService.SendEvents instead.
+    event write key of a source connection: as the user name of Basic authentication, as "Bearer KEY", in the header
+    X-Write-Key, after "NAME:" with any name if the SDK needs one, or as the member "writeKey" of the body. Unless the
+    operator says otherwise, a call is at most 32 KB, and a batch 500 KB with 32 KB for each call in it. By default a
+    call that breaks a rule is stored with its reason and still returns 200, because SDKs send rejected calls again;
+    with the header "X-Strict-Mode: 1" it returns 400, 401 or 413. With the query parameter "verbose=true" the response
+    has the outcome of each event, once the worker has processed them, as {"success": true, "events": [...]}. Each has
+    its messageId and an outcome: "Processed", "NoPipeline" (no enabled pipeline of the source took it, so that it is
+    not stored), "Duplicate", "Rejected" (with code, path and message) or, after two seconds, "Pending". When the call
+    is rejected as a whole, as with an unknown key, it is {"success": false, "code": ..., "path": ..., "message": ...,
+    "events": []}. Typed clients use EventService.SendEvents instead.
     """
 
     @staticmethod

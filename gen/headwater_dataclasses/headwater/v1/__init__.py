@@ -36,6 +36,7 @@ __all__ = (
     "CreatePipelineResponse",
     "CreateWorkspaceRequest",
     "CreateWorkspaceResponse",
+    "DataType",
     "DeadLetter",
     "DeadLetterCount",
     "DeleteApiKeyRequest",
@@ -251,7 +252,6 @@ __all__ = (
     "TriedEvent",
     "TryPipelineRequest",
     "TryPipelineResponse",
-    "Type",
     "UiPreferences",
     "UiPreferencesProfile",
     "UnlinkConnectionsRequest",
@@ -1555,13 +1555,13 @@ class CreatePipelineRequest(betterproto2.Message):
     from a database.
     """
 
-    in_schema: "Type | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    in_schema: "DataType | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
     in_schema is the schema of what is read; each of its properties must be used. Required for users, forbidden for
     pipelines that read events.
     """
 
-    out_schema: "Type | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
+    out_schema: "DataType | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
     """
     out_schema is the schema of what is written; each of its properties must be used. Required with a transformation.
     """
@@ -1699,7 +1699,7 @@ class CreateWorkspaceRequest(betterproto2.Message):
     name is shown to people, from 1 to 100 characters.
     """
 
-    profile_schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    profile_schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     profile_schema is the schema of the profiles. Absent means without properties.
     """
@@ -1726,6 +1726,113 @@ class CreateWorkspaceResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "CreateWorkspaceResponse", CreateWorkspaceResponse)
+
+
+@dataclass(eq=False, repr=False)
+class DataType(betterproto2.Message):
+    """
+    DataType is the type of a value. A type of kind "object" is also called a schema. Only the members that belong to the
+    kind may be set; lists that do not belong to it are printed as [] and read as absent.
+    """
+
+    kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    kind selects the type and with it the members that apply.
+    """
+
+    max_length: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT32, optional=True)
+    """
+    max_length is the greatest length of a string in Unicode code points, from 1 to 4294967295. Absent means no
+    limit.
+    """
+
+    char_len: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT32, optional=True)
+    """
+    char_len is the former name of max_length. It is read when max_length is absent, and never written.
+    """
+
+    max_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT32, optional=True)
+    """
+    max_bytes is the greatest length of a string in bytes of UTF-8, from 1 to 4294967295. Absent means no limit.
+    """
+
+    pattern: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    pattern is a regular expression in RE2 syntax that a string must match. It excludes values.
+    """
+
+    values: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    values enumerates the strings that a string may be. When it is not empty it excludes pattern.
+    """
+
+    bit_size: "int | None" = betterproto2.field(7, betterproto2.TYPE_INT32, optional=True)
+    """
+    bit_size is the width of an int (8, 16, 24, 32 or 64) or of a float (32 or 64). Both kinds require it.
+    """
+
+    unsigned: "bool | None" = betterproto2.field(8, betterproto2.TYPE_BOOL, optional=True)
+    """
+    unsigned says that an int has no negative values. Absent means signed.
+    """
+
+    real: "bool | None" = betterproto2.field(9, betterproto2.TYPE_BOOL, optional=True)
+    """
+    real says that a float is never NaN or infinite. Absent means that it may be.
+    """
+
+    precision: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT32, optional=True)
+    """
+    precision is the number of decimal digits of a decimal, from 1 to 76. The kind requires it.
+    """
+
+    scale: "int | None" = betterproto2.field(11, betterproto2.TYPE_INT32, optional=True)
+    """
+    scale is how many of a decimal's digits stand after the point, from 0 to 37 and at most precision. Absent means
+    0.
+    """
+
+    minimum: "__google__protobuf__.Value | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    minimum is the least value of an int, float or decimal, itself allowed. It is a JSON number, or a JSON string
+    with the number as text: bounds of 64-bit integers and of long decimals have digits that a JSON number loses on
+    its way through a double, which is also why the field is not a number. Absent means the least value of the kind.
+    """
+
+    maximum: "__google__protobuf__.Value | None" = betterproto2.field(13, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    maximum is the greatest value of an int, float or decimal, itself allowed. It is written like minimum. Absent
+    means the greatest value of the kind.
+    """
+
+    element_type: "DataType | None" = betterproto2.field(14, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    element_type is the type of the elements of an array or of the values of a map. Both kinds require it.
+    """
+
+    min_elements: "int | None" = betterproto2.field(15, betterproto2.TYPE_INT32, optional=True)
+    """
+    min_elements is the least number of elements of an array, from 0 to 2147483647. Absent means 0.
+    """
+
+    max_elements: "int | None" = betterproto2.field(16, betterproto2.TYPE_INT32, optional=True)
+    """
+    max_elements is the greatest number of elements of an array, from 0 to 2147483647. Absent means no limit.
+    """
+
+    unique_elements: "bool | None" = betterproto2.field(17, betterproto2.TYPE_BOOL, optional=True)
+    """
+    unique_elements says that an array never holds the same element twice. Absent means that it may.
+    """
+
+    properties: "list[Property]" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    properties are the properties of an object, at least one, with distinct names, in the order in which they are
+    shown.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "DataType", DataType)
 
 
 @dataclass(eq=False, repr=False)
@@ -3694,7 +3801,7 @@ class GetEventTypeSchemaResponse(betterproto2.Message):
     GetEventTypeSchemaResponse holds the schema.
     """
 
-    schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the schema of what is sent with such an event in addition to the event itself. Absent when the event type has
     none.
@@ -4126,7 +4233,7 @@ class GetTableSchemaResponse(betterproto2.Message):
     GetTableSchemaResponse holds the columns of a table.
     """
 
-    schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema has the columns that can be written. Absent when there are none.
     """
@@ -4443,7 +4550,7 @@ class ListApplicationUsersRequest(betterproto2.Message):
     id is the id of an application connection whose users can be read.
     """
 
-    schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is an object type with the properties to return, part of the application's source schema.
     """
@@ -4933,7 +5040,7 @@ class ListExpressionPropertiesRequest(betterproto2.Message):
     expressions are the expressions to look at. At least one.
     """
 
-    schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the object type whose properties the expressions read.
     """
@@ -4955,7 +5062,7 @@ class ListExpressionPropertiesRequestExpression(betterproto2.Message):
     value is the text of the expression.
     """
 
-    type: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    type: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     type is the type of the property that the expression gives the value of.
     """
@@ -5040,7 +5147,7 @@ class ListFileRecordsResponse(betterproto2.Message):
     records_json are the first records, each a JSON object as text. Rows that cannot be read are left out.
     """
 
-    schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the schema of the records. Absent when no column is of a supported type.
     """
@@ -5497,7 +5604,7 @@ class ListProfilesResponse(betterproto2.Message):
     profiles are the profiles of the page.
     """
 
-    schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the schema of their attributes, with only the properties that were asked for. It has no properties when
     the workspace has no profile schema.
@@ -6041,13 +6148,13 @@ class Pipeline(betterproto2.Message):
     collected and when profiles are exported to a file.
     """
 
-    in_schema: "Type | None" = betterproto2.field(27, betterproto2.TYPE_MESSAGE, optional=True)
+    in_schema: "DataType | None" = betterproto2.field(27, betterproto2.TYPE_MESSAGE, optional=True)
     """
     in_schema is the schema of what the pipeline reads, restricted to the properties that it uses. For pipelines that
     read events it is the event schema.
     """
 
-    out_schema: "Type | None" = betterproto2.field(28, betterproto2.TYPE_MESSAGE, optional=True)
+    out_schema: "DataType | None" = betterproto2.field(28, betterproto2.TYPE_MESSAGE, optional=True)
     """
     out_schema is the schema of what the pipeline writes. Absent when events are collected and when profiles are
     exported to a file.
@@ -6424,7 +6531,7 @@ class PreviewProfileSchemaUpdateRequest(betterproto2.Message):
     PreviewProfileSchemaUpdateRequest is a new schema of the profiles, to look at.
     """
 
-    schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the new schema.
     """
@@ -6487,7 +6594,7 @@ class PreviewSendEventRequest(betterproto2.Message):
     a property, forbidden when it has no schema.
     """
 
-    out_schema: "Type | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    out_schema: "DataType | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
     """
     out_schema is the schema of what the transformation returns. Required with a transformation, forbidden without.
     """
@@ -6646,7 +6753,7 @@ class Property(betterproto2.Message):
     prefilled is the mapping expression that editors propose for this property. Absent means none.
     """
 
-    type: "Type | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    type: "DataType | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
     """
     type is the type of the property's values.
     """
@@ -6716,7 +6823,7 @@ class QueryDatabaseResponse(betterproto2.Message):
     rows_json are the rows, each a JSON object as text.
     """
 
-    schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the schema of the rows. Absent when no column can be used.
     """
@@ -7634,12 +7741,12 @@ class TransformDataRequest(betterproto2.Message):
     data_json is the user, profile or event: a JSON object as text that fits in_schema.
     """
 
-    in_schema: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    in_schema: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     in_schema is the schema of the data.
     """
 
-    out_schema: "Type | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    out_schema: "DataType | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
     """
     out_schema is the schema of the result.
     """
@@ -7829,113 +7936,6 @@ class TryPipelineResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "TryPipelineResponse", TryPipelineResponse)
-
-
-@dataclass(eq=False, repr=False)
-class Type(betterproto2.Message):
-    """
-    Type is the type of a value. A type of kind "object" is also called a schema. Only the members that belong to the
-    kind may be set; lists that do not belong to it are printed as [] and read as absent.
-    """
-
-    kind: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
-    """
-    kind selects the type and with it the members that apply.
-    """
-
-    max_length: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT32, optional=True)
-    """
-    max_length is the greatest length of a string in Unicode code points, from 1 to 4294967295. Absent means no
-    limit.
-    """
-
-    char_len: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT32, optional=True)
-    """
-    char_len is the former name of max_length. It is read when max_length is absent, and never written.
-    """
-
-    max_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT32, optional=True)
-    """
-    max_bytes is the greatest length of a string in bytes of UTF-8, from 1 to 4294967295. Absent means no limit.
-    """
-
-    pattern: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
-    """
-    pattern is a regular expression in RE2 syntax that a string must match. It excludes values.
-    """
-
-    values: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
-    """
-    values enumerates the strings that a string may be. When it is not empty it excludes pattern.
-    """
-
-    bit_size: "int | None" = betterproto2.field(7, betterproto2.TYPE_INT32, optional=True)
-    """
-    bit_size is the width of an int (8, 16, 24, 32 or 64) or of a float (32 or 64). Both kinds require it.
-    """
-
-    unsigned: "bool | None" = betterproto2.field(8, betterproto2.TYPE_BOOL, optional=True)
-    """
-    unsigned says that an int has no negative values. Absent means signed.
-    """
-
-    real: "bool | None" = betterproto2.field(9, betterproto2.TYPE_BOOL, optional=True)
-    """
-    real says that a float is never NaN or infinite. Absent means that it may be.
-    """
-
-    precision: "int | None" = betterproto2.field(10, betterproto2.TYPE_INT32, optional=True)
-    """
-    precision is the number of decimal digits of a decimal, from 1 to 76. The kind requires it.
-    """
-
-    scale: "int | None" = betterproto2.field(11, betterproto2.TYPE_INT32, optional=True)
-    """
-    scale is how many of a decimal's digits stand after the point, from 0 to 37 and at most precision. Absent means
-    0.
-    """
-
-    minimum: "__google__protobuf__.Value | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
-    """
-    minimum is the least value of an int, float or decimal, itself allowed. It is a JSON number, or a JSON string
-    with the number as text: bounds of 64-bit integers and of long decimals have digits that a JSON number loses on
-    its way through a double, which is also why the field is not a number. Absent means the least value of the kind.
-    """
-
-    maximum: "__google__protobuf__.Value | None" = betterproto2.field(13, betterproto2.TYPE_MESSAGE, optional=True)
-    """
-    maximum is the greatest value of an int, float or decimal, itself allowed. It is written like minimum. Absent
-    means the greatest value of the kind.
-    """
-
-    element_type: "Type | None" = betterproto2.field(14, betterproto2.TYPE_MESSAGE, optional=True)
-    """
-    element_type is the type of the elements of an array or of the values of a map. Both kinds require it.
-    """
-
-    min_elements: "int | None" = betterproto2.field(15, betterproto2.TYPE_INT32, optional=True)
-    """
-    min_elements is the least number of elements of an array, from 0 to 2147483647. Absent means 0.
-    """
-
-    max_elements: "int | None" = betterproto2.field(16, betterproto2.TYPE_INT32, optional=True)
-    """
-    max_elements is the greatest number of elements of an array, from 0 to 2147483647. Absent means no limit.
-    """
-
-    unique_elements: "bool | None" = betterproto2.field(17, betterproto2.TYPE_BOOL, optional=True)
-    """
-    unique_elements says that an array never holds the same element twice. Absent means that it may.
-    """
-
-    properties: "list[Property]" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, repeated=True)
-    """
-    properties are the properties of an object, at least one, with distinct names, in the order in which they are
-    shown.
-    """
-
-
-default_message_pool.register_message("headwater.v1", "Type", Type)
 
 
 @dataclass(eq=False, repr=False)
@@ -8178,12 +8178,12 @@ class UpdatePipelineRequest(betterproto2.Message):
     filter decides which users, profiles or events are taken. Absent means all.
     """
 
-    in_schema: "Type | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    in_schema: "DataType | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
     """
     in_schema is the schema of what is read.
     """
 
-    out_schema: "Type | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    out_schema: "DataType | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
     """
     out_schema is the schema of what is written.
     """
@@ -8298,7 +8298,7 @@ class UpdateProfileSchemaRequest(betterproto2.Message):
     UpdateProfileSchemaRequest is the new schema of the profiles.
     """
 
-    schema: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    schema: "DataType | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     schema is the new schema, of at most 2000 properties. Its properties are all read_optional, and none is nullable,
     required or prefilled, or begins with an underscore; strings have no values and no pattern, arrays no limits;
@@ -8389,12 +8389,12 @@ class UserSchemas(betterproto2.Message):
     UserSchemas are the schemas of the users of an application.
     """
 
-    source: "Type | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    source: "DataType | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     source is the schema of the users as they are read.
     """
 
-    destination: "Type | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    destination: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     destination is the schema of the users as they are written. Absent for source connections.
     """
@@ -8419,7 +8419,7 @@ class ValidateExpressionRequest(betterproto2.Message):
     properties are the properties that the expression may read.
     """
 
-    type: "Type | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    type: "DataType | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
     """
     type is the type of the property that the expression gives the value of.
     """
@@ -8519,7 +8519,7 @@ class Workspace(betterproto2.Message):
     name is shown to people. It has 1 to 100 characters.
     """
 
-    profile_schema: "Type | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    profile_schema: "DataType | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
     """
     profile_schema is the schema of the workspace's profiles. Absent while profiles have no properties.
     """

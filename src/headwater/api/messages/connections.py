@@ -80,8 +80,8 @@ class ListInPieces:
 
 @lru_cache(maxsize=4096)
 def _schema_text(serialised: bytes) -> msgspec.Raw:
-    return msgspec.Raw(_encoder.encode(_plain(schemas_pb2.Type.FromString(serialised))))
+    return msgspec.Raw(_encoder.encode(_plain(schemas_pb2.DataType.FromString(serialised))))
 
 
-def _plain(message: pb.Connection | schemas_pb2.Type) -> dict[str, Any]:
+def _plain(message: pb.Connection | schemas_pb2.DataType) -> dict[str, Any]:
     return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)

@@ -193,7 +193,7 @@ def _transformation_message(shown: TransformationDefinition) -> transformations_
 
 
 @lru_cache(maxsize=4096)
-def _schema_message(text: str) -> schemas_pb2.Type:
+def _schema_message(text: str) -> schemas_pb2.DataType:
     schema = parse_schema(text)
     assert schema is not None, "a definition without a schema has none, not null"
     return type_message(schema)

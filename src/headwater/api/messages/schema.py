@@ -27,13 +27,13 @@ _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,99})?([eE][+-]?[0-9]{1,3})?")
 
 
-def type_message(schema: Schema) -> pb.Type:
+def type_message(schema: Schema) -> pb.DataType:
     """Return the schema as a message."""
     document = json.loads(serialise(schema), parse_int=_as_written, parse_float=_as_written)
-    return json_format.ParseDict(document, pb.Type())
+    return json_format.ParseDict(document, pb.DataType())
 
 
-def to_schema(message: pb.Type) -> Schema | None:
+def to_schema(message: pb.DataType) -> Schema | None:
     """Return the schema of a message. Raises InvalidType, which is a BadRequest."""
     return read_schema(_type_document(message))
 
@@ -55,7 +55,7 @@ def _as_written(number: str) -> int | float | str:
     return int(number) if _INTEGER.fullmatch(number) else float(number)
 
 
-def _type_document(message: pb.Type) -> dict[str, object]:
+def _type_document(message: pb.DataType) -> dict[str, object]:
     document: dict[str, object] = {}
     for field, value in message.ListFields():
         match field.name:

@@ -312,7 +312,7 @@ class ProfileServicer(ProfileSchemaCalls):
             raise missing
         return pb.DeleteSeparationResponse()
 
-    async def _schema_message(self, listed: ListedProfiles, *, has_all: bool) -> schemas_pb2.Type:
+    async def _schema_message(self, listed: ListedProfiles, *, has_all: bool) -> schemas_pb2.DataType:
         """Return the schema of a page. `has_all` says whether it is that of the workspace."""
         if listed.schema is None or has_all:
             return await self._schemas.profile_schema(listed.workspace)

@@ -24,11 +24,13 @@ class ProfileSchemaCalls(profiles_pb2_grpc.ProfileServiceServicer):
         self._computing = computing
         self._schemas = SchemaMessages(computing)
 
-    async def GetProfileSchema(self, request: pb.GetProfileSchemaRequest, context: Context) -> schemas_pb2.Type:
+    async def GetProfileSchema(self, request: pb.GetProfileSchemaRequest, context: Context) -> schemas_pb2.DataType:
         workspace = await require_workspace(self._catalog, context)
         return await self._schemas.profile_schema(workspaces.find_workspace(self._catalog, workspace))
 
-    async def GetIdentifierSchema(self, request: pb.GetIdentifierSchemaRequest, context: Context) -> schemas_pb2.Type:
+    async def GetIdentifierSchema(
+        self, request: pb.GetIdentifierSchemaRequest, context: Context
+    ) -> schemas_pb2.DataType:
         workspace = await require_workspace(self._catalog, context)
         return await self._schemas.identifier_schema(workspaces.find_workspace(self._catalog, workspace))
 

@@ -18,6 +18,6 @@ class SchemaServicer(schemas_pb2_grpc.SchemaServiceServicer):
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    async def GetEventSchema(self, request: pb.GetEventSchemaRequest, context: Context) -> pb.Type:
+    async def GetEventSchema(self, request: pb.GetEventSchemaRequest, context: Context) -> pb.DataType:
         await authenticate(self._catalog, context)
         return _EVENT_SCHEMA

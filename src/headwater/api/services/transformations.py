@@ -168,7 +168,7 @@ def _trial(request: pb.TransformDataRequest | HttpBody) -> Trial:
     )
 
 
-def _type(message: schemas_pb2.Type) -> Type:
+def _type(message: schemas_pb2.DataType) -> Type:
     """A type that came as a message. It need not be an object, so it is read as that of a property."""
     [property_] = _properties([schemas_pb2.Property(name="value", type=message)])
     return property_.type
@@ -182,7 +182,7 @@ def _properties(messages: Iterable[schemas_pb2.Property]) -> tuple[Property, ...
     properties = list(messages)
     if not properties:
         return ()
-    schema: Schema | None = to_schema(schemas_pb2.Type(kind="object", properties=properties))
+    schema: Schema | None = to_schema(schemas_pb2.DataType(kind="object", properties=properties))
     assert isinstance(schema, ObjectType)
     return schema.properties
 

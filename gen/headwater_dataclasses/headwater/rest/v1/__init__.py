@@ -325,7 +325,7 @@ class ListApplicationUsersRequest(betterproto2.Message):
 
     schema: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    schema is a Type as JSON text, with the properties to return.
+    schema is a DataType as JSON text, with the properties to return.
     """
 
     filter: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
