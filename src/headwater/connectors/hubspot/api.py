@@ -14,7 +14,7 @@ ORIGIN: Final = "https://api.hubapi.com"
 VERSION: Final = ApiVersion(name="2026-09", ends_on=date(2028, 3, 9))
 """A version is supported for 18 months."""
 ACCOUNT_URL: Final = f"{ORIGIN}/account-info/{VERSION.name}/details"
-LIMIT: Final = spread(100, 10, burst=4, group="requests")
+LIMIT: Final = spread(100, 10, burst=2, group="requests")
 """The limit of the smallest plan, which all requests of an account share."""
 WAITS: Final = (RETRY_AFTER, Wait("x-hubspot-ratelimit-interval-milliseconds", "Milliseconds"))
 
