@@ -29,9 +29,11 @@ from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.braze.test_vendor import TestEvents as Braze
+from tests.connectors.brevo.test_vendor import TestEvents as Brevo
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
 from tests.connectors.google_analytics.test_vendor import TestEvents as GoogleAnalytics
+from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.posthog.test_vendor import TestEvents as PostHog
@@ -40,8 +42,10 @@ from tests.connectors.vendors.server import CALM, VendorServer
 VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "amplitude": Amplitude,
     "braze": Braze,
+    "brevo": Brevo,
     "customerio": CustomerIo,
     "google-analytics": GoogleAnalytics,
+    "hubspot": HubSpot,
     "klaviyo": Klaviyo,
     "mixpanel": Mixpanel,
     "posthog": PostHog,

@@ -32,7 +32,7 @@ DOCUMENTED = [
     ("http-get", "FileStorage", U, True, None, False, ()),
     ("http-post", "FileStorage", None, False, U, True, ()),
     ("http-webhook", "Application", None, False, E, True, ("Server",)),
-    ("hubspot", "Application", U, True, U, True, ()),
+    ("hubspot", "Application", U, True, UE, True, ("Server",)),
     ("ios", "SDK", UE, False, None, False, ()),
     ("java", "SDK", UE, False, None, False, ()),
     ("javascript", "SDK", UE, False, None, False, ()),
@@ -86,7 +86,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"amplitude", "braze", "customerio", "google-analytics", "klaviyo", "mixpanel", "posthog"}
+VENDORS = {"amplitude", "braze", "brevo", "customerio", "google-analytics", "hubspot", "klaviyo", "mixpanel", "posthog"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

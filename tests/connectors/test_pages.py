@@ -25,9 +25,13 @@ PAGES = Path(__file__).resolve().parents[2] / "docs" / "connectors"
 DESTINATIONS = [
     "amplitude",
     "braze",
+    "brevo",
     "customerio",
     "google-analytics",
+    "google-analytics",
     "http-webhook",
+    "http-webhook",
+    "hubspot",
     "klaviyo",
     "mixpanel",
     "posthog",

@@ -13,7 +13,17 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import amplitude, braze, customerio, google_analytics, klaviyo, mixpanel, posthog
+from tests.connectors.vendors import (
+    amplitude,
+    braze,
+    brevo,
+    customerio,
+    google_analytics,
+    hubspot,
+    klaviyo,
+    mixpanel,
+    posthog,
+)
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -64,6 +74,12 @@ VENDORS: Final = {
         event_type="identify",
         users=Users("email", {"timezone": "name"}),
     ),
+    "brevo": Vendor(
+        brevo.BrevoServer,
+        {"apiKey": brevo.KEY},
+        event_type="create_user_event",
+        users=Users("email", {"FIRSTNAME": "name"}, {"email": "email", "city": "FIRSTNAME"}),
+    ),
     "google-analytics": Vendor(
         google_analytics.GoogleAnalyticsServer,
         {
@@ -73,6 +89,12 @@ VENDORS: Final = {
         },
         event_type="login",
         refuses_credentials=False,
+    ),
+    "hubspot": Vendor(
+        hubspot.HubSpotServer,
+        {"accessToken": hubspot.TOKEN},
+        event_type=hubspot.ORDER_COMPLETED,
+        users=Users("email", {"firstname": "name"}, {"email": "email", "city": "firstname"}),
     ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,
