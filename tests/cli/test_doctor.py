@@ -17,9 +17,10 @@ from headwater.base.clock import SystemClock
 from headwater.base.encryption import Keyring
 from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
-from headwater.cli.doctor import data, machine, report
+from headwater.cli.doctor import data, machine, report, versions
 from headwater.cli.doctor.findings import Finding, Installation, ok
 from headwater.cli.doctor.server import check_server
+from headwater.connectors.contract import ApiVersion
 from headwater.log import LogEntry, SqliteEventLog
 from headwater.management.bootstrap import bootstrap
 from headwater.management.connections import CreateConnection, create_connection
@@ -217,6 +218,37 @@ def test_the_checks_of_databases_change_nothing(folder: Path, tmp_path: Path) ->
     list(data.check_databases(install(folder)))
     list(data.check_secret_key(install(folder, secret_key=SECRET)))
     assert (folder / "catalog.db").read_bytes() == before
+
+
+def test_the_versions_of_apis_that_connections_use(folder: Path) -> None:
+    [none] = versions.check_api_versions(install(folder))
+    assert (none.result, none.message) == ("ok", "none is in use")
+    create_catalog(folder)
+    with sqlite3.connect(folder / "catalog.db") as connection:
+        connection.execute("UPDATE connections SET connector = 'klaviyo'")
+    connection.close()
+    [found] = versions.check_api_versions(install(folder))
+    assert found.check == "api versions" and found.message != none.message
+
+
+@pytest.mark.parametrize(
+    ("days", "result", "words"),
+    [
+        (181, "ok", "those of the 1 connectors in use do not end soon"),
+        (180, "warning", "version v9 of the API of klaviyo, which 3 connections use, ends on {}, in 180 days"),
+        (1, "warning", "in 1 days"),
+        (0, "problem", "version v9 of the API of klaviyo, which 3 connections use, ended on {}"),
+        (-400, "problem", "ended on {}"),
+        (None, "ok", "do not end soon"),
+    ],
+)
+def test_a_version_that_ends(days: int | None, result: str, words: str) -> None:
+    today = datetime.now(UTC).date()
+    ends_on = None if days is None else today + timedelta(days=days)
+    known = {"klaviyo": ApiVersion(name="v9", ends_on=ends_on), "other": ApiVersion(name="v1", ends_on=today)}
+    findings = list(versions.compare_versions({"klaviyo": 3, "dummy": 1}, known, today))
+    assert results(findings) == {"api versions": result}
+    assert words.format(ends_on) in findings[0].message
 
 
 def test_ports(folder: Path) -> None:

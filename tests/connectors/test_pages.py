@@ -28,8 +28,6 @@ DESTINATIONS = [
     "brevo",
     "customerio",
     "google-analytics",
-    "google-analytics",
-    "http-webhook",
     "http-webhook",
     "hubspot",
     "klaviyo",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from headwater.connectors.contract import DELIVERED, UNEXPECTED_RESPONSE, RateLimit, rejected, retry, succeeded
-from headwater.delivery.items import EXPIRED, Dead, Health, HealthState, LaneLimits
+from headwater.delivery.items import EVENT_TOO_OLD, EXPIRED, Dead, Health, HealthState, LaneLimits
 from headwater.delivery.lane import Lane
 from headwater.delivery.rates import AccountRates
 from tests.delivery.lanes import (
@@ -351,6 +351,31 @@ def test_an_item_in_flight_does_not_expire() -> None:
     assert lane.expire(NOW + 200) == []
     assert lane.wake_at() is None
     assert len(deliver(lane, batch, NOW + 200).delivered) == 1
+
+
+def test_an_item_that_becomes_too_old_while_it_waits_is_not_sent() -> None:
+    lane = make_lane(make_policy(max_age_seconds=3_600.0))
+    items = [make_item(1, 5), replace(make_item(2, 5), accepted_until=NOW + 10), make_item(3, 5)]
+    lane.offer(items, NOW)
+    fail(lane, take_one(lane), UNAVAILABLE)
+    assert lane.take_outdated() == []
+    later = NOW + 3_600
+    batch = take_one(lane, later)  # not the kept one, whose items are sent otherwise
+    assert numbers(batch) == [1, 3]
+    (dead,) = lane.take_outdated()
+    assert (dead.number, dead.reason, dead.attempts, dead.status) == (2, EVENT_TOO_OLD, 1, None)
+    assert lane.take_outdated() == []
+    deliver(lane, batch, later)
+    assert (lane.figures.items, lane.figures.batches, lane.wake_at()) == (0, 0, None)
+
+
+def test_a_batch_of_items_that_are_too_old_is_no_request() -> None:
+    lane = make_lane(make_policy(2, max_age_seconds=3_600.0))
+    lane.offer([replace(make_item(number, number), accepted_until=NOW - 1) for number in range(1, 6)], NOW)
+    lane.offer([make_item(6, 1)], NOW)
+    assert numbers(take_one(lane)) == [6]
+    assert [each.number for each in lane.take_outdated()] == [1, 2, 3, 4, 5]
+    assert lane.figures.items == 1
 
 
 def test_a_removed_item_frees_those_that_wait_for_it() -> None:

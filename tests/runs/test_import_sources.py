@@ -15,7 +15,7 @@ from headwater.base.errors import BadRequest, Unavailable
 from headwater.base.steps import ProcessingStep
 from headwater.catalog import Definition, TransformationDefinition
 from headwater.connectors.catalogue.file_formats import CsvSourceSettings
-from headwater.connectors.contract import Column, QueryRejected, Row, SourceUser, UsersPage
+from headwater.connectors.contract import Column, QueryRejected, RateLimit, Row, SourceUser, UsersPage
 from headwater.connectors.dummy.customers import Customers
 from headwater.connectors.dummy.schemas import READABLE_SCHEMA
 from headwater.connectors.dummy.settings import DummySettings
@@ -225,6 +225,22 @@ async def test_an_application_is_waited_for_as_long_as_it_asks(tmp_path: Path, m
         await scenario.run()
         assert (pauses[0], pauses[1] < 1) == (40, True)
         assert sorted(await scenario.identities()) == ["A"]
+
+
+class PacedApplication(Application):
+    """Has a rate of one page in ten seconds, after three at the same time."""
+
+    read_rates = (RateLimit(count=6, seconds=60, burst=3),)
+
+
+async def test_pages_are_read_at_the_rate_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(applications.ApplicationSource, "_pause", lambda _, seconds: pauses.append(seconds))
+    app = PacedApplication(*([user(str(number))] for number in range(5)))
+    async with open_scenario(tmp_path, definition(), users=app) as scenario:
+        await scenario.run()
+        assert len(app.asked) == 5
+    assert [round(each, -1) for each in pauses] == [10, 20], "the pause of the test does not let time pass"
 
 
 # --- Files --------------------------------------------------------------------------------------------------------

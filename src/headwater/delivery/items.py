@@ -4,6 +4,7 @@ Times are seconds since 1970 on the caller's clock. That clock never goes back: 
 its start, and adds the time of a monotonic clock.
 """
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -25,13 +26,19 @@ MAX_MESSAGE_CHARACTERS: Final = 500
 EXPIRED: Final = "Expired"
 """The reason of an item that was not delivered within the delivery window."""
 
+EVENT_TOO_OLD: Final = "EventTooOld"
+"""The reason of an item whose event is older than the destination accepts."""
+TOO_OLD_MESSAGE: Final = "the event is older than the destination accepts"
+OUTDATED_MESSAGE: Final = "the event became older than the destination accepts while it waited to be sent"
+
 
 class LaneItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One delivery: an event for one pipeline of the destination, ready to be sent.
 
     `number` is its place in the queue: items of one destination have ascending numbers. `key` is its idempotency key.
     `order_keys` are one to three 64-bit hashes of the users that the event is about; items that share one are sent in
-    their order. An item without any waits for no other. `enqueued_at` is the time at which it entered the queue.
+    their order. An item without any waits for no other. `enqueued_at` is the time at which it entered the queue, and
+    `accepted_until` the last one at which the destination takes an event of this age.
     """
 
     number: int
@@ -40,6 +47,7 @@ class LaneItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     order_keys: tuple[int, ...]
     enqueued_at: float
     encoded: EncodedEvent
+    accepted_until: float = math.inf
 
 
 class Dead(msgspec.Struct, frozen=True, kw_only=True):

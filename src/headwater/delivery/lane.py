@@ -9,6 +9,7 @@ It has no clock, no asyncio and no I/O. The caller passes the time to each call,
         for number in lane.reload(): ...                     # read, prepare and offer() again, or remove()
         while (batch := lane.next_batch(now)) is not None:
             start sending batch                              # batch.items, batch.key, batch.attempt
+        bury(lane.take_outdated())
         wait until lane.wake_at(), a response, or new items  # None: only a response or new items change something
         completion = lane.complete(batch, result, now)       # for each response; exactly once for each batch
         store completion.delivered and completion.dead       # in one transaction with lane.health, if that changed
@@ -32,7 +33,6 @@ from random import Random
 from typing import Final
 
 from headwater.connectors.contract import (
-    UNEXPECTED_RESPONSE,
     Failure,
     FailureScope,
     ItemResult,
@@ -44,7 +44,8 @@ from headwater.delivery import backoff
 from headwater.delivery.batching import Batch, Batcher
 from headwater.delivery.breaker import Breaker
 from headwater.delivery.concurrency import Concurrency
-from headwater.delivery.items import EXPIRED, HEALTHY, Completion, Dead, Health, LaneFigures, LaneItem, LaneLimits
+from headwater.delivery.deaditems import dead_item, expired, is_unexpected_again, outdated
+from headwater.delivery.items import HEALTHY, Completion, Dead, Health, LaneFigures, LaneItem, LaneLimits
 from headwater.delivery.ordering import BUSY, DELAYED, FINISHED, READY, WAITING, Entry, Ordering
 from headwater.delivery.rates import Rates
 from headwater.delivery.window import Window
@@ -74,6 +75,8 @@ class Lane:
         self._rates = rates
         self._is_ordered = policy.order == "PerUser"
         self._max_events = policy.limits.max_events
+        self._has_max_age = policy.max_age_seconds is not None
+        self._outdated: list[Dead] = []
         self._ordering = Ordering()
         self._window = Window(limits)
         self._batcher = Batcher(policy, rates, limits.linger_seconds)
@@ -184,7 +187,7 @@ class Lane:
                 self._dissolve_kept({entry})
             if entry.state == BUSY:
                 break  # in flight
-            dead.append(self._expired(entry))
+            dead.append(expired(entry, self.health))
             self._release_all(self._finish(entry, expired=True), now)
         return dead
 
@@ -194,7 +197,9 @@ class Lane:
         self._blocked_until = None
         if not self._may_send(now):
             return None
-        batch = self._kept_batch(now) if self._kept else self._new_batch(now)
+        while (batch := self._kept_batch(now) if self._kept else self._new_batch(now)) is not None:
+            if not (self._has_max_age and self._give_up_outdated(batch, now)):
+                break
         if batch is None:
             return None
         self._breaker.send()
@@ -205,6 +210,11 @@ class Lane:
         batch.era, batch.round = self._breaker.era, self._concurrency.round
         batch.was_full = len(self._in_flight) >= self._concurrency.limit
         return batch
+
+    def take_outdated(self) -> list[Dead]:
+        """Return the items that `next_batch` has given up since the last call: the destination takes none so old."""
+        found, self._outdated = self._outdated, []
+        return found
 
     def wake_at(self) -> float | None:
         """Return the time at which `next_batch` or `expire` may return more, if nothing else is called until then."""
@@ -288,6 +298,19 @@ class Lane:
         self._blocked_until = self._batcher.due_at()
         return None
 
+    def _give_up_outdated(self, batch: Batch, now: float) -> bool:
+        """Give up the items of a batch that became too old while they waited, and return whether there are any.
+
+        The others form another batch.
+        """
+        found = [entry for entry in batch.entries if entry.item is not None and entry.item.accepted_until < now]
+        self._outdated += [outdated(entry, batch) for entry in found]
+        for entry in found:
+            entry.is_removed = True
+        if found:
+            self._dissolve(batch)
+        return bool(found)
+
     def _is_within_rates(self, events: int, now: float) -> bool:
         fits_at = self._rates.fits_at(events, now)
         if fits_at > now:
@@ -308,8 +331,8 @@ class Lane:
         for entry, item, each in zip(batch.entries, batch.items, result.items, strict=True):
             if each.outcome is Outcome.DELIVERED:
                 delivered.append(item)
-            elif each.outcome is Outcome.REJECTED or _is_unexpected_again(entry, each):
-                dead.append(_dead(entry, batch, each.reason, each.message, result.status))
+            elif each.outcome is Outcome.REJECTED or is_unexpected_again(entry, each):
+                dead.append(dead_item(entry, batch, each.reason, each.message, result.status))
             else:
                 retried.append(entry)
                 self._retry(entry, batch, each, now, may_be_immediate=is_smaller)
@@ -337,7 +360,7 @@ class Lane:
         if len(batch.entries) == 1:
             entry = batch.entries[0]
             self._busy -= 1
-            dead = _dead(entry, batch, failure.reason, failure.message, status)
+            dead = dead_item(entry, batch, failure.reason, failure.message, status)
             self._release_all(self._finish(entry), now)
             return Completion(dead=(dead,))
         for entry in batch.entries:
@@ -465,35 +488,3 @@ class Lane:
 
     def _expires_at(self, entry: Entry) -> float:
         return entry.enqueued_at + self._limits.expiry_seconds
-
-    def _expired(self, entry: Entry) -> Dead:
-        """Return an item that was not delivered in time, with its last response, or that of the destination."""
-        last, health = entry.last, self.health
-        return Dead(
-            number=entry.number,
-            pipeline=entry.pipeline,
-            reason=EXPIRED,
-            message=_cause(health.reason, health.message) if last is None else _cause(last.reason, last.message),
-            status=health.status if last is None else None,
-            attempts=entry.attempts,
-        )
-
-
-def _is_unexpected_again(entry: Entry, result: ItemResult) -> bool:
-    """Whether the response did not account for the item, for the second time in a row."""
-    return result.reason == UNEXPECTED_RESPONSE and entry.last is not None and entry.last.reason == result.reason
-
-
-def _dead(entry: Entry, batch: Batch, reason: str, message: str, status: int | None) -> Dead:
-    return Dead(
-        number=entry.number,
-        pipeline=entry.pipeline,
-        reason=reason,
-        message=message,
-        status=status,
-        attempts=entry.attempts + batch.attempt,
-    )
-
-
-def _cause(reason: str, message: str) -> str:
-    return f"{reason}: {message}" if message else reason

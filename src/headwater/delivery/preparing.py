@@ -29,6 +29,7 @@ from headwater.connectors.contract import (
     OutgoingEvent,
     SinkPolicy,
 )
+from headwater.delivery.items import EVENT_TOO_OLD, TOO_OLD_MESSAGE
 from headwater.events.event import Event, decode_event
 from headwater.events.record import COMPLETE, RecordReader
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
@@ -290,7 +291,7 @@ class Preparer:
         if policy.max_age_seconds is not None or policy.max_future_seconds is not None:
             age = (self._clock.now() - event.event.timestamp).total_seconds()
             if policy.max_age_seconds is not None and age > policy.max_age_seconds:
-                return Rejected("Finalize", "EventTooOld", "the event is older than the destination accepts")
+                return Rejected("Finalize", EVENT_TOO_OLD, TOO_OLD_MESSAGE)
             if policy.max_future_seconds is not None and -age > policy.max_future_seconds:
                 return Rejected("Finalize", "EventInFuture", "the event is further in the future than is accepted")
         return encode_event(self._sink, event, self._event_type, self.key(event), values)

@@ -8,6 +8,7 @@ same idempotency key: those in flight, and at most `MAX_UNCOMMITTED_ITEMS`.
 """
 
 import asyncio
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -315,6 +316,7 @@ class Session:
             return
         enqueued_at = chunk.enqueued_at / 1e6
         is_ordered = self._sink.policy.order == "PerUser"
+        max_age = self._sink.policy.max_age_seconds
         offered: list[LaneItem] = []
         rejected: defaultdict[ProcessingStep, list[tuple[int, AttemptOutcome, str]]] = defaultdict(list)
         for item, source, result in zip(items, sources, prepared, strict=True):
@@ -333,6 +335,7 @@ class Session:
                         order_keys=order_keys(source.event) if is_ordered else (),
                         enqueued_at=enqueued_at,
                         encoded=result,
+                        accepted_until=math.inf if max_age is None else source.event.timestamp.timestamp() + max_age,
                     )
                 )
         for step, outcomes in rejected.items():
@@ -357,22 +360,27 @@ class Session:
             if self._error is not None:
                 raise self._error
             now = self._now()
-            if expired := self._lane.expire(now):
-                self._bury_later(expired)
-                self._chunks.add_attempts(
-                    AttemptDetails(self._microseconds(), 0, 0, 0),
-                    [(each.number, "Dead", failure_text(each.reason, each.message)) for each in expired],
-                )
+            self._give_up(self._lane.expire(now))
             while (
                 self._chunks.uncommitted <= MAX_UNCOMMITTED_ITEMS and (batch := self._lane.next_batch(now)) is not None
             ):
                 request = asyncio.create_task(self._send(batch))
                 self._requests.add(request)
                 request.add_done_callback(self._end_request)
+            self._give_up(self._lane.take_outdated())
             self._note_health()
             self._wake_reader.set()
             await wait(self._wake_pump, self._idle_seconds())
             self._wake_pump.clear()
+
+    def _give_up(self, dead: Sequence[Dead]) -> None:
+        """Bury items that are given up without a request."""
+        if dead:
+            self._bury_later(dead)
+            self._chunks.add_attempts(
+                AttemptDetails(self._microseconds(), 0, 0, 0),
+                [(each.number, "Dead", failure_text(each.reason, each.message)) for each in dead],
+            )
 
     def _idle_seconds(self) -> float:
         """Return the time until the pump has to look at the lane again, if nothing wakes it."""

@@ -5,6 +5,7 @@ Only `from_float` rounds. Numbers have at most 76 digits.
 
 import re
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final
 
 _CONTEXT: Final = Context(prec=200, Emax=999_999, Emin=-999_999)
@@ -49,14 +50,14 @@ def fits(number: Decimal, precision: int, scale: int) -> bool:
         return False
     if not number:
         return True
-    return number.adjusted() < precision - scale and has_scale(number, scale)
+    # The magnitude bounds the quotient of the remainder, and a remainder that is not 0 is not rounded to 0.
+    return -scale <= number.adjusted() < precision - scale and not _CONTEXT.remainder(number, _unit(scale))
 
 
-def has_scale(number: Decimal, scale: int) -> bool:
-    """Return whether the finite number has at most `scale` digits after the point, ignoring trailing zeros."""
-    _, digits, exponent = number.as_tuple()
-    excess = -scale - int(exponent)
-    return excess <= 0 or not any(digits[-excess:])
+@lru_cache(maxsize=128)
+def _unit(scale: int) -> Decimal:
+    """Return the smallest positive number with so many digits after the point."""
+    return Decimal((0, (1,), -scale))
 
 
 def plain(number: Decimal) -> Decimal:

@@ -4,10 +4,11 @@
 """
 
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import text
@@ -17,6 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from headwater.base.errors import UnusableDatabase
 from headwater.storage import postgresql
 from headwater.storage.database import OLDEST_USABLE_COLUMN
+
+_Result = TypeVar("_Result")
+
+Read: TypeAlias = Callable[[AsyncEngine], Awaitable[_Result]]
+"""Reads from a database that is open."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ response, and the vendor has nothing to object to.
 import asyncio
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 import pytest
 
-from headwater.base.clock import Clock, microseconds
+from headwater.base.clock import Clock
 from headwater.base.encryption import Keyring
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.base.identifiers import Identifiers
@@ -35,7 +35,7 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.delivery import dispatcher, sender, session
 from headwater.delivery.dispatcher import Dispatcher
 from headwater.delivery.preparing import DeliveryKeys
-from headwater.events.event import Event, encode_event
+from headwater.events.event import Event
 from headwater.filters import check_filter, parse_text
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, UpdateConnection, create_connection, update_connection
@@ -43,12 +43,6 @@ from headwater.management.pipelines import CreatePipeline, UpdatePipeline, creat
 from headwater.management.settings_checks import SettingsChecks
 from headwater.schemas import EVENT_SCHEMA, ObjectType
 from headwater.state.deliveries import (
-    DeadLetter,
-    DeadSelection,
-    DeliveryStore,
-    NewChunk,
-    NewDeliveries,
-    QueuedEvent,
     open_delivery_store,
 )
 from headwater.storage import sessions
@@ -56,9 +50,12 @@ from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import make_context
+from tests.connectors.conformance.vendor_installation import MAX_SECONDS, Installation
 from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer, draw
 from tests.harness import add_source, add_workspace
 from tests.virtualtime import VirtualClock, run_in_virtual_time
+
+__all__ = ["MAX_SECONDS", "Installation", "VendorEventsConformance", "plain_schema", "prefilled"]
 
 MODULES: Final = (dispatcher, sender, session)
 LOCAL_TIMEOUTS: Final = (
@@ -67,68 +64,6 @@ LOCAL_TIMEOUTS: Final = (
     (sessions, "SESSION_TIMEOUT_SECONDS"),
 )
 """Limits of work in threads of this machine, during which the loop is idle and the time goes fast."""
-MAX_SECONDS: Final = 4 * 3_600.0
-"""Limit of one run, in virtual time."""
-
-
-@dataclass
-class Installation:
-    """The parts of an installation that deliver, with one destination at the vendor's server."""
-
-    catalog: Catalog
-    store: DeliveryStore
-    dispatcher: Dispatcher
-    clock: Clock
-    source: Connection
-    destination: Connection
-    events: dict[int, Event] = field(default_factory=dict)
-
-    async def append(self, events: Sequence[Event]) -> None:
-        """Append events to the queue of the destination."""
-        queued = []
-        for event in events:
-            position = len(self.events) + 1
-            self.events[position] = event
-            at = microseconds(event.received_at)
-            queued.append(
-                QueuedEvent(position, self.source.id, event.message_id, at, event.user_id, None, encode_event(event))
-            )
-        chunk = NewChunk(
-            self.destination.id, self.source.workspace, {each.id: None for each in self.destination.pipelines}
-        )
-        now = microseconds(self.clock.now())
-        await self.store.append(
-            [NewDeliveries(self.source.workspace, queued, [chunk])], through=len(self.events), now=now
-        )
-
-    async def open_items(self) -> int:
-        return sum(each.open_items for each in await self.store.summaries())
-
-    async def wait_until_empty(self, interval_seconds: float = 2.0) -> None:
-        async with asyncio.timeout(MAX_SECONDS):
-            while await self.open_items():
-                await asyncio.sleep(interval_seconds)
-
-    async def dead_letters(self) -> list[DeadLetter]:
-        selection = DeadSelection(workspace=self.source.workspace)
-        return (await self.store.dead_letters(selection, limit=10_000)).letters
-
-    async def send_again(self) -> None:
-        """Send all dead letters again."""
-        selection = DeadSelection(workspace=self.source.workspace)
-        while not (await self.store.resend("1", selection, now=microseconds(self.clock.now()))).is_complete:
-            await asyncio.sleep(0.1)
-
-    @asynccontextmanager
-    async def dispatching(self) -> AsyncIterator[None]:
-        """Run the dispatcher during the block."""
-        stop = asyncio.Event()
-        running = asyncio.create_task(self.dispatcher.run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await running
 
 
 class VendorEventsConformance(ABC):
@@ -398,6 +333,34 @@ class VendorEventsConformance(ABC):
                 await installation.wait_until_empty()
             dead = {each.reason for each in await installation.dead_letters()}
             assert dead == {*reasons.values()} - {repaired}
+            assert server.violations == []
+
+        self.run(monkeypatch, tmp_path, CALM, main)
+
+    def test_events_that_become_too_old_in_the_queue_are_dead(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        max_age = self.sink().policy.max_age_seconds
+        if max_age is None:
+            return
+
+        async def main(installation: Installation, server: VendorServer) -> None:
+            source, clock = installation.source.id, installation.clock
+            almost = clock.now() - timedelta(seconds=max_age - 20.0)
+            for number in range(1, 21):
+                event = self.event(number, f"user-{number}", clock)
+                time = almost if number <= 10 else event.timestamp
+                await installation.append([msgspec.structs.replace(event, connection_id=source, timestamp=time)])
+            server.plan = Plan(failed=1.0)
+            async with installation.dispatching():
+                await asyncio.sleep(30.0)
+                assert server.requests and not server.accepted
+                server.plan = CALM
+                await installation.wait_until_empty()
+            letters = await installation.dead_letters()
+            assert {each.event.message_id for each in letters} == {f"m{number}" for number in range(1, 11)}
+            assert {each.reason for each in letters} == {"EventTooOld"}
+            assert len({each.id for each in server.accepted}) == 10
             assert server.violations == []
 
         self.run(monkeypatch, tmp_path, CALM, main)

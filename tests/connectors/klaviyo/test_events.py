@@ -25,7 +25,7 @@ from headwater.schemas import Json
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
-from tests.connectors.vendors.klaviyo import KEY
+from tests.connectors.vendors.klaviyo import KEY, REFUSED_KEYS
 
 SETTINGS = KlaviyoSettings(private_api_key=KEY)
 TIME = datetime(2026, 5, 4, 11, 59, 59, 500_000, tzinfo=UTC)
@@ -140,6 +140,25 @@ async def test_an_error_that_names_no_event_is_about_the_request(where: str) -> 
     events = [sink.encode(event(number)) for number in (1, 2)]
     result = await sink.send(sink.request(events, FIRST), events)
     assert result.failure is not None and result.failure.scope is FailureScope.BATCH
+
+
+@pytest.mark.parametrize("body", REFUSED_KEYS)
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_400_about_the_key_is_a_failure_of_the_credentials(body: Any, count: int) -> None:
+    http = ScriptedHttp(lambda _: HttpResponse(status=400, body=msgspec.json.encode(body)))
+    sink = KlaviyoSink(SETTINGS, make_context(http))
+    events = [sink.encode(event(number)) for number in range(count)]
+    result = await sink.send(sink.request(events, FIRST), events)
+    assert result.failure is not None and result.failure.scope is FailureScope.CREDENTIALS
+
+
+async def test_an_error_of_an_event_with_such_a_text_rejects_the_event() -> None:
+    error = {"code": "invalid", "detail": "The API key specified is invalid.", "source": {"pointer": pointer(0, 0)}}
+    http = ScriptedHttp(lambda _: HttpResponse(status=400, body=msgspec.json.encode({"errors": [error]})))
+    sink = KlaviyoSink(SETTINGS, make_context(http))
+    events = [sink.encode(event(number)) for number in (1, 2)]
+    result = await sink.send(sink.request(events, FIRST), events)
+    assert result.failure is None and result.items[0].outcome is Outcome.REJECTED
 
 
 def test_placeholders_are_left_out() -> None:

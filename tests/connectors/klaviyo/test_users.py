@@ -29,7 +29,7 @@ from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, m
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
 from tests.connectors.test_pages import blocks, page
-from tests.connectors.vendors.klaviyo import KEY, KlaviyoServer
+from tests.connectors.vendors.klaviyo import KEY, REFUSED_KEYS, KlaviyoServer
 
 SETTINGS = KlaviyoSettings(private_api_key=KEY)
 
@@ -186,6 +186,13 @@ async def test_other_responses_say_nothing_about_the_user(status: int) -> None:
     assert failure.value.retry_after == 7 and KEY not in failure.value.message
     with pytest.raises(Unavailable):
         await profiles.users("")
+
+
+@pytest.mark.parametrize("body", REFUSED_KEYS)
+async def test_a_400_about_the_key_says_nothing_about_the_user(body: Any) -> None:
+    profiles, _ = make(respond(400, body))
+    with pytest.raises(Unavailable):
+        await profiles.write_users([write(email="a@b.c")])
 
 
 async def test_a_user_whose_outcome_is_unknown_is_sent_again_alone() -> None:

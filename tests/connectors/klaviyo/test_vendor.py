@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from msgspec import Raw
+
 from headwater.connectors.klaviyo.schemas import WRITABLE_SCHEMA
 from headwater.schemas import Codec, DateTime, Json, Record, all_optional
 from tests.connectors.conformance.vendor import VendorEventsConformance
@@ -20,6 +22,17 @@ class TestEvents(VendorEventsConformance):
     CODE = "klaviyo"
     SETTINGS: ClassVar = {"privateAPIKey": KEY}
     SECRETS = (KEY,)
+    INVALID: ClassVar = {
+        "MissingIdentity": {"traits": Raw(b'{"email":"undefined"}')},
+        "MissingMetric": {"event": "null"},
+        "Invalid": {"traits": Raw(b'{"email":"no address"}')},
+        "InvalidOutput": {"properties": Raw(b'{"currency":"EURO"}')},
+        "InvalidProperties": {"properties": Raw(b'{"text":"%s"}' % (b"x" * 100_001))},
+        "TooManyProperties": {"properties": Raw(json.dumps(dict.fromkeys(map(str, range(401)), 1)).encode())},
+        "EventTooOld": {"age": timedelta(days=27 * 365)},
+        "EventInFuture": {"age": timedelta(days=-366)},
+    }
+    REPAIRS = ("Invalid", {"email": "if(eq(traits.email, 'no address'), 'repaired@example.com', traits.email)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return KlaviyoServer(plan, now)

@@ -11,6 +11,7 @@
 | `/api/profile-import`: 200, or 201 if no profile has an identifier; 100 KB; null clears | create_or_update_profile |
 | `/api/profiles/<id>` updates one, 404 without one | update_profile |
 | identifiers of two profiles: 409 `duplicate_profile` with `meta.duplicate_profile_id` | create_or_update_profile |
+| a key that is missing or not valid: 401, in older revisions 400 | authenticate_ |
 | errors with `source.pointer`; 429 with `Retry-After`; `RateLimit-*` otherwise | rate_limits_and_error_handling |
 """
 
@@ -19,11 +20,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tests.connectors.vendors.klaviyo_profiles import E164, MEDIA_TYPE, Found, Profiles, refuse
-from tests.connectors.vendors.server import CALM, EMAIL, Item, Plan, Reply, Request, VendorServer, depth
+from tests.connectors.vendors.server import CALM, EMAIL, Fate, Item, Plan, Reply, Request, VendorServer, depth
 
 KEY: Final = "pk_0123456789abcdef0123456789abcdef012345"
 REVISIONS: Final = ("2025-10-15", "2026-01-15", "2026-04-15", "2026-07-15", "2026-10-15")
 MAX_BODY_BYTES: Final = 5_000_000
+REFUSED_KEYS: Final[tuple[Any, ...]] = (
+    {"errors": [{"code": "not_authenticated", "title": "Authentication credentials were not provided."}]},
+    {"errors": [{"code": "authentication_failed", "detail": "Incorrect authentication credentials.", "source": {}}]},
+    {"errors": [{"code": "invalid", "detail": "The API key specified is invalid.", "source": {}}]},
+    {"status": 400, "message": "The API key specified is invalid."},
+    {"status": 400, "message": "You must specify an API key to make requests."},
+)
+"""Bodies of a 400 about the key, which Klaviyo documented until 2023."""
 
 
 class KlaviyoServer(VendorServer):
@@ -59,6 +68,9 @@ class KlaviyoServer(VendorServer):
         return refuse(404, ("not_found", "Not found.", ""))
 
     def unauthorized(self) -> Reply:
+        """Return the response of the present documentation, or every second time that of the documentation of 2023."""
+        if self.fates[Fate.REVOKED] % 2:
+            return Reply(status=400, body=REFUSED_KEYS[-1])
         return refuse(401, ("authentication_failed", "Incorrect authentication credentials.", ""))
 
     def _limited(self, request: Request, name: str, second: int, minute: int, answer: Any) -> Reply:

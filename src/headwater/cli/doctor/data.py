@@ -20,7 +20,7 @@ from headwater.server import preflight
 from headwater.server.errors import StartupError
 from headwater.server.secrets import keyring
 from headwater.server.settings import Settings, renamed_variables, unknown_variables, variable
-from headwater.storage.inspecting import PostgresqlServer, open_for_reading, read_revision, read_server
+from headwater.storage.inspecting import PostgresqlServer, Read, open_for_reading, read_revision, read_server
 
 MIN_FREE_BYTES: Final = 1 << 30
 """Free space below which there is a problem."""
@@ -121,7 +121,7 @@ def check_secret_key(installation: Installation) -> Iterable[Finding]:
     if settings.secret_key is None and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield warning("secret key", f"other users can read {path}", f"chmod 600 {path}")
     try:
-        records = _wait(_read_records(settings))
+        records = read_catalog(settings, read_sealed_records, dict[str, bytes]())
     except UnusableDatabase as error:
         yield warning("secret key", f"{source} is present, but the catalog cannot be read", str(error))
         return
@@ -230,15 +230,20 @@ def _compare(keys: Keyring, records: dict[str, bytes], source: str) -> Finding:
     return ok("secret key", f"{source} opens all {len(records)} encrypted records")
 
 
-async def _read_records(settings: Settings) -> dict[str, bytes]:
-    location = settings.database_url or settings.catalog_path
-    if isinstance(location, Path) and not location.exists():
-        return {}
-    async with open_for_reading(location, "catalog") as engine:
-        package = import_module(STORES[0].migrations)
-        if await read_revision(engine, package.VERSION_TABLE) is None:
-            return {}
-        return await read_sealed_records(engine)
+def read_catalog(settings: Settings, read: Read[_Result], default: _Result) -> _Result:
+    """Read from the catalog; return `default` if it has no tables yet. Raises UnusableDatabase."""
+
+    async def open_and_read() -> _Result:
+        location = settings.database_url or settings.catalog_path
+        if isinstance(location, Path) and not location.exists():
+            return default
+        async with open_for_reading(location, "catalog") as engine:
+            package = import_module(STORES[0].migrations)
+            if await read_revision(engine, package.VERSION_TABLE) is None:
+                return default
+            return await read(engine)
+
+    return _wait(open_and_read())
 
 
 async def _check_store(store: Store, settings: Settings) -> Finding:

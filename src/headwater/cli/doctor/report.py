@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from headwater.cli.api import given_url
-from headwater.cli.doctor import data, machine, server
+from headwater.cli.doctor import data, machine, server, versions
 from headwater.cli.doctor.findings import Check, Finding, Installation, Result, problem
 from headwater.cli.errors import FAILED
 from headwater.cli.tables import printable, style
@@ -21,6 +21,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     data.check_folder,
     data.check_secret_key,
     data.check_databases,
+    versions.check_api_versions,
     data.check_postgresql,
     data.check_nats,
     data.check_moved_files,

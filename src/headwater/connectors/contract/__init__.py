@@ -85,11 +85,13 @@ from headwater.connectors.contract.transport import (
 )
 from headwater.connectors.contract.users import (
     MAX_PAGE_USERS,
+    PacedUserSource,
     SourceUser,
     UserSink,
     UserSource,
     UsersPage,
     UserWrite,
+    find_read_rates,
 )
 
 __all__ = [
@@ -138,6 +140,7 @@ __all__ = [
     "OAuthTokens",
     "Outcome",
     "OutgoingEvent",
+    "PacedUserSource",
     "QueryRejected",
     "QuerySource",
     "RateLimit",
@@ -159,6 +162,7 @@ __all__ = [
     "UserWrite",
     "UsersPage",
     "failed",
+    "find_read_rates",
     "rejected",
     "retry",
     "spread",

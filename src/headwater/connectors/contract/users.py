@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -51,6 +51,21 @@ class UserSource(Protocol):
         while no user changes. Raises BadRequest for a cursor that this connector has not made; Unavailable.
         """
         ...
+
+
+@runtime_checkable
+class PacedUserSource(UserSource, Protocol):
+    """A `UserSource` whose application documents rates for reading pages. Others rely on its refusals of requests."""
+
+    @property
+    def read_rates(self) -> tuple[RateLimit, ...]:
+        """The rates of `users`, which is one request of one page. The caller keeps them in each run."""
+        ...
+
+
+def find_read_rates(source: UserSource) -> tuple[RateLimit, ...]:
+    """Return the rates of a source; none if it declares none."""
+    return source.read_rates if isinstance(source, PacedUserSource) else ()
 
 
 class UserWrite(msgspec.Struct, frozen=True, kw_only=True):

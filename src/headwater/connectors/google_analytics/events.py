@@ -25,6 +25,7 @@ from headwater.connectors.contract import (
     SendResult,
     SinkPolicy,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.google_analytics.api import (
     JSON_HEADERS,
     MAX_AGE_SECONDS,
@@ -46,7 +47,6 @@ from headwater.connectors.google_analytics.schemas import CUSTOM, EVENT_TYPES, P
 from headwater.connectors.google_analytics.settings import GoogleAnalyticsSettings
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import exchange
-from headwater.schemas import Codec, all_optional
 
 MAX_CONCURRENCY: Final = 32
 INTEGRATIONS: Final = ("Google Analytics 4", "Google Analytics", "GA4")
@@ -59,9 +59,7 @@ _MIDDLE: Final = b',"events":['
 are escaped."""
 _OTHER: Final = re.compile(r"[^A-Za-z0-9]+")
 
-_CODECS: Final = {
-    type_.id: None if type_.schema is None else Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES
-}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -114,10 +112,7 @@ class GoogleAnalyticsSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        if event.event_type not in _CODECS:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        codec = _CODECS[event.event_type]
-        values = {} if codec is None else codec.document(event.values)
+        values = _VALUES.document(event)
         stored = _decode_event(event.document)
         browser = _find_browser(stored.integrations)
         user = _encode(_find_user(event, browser))[:-1]

@@ -64,9 +64,13 @@ class Error(msgspec.Struct):
 
 
 class _Errors(msgspec.Struct):
-    errors: list[Error]
+    """The body of an error. Older endpoints have a `message` instead of errors."""
+
+    errors: list[Error] = []
+    message: str = ""
 
 
+_CREDENTIAL_CODES: Final = frozenset({"authentication_failed", "not_authenticated", "not_authorized"})
 _decode_errors: Final = msgspec.json.Decoder(_Errors).decode
 
 
@@ -87,10 +91,29 @@ def reading_headers(settings: KlaviyoSettings) -> dict[str, str]:
 
 def read_errors(response: HttpResponse) -> list[Error]:
     """Return the errors of a response; none if its body is not the documented one."""
+    return _read_body(response).errors
+
+
+def refuses_key(response: HttpResponse) -> bool:
+    """Return whether a 400 is about the private key.
+
+    Klaviyo documents 401 for it, and documented 400 until 2023. An error about the key names no member of the body.
+    """
+    if response.status != 400:
+        return False
+    body = _read_body(response)
+    about_request = [error for error in body.errors if not error.pointer]
+    texts = (body.message, *(error.message for error in about_request))
+    return any(error.code in _CREDENTIAL_CODES for error in about_request) or any(
+        "api key" in text.lower() for text in texts
+    )
+
+
+def _read_body(response: HttpResponse) -> _Errors:
     try:
-        return _decode_errors(response.body).errors
+        return _decode_errors(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
+        return _Errors()
 
 
 def find_broken_limit(value: Any, depth: int = 1) -> str:

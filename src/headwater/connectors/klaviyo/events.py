@@ -23,6 +23,8 @@ from headwater.connectors.contract import (
     EncodedEvent,
     EventRejected,
     EventType,
+    Failure,
+    FailureScope,
     HttpRequest,
     HttpResponse,
     Idempotency,
@@ -33,6 +35,7 @@ from headwater.connectors.contract import (
     rejected,
     spread,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.klaviyo.api import (
     MAX_ARRAY_ELEMENTS,
@@ -45,11 +48,19 @@ from headwater.connectors.klaviyo.api import (
     find_broken_limit,
     headers,
     read_errors,
+    refuses_key,
 )
 from headwater.connectors.klaviyo.schemas import EVENT_TYPES
 from headwater.connectors.klaviyo.settings import KlaviyoSettings
-from headwater.connectors.responses import NoItemNamed, ResponseRules, Wait, exchange, reject_named
-from headwater.schemas import Codec, all_optional
+from headwater.connectors.responses import (
+    NoItemNamed,
+    RequestFailed,
+    ResponseRules,
+    Wait,
+    exchange,
+    read_text,
+    reject_named,
+)
 
 EVENT_URL: Final = f"{ORIGIN}/api/events"
 BULK_URL: Final = f"{ORIGIN}/api/event-bulk-create-jobs"
@@ -73,7 +84,7 @@ _BULK_HEAD: Final = b'{"data":{"type":"event-bulk-create-job","attributes":{"eve
 _BULK_TAIL: Final = b"]}}}}"
 _POINTER: Final = ("", "data", "attributes", "events-bulk-create", "data")
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -106,12 +117,9 @@ class KlaviyoSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
+        values = _VALUES.document(event)
         if event.timestamp < MIN_TIME:
             raise EventRejected("EventTooOld", "the event is from before the year 2000")
-        values = codec.document(event.values)
         profile = {name: value for name in _IDENTIFIERS if (value := values.get(name)) and not is_placeholder(value)}
         if not profile:
             raise EventRejected("MissingIdentity", "the event has no identifier of a profile, or only a placeholder")
@@ -199,6 +207,8 @@ def _by_profile(events: Sequence[EncodedEvent]) -> list[tuple[bytes, list[bytes]
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
     if response.status < 300:
         return [DELIVERED] * len(events)
+    if refuses_key(response):
+        raise RequestFailed(Failure(scope=FailureScope.CREDENTIALS, reason="Status400", message=read_text(response)))
     errors = [error for error in read_errors(response) if error.pointer]
     if len(events) == 1:
         if not errors:

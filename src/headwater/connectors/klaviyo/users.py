@@ -30,7 +30,7 @@ from headwater.connectors.contract import (
     spread,
 )
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.klaviyo.api import ORIGIN, headers, read_errors, reading_headers
+from headwater.connectors.klaviyo.api import ORIGIN, headers, read_errors, reading_headers, refuses_key
 from headwater.connectors.klaviyo.schemas import LOCATION_NAMES, READABLE_SCHEMA, TEXT_NAMES, WRITABLE_SCHEMA
 from headwater.connectors.klaviyo.settings import KlaviyoSettings
 from headwater.connectors.users import format_cursor, parse_cursor, unavailable, write_each
@@ -97,6 +97,8 @@ class KlaviyoProfiles:
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_PROFILE_BYTES)
     # Klaviyo allows 75/s and 750/min.
     write_rates: tuple[RateLimit, ...] = (spread(750, 60, burst=BATCH_USERS, unit="Event", group="profiles"),)
+    # Klaviyo allows the same for reading, apart from it.
+    read_rates: tuple[RateLimit, ...] = (spread(750, 60, burst=BATCH_USERS, group="profiles read"),)
 
     def __init__(self, settings: KlaviyoSettings, context: ConnectorContext) -> None:
         self._context = context
@@ -160,7 +162,7 @@ class KlaviyoProfiles:
         response = await self._context.http.send(request)
         if response.status in (200, 201):
             return _written(response)
-        if response.status in _REFUSALS:
+        if response.status in _REFUSALS and not refuses_key(response):
             return _refused(response, self._context)
         raise unavailable("Klaviyo", response, self._context)
 

@@ -32,6 +32,7 @@ from headwater.connectors.contract import (
     SendResult,
     SinkPolicy,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.posthog.api import (
     HISTORICAL_SECONDS,
@@ -48,14 +49,13 @@ from headwater.connectors.posthog.api import (
 from headwater.connectors.posthog.schemas import EVENT_TYPES
 from headwater.connectors.posthog.settings import PostHogSettings
 from headwater.connectors.responses import RequestFailed, ResponseRules, UnexpectedResponse, exchange
-from headwater.schemas import Codec, all_optional
 
 LIVE: Final = "live"
 HISTORICAL: Final = "historical"
 _FRAMING_BYTES: Final = 2_048
 """More than a request adds to its events."""
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -112,10 +112,7 @@ class PostHogSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        values = codec.document(event.values)
+        values = _VALUES.document(event)
         user = _find_user(event)
         name, properties = _describe(event, values, user)
         age = (self._context.clock.now() - event.timestamp).total_seconds()

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any, Final
 
 from headwater.base.errors import HeadwaterError, Unavailable
-from headwater.connectors.contract import UserSource, UsersPage
+from headwater.connectors.contract import UserSource, UsersPage, find_read_rates
+from headwater.delivery.rates import AccountRates, Rates
 from headwater.runs.exporting.outbox import Outbox, OutboxThread
-from headwater.runs.exporting.pausing import Pauses
+from headwater.runs.exporting.pausing import Pauses, pause
 from headwater.runs.job import Job, RunFailed
 from headwater.schemas import (
     MISSING,
@@ -93,10 +94,12 @@ class Matching:
 
 async def read_users(job: Job, source: UserSource, path: Path, outbox: OutboxThread) -> None:
     """Read all users of the application, of each the value of the property. Raises RunFailed, RunCancelled."""
+    rates = AccountRates().rates(find_read_rates(source))
     cursor, seen = "", set()
     waiting: list[tuple[str, str]] = []
     while True:
         job.report.check()
+        await _keep_rates(job, rates)
         page = await _read_page(job, source, cursor)
         job.report.read(rows=len(page.users))
         for user in page.users:
@@ -113,6 +116,13 @@ async def read_users(job: Job, source: UserSource, path: Path, outbox: OutboxThr
         seen.add(page.cursor)
         cursor = page.cursor
     await outbox.run(Outbox.index_users)
+
+
+async def _keep_rates(job: Job, rates: Rates) -> None:
+    """Wait until the rates of the application allow one more request, and count it."""
+    while (wait := rates.fits_at(1, now := job.clock.now().timestamp()) - now) > 0:
+        await pause(job, wait)
+    rates.spend(1, now)
 
 
 async def _read_page(job: Job, source: UserSource, cursor: str) -> UsersPage:

@@ -7,7 +7,8 @@ from typing import Final
 
 from headwater.base.clock import Clock, from_microseconds, microseconds
 from headwater.base.errors import HeadwaterError, Unavailable
-from headwater.connectors.contract import SourceUser, UserSource, UsersPage
+from headwater.connectors.contract import SourceUser, UserSource, UsersPage, find_read_rates
+from headwater.delivery.rates import AccountRates
 from headwater.runs.importing.alignment import check_schema
 from headwater.runs.importing.records import FailedRecord, Place, RawBatch, RawRecord
 from headwater.runs.importing.waiting import WaitFor
@@ -39,6 +40,7 @@ class ApplicationSource:
 
     def __init__(self, users: UserSource, wait_for: WaitFor, report: Report, clock: Clock) -> None:
         self._users = users
+        self._rates = AccountRates().rates(find_read_rates(users))
         self._wait_for = wait_for
         self._report = report
         self._clock = clock
@@ -94,6 +96,7 @@ class ApplicationSource:
     def _read_page(self, cursor: str, since: datetime | None) -> UsersPage:
         pause = INITIAL_PAUSE_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
+            self._keep_rates()
             try:
                 return self._wait_for(self._users.users(cursor, since))
             except Unavailable as error:
@@ -105,6 +108,12 @@ class ApplicationSource:
             self._pause(max(pause, asked))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _keep_rates(self) -> None:
+        """Wait until the rates of the application allow one more request, and count it."""
+        if (wait := self._rates.fits_at(1, now := time.monotonic()) - now) > 0:
+            self._pause(wait)
+        self._rates.spend(1, time.monotonic())
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

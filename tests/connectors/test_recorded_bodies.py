@@ -1,0 +1,147 @@
+"""Bodies of SDKs go through the intake's normalisation and each event type's suggested filter and mapping to vendors.
+
+Each event becomes a request that the vendor's server accepts, or is rejected with a reason for people. A connector
+takes part as soon as it is available: it needs a suite in `tests/connectors/<code>/test_vendor.py`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+import pytest
+
+from headwater.base.clock import microseconds
+from headwater.connectors.contract import Attempt, EncodedEvent, EventSink, EventType, FailureScope, ItemResult, Outcome
+from headwater.connectors.registry import CONNECTORS
+from headwater.delivery.preparing import MappingTransformation, Preparer, Rejected, SourceEvent
+from headwater.events import Envelope
+from headwater.events.protocols.track import read_call
+from headwater.events.wire import WireEvent
+from headwater.filters import Predicate, check_filter, compile_filter, parse_text
+from headwater.schemas import EVENT_SCHEMA
+from headwater.transforms.mapping import CompiledMapping
+from tests.connectors.conformance.context import NOW, FixedClock, ScriptedHttp, make_context
+from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.vendors.server import CALM, VendorServer
+from tests.events.reading import canonical, check
+from tests.sdks.bodies import BODIES, body_at
+from tests.virtualtime import START
+
+WITHOUT_VENDOR: Final = {"dummy", "http-webhook", "sample-oauth-app", "segment-api"}
+"""Connectors whose receivers have no rules about events, and the samples."""
+CODES: Final = sorted(
+    code
+    for code, connector in CONNECTORS.items()
+    if connector.available and connector.supports_events("Destination") and code not in WITHOUT_VENDOR
+)
+CALLED_AT: Final = NOW - timedelta(minutes=1)
+_REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]+")
+_NOT_FOR_PEOPLE: Final = ("InternalError", "TooDeep", "UnexpectedResponse")
+
+
+@cache
+def documents() -> tuple[bytes, ...]:
+    """Return the stored events of all bodies."""
+    found = []
+    for position, sdk in enumerate(BODIES):
+        body = body_at(sdk, CALLED_AT)
+        call = read_call("page" if b'"batch"' not in body else "batch", body)
+        envelope = Envelope("track", "batch", 7, 42, microseconds(NOW), bytes([position] * 16))
+        for index, event in enumerate(call.events):
+            wire = check(event, call.type)
+            assert isinstance(wire, WireEvent), (sdk, wire)
+            found.append(canonical(wire, event, call, envelope, index)[1])
+    return tuple(found)
+
+
+def find_suite(code: str) -> VendorEventsConformance:
+    module = import_module(f"tests.connectors.{code.replace('-', '_')}.test_vendor")
+    classes = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, VendorEventsConformance) and each is not VendorEventsConformance
+    ]
+    suite: VendorEventsConformance = classes[0]()
+    return suite
+
+
+def passes(type_: EventType) -> Predicate:
+    """Return the recommended filter of an event type."""
+    if not type_.filter:
+        return lambda record: True
+    filter_ = parse_text(type_.filter)
+    assert filter_ is not None
+    return compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Destination", target="Event"))
+
+
+async def prepare(sink: EventSink, type_: EventType, number: int) -> list[EncodedEvent | Rejected]:
+    """Return the events that pass the filter of an event type, with its suggested mapping."""
+    mapping = None
+    if type_.schema is not None:
+        expressions = prefilled(type_.schema)
+        mapping = CompiledMapping(expressions, EVENT_SCHEMA, plain_schema(type_.schema, expressions))
+    preparer = Preparer(number, type_.id, sink, MappingTransformation(mapping), FixedClock())
+    accepts = passes(type_)
+    events = [each for each in map(SourceEvent, documents()) if accepts(each.record)]
+    return list(await preparer.prepare(events)) if events else []
+
+
+def groups(sink: EventSink, events: Iterable[EncodedEvent]) -> list[list[EncodedEvent]]:
+    """Return the events in requests that the policy of the sink allows."""
+    limit = 1 if sink.policy.scope == "Event" else sink.policy.limits.max_events
+    found: defaultdict[tuple[str, str], list[EncodedEvent]] = defaultdict(list)
+    for event in events:
+        found[event.route, event.user if sink.policy.scope == "User" else ""].append(event)
+    return [each[first : first + limit] for each in found.values() for first in range(0, len(each), limit)]
+
+
+async def send(sink: EventSink, events: Sequence[EncodedEvent]) -> list[ItemResult]:
+    """Send events as a lane does: halve a request that is refused as a whole, and send again what another prevented."""
+    result = await sink.send(sink.request(events, Attempt(key="0" * 32, number=1, at=NOW)), events)
+    if result.failure is not None:
+        assert result.failure.scope is FailureScope.BATCH, result.failure
+        if len(events) == 1:
+            failure = result.failure
+            return [ItemResult(outcome=Outcome.REJECTED, reason=failure.reason, message=failure.message)]
+        middle = len(events) // 2
+        return [*await send(sink, events[:middle]), *await send(sink, events[middle:])]
+    again = [event for event, each in zip(events, result.items, strict=True) if each.outcome is Outcome.RETRY]
+    assert len(again) < len(events), result
+    finished = [each for each in result.items if each.outcome is not Outcome.RETRY]
+    return [*finished, *(await send(sink, again) if again else ())]
+
+
+def check_reason(reason: str, message: str) -> None:
+    """Check that people understand why an event is rejected."""
+    assert _REASON.fullmatch(reason) and reason not in _NOT_FOR_PEOPLE, (reason, message)
+    assert len(message.split()) >= 3, (reason, message)
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_events_of_sdks_are_accepted_or_rejected_with_a_reason(code: str) -> None:
+    suite = find_suite(code)
+    server: VendorServer = suite.make_server(CALM, lambda: (NOW - START).total_seconds())
+    server.is_unlimited = True
+    settings = CONNECTORS[code].destination
+    make = CONNECTORS[code].engine.event_sink
+    assert settings is not None and settings.settings is not None and make is not None
+    sink = make(settings.settings.read(suite.SETTINGS), make_context(ScriptedHttp(server.respond)))
+    for number, type_ in enumerate(await sink.event_types()):
+        prepared = await prepare(sink, type_, number)
+        for each in prepared:
+            if isinstance(each, Rejected):
+                check_reason(each.reason, each.message)
+        for events in groups(sink, [each for each in prepared if not isinstance(each, Rejected)]):
+            for result in await send(sink, events):
+                if result.outcome is not Outcome.DELIVERED:
+                    check_reason(result.reason, result.message)
+    assert server.violations == []
+    assert server.accepted
+
+
+def test_every_sdk_has_an_event_that_is_stored() -> None:
+    assert len(documents()) >= 2 * len(BODIES)
