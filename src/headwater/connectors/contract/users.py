@@ -55,7 +55,7 @@ class UserSource(Protocol):
 
 @runtime_checkable
 class PacedUserSource(UserSource, Protocol):
-    """A `UserSource` whose application documents rates for reading pages. Others rely on its refusals of requests."""
+    """A `UserSource` whose application documents rates for reading pages. Others rely on its rejections of requests."""
 
     @property
     def read_rates(self) -> tuple[RateLimit, ...]:
