@@ -34,8 +34,8 @@ MAX_WAIT_SECONDS: Final = 3_600.0
 """Maximum wait that a destination can request; longer ones are shortened to it."""
 
 ItemsReader: TypeAlias = Callable[[HttpResponse, Sequence[EncodedEvent]], Sequence[ItemResult]]
-"""Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them, and
-NoItemNamed for an error that is about the request."""
+"""Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them,
+NoItemNamed for an error that is about the request, and RequestFailed for a body that states a failure."""
 
 NOT_TAKEN: Final = retry("NotTaken", "the request was refused because of another event", 0.0)
 """The result of an event in a request that was refused because of others. It is sent again without a wait."""
@@ -49,6 +49,14 @@ class UnexpectedResponse(Exception):
 
 class NoItemNamed(Exception):
     """The response of an error status in `item_statuses` names no item: the request failed as a whole."""
+
+
+class RequestFailed(Exception):
+    """The body states that the request failed as a whole, such as a success of which the vendor took nothing."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -130,6 +138,8 @@ def read_response(
             return _read_items(response, events, rules, now)
         except NoItemNamed:
             pass
+        except RequestFailed as error:
+            return failed(len(events), error.failure, status)
     scope = _scope(status, rules)
     wait = find_wait(response.headers, rules.waits, now)
     if wait is None and status == 429:
