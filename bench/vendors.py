@@ -29,9 +29,10 @@ from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
+from tests.connectors.meta_conversions.test_vendor import TestEvents as MetaConversions
 from tests.connectors.vendors.server import CALM, VendorServer
 
-VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {"klaviyo": Klaviyo}
+VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {"klaviyo": Klaviyo, "meta-conversions": MetaConversions}
 CPU_EVENTS: Final = 4_000
 BACKLOG_EVENTS: Final = 20_000
 USERS: Final = 2_000

@@ -38,6 +38,7 @@ DOCUMENTED = [
     ("klaviyo", "Application", U, True, UE, True, ("Server",)),
     ("mailchimp", "Application", U, True, U, True, ()),
     ("mailerlite", "Application", U, True, U, True, ()),
+    ("meta-conversions", "Application", None, False, E, True, ("Server",)),
     ("mixpanel", "Application", None, False, E, True, ("Server",)),
     ("mysql", "Database", U, True, U, True, ()),
     ("nodejs", "SDK", UE, False, None, False, ()),
@@ -83,7 +84,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo"}
+VENDORS = {"klaviyo", "meta-conversions"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
@@ -155,6 +156,7 @@ def test_labels_that_are_not_the_obvious_capitalisation() -> None:
         "hubspot": "HubSpot",
         "mailerlite": "MailerLite",
         "rudderstack": "RudderStack",
+        "meta-conversions": "Meta Conversions",
         "posthog": "PostHog",
         "http-webhook": "HTTP Webhook",
         "segment-api": "Segment API",

@@ -43,6 +43,7 @@ CSV = {
     "hasColumnNames": True,
 }
 GOOGLE = {"measurementID": "G-1", "apiSecret": "s", "collectionEndpoint": "EU"}
+META = {"datasetID": "1234567890", "accessToken": "EAAtoken"}
 MIXPANEL = {"projectID": "12", "projectToken": "t", "dataResidency": "IN"}
 SECRET = "whsec_" + "A" * 32
 WEBHOOK = {"url": "https://receiver.example/events?a=b", "secret": SECRET}
@@ -60,6 +61,8 @@ RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("brevo", "Source", {"apiKey": "k"}),
     ("brevo", "Destination", {"apiKey": "k" * 255}),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 34}),
+    ("meta-conversions", "Destination", META),
+    ("meta-conversions", "Destination", {**META, "testEventCode": "TEST1"}),
     ("hubspot", "Destination", {"accessToken": "pat na1"}),
     ("mailchimp", "Source", {"apiKey": "0123456789-us6", "audience": "list"}),
     ("mailerlite", "Source", {"apiKey": "k" * 4096}),
@@ -122,6 +125,9 @@ WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 33}, "privateAPIKey"),
     ("klaviyo", "Source", {"privateAPIKey": "a" * 37}, "privateAPIKey"),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "-" * 34}, "privateAPIKey"),
+    ("meta-conversions", "Destination", {"datasetID": "act_1"}, "datasetID"),
+    ("meta-conversions", "Destination", {"accessToken": "a b"}, "accessToken"),
+    ("meta-conversions", "Destination", {"testEventCode": ""}, "testEventCode"),
     ("hubspot", "Destination", {"accessToken": "ä"}, "accessToken"),
     ("hubspot", "Destination", {"accessToken": "k" * 256}, "accessToken"),
     ("mailchimp", "Source", {"apiKey": "0123456789"}, "apiKey"),

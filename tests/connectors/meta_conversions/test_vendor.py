@@ -1,0 +1,39 @@
+"""The connector of Meta against Meta's server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from headwater.connectors.meta_conversions.hashing import hash_parameter
+from headwater.events.event import Event
+from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
+from tests.connectors.vendors.meta_conversions import DATASET, TOKEN, MetaConversionsServer
+from tests.connectors.vendors.server import CALM, Plan, VendorServer
+
+
+class TestEvents(VendorEventsConformance):
+    CODE = "meta-conversions"
+    SETTINGS: ClassVar = {"datasetID": DATASET, "accessToken": TOKEN, "testEventCode": "TEST1"}
+    SECRETS = (TOKEN,)
+    EVENTS = 120  # a rejected event costs several requests, because Meta does not name it
+    IS_ORDERED = False
+
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
+        return MetaConversionsServer(plan, now)
+
+    def vendor_id(self, key: str, event: Event) -> str:
+        return event.message_id
+
+    def test_personal_data_is_hashed_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(installation: Installation, server: VendorServer) -> None:
+            await self.append_backlog(installation, 3, 3)
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+            users = [item.content["user_data"] for item in server.accepted]
+            expected = [[hash_parameter("em", f"user-{number}@example.com")] for number in (1, 2, 0)]
+            assert [user["em"] for user in users] == expected
+            assert isinstance(server, MetaConversionsServer) and server.test_event_codes == {"TEST1"}
+
+        self.run(monkeypatch, tmp_path, CALM, main)
