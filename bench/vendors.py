@@ -30,9 +30,14 @@ from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.meta_conversions.test_vendor import TestEvents as MetaConversions
+from tests.connectors.slack.test_vendor import TestEvents as Slack
 from tests.connectors.vendors.server import CALM, VendorServer
 
-VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {"klaviyo": Klaviyo, "meta-conversions": MetaConversions}
+VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
+    "klaviyo": Klaviyo,
+    "meta-conversions": MetaConversions,
+    "slack": Slack,
+}
 CPU_EVENTS: Final = 4_000
 BACKLOG_EVENTS: Final = 20_000
 USERS: Final = 2_000
@@ -114,7 +119,8 @@ def _share(suite: VendorEventsConformance, folder: Path) -> None:
     slowest = min(rate.count / rate.seconds for rate in policy.rates if rate.counts(size))
     events = int(slowest * longest * (WINDOWS + 2) * size)
     with pytest.MonkeyPatch.context() as patch:
-        _change_policy(patch, suite, limits=msgspec.structs.replace(policy.limits, max_events=size))
+        limits = msgspec.structs.replace(policy.limits, max_events=size)
+        _change_policy(patch, suite, limits=limits, overflow="Wait")
 
         async def main(installation: Any, server: VendorServer) -> None:
             await suite.append_backlog(installation, events, events)

@@ -52,6 +52,7 @@ DOCUMENTED = [
     ("segment", "Webhook", UE, False, None, False, ()),
     ("segment-api", "Application", None, False, E, True, ("Server",)),
     ("sftp", "FileStorage", U, True, U, True, ()),
+    ("slack", "Application", None, False, E, True, ("Server",)),
     ("snowflake", "Database", U, True, U, True, ()),
     ("sqlite", "Database", U, True, U, True, ()),
     ("stripe", "Application", U, True, U, True, ()),
@@ -84,7 +85,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo", "meta-conversions"}
+VENDORS = {"klaviyo", "meta-conversions", "slack"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo, meta_conversions
+from tests.connectors.vendors import klaviyo, meta_conversions, slack
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -58,6 +58,7 @@ VENDORS: Final = {
         {"datasetID": meta_conversions.DATASET, "accessToken": meta_conversions.TOKEN},
         event_type="CompleteRegistration",
     ),
+    "slack": Vendor(slack.SlackServer, {"webhookURL": slack.URL}, event_type="send_message"),
 }
 
 

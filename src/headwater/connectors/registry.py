@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, meta_conversions, sample_oauth_app, segment_api
+from headwater.connectors import dummy, http_webhook, klaviyo, meta_conversions, sample_oauth_app, segment_api, slack
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -38,6 +38,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 meta_conversions.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
+                slack.CONNECTOR,
             ),
             key=lambda connector: connector.code,
         )
