@@ -1,9 +1,11 @@
 """The connector of Meta against Meta's server."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from headwater.connectors.meta_conversions.hashing import hash_parameter
@@ -25,6 +27,26 @@ class TestEvents(VendorEventsConformance):
 
     def vendor_id(self, key: str, event: Event) -> str:
         return event.message_id
+
+    def test_an_old_event_costs_no_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Meta would refuse the whole request."""
+
+        async def main(installation: Installation, server: VendorServer) -> None:
+            ages = (timedelta(days=6), timedelta(days=7), timedelta(days=300), timedelta())
+            events = [self.event(number, f"user-{number}", installation.clock) for number in range(1, len(ages) + 1)]
+            await installation.append(
+                [
+                    msgspec.structs.replace(each, connection_id=installation.source.id, timestamp=each.timestamp - age)
+                    for each, age in zip(events, ages, strict=True)
+                ]
+            )
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+            letters = {each.event.message_id: each.reason for each in await installation.dead_letters()}
+            assert letters == {"m2": "EventTooOld", "m3": "EventTooOld"}
+            assert (sorted(server.copies), len(server.requests), server.violations) == (["m1", "m4"], 1, [])
+
+        self.run(monkeypatch, tmp_path, CALM, main)
 
     def test_personal_data_is_hashed_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(installation: Installation, server: VendorServer) -> None:
