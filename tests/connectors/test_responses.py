@@ -23,6 +23,7 @@ from headwater.connectors.responses import (
     MAX_WAIT_SECONDS,
     NOT_TAKEN,
     STATUS_ONLY,
+    CredentialsRefused,
     RequestFailed,
     ResponseRules,
     read_response,
@@ -95,6 +96,16 @@ def test_every_event_has_one_outcome(rules: ResponseRules, response: HttpRespons
 def test_the_scope_of_each_status(status: int, scope: FailureScope) -> None:
     result = read_response(HttpResponse(status=status), [EncodedEvent(id="1", body=b"")], STATUS_ONLY, NOW)
     assert result.failure is not None and result.failure.scope is scope
+
+
+def test_a_body_can_state_that_the_credentials_are_refused() -> None:
+    def read(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
+        raise CredentialsRefused
+
+    rules = ResponseRules(items=read, item_statuses=frozenset({400}))
+    result = read_response(HttpResponse(status=400, body=b"bad key"), [EncodedEvent(id="1", body=b"")], rules, NOW)
+    assert result.failure is not None and result.failure.scope is FailureScope.CREDENTIALS
+    assert (result.failure.reason, result.failure.message) == ("Status400", "bad key")
 
 
 @pytest.mark.parametrize("failure", TransportFailure)

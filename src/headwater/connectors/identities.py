@@ -12,6 +12,7 @@ PLACEHOLDERS: Final = frozenset(
         "0",
         "00000000-0000-0000-0000-000000000000",
         "<nil>",
+        "[]",
         "[object object]",
         "anon",
         "anonymous",
@@ -33,6 +34,7 @@ PLACEHOLDERS: Final = frozenset(
         "unknown",
         "user_id",
         "userid",
+        "{}",
     }
 )
 """In lower case, without spaces and quotation marks around them: those that PostHog and Mixpanel refuse, and more."""

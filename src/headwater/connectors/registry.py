@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, meta_conversions, sample_oauth_app, segment_api, slack
+from headwater.connectors import (
+    amplitude,
+    dummy,
+    google_analytics,
+    http_webhook,
+    klaviyo,
+    meta_conversions,
+    mixpanel,
+    posthog,
+    sample_oauth_app,
+    segment_api,
+    slack,
+)
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,10 +44,14 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                amplitude.CONNECTOR,
                 dummy.CONNECTOR,
+                google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
                 meta_conversions.CONNECTOR,
+                mixpanel.CONNECTOR,
+                posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
                 slack.CONNECTOR,

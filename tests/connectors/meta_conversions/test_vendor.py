@@ -21,6 +21,14 @@ class TestEvents(VendorEventsConformance):
     SECRETS = (TOKEN,)
     EVENTS = 120  # a rejected event costs several requests, because Meta does not name it
     IS_ORDERED = False
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "undefined", "anonymous_id": "null", "traits": msgspec.Raw(b"{}")},
+        "InvalidOutput": {"properties": msgspec.Raw(b'{"total":9.5}')},
+        "InvalidCurrency": {"properties": msgspec.Raw(b'{"total":9.5,"currency":"12"}')},
+        "InvalidContents": {"properties": msgspec.Raw(b'{"total":9.5,"currency":"EUR","products":[1]}')},
+        "EventTooOld": {"age": timedelta(days=8)},
+    }
+    REPAIRS: ClassVar = ("InvalidOutput", {"currency": "coalesce(properties.currency, 'EUR')"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return MetaConversionsServer(plan, now)
