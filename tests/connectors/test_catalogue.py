@@ -41,6 +41,7 @@ DOCUMENTED = [
     ("klaviyo", "Application", U, True, UE, True, ("Server",)),
     ("mailchimp", "Application", U, True, U, True, ()),
     ("mailerlite", "Application", U, True, U, True, ()),
+    ("meta-conversions", "Application", None, False, E, True, ("Server",)),
     ("mixpanel", "Application", None, False, E, True, ("Server",)),
     ("mysql", "Database", U, True, U, True, ()),
     ("nodejs", "SDK", UE, False, None, False, ()),
@@ -54,6 +55,7 @@ DOCUMENTED = [
     ("segment", "Webhook", UE, False, None, False, ()),
     ("segment-api", "Application", None, False, E, True, ("Server",)),
     ("sftp", "FileStorage", U, True, U, True, ()),
+    ("slack", "Application", None, False, E, True, ("Server",)),
     ("snowflake", "Database", U, True, U, True, ()),
     ("sqlite", "Database", U, True, U, True, ()),
     ("stripe", "Application", U, True, U, True, ()),
@@ -86,7 +88,19 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"amplitude", "braze", "brevo", "customerio", "google-analytics", "hubspot", "klaviyo", "mixpanel", "posthog"}
+VENDORS = {
+    "amplitude",
+    "braze",
+    "brevo",
+    "customerio",
+    "google-analytics",
+    "hubspot",
+    "klaviyo",
+    "meta-conversions",
+    "mixpanel",
+    "posthog",
+    "slack",
+}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
@@ -158,6 +172,7 @@ def test_labels_that_are_not_the_obvious_capitalisation() -> None:
         "hubspot": "HubSpot",
         "mailerlite": "MailerLite",
         "rudderstack": "RudderStack",
+        "meta-conversions": "Meta Conversions",
         "posthog": "PostHog",
         "http-webhook": "HTTP Webhook",
         "segment-api": "Segment API",

@@ -31,9 +31,11 @@ DESTINATIONS = [
     "http-webhook",
     "hubspot",
     "klaviyo",
+    "meta-conversions",
     "mixpanel",
     "posthog",
     "segment-api",
+    "slack",
 ]
 
 

@@ -21,8 +21,10 @@ from tests.connectors.vendors import (
     google_analytics,
     hubspot,
     klaviyo,
+    meta_conversions,
     mixpanel,
     posthog,
+    slack,
 )
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
@@ -102,6 +104,11 @@ VENDORS: Final = {
         event_type="create_user_event",
         users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
     ),
+    "meta-conversions": Vendor(
+        meta_conversions.MetaConversionsServer,
+        {"datasetID": meta_conversions.DATASET, "accessToken": meta_conversions.TOKEN},
+        event_type="CompleteRegistration",
+    ),
     "mixpanel": Vendor(
         mixpanel.MixpanelServer,
         {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
@@ -110,6 +117,7 @@ VENDORS: Final = {
     "posthog": Vendor(
         posthog.PostHogServer, {"apiKey": posthog.KEY, "cloud": {"projectRegion": "EU"}}, event_type="identify"
     ),
+    "slack": Vendor(slack.SlackServer, {"webhookURL": slack.URL}, event_type="send_message"),
 }
 
 

@@ -18,10 +18,12 @@ from headwater.connectors import (
     http_webhook,
     hubspot,
     klaviyo,
+    meta_conversions,
     mixpanel,
     posthog,
     sample_oauth_app,
     segment_api,
+    slack,
 )
 from headwater.connectors.catalogue import (
     applications,
@@ -55,10 +57,12 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 http_webhook.CONNECTOR,
                 hubspot.CONNECTOR,
                 klaviyo.CONNECTOR,
+                meta_conversions.CONNECTOR,
                 mixpanel.CONNECTOR,
                 posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
+                slack.CONNECTOR,
             ),
             key=lambda connector: connector.code,
         )
