@@ -28,19 +28,31 @@ from headwater.events.event import encode_event
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
+from tests.connectors.braze.test_vendor import TestEvents as Braze
+from tests.connectors.brevo.test_vendor import TestEvents as Brevo
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
 from tests.connectors.google_analytics.test_vendor import TestEvents as GoogleAnalytics
+from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
+from tests.connectors.meta_conversions.test_vendor import TestEvents as MetaConversions
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.posthog.test_vendor import TestEvents as PostHog
+from tests.connectors.slack.test_vendor import TestEvents as Slack
 from tests.connectors.vendors.server import CALM, VendorServer
 
 VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "amplitude": Amplitude,
+    "braze": Braze,
+    "brevo": Brevo,
+    "customerio": CustomerIo,
     "google-analytics": GoogleAnalytics,
+    "hubspot": HubSpot,
     "klaviyo": Klaviyo,
+    "meta-conversions": MetaConversions,
     "mixpanel": Mixpanel,
     "posthog": PostHog,
+    "slack": Slack,
 }
 CPU_EVENTS: Final = 4_000
 BACKLOG_EVENTS: Final = 20_000
@@ -130,7 +142,8 @@ def _share(suite: VendorEventsConformance, folder: Path) -> None:
         print(f"  {suite.CODE}: its limit of {slowest:,.0f} events/s is above what one sender reaches", flush=True)
         return
     with pytest.MonkeyPatch.context() as patch:
-        _change_policy(patch, suite, limits=msgspec.structs.replace(policy.limits, max_events=size))
+        limits = msgspec.structs.replace(policy.limits, max_events=size)
+        _change_policy(patch, suite, limits=limits, overflow="Wait")
 
         async def main(installation: Any, server: VendorServer) -> None:
             await suite.append_backlog(installation, events, events)

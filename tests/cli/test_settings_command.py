@@ -51,6 +51,8 @@ SECRET_VALUES: Final = {
     "HEADWATER_API_KEY": "api_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG",
     "HEADWATER_SECRET_KEY": "hidden-hidden-hidden-hidden-hidden-1",
     "HEADWATER_OLD_SECRET_KEYS": "hidden-hidden-hidden-hidden-hidden-2",
+    "HEADWATER_OAUTH_HUBSPOT_CLIENT_ID": "id",
+    "HEADWATER_OAUTH_HUBSPOT_CLIENT_SECRET": "hidden-7",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_ID": "id",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_URL": "https://example.com",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_SECRET": "hidden-3",
@@ -67,7 +69,7 @@ def test_no_secret_is_shown(shell: Shell, form: tuple[str, ...]) -> None:
     for name in SECRETS:
         assert SECRET_VALUES[variable(name)] not in printed.output
     assert "hidden" not in printed.output + printed.errors
-    assert printed.output.count("(set, not shown)") == 7
+    assert printed.output.count("(set, not shown)") == 8
 
 
 def test_urls_without_a_password_are_shown(shell: Shell) -> None:

@@ -15,10 +15,12 @@ U, E, UE = ("User",), ("Event",), ("User", "Event")
 DOCUMENTED = [
     ("amplitude", "Application", None, False, E, True, ("Server",)),
     ("android", "SDK", UE, False, None, False, ()),
+    ("braze", "Application", None, False, UE, True, ("Server",)),
     ("brevo", "Application", U, True, UE, True, ("Server",)),
     ("clickhouse", "Database", U, True, U, True, ()),
     ("client", "SDK", UE, False, None, False, ()),
     ("csv", "File", U, True, U, True, ()),
+    ("customerio", "Application", None, False, UE, True, ("Server",)),
     ("dotnet", "SDK", UE, False, None, False, ()),
     ("duckdb", "Database", U, True, U, True, ()),
     ("dummy", "Application", U, True, UE, True, ("Server",)),
@@ -30,7 +32,7 @@ DOCUMENTED = [
     ("http-get", "FileStorage", U, True, None, False, ()),
     ("http-post", "FileStorage", None, False, U, True, ()),
     ("http-webhook", "Application", None, False, E, True, ("Server",)),
-    ("hubspot", "Application", U, True, U, True, ()),
+    ("hubspot", "Application", U, True, UE, True, ("Server",)),
     ("ios", "SDK", UE, False, None, False, ()),
     ("java", "SDK", UE, False, None, False, ()),
     ("javascript", "SDK", UE, False, None, False, ()),
@@ -39,6 +41,7 @@ DOCUMENTED = [
     ("klaviyo", "Application", U, True, UE, True, ("Server",)),
     ("mailchimp", "Application", U, True, U, True, ()),
     ("mailerlite", "Application", U, True, U, True, ()),
+    ("meta-conversions", "Application", None, False, E, True, ("Server",)),
     ("mixpanel", "Application", None, False, E, True, ("Server",)),
     ("mysql", "Database", U, True, U, True, ()),
     ("nodejs", "SDK", UE, False, None, False, ()),
@@ -52,6 +55,7 @@ DOCUMENTED = [
     ("segment", "Webhook", UE, False, None, False, ()),
     ("segment-api", "Application", None, False, E, True, ("Server",)),
     ("sftp", "FileStorage", U, True, U, True, ()),
+    ("slack", "Application", None, False, E, True, ("Server",)),
     ("snowflake", "Database", U, True, U, True, ()),
     ("sqlite", "Database", U, True, U, True, ()),
     ("stripe", "Application", U, True, U, True, ()),
@@ -84,7 +88,19 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"amplitude", "google-analytics", "klaviyo", "mixpanel", "posthog"}
+VENDORS = {
+    "amplitude",
+    "braze",
+    "brevo",
+    "customerio",
+    "google-analytics",
+    "hubspot",
+    "klaviyo",
+    "meta-conversions",
+    "mixpanel",
+    "posthog",
+    "slack",
+}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:
@@ -156,6 +172,7 @@ def test_labels_that_are_not_the_obvious_capitalisation() -> None:
         "hubspot": "HubSpot",
         "mailerlite": "MailerLite",
         "rudderstack": "RudderStack",
+        "meta-conversions": "Meta Conversions",
         "posthog": "PostHog",
         "http-webhook": "HTTP Webhook",
         "segment-api": "Segment API",

@@ -22,7 +22,21 @@ from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.event_sink import make_event
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "connectors"
-DESTINATIONS = ["amplitude", "google-analytics", "http-webhook", "klaviyo", "mixpanel", "posthog", "segment-api"]
+DESTINATIONS = [
+    "amplitude",
+    "braze",
+    "brevo",
+    "customerio",
+    "google-analytics",
+    "http-webhook",
+    "hubspot",
+    "klaviyo",
+    "meta-conversions",
+    "mixpanel",
+    "posthog",
+    "segment-api",
+    "slack",
+]
 
 
 def page(code: str) -> str:

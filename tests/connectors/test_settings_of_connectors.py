@@ -44,6 +44,8 @@ CSV = {
 }
 GOOGLE = {"measurementID": "G-1", "apiSecret": "s", "collectionEndpoint": "EU"}
 AMPLITUDE = {"apiKey": "4f1a", "serverZone": "EU"}
+SLACK = "https://hooks.slack.com/services/T0AB1/B0CD2/a1B2c3D4e5F6"
+META = {"datasetID": "1234567890", "accessToken": "EAAtoken"}
 MIXPANEL = {"projectID": "12", "projectToken": "t", "dataResidency": "IN"}
 SECRET = "whsec_" + "A" * 32
 WEBHOOK = {"url": "https://receiver.example/events?a=b", "secret": SECRET}
@@ -57,11 +59,18 @@ WEBHOOK_OF_BATCHES = {
 SEGMENT = {"writeKey": "a-write-key", "endpoint": "http://127.0.0.1:8080/v1/batch"}
 POSTHOG: dict[str, Any] = {"apiKey": "phc_" + "x" * 43, "cloud": {"projectRegion": "EU"}}
 
+BRAZE = {"restEndpoint": "https://rest.fra-01.braze.eu", "apiKey": "12345678", "aliasLabel": "device id"}
+CUSTOMERIO = {"siteID": "s", "apiKey": "k" * 100, "region": "EU"}
+
 RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("amplitude", "Destination", AMPLITUDE),
     ("brevo", "Source", {"apiKey": "k"}),
     ("brevo", "Destination", {"apiKey": "k" * 255}),
+    ("braze", "Destination", BRAZE),
+    ("customerio", "Destination", CUSTOMERIO),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 34}),
+    ("meta-conversions", "Destination", META),
+    ("meta-conversions", "Destination", {**META, "testEventCode": "TEST1"}),
     ("hubspot", "Destination", {"accessToken": "pat na1"}),
     ("mailchimp", "Source", {"apiKey": "0123456789-us6", "audience": "list"}),
     ("mailerlite", "Source", {"apiKey": "k" * 4096}),
@@ -73,6 +82,8 @@ RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("http-webhook", "Destination", {**WEBHOOK_OF_BATCHES, "headers": [{"key": "x-a", "value": "b"}]}),
     ("http-webhook", "Destination", WEBHOOK_OF_BATCHES),
     ("segment-api", "Destination", SEGMENT),
+    ("slack", "Destination", {"webhookURL": SLACK}),
+    ("slack", "Destination", {"webhookURL": SLACK.replace("slack", "slack-gov")}),
     ("postgresql", "Source", POSTGRESQL),
     ("postgresql", "Destination", POSTGRESQL),
     ("mysql", "Source", MYSQL),
@@ -124,9 +135,23 @@ WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
     ("brevo", "Source", {"apiKey": "a\nb"}, "apiKey"),
     ("brevo", "Source", {"apiKey": GONE}, "apiKey"),
     ("brevo", "Source", {"apiKey": None}, "apiKey"),
+    *(
+        ("braze", "Destination", {"restEndpoint": url}, "restEndpoint")
+        for url in ("https://rest.iad-01.braze.com/", "http://rest.iad-01.braze.com", "https://rest.iad-01.evil.com")
+    ),
+    ("braze", "Destination", {"apiKey": "1234567"}, "apiKey"),
+    ("customerio", "Destination", {"region": "eu"}, "region"),
+    ("customerio", "Destination", {"siteID": "a b"}, "siteID"),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 33}, "privateAPIKey"),
     ("klaviyo", "Source", {"privateAPIKey": "a" * 37}, "privateAPIKey"),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "-" * 34}, "privateAPIKey"),
+    ("meta-conversions", "Destination", {"datasetID": "act_1"}, "datasetID"),
+    ("meta-conversions", "Destination", {"accessToken": "a b"}, "accessToken"),
+    ("meta-conversions", "Destination", {"testEventCode": ""}, "testEventCode"),
+    ("slack", "Destination", {"webhookURL": SLACK.replace("https", "http")}, "webhookURL"),
+    ("slack", "Destination", {"webhookURL": SLACK.replace("slack.com", "slack.example")}, "webhookURL"),
+    ("slack", "Destination", {"webhookURL": SLACK.replace("/T", "/")}, "webhookURL"),
+    ("slack", "Destination", {"webhookURL": SLACK + "?a=b"}, "webhookURL"),
     ("hubspot", "Destination", {"accessToken": "ä"}, "accessToken"),
     ("hubspot", "Destination", {"accessToken": "k" * 256}, "accessToken"),
     ("mailchimp", "Source", {"apiKey": "0123456789"}, "apiKey"),
@@ -246,7 +271,7 @@ def _has_settings(code: str) -> bool:
 
 
 SECRETS = {"apiKey", "privateAPIKey", "accessToken", "apiSecret", "projectToken", "writeKey", "password", "oidcToken"}
-SECRETS |= {"secretAccessKey", "value", "secret", "previousSecret"}
+SECRETS |= {"secretAccessKey", "webhookURL", "value", "secret", "previousSecret"}
 
 
 @pytest.mark.parametrize("code", CONNECTORS)

@@ -127,9 +127,9 @@ def steps(catalog: Catalog, environment: ConnectorEnvironment, provider: OAuthPr
     [
         ("", "Source", 404, "NotFound", "connector"),
         ("fax", "?", 404, "NotFound", "connector"),
-        ("hubspot", "", 400, "BadRequest", "role"),
-        ("hubspot", "source", 400, "BadRequest", "role"),
-        ("hubspot", "Source", 400, "BadRequest", "connector"),
+        ("klaviyo", "", 400, "BadRequest", "role"),
+        ("klaviyo", "source", 400, "BadRequest", "role"),
+        ("klaviyo", "Source", 400, "BadRequest", "connector"),
         (APP, "?", 400, "BadRequest", "role"),
     ],
 )
@@ -146,7 +146,7 @@ async def test_the_documented_errors_of_the_page(
         ("", "", 400, "BadRequest", "connector"),
         ("fax", "", 400, "BadRequest", "authCode"),
         ("fax", "x", 422, "ConnectorNotExist", "connector"),
-        ("hubspot", "x", 400, "BadRequest", "connector"),
+        ("klaviyo", "x", 400, "BadRequest", "connector"),
         (APP, "x" * 5_000, 400, "BadRequest", "authCode"),
         (APP, "unknown", 503, "ServiceUnavailable", None),
     ],
@@ -158,7 +158,7 @@ async def test_the_documented_errors_of_the_token(
         await steps.token(auth_code, connector=connector)
 
 
-@pytest.mark.parametrize("connector", [code for code in CONNECTORS if code != APP])
+@pytest.mark.parametrize("connector", [code for code, each in CONNECTORS.items() if each.oauth is None])
 async def test_no_other_connector_has_it(steps: Steps, connector: str) -> None:
     async with refused(steps.catalog, 400, "BadRequest", "connector"):
         await steps.page(app=connector)

@@ -51,7 +51,6 @@ REFUSED: list[tuple[CreateConnection, int, str, str]] = [
     (_request("postgresql", settings={**POSTGRESQL, "port": "5432"}), 422, "InvalidSettings", "settings.port"),
     (_request("brevo", settings={"apiKey": 5}), 422, "InvalidSettings", "settings.apiKey"),
     (_request("dummy", settings={"operationDelay": 5}), 422, "InvalidSettings", "settings.operationDelay"),
-    (_request("brevo", settings={"apiKey": "k"}), 422, "ConnectorNotAvailable", "connector"),
     (_request("segment-api", settings={"writeKey": "k"}), 422, "InvalidSettings", "settings.writeKey"),
     (_request("http-webhook", "Source"), 400, "BadRequest", "role"),
     (_request("http-webhook"), 400, "BadRequest", "settings"),
@@ -76,8 +75,12 @@ async def test_a_connection_that_breaks_a_rule_of_its_connector_is_rejected(
         await create_connection(catalog, workspace, request_)
 
 
-async def test_availability_is_the_last_thing_that_is_looked_at(catalog: Catalog, workspace: int) -> None:
+async def test_availability_is_the_last_thing_that_is_looked_at(
+    catalog: Catalog, workspace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each corrected value reveals the next error. The last error is about the connector itself."""
+    unavailable = msgspec.structs.replace(CONNECTORS["brevo"], available=False)
+    monkeypatch.setitem(catalog.connectors, "brevo", unavailable)
     request: dict[str, Any] = {"strategy": "Fusion", "sending_mode": "Client", "auth_token": "x", "settings": None}
     fixes: list[dict[str, Any]] = [
         {"strategy": None},
@@ -94,6 +97,8 @@ async def test_availability_is_the_last_thing_that_is_looked_at(catalog: Catalog
         fields.append(caught.value.field)
         request.update(fix)
     assert fields == ["strategy", "sendingMode", "authToken", "settings", "settings.apiKey", "connector"]
+    async with refused(catalog, 422, "ConnectorNotAvailable", "connector"):
+        await create_connection(catalog, workspace, _request("brevo", **request))
 
 
 @pytest.mark.parametrize("role", ["Source", "Destination"])
@@ -108,7 +113,7 @@ async def test_every_connector_in_every_role(catalog: Catalog, workspace: int, c
         expected = (400, "BadRequest", "connector")
     elif capabilities is None:
         expected = (400, "BadRequest", "role")
-    elif connector.oauth is not None:
+    elif connector.oauth is not None and not connector.oauth.is_optional:
         expected = (400, "BadRequest", "authToken")
     elif capabilities.settings is not None and capabilities.settings.REQUIRED:
         expected = (400, "BadRequest", "settings")

@@ -400,6 +400,16 @@ def test_an_oauth_client_is_complete(missing: str) -> None:
         read({variable: value for variable, value in CLIENT.items() if variable != name})
 
 
+def test_the_client_of_hubspot_has_no_url() -> None:
+    names = ("HEADWATER_OAUTH_HUBSPOT_CLIENT_ID", "HEADWATER_OAUTH_HUBSPOT_CLIENT_SECRET")
+    settings = read(dict(zip(names, ("the-id", "the-secret"), strict=True)))
+    assert "the-secret" not in repr(settings)
+    client = connector_environment(settings, SystemClock()).oauth_clients["hubspot"]
+    assert (client.id, client.secret, client.url) == ("the-id", "the-secret", "")
+    with pytest.raises(StartupError, match=f"^{names[0]} must be set"):
+        read({names[1]: "the-secret"})
+
+
 def test_a_process_without_the_client_secret_has_no_client() -> None:
     settings = read(read(CLIENT).environment(without=SECRETS))
     assert connector_environment(settings, SystemClock()).oauth_clients == {}

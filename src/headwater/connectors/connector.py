@@ -68,8 +68,13 @@ class Driver(msgspec.Struct, frozen=True):
 
 
 class OAuthSupport(msgspec.Struct, frozen=True, kw_only=True):
-    """The redirect URIs that the provider of an application refuses: those with the host 127.0.0.1, or localhost."""
+    """The redirect URIs that the provider of an application refuses: those with the host 127.0.0.1, or localhost.
 
+    If it `is_optional`, a connection has either an OAuth account or settings: the factories of the engine get no
+    settings for one with an account.
+    """
+
+    is_optional: bool = False
     disallow_loopback_ip: bool = False
     disallow_localhost: bool = False
 

@@ -1,6 +1,6 @@
 """Describes applications: users are read from and written to them, and events are sent to some of them."""
 
-from headwater.connectors.connector import Capabilities, Connector, Target, Terms
+from headwater.connectors.connector import Capabilities, Connector, OAuthSupport, Target, Terms
 from headwater.connectors.contract import NO_ENGINE, ApiVersion, Engine
 from headwater.connectors.settings import Settings
 
@@ -16,6 +16,7 @@ def application(
     terms: Terms | None = None,
     engine: Engine = NO_ENGINE,
     version: ApiVersion | None = None,
+    oauth: OAuthSupport | None = None,
 ) -> Connector:
     """Describe an application. Users are read from it if `reads` is set; `writes` are the entities written to it.
 
@@ -40,4 +41,5 @@ def application(
         terms=terms or Terms(),
         engine=engine,
         version=version,
+        oauth=oauth,
     )

@@ -27,6 +27,9 @@ from headwater.connectors.contract import (
 MAX_LIFE: Final = timedelta(days=3650)
 """Longer lives of tokens are shortened to this."""
 
+REVOKED: Final = frozenset({"invalid_grant", "BAD_AUTH_CODE", "BAD_REFRESH_TOKEN"})
+"""The errors of codes and refresh tokens that are not valid: that of RFC 6749, and those of HubSpot in `status`."""
+
 _TOKEN: Final = re.compile(r"[!-~]{1,8192}")
 _ERROR: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
@@ -40,6 +43,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 class _Rejection(msgspec.Struct, frozen=True):
     error: str = ""
+    status: str | int = ""
 
 
 def require_client(context: ConnectorContext) -> OAuthClient:
@@ -101,12 +105,12 @@ async def _ask(context: ConnectorContext, endpoint: str, client: OAuthClient, fo
 def read_tokens(response: HttpResponse, now: datetime) -> OAuthTokens:
     """Return the tokens of a response of the token endpoint.
 
-    Raises AuthorizationRevoked only for the error invalid_grant; Unavailable for anything else, with no text of the
+    Raises AuthorizationRevoked only for an error of `REVOKED`; Unavailable for anything else, with no text of the
     provider except the code of its error.
     """
     if response.status != 200:
         error = _error(response)
-        if response.status in (400, 401) and error == "invalid_grant":
+        if response.status in (400, 401) and error in REVOKED:
             raise AuthorizationRevoked("the application does not accept the authorization any more")
         cause = f" and the error {error}" if error else ""
         raise Unavailable(f"the authorization server responds with status {response.status}{cause}")
@@ -129,9 +133,10 @@ def read_tokens(response: HttpResponse, now: datetime) -> OAuthTokens:
 
 def _error(response: HttpResponse) -> str:
     try:
-        error = msgspec.json.decode(response.body, type=_Rejection).error
+        rejection = msgspec.json.decode(response.body, type=_Rejection)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
+    error = rejection.error or str(rejection.status)
     return error if _ERROR.fullmatch(error) else ""
 
 

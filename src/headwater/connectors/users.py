@@ -4,12 +4,12 @@ import asyncio
 import base64
 import binascii
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import ConnectorContext, HttpResponse, ItemResult, UserWrite, retry
-from headwater.connectors.responses import RETRY_AFTER, find_wait, read_text
+from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_text
 
 MAX_CURSOR_CHARACTERS: Final = 1_000
 
@@ -41,9 +41,12 @@ def parse_cursor(code: str, cursor: str) -> str:
     return position
 
 
-def unavailable(vendor: str, response: HttpResponse, context: ConnectorContext) -> Unavailable:
-    """Return the error for a response that is no success and names no user, with the wait that it asks for."""
-    wait = find_wait(response.headers, (RETRY_AFTER,), context.clock.now())
+def unavailable(
+    vendor: str, response: HttpResponse, context: ConnectorContext, waits: Iterable[Wait] = (RETRY_AFTER,)
+) -> Unavailable:
+    """Return the error for a response that is no success and names no user, with the wait that it asks for in one of
+    the headers of `waits`."""
+    wait = find_wait(response.headers, waits, context.clock.now())
     text = context.redact(read_text(response, 200))
     return Unavailable(
         f"{vendor} responds with status {response.status}: {text}", retry_after=max(1, math.ceil(wait or 0.0))

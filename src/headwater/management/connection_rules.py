@@ -120,12 +120,20 @@ def check_auth_token(connector: Connector, auth_token: str) -> None:
     """An authorization token is given exactly where one is needed. `authorization` opens it."""
     if connector.oauth is None and auth_token:
         raise BadRequest(f"connector {connector.code} does not support authorization", field="authToken")
-    if connector.oauth is not None and not auth_token:
+    if connector.oauth is not None and not connector.oauth.is_optional and not auth_token:
         raise BadRequest(f"authorization token is required by connector {connector.code}", field="authToken")
 
 
-def read_settings(connector: Connector, role: Role, given: Mapping[str, object] | None) -> Settings | None:
-    """Return the settings of a new connection, checked by the connector's declaration; None if none are given."""
+def read_settings(
+    connector: Connector, role: Role, given: Mapping[str, object] | None, *, is_authorized: bool = False
+) -> Settings | None:
+    """Return the settings of a new connection, checked by the connector's declaration; None if none are given.
+
+    A connection that `is_authorized` has an OAuth account, which stands for settings if OAuth is optional.
+    """
+    if is_authorized and connector.oauth is not None and connector.oauth.is_optional:
+        check_account_or_settings(connector, given)
+        return None
     if given is not None:
         return replace_settings(connector, role, given)
     declared = _declared_settings(connector, role)
@@ -135,6 +143,15 @@ def read_settings(connector: Connector, role: Role, given: Mapping[str, object] 
             field="settings",
         )
     return None
+
+
+def check_account_or_settings(connector: Connector, given: Mapping[str, object] | None) -> None:
+    """Raise BadRequest for settings of a connection with an OAuth account, if there is either one or the other."""
+    if given is not None and connector.oauth is not None and connector.oauth.is_optional:
+        raise BadRequest(
+            f"settings cannot be provided because the connection of connector {connector.code} is authorized",
+            field="settings",
+        )
 
 
 def replace_settings(connector: Connector, role: Role, given: Mapping[str, object]) -> Settings:

@@ -15,6 +15,7 @@ from headwater.connectors.connector import Connector, Role, SendingMode
 from headwater.connectors.settings import Settings
 from headwater.management.authorization import Authorization, open_authorization_token
 from headwater.management.connection_rules import (
+    check_account_or_settings,
     check_auth_token,
     check_available,
     check_linked_connections,
@@ -94,7 +95,7 @@ async def create_connection(
         check_strategy(connector, role, strategy)
         check_sending_mode(connector, role, sending_mode)
         check_auth_token(connector, request.auth_token)
-        settings = read_settings(connector, role, request.settings)
+        settings = read_settings(connector, role, request.settings, is_authorized=bool(request.auth_token))
         check_available(connector)
         quotas.check_connection(catalog, workspace)
         return settings
@@ -147,6 +148,8 @@ async def update_connection(
         check_sending_mode(connector, old.role, sending_mode)
         new = msgspec.structs.replace(old, name=request.name, strategy=strategy, sending_mode=sending_mode)
         given = request.settings
+        if old.oauth_account is not None:
+            check_account_or_settings(connector, given)
         return old, new, connector, None if given is None else replace_settings(connector, old.role, given)
 
     checked = None

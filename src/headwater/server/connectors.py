@@ -17,6 +17,10 @@ def connector_environment(settings: Settings, clock: Clock) -> ConnectorEnvironm
             secret=settings.oauth_sample_oauth_app_client_secret,
             url=settings.oauth_sample_oauth_app_url or "",
         )
+    if settings.oauth_hubspot_client_id is not None and settings.oauth_hubspot_client_secret:
+        clients["hubspot"] = OAuthClient(
+            id=settings.oauth_hubspot_client_id, secret=settings.oauth_hubspot_client_secret
+        )
     return ConnectorEnvironment(
         addresses=AddressPolicy.parse(settings.allow_private_destinations),
         clock=clock,

@@ -202,6 +202,14 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "none: any",
         "redirect URIs that authorizations may use, separated by commas",
     ),
+    "oauth_hubspot_client_id": Meaning(
+        "none",
+        "client id of the connector hubspot; without it, connections need the token of a private app",
+    ),
+    "oauth_hubspot_client_secret": Meaning(
+        "none",
+        "the client secret",
+    ),
     "oauth_sample_oauth_app_client_id": Meaning(
         "none",
         "client id of the connector sample-oauth-app, which is not offered without it",

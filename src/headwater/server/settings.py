@@ -38,7 +38,13 @@ MAX_ACCESS_LOG_SAMPLE: Final = 1_000_000
 
 API_SECRETS: Final = ("api_key",)
 """Settings that only backends receive. See `headwater.server.environment`."""
-SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", "oauth_sample_oauth_app_client_secret")
+SECRETS: Final = (
+    *API_SECRETS,
+    "secret_key",
+    "old_secret_keys",
+    "oauth_hubspot_client_secret",
+    "oauth_sample_oauth_app_client_secret",
+)
 """Settings that the worker does not receive."""
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
@@ -176,6 +182,12 @@ class Settings:
 
     oauth_redirect_uris: tuple[str, ...] = ()
     """The redirect URIs that authorizations may use; empty: any that is valid."""
+
+    oauth_hubspot_client_id: str | None = None
+    """The client id of this installation at HubSpot; None: connections have the token of a private app."""
+
+    oauth_hubspot_client_secret: str | None = field(default=None, repr=False)
+    """The client secret that belongs to the client id."""
 
     oauth_sample_oauth_app_client_id: str | None = None
     """The client id of this installation at the provider of the sample OAuth app; None: the app is not offered."""
@@ -403,7 +415,7 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     assert isinstance(data_dir, Path)
     values.setdefault("run_dir", data_dir / "run")
     settings = Settings(**values)  # type: ignore[arg-type]  # each parser returns the type of its field
-    _check_oauth_client(settings)
+    _check_oauth_clients(settings)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise StartupError(f"{variable('tls_cert')} and {variable('tls_key')} must be set together")
     if settings.max_event_bytes > settings.max_batch_bytes:
@@ -414,14 +426,15 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     return settings
 
 
-def _check_oauth_client(settings: Settings) -> None:
+def _check_oauth_clients(settings: Settings) -> None:
     """Raise StartupError if only some of the settings of an OAuth client are given. A process may lack the secret."""
-    names = ("oauth_sample_oauth_app_client_id", "oauth_sample_oauth_app_url")
-    given = [name for name in names if getattr(settings, name) is not None]
-    if settings.oauth_sample_oauth_app_client_secret is not None or given:
-        for name in names:
-            if name not in given:
-                raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
+    for client, parts in (("oauth_hubspot", ("client_id",)), ("oauth_sample_oauth_app", ("client_id", "url"))):
+        names = [f"{client}_{part}" for part in parts]
+        given = [name for name in names if getattr(settings, name) is not None]
+        if getattr(settings, f"{client}_client_secret") is not None or given:
+            for name in names:
+                if name not in given:
+                    raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
 
 
 _FLAGS_WITHOUT_PASSWORD: Final = ("database_url", "nats_url")
@@ -470,6 +483,8 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "filesystem_root": parsers.parse_existing_folder,
     "filesystem_shared": parsers.choice("0", "1"),
     "oauth_redirect_uris": parsers.parse_redirect_uris,
+    "oauth_hubspot_client_id": parsers.parse_visible,
+    "oauth_hubspot_client_secret": parsers.parse_visible,
     "oauth_sample_oauth_app_client_id": parsers.parse_visible,
     "oauth_sample_oauth_app_client_secret": parsers.parse_visible,
     "oauth_sample_oauth_app_url": parsers.parse_base_url,

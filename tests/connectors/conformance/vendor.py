@@ -134,7 +134,7 @@ class VendorEventsConformance(ABC):
             environment = self.environment(server, clock)
             workspace = await add_workspace(catalog)
             source = await add_source(catalog, workspace.id)
-            destination = await self._add_destination(catalog, source)
+            destination = await self._add_destination(catalog, source, environment)
             running = Dispatcher(catalog, store, functions, environment, clock, expiry=timedelta(hours=24))
             yield Installation(catalog, store, running, clock, source, destination)
 
@@ -143,7 +143,9 @@ class VendorEventsConformance(ABC):
             addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
         )
 
-    async def _add_destination(self, catalog: Catalog, source: Connection) -> Connection:
+    async def _add_destination(
+        self, catalog: Catalog, source: Connection, environment: ConnectorEnvironment
+    ) -> Connection:
         request = CreateConnection(
             name="Vendor",
             role="Destination",
@@ -159,13 +161,15 @@ class VendorEventsConformance(ABC):
             mapping = prefilled(event_type.schema) | self.MAPPING
             pipeline["out_schema"] = plain_schema(event_type.schema, mapping)
             pipeline["definition"] = Definition(transformation=TransformationDefinition(mapping=mapping))
-        await create_pipeline(
-            catalog,
-            source.workspace,
-            CreatePipeline(
-                connection=made.id, target="Event", name="Events", enabled=True, event_type=event_type.id, **pipeline
-            ),
+        creation = CreatePipeline(
+            connection=made.id, target="Event", name="Events", enabled=True, event_type=event_type.id, **pipeline
         )
+        while True:  # the vendor may be asked for its event types, and fail
+            try:
+                await create_pipeline(catalog, source.workspace, creation, environment=environment)
+                break
+            except Unavailable:
+                await asyncio.sleep(1.0)
         found = catalog.connection(source.workspace, made.id)
         assert found is not None
         return found
@@ -265,8 +269,9 @@ class VendorEventsConformance(ABC):
     def test_a_restart_repeats_only_what_was_in_flight(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(installation: Installation, server: VendorServer) -> None:
             await self.append_backlog(installation, self.EVENTS, self.USERS)
+            before = len(server.requests)
             killed = asyncio.create_task(installation.dispatcher.run(asyncio.Event()))
-            while not server.requests:
+            while len(server.requests) == before:
                 await asyncio.sleep(0.01)
             killed.cancel()
             await asyncio.gather(killed, return_exceptions=True)
@@ -323,7 +328,7 @@ class VendorEventsConformance(ABC):
             assert all(each.message for each in letters)
             assert len({each.id for each in server.accepted}) == len(installation.events) - len(reasons)
             repaired, expressions = self.REPAIRS
-            await self._repair(installation, expressions)
+            await self._repair(installation, expressions, self.environment(server, clock))
             async with installation.dispatching():
                 await installation.wait_until_empty()
             dead = {each.reason for each in await installation.dead_letters()}
@@ -372,7 +377,9 @@ class VendorEventsConformance(ABC):
         workspace, destination = installation.source.workspace, installation.destination.id
         await update_connection(installation.catalog, workspace, destination, change)
 
-    async def _repair(self, installation: Installation, expressions: dict[str, str]) -> None:
+    async def _repair(
+        self, installation: Installation, expressions: dict[str, str], environment: ConnectorEnvironment
+    ) -> None:
         """Change the mapping of the pipeline, and send all dead letters again."""
         [pipeline] = installation.destination.pipelines
         event_type = await self.event_type()
@@ -384,7 +391,9 @@ class VendorEventsConformance(ABC):
             out_schema=plain_schema(event_type.schema, mapping),
             definition=Definition(transformation=TransformationDefinition(mapping=mapping)),
         )
-        await update_pipeline(installation.catalog, installation.source.workspace, pipeline.id, change)
+        await update_pipeline(
+            installation.catalog, installation.source.workspace, pipeline.id, change, environment=environment
+        )
         await installation.send_again()
 
     def test_dead_letters_are_delivered_after_the_cause_is_repaired(

@@ -40,7 +40,7 @@ class ConnectorServicer(connectors_pb2_grpc.ConnectorServiceServicer):
     def _message(self, connector: Connector) -> pb.Connector:
         message = _message(connector)
         if connector.oauth is not None:
-            message.available = connector.available and self._has_client(connector)
+            message.available = connector.available and (connector.oauth.is_optional or self._has_client(connector))
             message.oauth.CopyFrom(
                 pb.Connector.OAuth(
                     configured=self._has_client(connector),

@@ -15,14 +15,6 @@ def _format(pattern: str, rule: str) -> Format:
     return Format(re.compile(pattern), rule)
 
 
-class BrevoSettings(Settings, frozen=True, kw_only=True):
-    api_key: Annotated[str, Text(1, 255, VISIBLE, secret=True)]
-
-
-class HubSpotSettings(Settings, frozen=True, kw_only=True):
-    access_token: Annotated[str, Text(1, 255, PRINTABLE, secret=True, help="The token of a private app.")]
-
-
 class MailchimpSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[
         str,
@@ -45,15 +37,6 @@ class StripeSettings(Settings, frozen=True, kw_only=True):
 
 
 CONNECTORS: Final = (
-    application("brevo", "Brevo", "Marketing", BrevoSettings, writes=("User", "Event")),
-    application(
-        "hubspot",
-        "HubSpot",
-        "CRM",
-        HubSpotSettings,
-        writes=("User",),
-        terms=Terms("Contact", "Contacts", "HubSpot ID"),
-    ),
     application(
         "mailchimp",
         "Mailchimp",

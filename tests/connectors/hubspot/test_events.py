@@ -1,0 +1,195 @@
+"""HubSpot's events: the contract, the requests of the page, definitions, limits, and errors."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from headwater.base.errors import Unavailable
+from headwater.connectors.contract import (
+    ConnectorContext,
+    EventRejected,
+    EventSink,
+    FailureScope,
+    HttpResponse,
+    Outcome,
+    OutgoingEvent,
+)
+from headwater.connectors.hubspot.api import VERSION, WAITS
+from headwater.connectors.hubspot.events import DEFINITIONS_URL, IDENTITY, SEND_URL, HubSpotSink
+from headwater.connectors.hubspot.settings import HubSpotSettings
+from headwater.connectors.hubspot.values import to_text
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.responses import MAX_WAIT_SECONDS, find_wait
+from headwater.schemas import DateTime, Json, Record, Value
+from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
+from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
+from tests.connectors.test_pages import blocks, page
+from tests.connectors.vendors.hubspot import ORDER_COMPLETED, TOKEN, HubSpotServer, error
+
+SETTINGS = HubSpotSettings(access_token=TOKEN)
+TIME = datetime(2026, 5, 4, 11, 59, 59, 500_000, tzinfo=UTC)
+
+
+def event(number: int = 1, **values: Any) -> OutgoingEvent:
+    given = {"email": f"user-{number}@example.com"} | values
+    return make_event(number, event_type=ORDER_COMPLETED, timestamp=TIME, values=given)
+
+
+def with_properties(count: int, value: str) -> OutgoingEvent:
+    values: Record = {"email": "ada@example.com", **{f"p{number}": value for number in range(count)}}
+    return msgspec.structs.replace(event(), values=values)
+
+
+def answer(status: int, body: Any, **headers: str) -> HttpResponse:
+    return HttpResponse(status=status, headers=headers, body=msgspec.json.encode(body))
+
+
+class TestContract(EventSinkConformance):
+    SECRETS = (TOKEN,)
+
+    def make(self, context: ConnectorContext) -> EventSink:
+        return HubSpotSink(SETTINGS, context)
+
+    def sink(self, http: ScriptedHttp | None = None) -> EventSink:
+        return super().sink(http or ScriptedHttp(HubSpotServer().respond))
+
+    def event(self, number: int) -> OutgoingEvent:
+        return event(number)
+
+    def unacceptable(self) -> Sequence[OutgoingEvent]:
+        return [
+            event(email="undefined"),
+            event(email="", objectId="0", utk="null"),
+            with_properties(51, "x"),
+            event(note="x" * 100_000),
+            msgspec.structs.replace(event(), event_type="Order Completed"),
+        ]
+
+
+def test_values_at_the_limits_are_accepted() -> None:
+    HubSpotSink(SETTINGS, make_context()).encode(with_properties(50, "x" * 1_000))
+
+
+def test_the_request_is_that_of_the_page() -> None:
+    sink = HubSpotSink(SETTINGS, make_context())
+    first = event(1, email="ada@example.com", total=9.5, currency="EUR")
+    second = event(2, email="null", objectId="512", is_gift=True)
+    request = sink.request([sink.encode(first), sink.encode(second)], FIRST)
+    assert (request.url, json.loads(request.body)) == (SEND_URL, json.loads(blocks("hubspot")["events"]))
+    assert request.headers["authorization"] == f"Bearer {TOKEN}" and not request.authorize
+    assert SEND_URL in page("hubspot") and DEFINITIONS_URL in page("hubspot")
+
+
+def test_the_example_of_the_vendor_is_accepted_by_its_server() -> None:
+    """The properties of the event of HubSpot's guide to custom events, in a definition of the server."""
+    sink, server = HubSpotSink(SETTINGS, make_context()), HubSpotServer()
+    request = sink.request([sink.encode(event(email="", objectId="608051", hs_country="United States"))], FIRST)
+    assert server.respond(request).status == 204 and server.violations == []
+    [given] = json.loads(request.body)["inputs"]
+    assert (given["objectId"], given["properties"]) == ("608051", {"hs_country": "United States"})
+
+
+async def test_the_event_types_are_the_definitions_of_the_account() -> None:
+    http = ScriptedHttp(HubSpotServer().respond)
+    order, said = await HubSpotSink(SETTINGS, make_context(http)).event_types()
+    assert len(http.requests) == 2, "the pages of definitions"
+    assert (order.id, order.name, order.filter) == (ORDER_COMPLETED, "Order Completed", 'event is "Order Completed"')
+    assert said.filter == 'event is "Said \\"hello\\""'
+    assert order.schema is not None and said.schema is not None
+    kinds = {each.name: (str(each.type), each.prefilled) for each in order.schema.properties}
+    assert kinds == {
+        **{each.name: (str(each.type), each.prefilled) for each in IDENTITY},
+        "n": ("float(64)", "properties.n"),
+        "total": ("float(64)", "properties.total"),
+        "currency": ("string", "properties.currency"),
+        "is_gift": ("boolean", "properties.is_gift"),
+        "shipped_at": ("datetime", "properties.shipped_at"),
+        "hs_url": ("string", "context.page.url"),
+        "hs_country": ("string", ""),
+    }
+
+
+async def test_an_account_without_custom_events_says_so() -> None:
+    server = HubSpotServer()
+    server.has_events = False
+    with pytest.raises(Unavailable, match="no custom events"):
+        await HubSpotSink(SETTINGS, make_context(ScriptedHttp(server.respond))).event_types()
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"results":[{}]}', b"\xff"])
+async def test_definitions_in_another_form_are_read_again(body: bytes) -> None:
+    http = ScriptedHttp(lambda _: HttpResponse(status=200, body=body))
+    with pytest.raises(Unavailable):
+        await HubSpotSink(SETTINGS, make_context(http)).event_types()
+
+
+def test_the_identifiers_and_the_version_are_those_of_the_page() -> None:
+    for each in IDENTITY:
+        shown = f"`{each.prefilled}`" if each.prefilled else "none"
+        assert f"| `{each.name}` | {shown} |" in page("hubspot")
+    assert CONNECTORS["hubspot"].version == VERSION and VERSION.ends_on is not None
+    assert f"version `{VERSION.name}` of the API, until {VERSION.ends_on:%-d %B %Y}" in page("hubspot")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("é", "é"),
+        (None, ""),
+        (True, "true"),
+        (False, "false"),
+        (3, "3"),
+        (3.0, "3"),
+        (9.5, "9.5"),
+        (1e300, str(int(1e300))),
+        (date(2026, 5, 4), "2026-05-04"),
+        (DateTime.parse("2026-05-04T12:00:00.123456Z"), "2026-05-04T12:00:00.123Z"),
+        (["red", "blue"], "red;blue"),
+        (Json('{"a":1}'), '{"a":1}'),
+    ],
+)
+def test_values_are_texts(value: Value, text: str) -> None:
+    assert to_text(value) == text
+
+
+async def send(response: HttpResponse, count: int = 2) -> Any:
+    sink = HubSpotSink(SETTINGS, make_context(ScriptedHttp(lambda _: response)))
+    events = [sink.encode(event(number)) for number in range(count)]
+    return await sink.send(sink.request(events, FIRST), events)
+
+
+async def test_an_event_that_hubspot_refuses_has_its_reason() -> None:
+    [item] = (await send(answer(400, error("VALIDATION_ERROR", "note is too long")), 1)).items
+    assert (item.outcome, item.reason, item.message) == (Outcome.REJECTED, "ValidationError", "note is too long")
+
+
+async def test_a_request_that_hubspot_refuses_is_halved() -> None:
+    result = await send(answer(400, error("VALIDATION_ERROR", "note is too long")))
+    assert result.failure is not None and result.failure.scope is FailureScope.BATCH
+
+
+@pytest.mark.parametrize("status", [403, 423, 477, 521, 523, 524])
+async def test_other_statuses_are_about_the_account(status: int) -> None:
+    result = await send(answer(status, error("", "later"), **{"retry-after": "30"}))
+    assert result.failure is not None and result.failure.scope is FailureScope.DESTINATION
+    assert result.failure.retry_after_seconds == 30.0
+
+
+async def test_the_wait_depends_on_the_limit() -> None:
+    headers = {"x-hubspot-ratelimit-interval-milliseconds": "10000"}
+    assert find_wait(headers, WAITS, NOW) == 10.0
+    short = await send(answer(429, {"policyName": "TEN_SECONDLY_ROLLING"}, **headers))
+    long = await send(answer(429, {"policyName": "DAILY"}, **headers))
+    assert (short.failure.retry_after_seconds, long.failure.retry_after_seconds) == (10.0, MAX_WAIT_SECONDS)
+
+
+def test_placeholders_are_left_out() -> None:
+    sink = HubSpotSink(SETTINGS, make_context())
+    given = json.loads(sink.encode(event(email="undefined", utk="0123abcd")).body)
+    assert given["utk"] == "0123abcd" and "email" not in given
+    with pytest.raises(EventRejected, match="no identifier"):
+        sink.encode(event(email="null"))
