@@ -50,6 +50,9 @@ _NODE: Final = """
  "properties": {}, "context": {}, "timestamp": "TIMEZ", "messageId": "node-next-1-b", "integrations": {}},
 {"userId": "u3", "category": "Docs", "name": "Home", "type": "page", "properties": {"category": "Docs",
  "name": "Home"}, "context": {}, "timestamp": "TIMEZ", "messageId": "node-next-1-c"},
+{"userId": "u3", "event": "Order Completed", "type": "track", "properties": {"order_id": "o-2", "total": 30,
+ "currency": "EUR", "email": "cid@example.com"}, "context": {"traits": {"email": "cid@example.com"}},
+ "timestamp": "TIMEZ", "messageId": "node-next-1-e"},
 {"userId": 5, "event": "Trial Started", "type": "track", "properties": {"plan": null, "seats": 3, "beta": true},
  "context": {}, "timestamp": "TIMEZ", "messageId": "node-next-1-d"}
 ], "writeKey": "KEY", "sentAt": "TIMEZ"}
