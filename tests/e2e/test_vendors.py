@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo
+from tests.connectors.vendors import klaviyo, stripe
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -52,6 +52,11 @@ VENDORS: Final = {
         {"privateAPIKey": klaviyo.KEY},
         event_type="create_user_event",
         users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
+    ),
+    "stripe": Vendor(
+        stripe.StripeServer,
+        {"apiKey": stripe.KEY},
+        users=Users("email", {"name": "name"}, {"email": "email", "city": "name"}),
     ),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import dummy, http_webhook, klaviyo, sample_oauth_app, segment_api, stripe
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -37,6 +37,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 klaviyo.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
+                stripe.CONNECTOR,
             ),
             key=lambda connector: connector.code,
         )

@@ -40,10 +40,6 @@ class MailerLiteSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[str, Text(1, 4096, VISIBLE, secret=True)]
 
 
-class StripeSettings(Settings, frozen=True, kw_only=True):
-    api_key: Annotated[str, Text(1, 200, PRINTABLE, secret=True)]
-
-
 class GoogleAnalyticsSettings(Settings, frozen=True, kw_only=True):
     measurement_id: Annotated[str, Text(2, 20, _format("(G|AW)-.*", "must start with G- or AW-"))] = setting(
         "measurementID"
@@ -102,7 +98,6 @@ CONNECTORS: Final = (
         writes=("User",),
         terms=Terms("Subscriber", "Subscribers", "Subscriber ID"),
     ),
-    application("stripe", "Stripe", "Payments", StripeSettings, writes=("User",), terms=Terms("Customer", "Customers")),
     application(
         "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
     ),
