@@ -142,7 +142,7 @@ class StripeServer(VendorServer):
         return values
 
     def _check(self, values: dict[str, Any], request: Request) -> Reply | None:
-        """Return the refusal of parameters that are not valid."""
+        """Return the response to parameters that are not valid; None if all are."""
         known = {*TEXTS, "address", "metadata", "preferred_locales"}
         if not self.require(set(values) <= known, f"unknown parameters: {set(values) - known}", request):
             return refuse(400, "parameter_unknown", "Received unknown parameter.", param=min(set(values) - known))
