@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo, stripe
+from tests.connectors.vendors import klaviyo, mailchimp, stripe
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -27,8 +27,8 @@ NAMES: Final = ("ada", "bob", "cid")
 class Users:
     """How users of a vendor are exported and imported.
 
-    `exported` maps properties of the vendor to those of profiles, of which one is `name`. `imported` maps `email` and
-    `city`, which has that name again. `matching` is the vendor's property with the e-mail address.
+    `exported` maps properties of the vendor to those of profiles, of which one is `name`, or to constants. `imported`
+    maps `email` and `city`, which has that name again. `matching` is the vendor's property with the e-mail address.
     """
 
     matching: str
@@ -52,6 +52,15 @@ VENDORS: Final = {
         {"privateAPIKey": klaviyo.KEY},
         event_type="create_user_event",
         users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
+    ),
+    "mailchimp": Vendor(
+        mailchimp.MailchimpServer,
+        {"apiKey": mailchimp.KEY, "audience": mailchimp.LIST},
+        users=Users(
+            "email_address",
+            {"merge_fields.FNAME": "name", "status_if_new": "'subscribed'"},
+            {"email": "email_address", "city": "merge_fields.FNAME"},
+        ),
     ),
     "stripe": Vendor(
         stripe.StripeServer,
@@ -164,9 +173,16 @@ def add_events(system: RunningSystem, destination: int, event_type: str) -> None
     post(system, "/v1/pipelines", pipeline)
 
 
-def choose(schema: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """Return a part of a schema."""
-    return {"kind": "object", "properties": [each for each in schema["properties"] if each["name"] in names]}
+def choose(schema: dict[str, Any], paths: set[str]) -> dict[str, Any]:
+    """Return the part of a schema with the properties of the paths."""
+    chosen = []
+    for each in schema["properties"]:
+        inner = {path.partition(".")[2] for path in paths if path.partition(".")[0] == each["name"]}
+        if nested := inner - {""}:
+            chosen.append({**each, "type": choose(each["type"], nested)})
+        elif inner:
+            chosen.append(each)
+    return {"kind": "object", "properties": chosen}
 
 
 def export(system: RunningSystem, destination: int, users: Users) -> None:

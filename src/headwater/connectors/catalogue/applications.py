@@ -23,19 +23,6 @@ class HubSpotSettings(Settings, frozen=True, kw_only=True):
     access_token: Annotated[str, Text(1, 255, PRINTABLE, secret=True, help="The token of a private app.")]
 
 
-class MailchimpSettings(Settings, frozen=True, kw_only=True):
-    api_key: Annotated[
-        str,
-        Text(
-            10,
-            100,
-            _format("[!-~]+-[a-z0-9]+", 'must end with "-" and a data center, such as "-us6"'),
-            secret=True,
-        ),
-    ]
-    audience: Annotated[str, Text(1, 100, help="The id of the list.")]
-
-
 class MailerLiteSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[str, Text(1, 4096, VISIBLE, secret=True)]
 
@@ -81,14 +68,6 @@ CONNECTORS: Final = (
         HubSpotSettings,
         writes=("User",),
         terms=Terms("Contact", "Contacts", "HubSpot ID"),
-    ),
-    application(
-        "mailchimp",
-        "Mailchimp",
-        "Marketing",
-        MailchimpSettings,
-        writes=("User",),
-        terms=Terms("Contact", "Contacts"),
     ),
     application(
         "mailerlite",
