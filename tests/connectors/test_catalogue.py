@@ -83,7 +83,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo", "mailchimp", "stripe"}
+VENDORS = {"klaviyo", "mailchimp", "mailerlite", "stripe"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo, mailchimp, stripe
+from tests.connectors.vendors import klaviyo, mailchimp, mailerlite, stripe
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -61,6 +61,11 @@ VENDORS: Final = {
             {"merge_fields.FNAME": "name", "status_if_new": "'subscribed'"},
             {"email": "email_address", "city": "merge_fields.FNAME"},
         ),
+    ),
+    "mailerlite": Vendor(
+        mailerlite.MailerLiteServer,
+        {"apiKey": mailerlite.KEY},
+        users=Users("email", {"fields.name": "name"}, {"email": "email", "city": "fields.name"}),
     ),
     "stripe": Vendor(
         stripe.StripeServer,

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, mailchimp, sample_oauth_app, segment_api, stripe
+from headwater.connectors import (
+    dummy,
+    http_webhook,
+    klaviyo,
+    mailchimp,
+    mailerlite,
+    sample_oauth_app,
+    segment_api,
+    stripe,
+)
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -36,6 +45,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
                 mailchimp.CONNECTOR,
+                mailerlite.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
                 stripe.CONNECTOR,

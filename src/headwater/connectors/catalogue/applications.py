@@ -23,10 +23,6 @@ class HubSpotSettings(Settings, frozen=True, kw_only=True):
     access_token: Annotated[str, Text(1, 255, PRINTABLE, secret=True, help="The token of a private app.")]
 
 
-class MailerLiteSettings(Settings, frozen=True, kw_only=True):
-    api_key: Annotated[str, Text(1, 4096, VISIBLE, secret=True)]
-
-
 class GoogleAnalyticsSettings(Settings, frozen=True, kw_only=True):
     measurement_id: Annotated[str, Text(2, 20, _format("(G|AW)-.*", "must start with G- or AW-"))] = setting(
         "measurementID"
@@ -68,14 +64,6 @@ CONNECTORS: Final = (
         HubSpotSettings,
         writes=("User",),
         terms=Terms("Contact", "Contacts", "HubSpot ID"),
-    ),
-    application(
-        "mailerlite",
-        "MailerLite",
-        "Marketing",
-        MailerLiteSettings,
-        writes=("User",),
-        terms=Terms("Subscriber", "Subscribers", "Subscriber ID"),
     ),
     application(
         "google-analytics", "Google Analytics", "Analytics", GoogleAnalyticsSettings, reads=False, writes=("Event",)
