@@ -13,7 +13,16 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo, mailchimp, mailerlite, stripe
+from tests.connectors.vendors import (
+    amplitude,
+    google_analytics,
+    klaviyo,
+    mailchimp,
+    mailerlite,
+    mixpanel,
+    posthog,
+    stripe,
+)
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -44,9 +53,23 @@ class Vendor:
     settings: dict[str, Any]
     event_type: str = ""
     users: Users | None = None
+    refuses_credentials: bool = True
 
 
 VENDORS: Final = {
+    "amplitude": Vendor(
+        amplitude.AmplitudeServer, {"apiKey": amplitude.KEY, "serverZone": "US"}, event_type="identify"
+    ),
+    "google-analytics": Vendor(
+        google_analytics.GoogleAnalyticsServer,
+        {
+            "measurementID": google_analytics.MEASUREMENT_ID,
+            "apiSecret": google_analytics.SECRET,
+            "collectionEndpoint": "EU",
+        },
+        event_type="login",
+        refuses_credentials=False,
+    ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,
         {"privateAPIKey": klaviyo.KEY},
@@ -66,6 +89,14 @@ VENDORS: Final = {
         mailerlite.MailerLiteServer,
         {"apiKey": mailerlite.KEY},
         users=Users("email", {"fields.name": "name"}, {"email": "email", "city": "fields.name"}),
+    ),
+    "mixpanel": Vendor(
+        mixpanel.MixpanelServer,
+        {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
+        event_type="identify",
+    ),
+    "posthog": Vendor(
+        posthog.PostHogServer, {"apiKey": posthog.KEY, "cloud": {"projectRegion": "EU"}}, event_type="identify"
     ),
     "stripe": Vendor(
         stripe.StripeServer,
@@ -150,14 +181,15 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
 
 
 def connect(shop: Shop, code: str, server: VendorServer) -> int:
-    """Create a destination, after the vendor has refused its settings once."""
+    """Create a destination, after the vendor has refused its settings once, if it ever does."""
     body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
     if VENDORS[code].event_type:
         body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
-    server.is_revoked = True
-    refused = call(shop.system, "POST", "/v1/connections", body)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
-    server.is_revoked = False
+    if VENDORS[code].refuses_credentials:
+        server.is_revoked = True
+        refused = call(shop.system, "POST", "/v1/connections", body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
+        server.is_revoked = False
     return int(post(shop.system, "/v1/connections", body)["id"])
 
 
