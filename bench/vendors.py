@@ -29,9 +29,11 @@ from headwater.events.event import encode_event
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
+from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
+from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
 from tests.connectors.google_analytics.test_vendor import TestEvents as GoogleAnalytics
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.klaviyo.test_vendor import TestUserSink as KlaviyoUsers
@@ -44,6 +46,8 @@ from tests.connectors.vendors.server import CALM, VendorServer
 
 VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "amplitude": Amplitude,
+    "braze": Braze,
+    "customerio": CustomerIo,
     "google-analytics": GoogleAnalytics,
     "klaviyo": Klaviyo,
     "mixpanel": Mixpanel,

@@ -46,9 +46,10 @@ async def stored(api: Api) -> list[dict[str, Any]]:
     return [json.loads(document) for document in await api.harness.documents()]
 
 
-def has_error(response: Any, status: int, code: str, message: str) -> bool:
+def has_error(response: Any, status: int, code: str, message: str, field: str = "") -> bool:
     assert isinstance(response, CallError), response
-    assert response.http == (status, {"error": {"code": code, "message": message}})
+    error = {"code": code, "message": message} | ({"field": field} if field else {})
+    assert response.http == (status, {"error": error})
     return True
 
 
@@ -94,14 +95,22 @@ async def test_gzip_is_decompressed(api: Api, source: Connection) -> None:
     assert len(await stored(api)) == 1
 
 
-REFUSED: list[tuple[object, tuple[str, str] | None, str, int, str, str]] = [
-    (b"", None, "", 400, "BadRequest", "the body is empty: it must be JSON"),
-    (b"[1", None, "", 400, "BadRequest", "the body is not JSON: it ends too early"),
-    (5, None, "", 400, "BadRequest", "the body must be an event, an array of events, or a batch"),
-    ([], None, "", 400, "BadRequest", "a call has 1 to 20000 events, not 0"),
-    ({"batch": [GOOD], "context": None}, None, "", 400, "BadRequest", "context must be an object"),
-    ({**GOOD, "connectionId": 5}, None, "", 400, "BadRequest", "connectionId is only for calls with an API key"),
-    (b"x" * 512_001, None, "", 413, "PayloadTooLarge", "the body is larger than 512000 bytes"),
+REFUSED: list[tuple[object, tuple[str, str] | None, str, int, str, str, str]] = [
+    (b"", None, "", 400, "BadRequest", "the body is empty: it must be JSON", ""),
+    (b"[1", None, "", 400, "BadRequest", "the body is not JSON: it ends too early", ""),
+    (5, None, "", 400, "BadRequest", "the body must be an event, an array of events, or a batch", ""),
+    ([], None, "", 400, "BadRequest", "a call has 1 to 20000 events, not 0", "batch"),
+    ({"batch": [GOOD], "context": None}, None, "", 400, "BadRequest", "context must be an object", "context"),
+    (
+        {**GOOD, "connectionId": 5},
+        None,
+        "",
+        400,
+        "BadRequest",
+        "connectionId is only for calls with an API key",
+        "connectionId",
+    ),
+    (b"x" * 512_001, None, "", 413, "PayloadTooLarge", "the body is larger than 512000 bytes", ""),
     (
         gzip.compress(b"x" * 600_000, mtime=0),
         ("content-encoding", "gzip"),
@@ -109,8 +118,9 @@ REFUSED: list[tuple[object, tuple[str, str] | None, str, int, str, str]] = [
         413,
         "PayloadTooLarge",
         "the body is larger than 512000 bytes",
+        "",
     ),
-    (b"junk", ("content-encoding", "gzip"), "", 400, "BadRequest", "the body is not valid gzip"),
+    (b"junk", ("content-encoding", "gzip"), "", 400, "BadRequest", "the body is not valid gzip", "body"),
     (
         GOOD,
         None,
@@ -118,12 +128,13 @@ REFUSED: list[tuple[object, tuple[str, str] | None, str, int, str, str]] = [
         400,
         "BadRequest",
         "the Content-Type must be application/json or text/plain, in UTF-8",
+        "content-type",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("body", "header", "content_type", "status", "code", "message"), REFUSED, ids=lambda value: str(value)[:30]
+    ("body", "header", "content_type", "status", "code", "message", "field"), REFUSED, ids=lambda value: str(value)[:30]
 )
 async def test_an_unreadable_call_is_rejected_and_stored(
     api: Api,
@@ -134,10 +145,11 @@ async def test_an_unreadable_call_is_rejected_and_stored(
     status: int,
     code: str,
     message: str,
+    field: str,
 ) -> None:
     headers = [header] if header else []
     response = await post(api, body, first_key(source), *headers, content_type=content_type)
-    assert has_error(response, status, code, message)
+    assert has_error(response, status, code, message, field)
     (entry,) = await api.harness.log_entries()
     rejection = decode_envelope(entry.entry.header).rejection
     assert rejection is not None

@@ -15,10 +15,12 @@ U, E, UE = ("User",), ("Event",), ("User", "Event")
 DOCUMENTED = [
     ("amplitude", "Application", None, False, E, True, ("Server",)),
     ("android", "SDK", UE, False, None, False, ()),
+    ("braze", "Application", None, False, UE, True, ("Server",)),
     ("brevo", "Application", U, True, UE, True, ("Server",)),
     ("clickhouse", "Database", U, True, U, True, ()),
     ("client", "SDK", UE, False, None, False, ()),
     ("csv", "File", U, True, U, True, ()),
+    ("customerio", "Application", None, False, UE, True, ("Server",)),
     ("dotnet", "SDK", UE, False, None, False, ()),
     ("duckdb", "Database", U, True, U, True, ()),
     ("dummy", "Application", U, True, UE, True, ("Server",)),
@@ -84,7 +86,18 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"amplitude", "google-analytics", "klaviyo", "mailchimp", "mailerlite", "mixpanel", "posthog", "stripe"}
+VENDORS = {
+    "amplitude",
+    "braze",
+    "customerio",
+    "google-analytics",
+    "klaviyo",
+    "mailchimp",
+    "mailerlite",
+    "mixpanel",
+    "posthog",
+    "stripe",
+}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

@@ -24,6 +24,8 @@ from tests.connectors.conformance.event_sink import make_event
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "connectors"
 DESTINATIONS = [
     "amplitude",
+    "braze",
+    "customerio",
     "google-analytics",
     "http-webhook",
     "klaviyo",

@@ -57,10 +57,15 @@ WEBHOOK_OF_BATCHES = {
 SEGMENT = {"writeKey": "a-write-key", "endpoint": "http://127.0.0.1:8080/v1/batch"}
 POSTHOG: dict[str, Any] = {"apiKey": "phc_" + "x" * 43, "cloud": {"projectRegion": "EU"}}
 
+BRAZE = {"restEndpoint": "https://rest.fra-01.braze.eu", "apiKey": "12345678", "aliasLabel": "device id"}
+CUSTOMERIO = {"siteID": "s", "apiKey": "k" * 100, "region": "EU"}
+
 RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
     ("amplitude", "Destination", AMPLITUDE),
     ("brevo", "Source", {"apiKey": "k"}),
     ("brevo", "Destination", {"apiKey": "k" * 255}),
+    ("braze", "Destination", BRAZE),
+    ("customerio", "Destination", CUSTOMERIO),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 34}),
     ("hubspot", "Destination", {"accessToken": "pat na1"}),
     ("mailchimp", "Source", {"apiKey": "0123456789-us6", "audience": "list"}),
@@ -124,6 +129,13 @@ WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
     ("brevo", "Source", {"apiKey": "a\nb"}, "apiKey"),
     ("brevo", "Source", {"apiKey": GONE}, "apiKey"),
     ("brevo", "Source", {"apiKey": None}, "apiKey"),
+    *(
+        ("braze", "Destination", {"restEndpoint": url}, "restEndpoint")
+        for url in ("https://rest.iad-01.braze.com/", "http://rest.iad-01.braze.com", "https://rest.iad-01.evil.com")
+    ),
+    ("braze", "Destination", {"apiKey": "1234567"}, "apiKey"),
+    ("customerio", "Destination", {"region": "eu"}, "region"),
+    ("customerio", "Destination", {"siteID": "a b"}, "siteID"),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 33}, "privateAPIKey"),
     ("klaviyo", "Source", {"privateAPIKey": "a" * 37}, "privateAPIKey"),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "-" * 34}, "privateAPIKey"),

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from headwater.connectors.amplitude.events import AmplitudeSink
+from headwater.connectors.braze.events import BrazeSink
 from headwater.connectors.contract import (
     DELIVERED,
     Attempt,
@@ -15,17 +16,22 @@ from headwater.connectors.contract import (
     EncodedEvent,
     EventSink,
     HttpRequest,
+    Outcome,
     OutgoingEvent,
     SendResult,
     rejected,
     succeeded,
 )
+from headwater.connectors.customerio.events import CustomerIoSink
 from headwater.connectors.klaviyo.events import KlaviyoSink
 from headwater.connectors.mixpanel.events import MixpanelSink
 from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.responses import NOT_TAKEN
 from headwater.delivery import sender
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
+from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.conformance.vendor import VendorEventsConformance
+from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.vendors.server import Plan, VendorServer
@@ -77,6 +83,31 @@ class IgnoresOrder(KlaviyoSink):
         return super().request(events[::-1], attempt)
 
 
+class TakesPartsForSuccess(CustomerIoSink):
+    """Takes a partial success for the success of all events."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return succeeded([DELIVERED] * len(events), 200) if result.status == 207 else result
+
+
+class HasAnotherUlidEachTime(CustomerIoSink):
+    """Lets the vendor take a repetition for another event."""
+
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        request = super().request(events, attempt)
+        return replace(request, body=request.body.replace(b'"id":"0', b'"id":"%d' % min(attempt.number, 7)))
+
+
+class SendsPartsAgain(BrazeSink):
+    """Sends all events of a request again for one that is refused, although the vendor has the others."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        items = [NOT_TAKEN if each.outcome is Outcome.DELIVERED else each for each in result.items]
+        return replace(result, items=tuple(items)) if items.count(NOT_TAKEN) < len(items) else result
+
+
 class DoesNotWait(AmplitudeSink):
     """Sends events of throttled users again immediately."""
 
@@ -121,6 +152,9 @@ class ChangesTimes(MixpanelSink):
             )
         ],
         (Amplitude(), DoesNotWait),
+        (Braze(), SendsPartsAgain),
+        (CustomerIo(), TakesPartsForSuccess),
+        (CustomerIo(), HasAnotherUlidEachTime),
         (Mixpanel(), TakesAllOrNothing),
         (Mixpanel(), ChangesTimes),
     ],

@@ -126,6 +126,17 @@ async def test_user_schemas(catalog: Catalog, workspace: int, dummy: Connection)
     assert (schemas.source, schemas.destination) == (READABLE_SCHEMA, WRITABLE_SCHEMA)
 
 
+async def test_an_application_that_cannot_be_read_has_a_schema_for_writing(
+    catalog: Catalog, workspace: int, dummy: Connection
+) -> None:
+    connectors: Any = catalog.connectors
+    made = CONNECTORS["dummy"]
+    engine = msgspec.structs.replace(made.engine, user_source=None)
+    connectors["dummy"] = msgspec.structs.replace(made, engine=engine)
+    schemas = await applications.user_schemas(catalog, workspace, dummy.id)
+    assert (schemas.source, schemas.destination) == (None, WRITABLE_SCHEMA)
+
+
 async def test_the_schema_of_an_event_type(catalog: Catalog, workspace: int, dummy: Connection) -> None:
     schema = await applications.event_type_schema(catalog, workspace, dummy.id, "send_custom_event")
     assert schema == EMAIL

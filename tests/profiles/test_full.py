@@ -18,7 +18,7 @@ from headwater.base.errors import NotFound
 from headwater.catalog.profiles import Identifier, Rename, ResolutionSettings
 from headwater.profiles import full, scanning
 from headwater.profiles.components import Sets
-from headwater.profiles.full import KpidSource
+from headwater.profiles.kpids import KPIDS_PER_PREFIX, KpidSource
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.settings import ResolutionContext
 from headwater.profiles.spool import MemberSpool
@@ -51,7 +51,8 @@ async def installation(database_url: str | None, tmp_path: Path) -> AsyncIterato
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SCAN_IDENTITIES", "SLICE_LINKS", "SLICE_MEMBERS", "SLICE_RENAMES", "SLICE_UNRESOLVED"):
         monkeypatch.setattr(full, name, 2)
-    monkeypatch.setattr(full, "SLICE_IDENTITIES", 1)
+    for name in ("SLICE_IDENTITIES", "SLICE_NEW_IDENTITIES"):
+        monkeypatch.setattr(full, name, 1)
 
 
 def person(number: int, *, pipeline: int = 1, at: int = 1, **attributes: str) -> Change:
@@ -368,13 +369,23 @@ async def test_the_profiles_of_a_workspace_without_schema_have_no_attributes(ins
     assert found["links"] == {}
 
 
-def test_kpids_are_random_uuids_with_prefixes() -> None:
-    kpids = KpidSource()
-    some = [kpids() for _ in range(full.KPIDS_PER_PREFIX + 1)]
-    assert len(set(some)) == len(some)
+def test_kpids_are_random_uuids_in_ascending_order() -> None:
+    count = 2 * KPIDS_PER_PREFIX + 1
+    kpids = KpidSource(count)
+    some = [kpids() for _ in range(count)]
     assert all(UUID(bytes=kpid).version == 4 and UUID(bytes=kpid).variant == RFC_4122 for kpid in some)
-    assert len({kpid[:2] for kpid in some[:-1]}) == 1
-    assert len({kpid[2:4] for kpid in some}) > full.KPIDS_PER_PREFIX // 2
+    assert some == sorted(set(some))
+    assert len({kpid[:2] for kpid in some}) == 3
+    assert len({kpid[2:4] for kpid in some}) > KPIDS_PER_PREFIX // 2
+    assert len({kpid[9:] for kpid in some}) == count
+    others = [kpids() for _ in range(KPIDS_PER_PREFIX)]  # more than expected
+    assert len({*some, *others}) == count + len(others)
+
+
+@pytest.mark.parametrize("count", [0, 1 << 40])
+def test_kpids_of_any_number_can_be_drawn(count: int) -> None:
+    kpids = KpidSource(count)
+    assert len({kpids() for _ in range(9)}) == 9
 
 
 @pytest.mark.parametrize("span", [0, scanning.MAX_SPAN])

@@ -401,6 +401,7 @@ async def test_a_resolution_is_cancelled_and_not_started_again(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(full, "SLICE_IDENTITIES", 1)
+    monkeypatch.setattr(full, "SLICE_NEW_IDENTITIES", 1)
     await observe(harness, source, {f"u{n}": "e" for n in range(10)})
     await change_settings(harness, EMAIL)
     created = await harness.operations.create(harness.workspace, IdentityResolutionParameters(), None)

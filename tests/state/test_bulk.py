@@ -1,9 +1,11 @@
 """Many rows together, on both databases: every number of rows, and every value that a column can have."""
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from headwater.state import StateStore, bulk, tables
 from headwater.state.profiles.tables import resolutions
+from headwater.storage.sessions import attempt
 
 TRAITS = list(tables.traits.c)
 CALLS = list(tables.calls.c)
@@ -30,6 +32,22 @@ async def test_any_number_of_rows_is_written(state: StateStore, count: int) -> N
     async with state.transaction() as transaction:
         await transaction.run(lambda connection: bulk.upsert(connection, TRAITS, changed, key=KEY))
     assert await stored(state) == sorted(rows[: count // 2] + changed)
+
+
+@pytest.mark.parametrize("count", [3, 60, 2_500])
+async def test_rows_are_undone_if_one_violates_a_constraint(state: StateStore, count: int) -> None:
+    rows = [traits(number) for number in range(count)]
+    async with state.transaction() as transaction:
+        await transaction.run(lambda connection: bulk.insert(connection, TRAITS, rows[:1]))
+        error = await transaction.run(
+            lambda connection: attempt(connection, lambda each: bulk.insert(each, TRAITS, [*rows[1:], rows[0]]))
+        )
+        assert isinstance(error, DBAPIError)
+    assert await stored(state) == rows[:1]
+    with pytest.raises(DBAPIError):
+        async with state.transaction() as transaction:
+            await transaction.run(lambda connection: bulk.insert(connection, TRAITS, [*rows[1:], rows[0]]))
+    assert await stored(state) == rows[:1]
 
 
 @pytest.mark.parametrize("count", [0, 3, 2_500])

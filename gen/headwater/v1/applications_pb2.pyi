@@ -204,7 +204,7 @@ class UserSchemas(message.Message):
     DESTINATION_FIELD_NUMBER: builtins.int
     @builtins.property
     def source(self) -> schemas_pb2.DataType:
-        """source is the schema of the users as they are read."""
+        """source is the schema of the users as they are read. Absent for applications that cannot be read."""
 
     @builtins.property
     def destination(self) -> schemas_pb2.DataType:

@@ -11,7 +11,7 @@ from headwater.catalog import ApiKey
 from headwater.catalog.access import check_may_write
 from headwater.intake import RateLimiter
 
-_READING: Final = re.compile(r"(Get|List|Count|Trace|Watch|Test)(?!ExpressionProperties)[A-Z]")
+_READING: Final = re.compile(r"(Get|Find|List|Count|Trace|Watch|Test)(?!ExpressionProperties)[A-Z]")
 """The names of methods that are GET over HTTP: all begin with one of these verbs, and only one other does."""
 
 

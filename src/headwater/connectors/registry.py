@@ -10,6 +10,8 @@ from typing import Final
 
 from headwater.connectors import (
     amplitude,
+    braze,
+    customerio,
     dummy,
     google_analytics,
     http_webhook,
@@ -46,6 +48,8 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
                 amplitude.CONNECTOR,
+                braze.CONNECTOR,
+                customerio.CONNECTOR,
                 dummy.CONNECTOR,
                 google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,

@@ -40,9 +40,10 @@ _Capability = TypeVar("_Capability")
 
 
 class ConnectionSchemas(msgspec.Struct, frozen=True, kw_only=True):
-    """The schemas of an application's users. `destination` is None for a source connection."""
+    """The schemas of an application's users. `source` is None if it cannot be read, and `destination` for a source
+    connection."""
 
-    source: Schema
+    source: Schema | None
     destination: Schema | None
 
 
@@ -79,8 +80,9 @@ async def user_schemas(
     connection, connector = _find(catalog, workspace, id_)
     if connector.destination is None or "User" not in connector.destination.targets:
         raise BadRequest(f"connection {id_} does not support users", field="id")
-    source = await ask(catalog, connection, environment, _user_source, lambda users: users.readable_schema())
-    destination = None
+    source, destination = None, None
+    if not connector.engine.is_write_only:
+        source = await ask(catalog, connection, environment, _user_source, lambda users: users.readable_schema())
     if connection.role == "Destination":
         destination = await ask(catalog, connection, environment, _user_sink, lambda users: users.writable_schema())
     return ConnectionSchemas(source=source, destination=destination)

@@ -9,6 +9,7 @@ mask that has no common bit, and a holder with an empty mask is linked to every 
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import Self
 
 from headwater.profiles.evidence import compute_masks
 from headwater.state.profiles.model import IdentityName, LinkValue, Member
@@ -19,6 +20,13 @@ class Sets:
 
     def __init__(self, size: int) -> None:
         self._parents = array("i", range(size))
+
+    @classmethod
+    def of(cls, representatives: "array[int]") -> Self:
+        """Return sets of numbers with these representatives, each of which represents itself."""
+        sets = cls(0)
+        sets._parents = representatives[:]
+        return sets
 
     def find(self, number: int) -> int:
         """Return the number that represents the set."""

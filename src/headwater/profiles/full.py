@@ -20,7 +20,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import closing
 from functools import partial
-from os import urandom
 from tempfile import TemporaryFile
 from typing import Any, Final, Self, TypeVar
 
@@ -32,6 +31,7 @@ from headwater.base.errors import NotFound
 from headwater.catalog.profiles import ProfileSchema
 from headwater.profiles.components import Sets
 from headwater.profiles.constraints import Constraints
+from headwater.profiles.kpids import KpidSource
 from headwater.profiles.linking import LinkComparison
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.scanning import Scan
@@ -51,15 +51,11 @@ SLICE_LINKS: Final = 20_000
 SLICE_IDENTITIES: Final = 8_000
 """Number of identities whose profiles are updated in one transaction, some 0.1 s, in which batches wait. Larger ones
 write fewer pages. A set that belongs together is not divided."""
+SLICE_NEW_IDENTITIES: Final = 16_000
+"""The same for a workspace without profiles. New ones take half the time of changed ones."""
 SLICE_MEMBERS: Final = 30_000
 """Number of members of new profiles that are written in one transaction, some 0.1 s. Fewer write more pages: the index
 by profile changes in most of its pages."""
-KPIDS_PER_PREFIX: Final = 4_000
-"""Number of new profiles whose kpids have the same prefix."""
-_RANDOM_BYTES: Final = 14
-"""Number of bytes of a kpid after its prefix."""
-_UUID_VERSION: Final = 4 << 76 | 2 << 62
-_UUID_MASK: Final = ~(0xF << 76 | 3 << 62)
 SLICE_RENAMES: Final = 2_000
 """Number of identities whose attributes are renamed in one transaction."""
 SLICE_UNRESOLVED: Final = 200
@@ -70,30 +66,6 @@ Report = Callable[[int, int], Awaitable[None]]
 _Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
-
-
-class KpidSource:
-    """Returns the bytes of random UUIDs, version 4.
-
-    Those of `KPIDS_PER_PREFIX` successive calls have the same first two bytes, which are random too, and 106 other
-    random bits. So the index of profiles by kpid changes in a few pages for each slice, and not in one for each
-    profile.
-    """
-
-    def __init__(self) -> None:
-        self._prefix = b""
-        self._random = b""
-        self._left = 0
-
-    def __call__(self) -> bytes:
-        """Return the next one."""
-        if not self._left:
-            self._prefix, self._random = urandom(2), urandom(KPIDS_PER_PREFIX * _RANDOM_BYTES)
-            self._left = KPIDS_PER_PREFIX
-        self._left -= 1
-        start = self._left * _RANDOM_BYTES
-        value = int.from_bytes(self._prefix + self._random[start : start + _RANDOM_BYTES])
-        return (value & _UUID_MASK | _UUID_VERSION).to_bytes(16)
 
 
 class FullResolution:
@@ -115,7 +87,7 @@ class FullResolution:
         self._schema = schema
         self._clock = clock
         self._report = report
-        self._new_kpid = new_kpid or KpidSource()
+        self._new_kpid = new_kpid
         self._has_written = False
         self._profiles = 0
         """The number of profiles after the last transaction."""
@@ -269,7 +241,13 @@ class FullResolution:
             written, removed, is_done = await asyncio.to_thread(links.compare, SLICE_LINKS)
             await writing.wait()
             if written or removed:
-                change = partial(_write_links, workspace=self._workspace, written=written, removed=removed)
+                change = partial(
+                    ResolutionRows.write_links,
+                    workspace=self._workspace,
+                    written=written,
+                    removed=removed,
+                    are_new=not stored,
+                )
                 writing.start(self._change(change))
             await self._report(links.identities // 2, links.identities)
 
@@ -311,16 +289,18 @@ class FullResolution:
             )
         )
         constraints = Constraints(self._context.settings, separations)
-        resolver = SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=self._new_kpid)
         done, total = 0, len(scan.ids)
+        new_kpid = self._new_kpid or KpidSource(total)
+        resolver = SliceResolver(self._context, scan, constraints, has_refused=has_refused, new_kpid=new_kpid)
         await asyncio.to_thread(scan.group)
+        size = SLICE_IDENTITIES if scan.has_profiles else SLICE_NEW_IDENTITIES
         async with _OneAhead() as writing:
-            for numbers in scan.slices(SLICE_IDENTITIES):
+            for numbers in scan.slices(size):
                 slice_ = await self._read(partial(resolver.read, numbers=numbers))
                 missing = slice_.new_profiles - len(self._new_ids)
                 if missing > 0:
                     await writing.wait()
-                    await self._add_ids(max(missing, SLICE_IDENTITIES))
+                    await self._add_ids(max(missing, size))
                 changes, new = await asyncio.to_thread(resolver.resolve, slice_, self._now(), self._take_ids)
                 await writing.wait()
                 if new.profiles or not changes.are_none:
@@ -421,10 +401,6 @@ class _OneAhead:
     def start(self, write: Coroutine[Any, Any, None]) -> None:
         """Let a write execute."""
         self._task = asyncio.create_task(write)
-
-
-def _write_links(rows: ResolutionRows, workspace: int, written: list[LinkRow], removed: list[LinkKey]) -> None:
-    rows.write_links(workspace, written, removed)
 
 
 def _write_slice(rows: ResolutionRows, changes: ProfileChanges, new: NewProfiles) -> None:

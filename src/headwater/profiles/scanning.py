@@ -43,6 +43,8 @@ class Scan:
         self.sets = Sets(0)
         self.over: set[LinkValue] = set()
         self.blocked: dict[LinkValue, None] = {}
+        self.has_profiles = False
+        """Whether any of them has a profile that is not a new one."""
         self.components = array("i")
         """A number for the component of each."""
         self._roots = array("i")
@@ -123,13 +125,12 @@ class Scan:
     def group(self) -> None:
         """Find the regions: sets of present profiles and new components that no link leaves."""
         size = len(self.ids)
-        regions = Sets(size)
-        self.components = array("i", map(self.sets.find, range(size)))
-        for number, root in enumerate(self.components):
-            if root != number:
-                regions.unite(root, number)
-        self._unite_profiles(regions)
-        self._roots = array("i", map(regions.find, range(size)))
+        self.components = self._roots = array("i", map(self.sets.find, range(size)))
+        self.has_profiles = any(self.profiles)
+        if self.has_profiles:
+            regions = Sets.of(self.components)
+            self._unite_profiles(regions)
+            self._roots = array("i", map(regions.find, range(size)))
         # The numbers of a region are chained. Sorting them would keep other threads waiting for half a second.
         self._following = array("i", bytes(4 * size))
         last = array("i", range(size))

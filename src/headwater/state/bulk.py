@@ -48,12 +48,17 @@ class Insert(Struct, frozen=True, cache_hash=True):
     adding: frozenset[str] = frozenset()
     keeping: frozenset[str] = frozenset()
 
-    def text(self, values: str) -> str:
-        """Return the statement with these values, which both databases accept."""
+    def text(self, values: str, *, fails_in_part: bool = False) -> str:
+        """Return the statement with these values, which both databases accept.
+
+        With `fails_in_part` it is one of SQLite which, without a key, keeps the rows before one that violates a
+        constraint, until the transaction is rolled back. So SQLite need not copy each page that it changes.
+        """
         table, names = self.columns[0].table.name, [column.name for column in self.columns]
-        statement = f"INSERT INTO {table} ({', '.join(names)}) {values}"
         if not self.key:
-            return statement
+            verb = "INSERT OR FAIL" if fails_in_part else "INSERT"
+            return f"{verb} INTO {table} ({', '.join(names)}) {values}"
+        statement = f"INSERT INTO {table} ({', '.join(names)}) {values}"
         changed = ", ".join(
             f"{name} = {table}.{name} + excluded.{name}" if name in self.adding else f"{name} = excluded.{name}"
             for name in names
@@ -64,7 +69,8 @@ class Insert(Struct, frozen=True, cache_hash=True):
 
 
 def insert(connection: Connection, columns: Columns, rows: Rows) -> None:
-    """Insert rows into the table of the columns."""
+    """Insert rows into the table of the columns. If it raises an error, the transaction or its savepoint must be rolled
+    back: SQLite may keep some of the rows."""
     if rows:
         _run(connection, Insert(tuple(columns)), rows)
 
@@ -312,7 +318,9 @@ def _sqlite_text(insert: Insert, rows: int) -> str:
     """
     row = f"({', '.join('?' * len(insert.columns))})"
     values = f"VALUES {', '.join([row] * rows)}"
-    return insert.text(values if rows <= _ROWS_PER_INSERT else f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL")
+    if rows <= _ROWS_PER_INSERT:
+        return insert.text(values)
+    return insert.text(f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL", fails_in_part=True)
 
 
 @cache

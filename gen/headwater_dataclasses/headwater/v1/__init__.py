@@ -8391,7 +8391,7 @@ class UserSchemas(betterproto2.Message):
 
     source: "DataType | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    source is the schema of the users as they are read.
+    source is the schema of the users as they are read. Absent for applications that cannot be read.
     """
 
     destination: "DataType | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)

@@ -99,7 +99,7 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
     async def GetUserSchemas(self, request: pb.GetUserSchemasRequest, context: Context) -> pb.GetUserSchemasResponse:
         workspace = await require_workspace(self._catalog, context)
         schemas = await applications.user_schemas(self._catalog, workspace, request.id, self._environment)
-        message = pb.UserSchemas(source=type_message(schemas.source))
+        message = pb.UserSchemas(source=None if schemas.source is None else type_message(schemas.source))
         if schemas.destination is not None:
             message.destination.CopyFrom(type_message(schemas.destination))
         return pb.GetUserSchemasResponse(schemas=message)

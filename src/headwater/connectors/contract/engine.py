@@ -52,5 +52,10 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether settings are checked with the outside system before they are stored."""
         return self.check is not None or self.http_check is not None
 
+    @property
+    def is_write_only(self) -> bool:
+        """Return whether users are written, and cannot be read."""
+        return self.user_sink is not None and self.user_source is None
+
 
 NO_ENGINE = Engine()

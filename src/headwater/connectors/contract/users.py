@@ -66,7 +66,11 @@ class UserWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserSink(Protocol):
-    """An application that users are written to."""
+    """An application that users are written to.
+
+    If it cannot be read, its connector has no `UserSource`. Then the id of a user is an identifier among its
+    attributes: every write has an empty `id`, and creates the user with this identifier or updates it.
+    """
 
     @property
     def write_limits(self) -> BatchLimits:

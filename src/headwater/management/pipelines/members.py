@@ -123,6 +123,10 @@ def check_choices(draft: Draft) -> None:
     """Check that values are among the documented ones. Raises BadRequest."""
     if draft.definition.export_mode and draft.definition.export_mode not in _EXPORT_MODES:
         raise BadRequest(f"exportMode must be one of {', '.join(_EXPORT_MODES)}", field="exportMode")
+    if draft.definition.export_mode in ("CreateOnly", "UpdateOnly") and draft.connector.engine.is_write_only:
+        raise BadRequest(
+            f"exportMode must be CreateOrUpdate: users of {draft.connector.label} cannot be read", field="exportMode"
+        )
     if draft.definition.compression not in _COMPRESSIONS:
         raise BadRequest('compression must be "", "Zip", "Gzip" or "Snappy"', field="compression")
 

@@ -7,10 +7,12 @@
 | CreateOrUpdate | updated | created |
 
 All users of the application are read first. Then the profiles whose attributes, or whose users, differ from those of
-the last confirmed export are written.
+the last confirmed export are written. An application that cannot be read has one user for each value: it is created or
+updated by each write.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, cast
@@ -74,19 +76,32 @@ async def export_to_application(job: Job, recorder: Recorder) -> None:
     except BadRequest as error:
         raise RunFailed("InputValidation", f"matching cannot be used: {error.message}") from error
     async with (
-        open_destination(job, lambda engine: engine.user_source) as (source, _),
+        _open_source(job) as source,
         open_destination(job, lambda engine: engine.user_sink) as (sink, _),
         open_outbox(job.scratch) as outbox,
     ):
         await _check_schema(job, output.schema, source, sink)
         export = _ApplicationExport(job, given, output, matching, outbox, recorder)
-        await read_users(job, source, matching.out_path, outbox)
+        if source is not None:
+            await read_users(job, source, matching.out_path, outbox)
         await export.find_due()
         await export.reject_shared()
         await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink, recorder.check)).write()
 
 
-async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: UserSink) -> None:
+@asynccontextmanager
+async def _open_source(job: Job) -> AsyncIterator[UserSource | None]:
+    """Yield the source of the users that the application has; None if they cannot be read. Raises RunFailed."""
+    if not job.connector.engine.is_write_only:
+        async with open_destination(job, lambda engine: engine.user_source) as (source, _):
+            yield source
+    elif job.pipeline.definition.export_mode == "CreateOrUpdate":
+        yield None
+    else:
+        raise RunFailed("InputValidation", f"exportMode must be CreateOrUpdate: {job.connector.label} cannot be read")
+
+
+async def _check_schema(job: Job, stored: Schema, source: UserSource | None, sink: UserSink) -> None:
     """Raise RunFailed if the application does not have the properties of the pipeline."""
     matching = job.pipeline.definition.matching
     mode = cast(ExportMode, job.pipeline.definition.export_mode)  # the catalog has no other mode
@@ -96,8 +111,8 @@ async def _check_schema(job: Job, stored: Schema, source: UserSource, sink: User
     path = parse_path(matching.output)
     if offered.get(path[0]) is None:  # users are found by a property that is only read
         written = without(stored, path)
-        readable = await call(job.connector.label, source.readable_schema())
-        if readable.get(path[0]) is None:
+        readable = None if source is None else await call(job.connector.label, source.readable_schema())
+        if readable is None or readable.get(path[0]) is None:
             raise RunFailed("OutputValidation", f"outSchema differs: property {path[0]} no longer exists")
     difference = misalignment(written, offered, mode)
     if difference is not None:
@@ -135,6 +150,7 @@ class _ApplicationExport:
         self._output = output
         self._matching = matching
         self._outbox = outbox
+        self._is_write_only = job.connector.engine.is_write_only
         self._digest = Digest(digest_definition(job.pipeline.definition))
         found = select(given.schema, [matching.in_path])
         assert found is not None, "the schema has the property"
@@ -180,7 +196,7 @@ class _ApplicationExport:
             count_done(self._job.report, row)
             compared.people.append(Person(row[ID], kpid, str(value), "Settled", source))
             return
-        users = [] if value is None else outbox.find_users(str(value))
+        users = [] if value is None else self._find_users(outbox, str(value))
         if (mode == "CreateOnly" and users) or (mode == "UpdateOnly" and not users):
             return
         batch.received += 1
@@ -199,6 +215,10 @@ class _ApplicationExport:
         else:
             self._add_candidate(row, source, external_id, str(value), compared)
 
+    def _find_users(self, outbox: Outbox, value: str) -> list[str]:
+        """Return the ids of the users with a value: the value itself if the application cannot be read."""
+        return [value] if self._is_write_only else outbox.find_users(value)
+
     def _add_candidate(self, row: Any, source: bytes, external_id: str, value: str, compared: _Compared) -> None:
         try:
             record = self._given.reader.record(row[ATTRIBUTES])
@@ -212,7 +232,8 @@ class _ApplicationExport:
         compared.batch.candidates.append(
             Candidate(row[ID], row[KPID], record, source, content, external_id, row[RUN] or 0, row[CONTENT] or b"")
         )
-        compared.purposes.append("Update" if external_id else "Create")
+        is_update = external_id and not self._is_write_only
+        compared.purposes.append("Update" if is_update else "Create")
         compared.values.append(value)
 
     async def _transform(self, compared: _Compared) -> None:
@@ -313,6 +334,7 @@ class _Writer:
         self._outbox = outbox
         self._recorder = recorder
         self._sender = sender
+        self._is_write_only = job.connector.engine.is_write_only
         self._waiting: dict[Purpose, list[tuple[_Open, UserWrite, int]]] = {"Create": [], "Update": []}
 
     async def write(self) -> None:
@@ -330,8 +352,9 @@ class _Writer:
         await self._recorder.flush()
 
     async def _add(self, due: DueProfile) -> None:
-        users = _decode_ids(due.external_id) if due.external_id else [""]
-        purpose: Purpose = "Update" if due.external_id else "Create"
+        is_update = due.external_id and not self._is_write_only
+        users = _decode_ids(due.external_id) if is_update else [""]
+        purpose: Purpose = "Update" if is_update else "Create"
         attributes = self._output.reader.record(due.body)
         if purpose == "Create" or self._matching.is_update_required:
             self._matching.add(attributes, due.claim)
@@ -386,7 +409,8 @@ class _Writer:
                 records.append(undelivered(due, run))
             else:
                 report.passed(STEP)
-                records.append(delivered(due, run, _encode_ids(sorted(opened.ids)).decode()))
+                ids = [due.claim] if self._is_write_only else sorted(opened.ids)
+                records.append(delivered(due, run, _encode_ids(ids).decode()))
         await self._recorder.commit(records)
 
 

@@ -208,11 +208,17 @@ class ResolutionRows(ProfileRows):
 
     # Writing
 
-    def write_links(self, workspace: int, written: Sequence[LinkRow], removed: Sequence[LinkKey]) -> None:
-        """Write and delete links, both sorted."""
+    def write_links(
+        self, workspace: int, written: Sequence[LinkRow], removed: Sequence[LinkKey], *, are_new: bool
+    ) -> None:
+        """Write and delete links, both sorted. `are_new` is that none of the written ones is stored."""
         links = tables.links.c
         bulk.remove(self._sql, (links.workspace, *_LINK_ORDER), [(workspace, *key) for key in removed])
-        bulk.upsert(self._sql, list(links), [(workspace, *row) for row in written], key=_LINK_KEY)
+        rows = [(workspace, *row) for row in written]
+        if are_new:
+            bulk.insert(self._sql, list(links), rows)
+        else:
+            bulk.upsert(self._sql, list(links), rows, key=_LINK_KEY)
 
     def insert_profiles(self, new: NewProfiles) -> None:
         """Insert profiles, without members."""

@@ -1,0 +1,258 @@
+"""Braze's events: the contract, the requests of the page, limits, and errors by array and index."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from headwater.base.errors import Unavailable, Unprocessable
+from headwater.connectors.braze.api import check
+from headwater.connectors.braze.events import BrazeSink
+from headwater.connectors.braze.schemas import EVENT_TYPES
+from headwater.connectors.braze.settings import BrazeSettings
+from headwater.connectors.contract import (
+    ConnectorContext,
+    EncodedEvent,
+    EventSink,
+    FailureScope,
+    HttpRequest,
+    HttpResponse,
+    Outcome,
+    OutgoingEvent,
+)
+from headwater.schemas import Json
+from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
+from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
+from tests.connectors.test_pages import blocks, page
+from tests.connectors.vendors.braze import API_KEY, ENDPOINT, NO_DATA, BrazeServer
+
+SETTINGS = BrazeSettings(rest_endpoint=ENDPOINT, api_key=API_KEY, app_id="app-1", alias_label="device")
+TIME = datetime(2026, 5, 4, 11, 59, 59, 500_000, tzinfo=UTC)
+BACKPACK = {"sku": "backpack", "price": 40, "quantity": 2, "color": "red"}
+
+
+def jsons(value: dict[str, Any]) -> dict[str, Json]:
+    return {name: Json(json.dumps(each)) for name, each in value.items()}
+
+
+def event(number: int = 1, properties: dict[str, Any] | None = None, type_: str = "event", **values: Any) -> Any:
+    given: dict[str, Any] = {"external_id": f"user-{number}"}
+    if type_ != "attributes":
+        given |= {"name": "Order Completed", "properties": jsons(properties or {})}
+    return make_event(number, event_type=type_, timestamp=TIME, values=given | values)
+
+
+def purchase(number: int = 1, *products: dict[str, Any], **values: Any) -> Any:
+    given = {"external_id": f"user-{number}", "currency": "EUR", "products": [jsons(each) for each in products]}
+    return make_event(number, event_type="purchase", timestamp=TIME, values=given | values)
+
+
+def attributes(number: int = 1, custom: dict[str, Any] | None = None, **values: Any) -> Any:
+    return event(number, type_="attributes", **({"custom_attributes": jsons(custom or {})} | values))
+
+
+def encode(*events: OutgoingEvent) -> dict[str, Any]:
+    """Return the body of a request, which Braze's server accepts."""
+    sink, server = BrazeSink(SETTINGS, make_context()), BrazeServer()
+    request = sink.request([sink.encode(each) for each in events], FIRST)
+    assert server.respond(request).status == 201 and server.violations == []
+    body: dict[str, Any] = json.loads(request.body)
+    return body
+
+
+def respond(response: HttpResponse, _request: HttpRequest) -> HttpResponse:
+    return response
+
+
+async def send(status: int, body: Any, *events: OutgoingEvent) -> Any:
+    http = ScriptedHttp()
+    http.respond = partial(respond, HttpResponse(status=status, body=msgspec.json.encode(body)))
+    sink = BrazeSink(SETTINGS, make_context(http))
+    encoded = [sink.encode(each) for each in events]
+    return await sink.send(sink.request(encoded, FIRST), encoded)
+
+
+class TestContract(EventSinkConformance):
+    SECRETS = (API_KEY,)
+    STATUS_ONLY = False
+
+    def make(self, context: ConnectorContext) -> EventSink:
+        return BrazeSink(SETTINGS, context)
+
+    def event(self, number: int) -> OutgoingEvent:
+        made: OutgoingEvent = event(number)
+        return made
+
+    def success(self, events: Sequence[EncodedEvent]) -> HttpResponse:
+        body = {"message": "success", "events_processed": len(events)}
+        return HttpResponse(status=201, body=msgspec.json.encode(body))
+
+    def mixed(self, events: Sequence[EncodedEvent]) -> HttpResponse:
+        errors = [{"type": "no", "input_array": "events", "index": 0}]
+        body = {"message": "success", "events_processed": len(events) - 1, "errors": errors}
+        return HttpResponse(status=201, body=msgspec.json.encode(body))
+
+    def unacceptable(self) -> Sequence[OutgoingEvent]:
+        return [
+            event(external_id="undefined"),
+            event(external_id="null", email="", alias_name="0"),
+            event(name=""),
+            event(properties={"$price": 1}),
+            event(properties={"": 1}),
+            event(properties={"a" * 256: 1}),
+            event(properties={"a": "x" * 50_000}),
+            purchase(1, {"price": 1}),
+            purchase(1, {"sku": "null", "price": 1}),
+            purchase(1, {"sku": "s" * 256, "price": 1}),
+            purchase(1, {"sku": "s"}),
+            purchase(1, {"sku": "s", "price": "9"}),
+            purchase(1, {"sku": "s", "price": 1, "quantity": 0}),
+            purchase(1, {"sku": "s", "price": 1, "quantity": 1.5}),
+            purchase(1, {"sku": "s", "price": 1, "quantity": 7_501}),
+            purchase(1, *[{"sku": f"s{number}", "price": 1} for number in range(76)]),
+            attributes(external_id="0"),
+            attributes(custom={"$a": 1}),
+            attributes(custom={"external_id": "2"}),
+            attributes(custom={"push_tokens": []}),
+            attributes(custom={"a": {"b": [None]}}),
+            msgspec.structs.replace(event(), event_type="other"),
+        ]
+
+
+def test_values_at_the_limits_are_accepted() -> None:
+    encode(event(name="é" * 255, properties={"a" * 255: "x" * 49_000}))
+    encode(purchase(1, *[{"sku": f"s{number}", "price": 1.5, "quantity": 100} for number in range(75)]))
+    encode(attributes(custom={"a": None, "nullable": {"b": "null"}}))
+
+
+def test_the_requests_are_those_of_the_page() -> None:
+    made = [
+        event(properties={"title": "Egg"}, external_id="ada", name="Movie Rented"),
+        event(external_id="undefined", alias_name="a-1", name="Viewed Home"),
+        purchase(1, BACKPACK, {"product_id": "pencil", "price": 2.5}, external_id="ada"),
+        attributes(external_id="ada", email="ada@example.com", first_name="Ada", custom={"plan": "pro"}),
+    ]
+    assert encode(*made) == json.loads(blocks("braze")["track"])
+    assert f"{ENDPOINT}/users/track" in page("braze")
+
+
+def test_the_mappings_are_those_of_the_page() -> None:
+    lines = page("braze").splitlines()
+    for type_ in EVENT_TYPES:
+        assert f"| `{type_.id}` |" in page("braze") and type_.schema is not None
+        for each in type_.schema.properties:
+            shown = f"`{each.prefilled}`" if each.prefilled else "none"
+            if not each.prefilled.startswith("map("):
+                assert any(line.startswith(f"| `{each.name}` |") and shown in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("values", "user"),
+    [
+        ({"external_id": "u", "email": "ada@example.com"}, {"external_id": "u"}),
+        ({"external_id": "", "email": "ada@example.com", "phone": "+15005550006"}, {"email": "ada@example.com"}),
+        ({"external_id": "0", "email": "null", "phone": "+15005550006"}, {"phone": "+15005550006"}),
+        (
+            {"external_id": "", "alias_name": "a-1"},
+            {"user_alias": {"alias_name": "a-1", "alias_label": "device"}, "_update_existing_only": False},
+        ),
+    ],
+)
+def test_an_object_has_one_identifier(values: dict[str, Any], user: dict[str, Any]) -> None:
+    [sent] = encode(event(**values))["events"]
+    assert {name: sent[name] for name in sent if name not in ("name", "time", "properties", "app_id")} == user
+
+
+def test_placeholders_are_no_attributes() -> None:
+    [sent] = encode(attributes(email="undefined", first_name="Ada"))["attributes"]
+    assert sent == {"_update_existing_only": False, "first_name": "Ada", "external_id": "user-1"}
+
+
+def test_an_app_is_optional() -> None:
+    sink = BrazeSink(msgspec.structs.replace(SETTINGS, app_id=None), make_context())
+    assert b"app_id" not in sink.encode(event()).body
+
+
+def test_a_large_quantity_is_several_purchases() -> None:
+    sent = encode(purchase(1, {"sku": "s", "price": 1, "quantity": 250}))["purchases"]
+    assert [each["quantity"] for each in sent] == [100, 100, 50]
+
+
+async def test_the_objects_that_are_named_reject_their_events() -> None:
+    events = [
+        event(1),
+        purchase(2, BACKPACK, BACKPACK),
+        event(3),
+        attributes(4),
+        purchase(5, BACKPACK),
+    ]
+    errors = [
+        {"type": "bad event", "input_array": "events", "index": 1},
+        {"type": "bad purchase", "input_array": "purchases", "index": 1},
+    ]
+    counts = {"events_processed": 1, "purchases_processed": 2, "attributes_processed": 1}
+    result = await send(201, {"message": "success", **counts, "errors": errors}, *events)
+    delivered, refused = Outcome.DELIVERED, Outcome.REJECTED
+    assert [each.outcome for each in result.items] == [delivered, refused, refused, delivered, delivered]
+    assert [result.items[index].message for index in (1, 2)] == ["purchase 2 of 2: bad purchase", "bad event"]
+
+
+async def test_a_request_without_any_valid_object_rejects_what_it_names() -> None:
+    errors = [{"type": "bad", "input_array": "events", "index": index} for index in (0, 1)]
+    result = await send(400, {"message": NO_DATA, "errors": errors}, event(1), event(2))
+    assert [each.outcome for each in result.items] == [Outcome.REJECTED, Outcome.REJECTED]
+    result = await send(400, {"message": "Max Input Length Exceeded"}, event(1), event(2))
+    assert result.failure is not None and result.failure.scope is FailureScope.BATCH
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "success", "events_processed": 1},
+        {"message": "success", "errors": [{"type": "no", "input_array": "events", "index": 2}]},
+        {"message": "success", "errors": [{"type": "no", "input_array": "visits", "index": 0}]},
+        {"message": NO_DATA, "errors": []},
+        {"events_processed": 2},
+    ],
+)
+async def test_a_response_that_does_not_account_for_the_events_is_no_success(body: dict[str, Any]) -> None:
+    result = await send(201, body, event(1), event(2))
+    assert [each.reason for each in result.items] == ["UnexpectedResponse"] * 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"message": "queued"}, {"message": "success"}, {"message": "success", "errors": ["minor"], "events_processed": 2}],
+)
+async def test_a_success_delivers(body: dict[str, Any]) -> None:
+    result = await send(202, body, event(1), event(2))
+    assert [each.outcome for each in result.items] == [Outcome.DELIVERED] * 2
+
+
+async def test_the_header_of_braze_states_the_wait() -> None:
+    http = ScriptedHttp()
+    sink = BrazeSink(SETTINGS, make_context(http))
+    events = [sink.encode(event())]
+    reset = str(int(NOW.timestamp()) + 9)
+    headers = {"x-ratelimit-retry-after": "4", "x-ratelimit-reset": reset}
+    http.respond = partial(respond, HttpResponse(status=429, headers=headers))
+    failure = (await sink.send(sink.request(events, FIRST), events)).failure
+    assert failure is not None and failure.retry_after_seconds == 4
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}
+    http.respond = partial(respond, HttpResponse(status=201, headers=headers, body=b'{"message":"success"}'))
+    assert (await sink.send(sink.request(events, FIRST), events)).pause_seconds == 9
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_key_that_is_refused_is_reported(status: int) -> None:
+    context = make_context(ScriptedHttp(lambda _: HttpResponse(status=status, body=API_KEY.encode())))
+    with pytest.raises(Unprocessable) as refused:
+        await check(SETTINGS, make_context(context.http, secrets=(API_KEY,)))
+    assert (refused.value.code, refused.value.field) == ("InvalidSettings", "settings.apiKey")
+    assert API_KEY not in str(refused.value)
+    with pytest.raises(Unavailable):
+        await check(SETTINGS, make_context(ScriptedHttp(lambda _: HttpResponse(status=503))))
