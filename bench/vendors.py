@@ -3,6 +3,7 @@
 | figure | how |
 | --- | --- |
 | processor time of an event | from the stored document to the request, with a mapping, in full batches |
+| processor time of a user | from the attributes to the result, in full calls, without that of the vendor's server |
 | events/s, requests/s | a backlog to the vendor's server in another process, without rate limits |
 | share of the vendor's limit | a backlog in virtual time, with the rates of the policy |
 """
@@ -20,7 +21,7 @@ import msgspec
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.connectors.contract import Attempt, EventSink
+from headwater.connectors.contract import Attempt, EventSink, HttpRequest, HttpResponse, UserWrite
 from headwater.connectors.registry import CONNECTORS
 from headwater.delivery import sender
 from headwater.delivery.preparing import MappingTransformation, Preparer, Rejected, SourceEvent
@@ -30,15 +31,21 @@ from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.brevo.test_vendor import TestEvents as Brevo
+from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
 from tests.connectors.google_analytics.test_vendor import TestEvents as GoogleAnalytics
 from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
+from tests.connectors.klaviyo.test_vendor import TestUserSink as KlaviyoUsers
+from tests.connectors.mailchimp.test_vendor import TestUserSink as MailchimpUsers
+from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLiteUsers
 from tests.connectors.meta_conversions.test_vendor import TestEvents as MetaConversions
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.posthog.test_vendor import TestEvents as PostHog
 from tests.connectors.slack.test_vendor import TestEvents as Slack
+from tests.connectors.stripe.test_vendor import TestUserSink as StripeUsers
 from tests.connectors.vendors.server import CALM, VendorServer
 
 VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
@@ -54,7 +61,15 @@ VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "posthog": PostHog,
     "slack": Slack,
 }
+USER_VENDORS: Final[dict[str, type[VendorUserSinkConformance]]] = {
+    "klaviyo": KlaviyoUsers,
+    "mailchimp": MailchimpUsers,
+    "mailerlite": MailerLiteUsers,
+    "stripe": StripeUsers,
+}
+CODES: Final = tuple(sorted({*VENDORS, *USER_VENDORS}))
 CPU_EVENTS: Final = 4_000
+CPU_USERS: Final = 2_000
 BACKLOG_EVENTS: Final = 20_000
 USERS: Final = 2_000
 WINDOWS: Final = 4
@@ -64,13 +79,60 @@ MAX_SHARE_EVENTS: Final = 200_000
 
 
 def destinations(folder: Path, seconds: float, codes: Sequence[str] = ()) -> None:
-    """Connectors of vendors: processor time of an event, events/s without limits, share of the vendor's limit."""
-    for code in codes or VENDORS:
-        suite = VENDORS[code]()
-        spent = asyncio.run(_prepare(suite))
-        print(f"  {code}: processor time of an event {1e6 * spent:.0f} µs (goal 60)", flush=True)
-        _throughput(suite, folder / code)
-        _share(suite, folder / f"{code}-share")
+    """Connectors of vendors: processor time of an event or a user, events/s without limits, share of the limit."""
+    for code in codes or CODES:
+        if code in VENDORS:
+            suite = VENDORS[code]()
+            spent = asyncio.run(_prepare(suite))
+            print(f"  {code}: processor time of an event {1e6 * spent:.0f} µs (goal 60)", flush=True)
+            _throughput(suite, folder / code)
+            _share(suite, folder / f"{code}-share")
+        if code in USER_VENDORS:
+            created, updated = asyncio.run(_write_users(USER_VENDORS[code]()))
+            print(
+                f"  {code}: processor time of a user {1e6 * created:.0f} µs created, {1e6 * updated:.0f} µs updated",
+                flush=True,
+            )
+
+
+class _MeasuredHttp:
+    """An `HttpClient` that asks a server without sockets. `spent` is the processor time of the server."""
+
+    def __init__(self, server: VendorServer) -> None:
+        self._server = server
+        self.spent = 0.0
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        began = time.process_time()
+        response = self._server.respond(request)
+        self.spent += time.process_time() - began
+        return response
+
+
+async def _write_users(suite: VendorUserSinkConformance) -> tuple[float, float]:
+    """Return the processor time of a user that is created, and of one that is updated."""
+    server = suite.make_server(CALM, time.monotonic)
+    server.is_unlimited = True
+    http = _MeasuredHttp(server)
+    connector = CONNECTORS[suite.CODE]
+    make = connector.engine.user_sink
+    assert make is not None and connector.destination is not None and connector.destination.settings is not None
+    sink = make(connector.destination.settings.read(suite.SETTINGS), make_context(http))
+    await sink.writable_schema()
+    ids = [""] * CPU_USERS
+    times = []
+    for version in (1, 2):
+        users = [
+            UserWrite(id=id_, attributes=suite.attributes(number, version), key=f"{version:08x}{number:024x}")
+            for number, id_ in enumerate(ids)
+        ]
+        ids, http.spent, began = [], 0.0, time.process_time()
+        for first in range(0, CPU_USERS, sink.write_limits.max_events):
+            results = await sink.write_users(users[first : first + sink.write_limits.max_events])
+            ids += [result.id for result in results]
+        times.append((time.process_time() - began - http.spent) / CPU_USERS)
+        assert all(ids) and server.violations == [], server.violations[:3]
+    return times[0], times[1]
 
 
 async def _prepare(suite: VendorEventsConformance) -> float:

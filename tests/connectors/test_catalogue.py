@@ -96,10 +96,13 @@ VENDORS = {
     "google-analytics",
     "hubspot",
     "klaviyo",
+    "mailchimp",
+    "mailerlite",
     "meta-conversions",
     "mixpanel",
     "posthog",
     "slack",
+    "stripe",
 }
 
 

@@ -21,10 +21,13 @@ from tests.connectors.vendors import (
     google_analytics,
     hubspot,
     klaviyo,
+    mailchimp,
+    mailerlite,
     meta_conversions,
     mixpanel,
     posthog,
     slack,
+    stripe,
 )
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
@@ -39,9 +42,9 @@ NAMES: Final = ("ada", "bob", "cid")
 class Users:
     """How users of a vendor are exported and imported.
 
-    `exported` maps properties of the vendor to those of profiles, of which one is `name`. `imported` maps `email` and
-    `city`, which has that name again; None if the vendor cannot be read. `matching` is the vendor's property with the
-    e-mail address.
+    `exported` maps properties of the vendor to those of profiles, of which one is `name`, or to constants. `imported`
+    maps `email` and `city`, which has that name again; None if the vendor cannot be read. `matching` is the vendor's
+    property with the e-mail address.
     """
 
     matching: str
@@ -109,6 +112,20 @@ VENDORS: Final = {
         {"datasetID": meta_conversions.DATASET, "accessToken": meta_conversions.TOKEN},
         event_type="CompleteRegistration",
     ),
+    "mailchimp": Vendor(
+        mailchimp.MailchimpServer,
+        {"apiKey": mailchimp.KEY, "audience": mailchimp.LIST},
+        users=Users(
+            "email_address",
+            {"merge_fields.FNAME": "name", "status_if_new": "'subscribed'"},
+            {"email": "email_address", "city": "merge_fields.FNAME"},
+        ),
+    ),
+    "mailerlite": Vendor(
+        mailerlite.MailerLiteServer,
+        {"apiKey": mailerlite.KEY},
+        users=Users("email", {"fields.name": "name"}, {"email": "email", "city": "fields.name"}),
+    ),
     "mixpanel": Vendor(
         mixpanel.MixpanelServer,
         {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
@@ -118,6 +135,11 @@ VENDORS: Final = {
         posthog.PostHogServer, {"apiKey": posthog.KEY, "cloud": {"projectRegion": "EU"}}, event_type="identify"
     ),
     "slack": Vendor(slack.SlackServer, {"webhookURL": slack.URL}, event_type="send_message"),
+    "stripe": Vendor(
+        stripe.StripeServer,
+        {"apiKey": stripe.KEY},
+        users=Users("email", {"name": "name"}, {"email": "email", "city": "name"}),
+    ),
 }
 
 
@@ -226,9 +248,16 @@ def add_events(system: RunningSystem, destination: int, event_type: str) -> None
     post(system, "/v1/pipelines", pipeline)
 
 
-def choose(schema: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """Return a part of a schema."""
-    return {"kind": "object", "properties": [each for each in schema["properties"] if each["name"] in names]}
+def choose(schema: dict[str, Any], paths: set[str]) -> dict[str, Any]:
+    """Return the part of a schema with the properties of the paths."""
+    chosen = []
+    for each in schema["properties"]:
+        inner = {path.partition(".")[2] for path in paths if path.partition(".")[0] == each["name"]}
+        if nested := inner - {""}:
+            chosen.append({**each, "type": choose(each["type"], nested)})
+        elif inner:
+            chosen.append(each)
+    return {"kind": "object", "properties": chosen}
 
 
 def export(system: RunningSystem, destination: int, users: Users) -> None:

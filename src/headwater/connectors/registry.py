@@ -18,15 +18,17 @@ from headwater.connectors import (
     http_webhook,
     hubspot,
     klaviyo,
+    mailchimp,
+    mailerlite,
     meta_conversions,
     mixpanel,
     posthog,
     sample_oauth_app,
     segment_api,
     slack,
+    stripe,
 )
 from headwater.connectors.catalogue import (
-    applications,
     databases,
     file_formats,
     file_storages,
@@ -41,7 +43,6 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
         connector.code: connector
         for connector in sorted(
             (
-                *applications.CONNECTORS,
                 *databases.CONNECTORS,
                 *file_formats.CONNECTORS,
                 *file_storages.CONNECTORS,
@@ -57,12 +58,15 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 http_webhook.CONNECTOR,
                 hubspot.CONNECTOR,
                 klaviyo.CONNECTOR,
+                mailchimp.CONNECTOR,
+                mailerlite.CONNECTOR,
                 meta_conversions.CONNECTOR,
                 mixpanel.CONNECTOR,
                 posthog.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
                 slack.CONNECTOR,
+                stripe.CONNECTOR,
             ),
             key=lambda connector: connector.code,
         )

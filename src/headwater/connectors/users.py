@@ -54,19 +54,25 @@ def unavailable(
 
 
 async def write_each(
-    users: Sequence[UserWrite], write: Callable[[UserWrite], Awaitable[ItemResult]]
+    users: Sequence[UserWrite],
+    write: Callable[[UserWrite], Awaitable[ItemResult]],
+    *,
+    max_concurrency: int | None = None,
 ) -> list[ItemResult]:
-    """Write users with one request each, all at the same time, and return their results in order.
+    """Write users with one request each, and return their results in order.
 
-    It implements `UserSink.write_users`. `write` raises Unavailable if the outcome is unknown: then the user is sent
-    again. If no outcome is known, that error is raised.
+    It implements `UserSink.write_users`. All requests are under way at the same time, or at most `max_concurrency`.
+    `write` raises Unavailable if the outcome is unknown: then the user is sent again. If no outcome is known, that
+    error is raised.
     """
+    turns = asyncio.Semaphore(max_concurrency or max(len(users), 1))
 
     async def attempt(user: UserWrite) -> ItemResult | Unavailable:
-        try:
-            return await write(user)
-        except Unavailable as error:
-            return error
+        async with turns:
+            try:
+                return await write(user)
+            except Unavailable as error:
+                return error
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(attempt(user)) for user in users]

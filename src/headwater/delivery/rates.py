@@ -134,16 +134,19 @@ class Rates:
         self.is_per_user = bool(self._users)
         """Whether a user has limits of his own."""
 
-    def fits_at(self, events: int, now: float) -> float:
-        """Return the time from which one request with so many events is within the limits of the account."""
+    def fits_at(self, events: int, now: float, *, creates: bool = False) -> float:
+        """Return the time from which one request with so many events is within the limits of the account.
+
+        `creates` states that it is a call that creates so many users.
+        """
         at = self._account.paused_until
-        for amount, meter in self._of_account(events):
+        for amount, meter in self._of_account(events, creates):
             at = max(at, meter.fits_at(amount, now))
         return at
 
-    def spend(self, events: int, now: float) -> None:
-        """Count a request with so many events."""
-        for amount, meter in self._of_account(events):
+    def spend(self, events: int, now: float, *, creates: bool = False) -> None:
+        """Count a request with so many events, or a call that creates so many users."""
+        for amount, meter in self._of_account(events, creates):
             meter.spend(amount, now)
 
     def pause(self, until: float) -> None:
@@ -177,10 +180,11 @@ class Rates:
         for amount, meter in self._of_user(user, events, now, is_in_request):
             meter.spend(amount, now)
 
-    def _of_account(self, events: int) -> Iterable[tuple[int, _Meter]]:
+    def _of_account(self, events: int, creates: bool) -> Iterable[tuple[int, _Meter]]:
         for limit, meter in self._shared:
             if limit.counts(events):
-                yield (events if limit.unit == "Event" else 1), meter
+                unit = (limit.create_unit if creates else None) or limit.unit
+                yield (events if unit == "Event" else 1), meter
 
     def _of_user(self, user: str, events: int, now: float, is_in_request: bool) -> Iterable[tuple[int, _Meter]]:
         for unit, users in self._users:

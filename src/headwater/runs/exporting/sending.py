@@ -75,9 +75,10 @@ class UserSender:
 
     async def _call(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         """Make one call when the rates allow it."""
-        while (wait := self._rates.fits_at(len(users), now := self._now()) - now) > 0:
+        creates = not users[0].id
+        while (wait := self._rates.fits_at(len(users), now := self._now(), creates=creates) - now) > 0:
             await pause(self._job, wait)
-        self._rates.spend(len(users), self._now())
+        self._rates.spend(len(users), self._now(), creates=creates)
         await self._check()
         return await self._sink.write_users(users)
 

@@ -1,0 +1,103 @@
+"""The servers of Mailchimp, MailerLite and Stripe find faults against the rules that only these vendors have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from headwater.connectors.contract import HttpRequest, ItemResult, UserSink, UserWrite, spread
+from headwater.connectors.mailchimp.users import MailchimpContacts
+from headwater.connectors.mailerlite.users import MailerLiteSubscribers
+from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.stripe.users import StripeCustomers
+from headwater.connectors.users import write_each
+from headwater.schemas import Codec, all_optional
+from tests.connectors.conformance import vendor_users
+from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
+from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
+from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
+from tests.connectors.stripe.test_vendor import TestUserSink as Stripe
+
+SEED = 2
+"""With it, the response to a request that creates contacts of Mailchimp is lost."""
+
+
+class OverwritesStatus(MailchimpContacts):
+    """Changes the status of contacts that exist."""
+
+    def create_request(self, members: Sequence[dict[str, Any]]) -> HttpRequest:
+        request = super().create_request(members)
+        return msgspec.structs.replace(request, body=request.body.replace(b'existing":false', b'existing":true'))
+
+
+class OpensConnections(MailchimpContacts):
+    """Updates all contacts of a call at the same time."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        self._writable = Codec(all_optional(await self.writable_schema()))
+        return await (write_each(users, self._update) if users[0].id else super().write_users(users))
+
+
+class SendsNull(MailchimpContacts):
+    """Clears merge fields with null."""
+
+    def update_request(self, id_: str, member: dict[str, Any]) -> HttpRequest:
+        fields = {tag: value or None for tag, value in member.get("merge_fields", {}).items()}
+        return super().update_request(id_, {**member, "merge_fields": fields})
+
+
+class CountsBatches(MailerLiteSubscribers):
+    """Counts a call that creates 25 subscribers as one request."""
+
+    write_rates = (spread(120, 60, burst=25),)
+
+
+class ChangesKeys(StripeCustomers):
+    """Has another idempotency key in each attempt."""
+
+    def request(self, id_: str, attributes: dict[str, Any], key: str) -> HttpRequest:
+        return super().request(id_, attributes, uuid4().hex)
+
+
+class SharesKeys(StripeCustomers):
+    """Has one idempotency key for all customers."""
+
+    def request(self, id_: str, attributes: dict[str, Any], key: str) -> HttpRequest:
+        return super().request(id_, attributes, "1" * 32)
+
+
+class IgnoresRates(StripeCustomers):
+    write_rates = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A faulty connector, and the suite that finds it."""
+
+    faulty: type[UserSink]
+    suite: type[VendorUserSinkConformance]
+
+
+FAULTS = [
+    Fault(OverwritesStatus, Mailchimp),
+    Fault(OpensConnections, Mailchimp),
+    Fault(SendsNull, Mailchimp),
+    Fault(CountsBatches, MailerLite),
+    Fault(ChangesKeys, Stripe),
+    Fault(SharesKeys, Stripe),
+    Fault(IgnoresRates, Stripe),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.faulty.__name__)
+def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = fault.suite.CODE
+    connector = CONNECTORS[code]
+    engine = msgspec.structs.replace(connector.engine, user_sink=fault.faulty)
+    changed = msgspec.structs.replace(connector, engine=engine)
+    monkeypatch.setattr(vendor_users, "CONNECTORS", {**CONNECTORS, code: changed})
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        fault.suite().test_each_user_is_written_once_or_rejected(SEED, monkeypatch)
