@@ -54,6 +54,8 @@ SECRET_VALUES: Final = {
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_ID": "id",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_URL": "https://example.com",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_SECRET": "hidden-3",
+    "HEADWATER_OAUTH_SALESFORCE_CLIENT_ID": "id",
+    "HEADWATER_OAUTH_SALESFORCE_CLIENT_SECRET": "hidden-7",
     "HEADWATER_DATABASE_URL": "postgresql://u:hidden-4@db/x",
     "HEADWATER_NATS_URL": "nats://hidden-5@nats",
     "HEADWATER_OTLP_ENDPOINT": "http://u:hidden-6@collector:4318",
@@ -67,7 +69,7 @@ def test_no_secret_is_shown(shell: Shell, form: tuple[str, ...]) -> None:
     for name in SECRETS:
         assert SECRET_VALUES[variable(name)] not in printed.output
     assert "hidden" not in printed.output + printed.errors
-    assert printed.output.count("(set, not shown)") == 7
+    assert printed.output.count("(set, not shown)") == 8
 
 
 def test_urls_without_a_password_are_shown(shell: Shell) -> None:

@@ -36,9 +36,10 @@ MAX_CLIENT_CONNECTIONS: Final = 30_000
 """A client connection may need two open files, and a process has 65,536."""
 MAX_ACCESS_LOG_SAMPLE: Final = 1_000_000
 
+OAUTH_APPS: Final = ("salesforce", "sample_oauth_app")
 API_SECRETS: Final = ("api_key",)
 """Settings that only backends receive. See `headwater.server.environment`."""
-SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", "oauth_sample_oauth_app_client_secret")
+SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", *(f"oauth_{app}_client_secret" for app in OAUTH_APPS))
 """Settings that the worker does not receive."""
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
@@ -176,6 +177,13 @@ class Settings:
 
     oauth_redirect_uris: tuple[str, ...] = ()
     """The redirect URIs that authorizations may use; empty: any that is valid."""
+
+    oauth_salesforce_client_id: str | None = None
+    """The consumer key of this installation's app at Salesforce; None: accounts cannot be authorized."""
+
+    oauth_salesforce_client_secret: str | None = field(default=None, repr=False)
+    oauth_salesforce_url: str | None = None
+    """The login server; None: that of production. Sandboxes have another."""
 
     oauth_sample_oauth_app_client_id: str | None = None
     """The client id of this installation at the provider of the sample OAuth app; None: the app is not offered."""
@@ -416,12 +424,12 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
 
 def _check_oauth_client(settings: Settings) -> None:
     """Raise StartupError if only some of the settings of an OAuth client are given. A process may lack the secret."""
-    names = ("oauth_sample_oauth_app_client_id", "oauth_sample_oauth_app_url")
-    given = [name for name in names if getattr(settings, name) is not None]
-    if settings.oauth_sample_oauth_app_client_secret is not None or given:
-        for name in names:
-            if name not in given:
-                raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
+    for app in OAUTH_APPS:
+        given = [name for name in ("client_id", "client_secret", "url") if getattr(settings, f"oauth_{app}_{name}")]
+        for name in ("client_id",) if app == "salesforce" else ("client_id", "url"):
+            if given and name not in given:
+                name = variable(f"oauth_{app}_{name}")
+                raise StartupError(f"{name} must be set, because other settings of the OAuth client are")
 
 
 _FLAGS_WITHOUT_PASSWORD: Final = ("database_url", "nats_url")
@@ -470,6 +478,9 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "filesystem_root": parsers.parse_existing_folder,
     "filesystem_shared": parsers.choice("0", "1"),
     "oauth_redirect_uris": parsers.parse_redirect_uris,
+    "oauth_salesforce_client_id": parsers.parse_visible,
+    "oauth_salesforce_client_secret": parsers.parse_visible,
+    "oauth_salesforce_url": parsers.parse_base_url,
     "oauth_sample_oauth_app_client_id": parsers.parse_visible,
     "oauth_sample_oauth_app_client_secret": parsers.parse_visible,
     "oauth_sample_oauth_app_url": parsers.parse_base_url,
