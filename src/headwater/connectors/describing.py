@@ -1,6 +1,6 @@
 """Describes applications: users are read from and written to them, and events are sent to some of them."""
 
-from headwater.connectors.connector import Capabilities, Connector, Target, Terms
+from headwater.connectors.connector import Capabilities, Connector, OAuthSupport, Target, Terms
 from headwater.connectors.contract import NO_ENGINE, ApiVersion, Engine
 from headwater.connectors.settings import Settings
 
@@ -15,6 +15,7 @@ def application(
     writes: tuple[Target, ...],
     terms: Terms | None = None,
     engine: Engine = NO_ENGINE,
+    oauth: OAuthSupport | None = None,
     version: ApiVersion | None = None,
 ) -> Connector:
     """Describe an application. Users are read from it if `reads` is set; `writes` are the entities written to it.
@@ -39,5 +40,6 @@ def application(
         available=engine != NO_ENGINE,
         terms=terms or Terms(),
         engine=engine,
+        oauth=oauth,
         version=version,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, sample_oauth_app, segment_api
+from headwater.connectors import dummy, http_webhook, klaviyo, salesforce, sample_oauth_app, segment_api
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -35,6 +35,7 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 dummy.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
+                salesforce.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,
             ),

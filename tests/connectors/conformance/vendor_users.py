@@ -19,6 +19,7 @@ from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import (
     MAX_PAGE_USERS,
+    AccessToken,
     Engine,
     ItemResult,
     Outcome,
@@ -76,6 +77,10 @@ class _Suite(ABC):
     @abstractmethod
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer: ...
 
+    def access_token(self) -> AccessToken | None:
+        """Return the access token of an account, for a connector with OAuth."""
+        return None
+
     @asynccontextmanager
     async def vendor(self, plan: Plan, clock: VirtualClock) -> AsyncIterator[_Vendor]:
         server = self.make_server(plan, asyncio.get_running_loop().time)
@@ -87,7 +92,7 @@ class _Suite(ABC):
             environment = ConnectorEnvironment(
                 addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
             )
-            async with environment.context(self.CODE, 1, settings, workspace=1) as context:
+            async with environment.context(self.CODE, 1, settings, self.access_token(), workspace=1) as context:
                 async with asyncio.timeout(MAX_SECONDS):
                     yield _Vendor(server, connector.engine, settings, context)
 
@@ -96,6 +101,8 @@ class VendorUserSinkConformance(_Suite):
     """`attributes` returns those of a user; `find` and `has` look for them in the server."""
 
     USERS: ClassVar[int] = 120
+    BATCH: ClassVar[int] = 1_000
+    """Maximum number of users of one call: a vendor with large batches needs enough requests for all faults."""
     CHANGED: ClassVar[str]
     """An attribute that is another in each version."""
 
@@ -184,7 +191,7 @@ class VendorUserSinkConformance(_Suite):
         rates = AccountRates().rates(sink.write_rates)
         results: dict[int, ItemResult] = {}
         while waiting := [number for number in ids if number not in results]:
-            batch = waiting[: sink.write_limits.max_events]
+            batch = waiting[: min(self.BATCH, sink.write_limits.max_events)]
             users = [
                 UserWrite(
                     id=ids[number], attributes=self.attributes(number, version), key=f"{version:08x}{number:024x}"
