@@ -50,6 +50,7 @@ DOCUMENTED = [
     ("s3", "FileStorage", U, True, U, True, ()),
     ("segment", "Webhook", UE, False, None, False, ()),
     ("segment-api", "Application", None, False, E, True, ("Server",)),
+    ("salesforce", "Application", U, True, U, True, ()),
     ("sftp", "FileStorage", U, True, U, True, ()),
     ("snowflake", "Database", U, True, U, True, ()),
     ("sqlite", "Database", U, True, U, True, ()),
@@ -83,7 +84,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo"}
+VENDORS = {"klaviyo", "salesforce"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

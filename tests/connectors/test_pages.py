@@ -22,7 +22,7 @@ from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.event_sink import make_event
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "connectors"
-DESTINATIONS = ["http-webhook", "klaviyo", "segment-api"]
+DESTINATIONS = ["http-webhook", "klaviyo", "salesforce", "segment-api"]
 
 
 def page(code: str) -> str:

@@ -8,12 +8,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo
+from tests.connectors.vendors import klaviyo, salesforce
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -38,12 +38,17 @@ class Users:
 
 @dataclass(frozen=True)
 class Vendor:
-    """A vendor's server, settings that it accepts, and the event type of the test; empty without events."""
+    """A vendor's server, settings that it accepts, and the event type of the test; empty without events.
+
+    `oauth_code` is the code of a user who grants access, and `environment` has the OAuth client; empty without OAuth.
+    """
 
     make_server: Callable[[], VendorServer]
     settings: dict[str, Any]
     event_type: str = ""
     users: Users | None = None
+    oauth_code: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 VENDORS: Final = {
@@ -52,6 +57,16 @@ VENDORS: Final = {
         {"privateAPIKey": klaviyo.KEY},
         event_type="create_user_event",
         users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
+    ),
+    "salesforce": Vendor(
+        salesforce.SalesforceServer,
+        {"object": "Contact", "externalIDField": "Email"},
+        users=Users("Email", {"LastName": "name"}, {"email": "Email", "city": "LastName"}),
+        oauth_code=salesforce.CODE,
+        environment={
+            "HEADWATER_OAUTH_SALESFORCE_CLIENT_ID": salesforce.CLIENT_ID,
+            "HEADWATER_OAUTH_SALESFORCE_CLIENT_SECRET": salesforce.CLIENT_SECRET,
+        },
     ),
 }
 
@@ -97,6 +112,7 @@ def vendor_system(
         tmp_path_factory.mktemp("vendors") / "data",
         HEADWATER_CONNECTOR_ORIGINS=",".join(f"{vendor}={server}" for vendor, server in origins.items()),
         HEADWATER_ALLOW_PRIVATE_DESTINATIONS="127.0.0.0/8",
+        **{name: value for vendor in VENDORS.values() for name, value in vendor.environment.items()},
     )
     try:
         yield system
@@ -133,6 +149,7 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
 def connect(shop: Shop, code: str, server: VendorServer) -> int:
     """Create a destination, after the vendor has refused its settings once."""
     body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
+    body |= authorize(shop.system, code)
     if VENDORS[code].event_type:
         body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
     server.is_revoked = True
@@ -140,6 +157,14 @@ def connect(shop: Shop, code: str, server: VendorServer) -> int:
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
     server.is_revoked = False
     return int(post(shop.system, "/v1/connections", body)["id"])
+
+
+def authorize(system: RunningSystem, code: str) -> dict[str, str]:
+    """Return the member of a connection with the access that a user grants; none for a vendor without OAuth."""
+    if not VENDORS[code].oauth_code:
+        return {}
+    grant = {"connector": code, "redirectURI": "https://example.com/granted", "authCode": VENDORS[code].oauth_code}
+    return {"authToken": str(post(system, "/v1/connections/auth-token", grant)["authToken"])}
 
 
 def add_events(system: RunningSystem, destination: int, event_type: str) -> None:
@@ -185,7 +210,7 @@ def import_users(system: RunningSystem, code: str, vendor: Vendor) -> None:
     """Import the users of the vendor, which are the people of the profiles."""
     assert vendor.users is not None
     body = {"name": "Import", "role": "Source", "connector": code, "settings": vendor.settings}
-    source = int(post(system, "/v1/connections", body)["id"])
+    source = int(post(system, "/v1/connections", body | authorize(system, code))["id"])
     schema = get(system, f"/v1/connections/{source}/schemas/user")["schemas"]["source"]
     pipeline = {
         "connection": source,
