@@ -16,7 +16,7 @@ from headwater.profiles.settings import ResolutionContext
 from headwater.schemas import parse_schema
 from headwater.state.profiles import IdentityName
 from headwater.state.profiles.model import ChangedIdentity
-from headwater.state.profiles.rows import ProfileRows
+from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.tables import identities
 from tests.harness import Harness
 
@@ -105,7 +105,7 @@ async def add_people(
                     attributes_changed=True,
                 )
             )
-        assert resolve_changes(ProfileRows(database), context, changed, start) == []
+        assert resolve_changes(ResolutionRows(database), context, changed, start) == []
 
     async with harness.state.transaction() as transaction:
         await transaction.run(write)
@@ -117,7 +117,7 @@ async def find_kpid(harness: Harness, source: Connection, id_: str) -> str:
 
     def read(database: Database) -> bytes:
         query = select(identities.c.id).where(identities.c.connection == source.id, identities.c.identity_id == id_)
-        rows = ProfileRows(database)
+        rows = ResolutionRows(database)
         (member, *_) = rows.members([database.execute(query).scalars().first() or 0])
         (profile,) = rows.profiles([member.profile])
         return profile.kpid

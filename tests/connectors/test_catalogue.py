@@ -13,6 +13,7 @@ U, E, UE = ("User",), ("Event",), ("User", "Event")
 
 #          code               type             source  its settings  destination  its settings  sending modes
 DOCUMENTED = [
+    ("amplitude", "Application", None, False, E, True, ("Server",)),
     ("android", "SDK", UE, False, None, False, ()),
     ("brevo", "Application", U, True, UE, True, ("Server",)),
     ("clickhouse", "Database", U, True, U, True, ()),
@@ -84,7 +85,7 @@ def test_type_roles_targets_settings_and_sending_modes(row: tuple[object, ...]) 
 
 
 FILE_STORAGES = {"filesystem", "http-get", "http-post", "s3", "sftp"}
-VENDORS = {"klaviyo", "salesforce"}
+VENDORS = {"amplitude", "google-analytics", "klaviyo", "mixpanel", "posthog", "salesforce"}
 
 
 def test_connectors_with_an_engine_and_sources_of_events_are_available() -> None:

@@ -6,7 +6,20 @@ from headwater.connectors.identities import is_placeholder
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "null", "Undefined", " 0 ", "[object Object]", "00000000-0000-0000-0000-000000000000"]
+    "text",
+    [
+        "",
+        " ",
+        "null",
+        "Undefined",
+        "TRUE",
+        "'null'",
+        '"0"',
+        "' '",
+        " 0 ",
+        "[object Object]",
+        "00000000-0000-0000-0000-000000000000",
+    ],
 )
 def test_placeholders_stand_for_nobody(text: str) -> None:
     assert is_placeholder(text)

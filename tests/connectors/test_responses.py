@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.connectors.contract import (
     EncodedEvent,
+    Failure,
     FailureScope,
     HttpResponse,
     ItemResult,
@@ -22,6 +23,8 @@ from headwater.connectors.responses import (
     MAX_WAIT_SECONDS,
     NOT_TAKEN,
     STATUS_ONLY,
+    CredentialsRefused,
+    RequestFailed,
     ResponseRules,
     read_response,
     read_text,
@@ -95,6 +98,16 @@ def test_the_scope_of_each_status(status: int, scope: FailureScope) -> None:
     assert result.failure is not None and result.failure.scope is scope
 
 
+def test_a_body_can_state_that_the_credentials_are_refused() -> None:
+    def read(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
+        raise CredentialsRefused
+
+    rules = ResponseRules(items=read, item_statuses=frozenset({400}))
+    result = read_response(HttpResponse(status=400, body=b"bad key"), [EncodedEvent(id="1", body=b"")], rules, NOW)
+    assert result.failure is not None and result.failure.scope is FailureScope.CREDENTIALS
+    assert (result.failure.reason, result.failure.message) == ("Status400", "bad key")
+
+
 @pytest.mark.parametrize("failure", TransportFailure)
 def test_only_what_a_user_must_change_closes_the_destination(failure: TransportFailure) -> None:
     found = transport_failure(TransportError(failure, "text"))
@@ -135,3 +148,15 @@ def test_a_request_that_is_refused_for_some_events_is_sent_again_without_them() 
     for response in (HttpResponse(status=400), HttpResponse(status=400, body=b"1", is_cut=True)):
         unnamed = read_response(response, events, rules, NOW)
         assert unnamed.failure is not None and unnamed.failure.scope is FailureScope.BATCH
+
+
+def test_the_body_of_a_success_may_state_that_nothing_was_taken() -> None:
+    failure = Failure(scope=FailureScope.DESTINATION, reason="QuotaExceeded", retry_after_seconds=60.0)
+
+    def read(_response: HttpResponse, _events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
+        raise RequestFailed(failure)
+
+    events = [EncodedEvent(id=f"e{number}", body=b"{}") for number in range(3)]
+    result = read_response(HttpResponse(status=200), events, ResponseRules(items=read), NOW)
+    assert (result.failure, result.status) == (failure, 200)
+    assert [each.outcome for each in result.items] == [Outcome.NOT_ATTEMPTED] * 3

@@ -43,6 +43,7 @@ CSV = {
     "hasColumnNames": True,
 }
 GOOGLE = {"measurementID": "G-1", "apiSecret": "s", "collectionEndpoint": "EU"}
+AMPLITUDE = {"apiKey": "4f1a", "serverZone": "EU"}
 MIXPANEL = {"projectID": "12", "projectToken": "t", "dataResidency": "IN"}
 SECRET = "whsec_" + "A" * 32
 WEBHOOK = {"url": "https://receiver.example/events?a=b", "secret": SECRET}
@@ -57,6 +58,7 @@ SEGMENT = {"writeKey": "a-write-key", "endpoint": "http://127.0.0.1:8080/v1/batc
 POSTHOG: dict[str, Any] = {"apiKey": "phc_" + "x" * 43, "cloud": {"projectRegion": "EU"}}
 
 RIGHT: list[tuple[str, Role, dict[str, Any]]] = [
+    ("amplitude", "Destination", AMPLITUDE),
     ("brevo", "Source", {"apiKey": "k"}),
     ("brevo", "Destination", {"apiKey": "k" * 255}),
     ("klaviyo", "Source", {"privateAPIKey": "pk_" + "a" * 34}),
@@ -115,6 +117,9 @@ WRONG_KEYS = ["", "a b", "ä", "x:y", "Webhook-Id", "webhook-signature", "webhoo
 
 # connector, role, the members to change, the path of the error
 WRONG: list[tuple[str, Role, dict[str, Any], str]] = [
+    ("amplitude", "Destination", {"apiKey": "a b"}, "apiKey"),
+    ("amplitude", "Destination", {"apiKey": "x" * 256}, "apiKey"),
+    ("amplitude", "Destination", {"serverZone": "eu"}, "serverZone"),
     ("brevo", "Source", {"apiKey": ""}, "apiKey"),
     ("brevo", "Source", {"apiKey": "k" * 256}, "apiKey"),
     ("brevo", "Source", {"apiKey": "a b"}, "apiKey"),

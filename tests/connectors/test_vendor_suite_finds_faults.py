@@ -1,26 +1,33 @@
-"""The conformance suite of vendors finds each kind of fault that it is for: Klaviyo's connector with one fault."""
+"""The conformance suite of vendors finds each kind of fault that it is for: connectors with one fault."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
+from headwater.connectors.amplitude.events import AmplitudeSink
 from headwater.connectors.contract import (
     DELIVERED,
     Attempt,
     BatchLimits,
     EncodedEvent,
+    EventSink,
     HttpRequest,
     OutgoingEvent,
     SendResult,
+    rejected,
     succeeded,
 )
 from headwater.connectors.klaviyo.events import KlaviyoSink
+from headwater.connectors.mixpanel.events import MixpanelSink
 from headwater.connectors.registry import CONNECTORS
 from headwater.delivery import sender
-from tests.connectors.klaviyo.test_vendor import TestEvents as Suite
+from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
+from tests.connectors.conformance.vendor import VendorEventsConformance
+from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
+from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.vendors.server import Plan, VendorServer
 
 PAIRS = BatchLimits(max_events=2)
@@ -43,7 +50,7 @@ class Forgets(KlaviyoSink):
 
 
 class IgnoresRates(KlaviyoSink):
-    policy = msgspec.structs.replace(KlaviyoSink.policy, rates=(), limits=PAIRS)
+    policy = replace(KlaviyoSink.policy, rates=(), limits=PAIRS)
 
 
 class HasAnotherKeyEachTime(KlaviyoSink):
@@ -52,7 +59,7 @@ class HasAnotherKeyEachTime(KlaviyoSink):
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
         request = super().request(events, attempt)
         body = request.body.replace(b'"unique_id":"', b'"unique_id":"%d-' % attempt.number)
-        return msgspec.structs.replace(request, body=body)
+        return replace(request, body=body)
 
 
 class SendsPlaceholders(KlaviyoSink):
@@ -60,7 +67,7 @@ class SendsPlaceholders(KlaviyoSink):
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
         encoded = super().encode(event)
-        return msgspec.structs.replace(encoded, body=encoded.body.replace(b'"email":"', b'"_kx":"","email":"', 1))
+        return replace(encoded, body=encoded.body.replace(b'"email":"', b'"_kx":"","email":"', 1))
 
 
 class IgnoresOrder(KlaviyoSink):
@@ -70,15 +77,64 @@ class IgnoresOrder(KlaviyoSink):
         return super().request(events[::-1], attempt)
 
 
+class DoesNotWait(AmplitudeSink):
+    """Sends events of throttled users again immediately."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        items = [
+            replace(each, retry_after_seconds=0.1) if each.reason == "ThrottledUser" else each for each in result.items
+        ]
+        return replace(result, items=tuple(items))
+
+
+class TakesAllOrNothing(MixpanelSink):
+    """Takes a partial success for a rejection of all events."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        if result.status != 400:
+            return result
+        return replace(result, items=(rejected("Invalid", "refused"),) * len(events))
+
+
+class ChangesTimes(MixpanelSink):
+    """Sends another time with each attempt, by which Mixpanel takes a repetition for another event."""
+
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        request = super().request(events, attempt)
+        return replace(request, body=request.body.replace(b'"time":1', b'"time":1%d' % attempt.number))
+
+
 @pytest.mark.parametrize(
-    "faulty", [ReportsSuccess, Forgets, IgnoresRates, HasAnotherKeyEachTime, SendsPlaceholders, IgnoresOrder]
+    ("suite", "faulty"),
+    [
+        *[
+            (Klaviyo(), faulty)
+            for faulty in (
+                ReportsSuccess,
+                Forgets,
+                IgnoresRates,
+                HasAnotherKeyEachTime,
+                SendsPlaceholders,
+                IgnoresOrder,
+            )
+        ],
+        (Amplitude(), DoesNotWait),
+        (Mixpanel(), TakesAllOrNothing),
+        (Mixpanel(), ChangesTimes),
+    ],
+    ids=lambda value: getattr(value, "__name__", getattr(value, "CODE", "")),
 )
-def test_a_fault_is_found(faulty: Callable[..., KlaviyoSink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connector = CONNECTORS["klaviyo"]
-    engine = msgspec.structs.replace(connector.engine, event_sink=faulty)
-    changed = msgspec.structs.replace(connector, engine=engine)
-    monkeypatch.setattr(sender, "CONNECTORS", {**CONNECTORS, "klaviyo": changed})
-    suite = Suite()
+def test_a_fault_is_found(
+    suite: VendorEventsConformance,
+    faulty: Callable[..., EventSink],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connector = CONNECTORS[suite.CODE]
+    changed = replace(connector, engine=replace(connector.engine, event_sink=faulty))
+    monkeypatch.setattr(sender, "CONNECTORS", {**CONNECTORS, suite.CODE: changed})
 
     async def main(installation: Any, server: VendorServer) -> None:
         await suite.send_events(installation, server)

@@ -100,6 +100,18 @@ def test_an_item_that_only_another_one_prevented_is_sent_again_without_a_wait() 
     assert numbers(take_one(lane)) == [1, 3]
 
 
+def test_items_that_a_throttled_user_prevented_are_sent_again_without_a_wait() -> None:
+    lane = make_lane(make_policy(3))
+    lane.offer([make_item(1, 5), make_item(2, 6), make_item(3, 7)], NOW)
+    again = retry("NotTaken", after_seconds=0.0)
+    respond(lane, take_one(lane), again, retry("Throttled", after_seconds=3.0), again)
+    others = take_one(lane)
+    assert numbers(others) == [1, 3]
+    deliver(lane, others)
+    assert take(lane, NOW + 2.9) == []
+    assert numbers(take_one(lane, NOW + 3)) == [2]
+
+
 def test_items_wait_if_none_of_their_request_is_finished() -> None:
     """A request that names nobody could be sent again and again."""
     lane = make_lane(make_policy(2))

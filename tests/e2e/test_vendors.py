@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.connectors.vendors import klaviyo, salesforce
+from tests.connectors.vendors import amplitude, google_analytics, klaviyo, mixpanel, posthog, salesforce
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
@@ -47,16 +47,38 @@ class Vendor:
     settings: dict[str, Any]
     event_type: str = ""
     users: Users | None = None
+    refuses_credentials: bool = True
     oauth_code: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
 
 VENDORS: Final = {
+    "amplitude": Vendor(
+        amplitude.AmplitudeServer, {"apiKey": amplitude.KEY, "serverZone": "US"}, event_type="identify"
+    ),
+    "google-analytics": Vendor(
+        google_analytics.GoogleAnalyticsServer,
+        {
+            "measurementID": google_analytics.MEASUREMENT_ID,
+            "apiSecret": google_analytics.SECRET,
+            "collectionEndpoint": "EU",
+        },
+        event_type="login",
+        refuses_credentials=False,
+    ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,
         {"privateAPIKey": klaviyo.KEY},
         event_type="create_user_event",
         users=Users("email", {"first_name": "name"}, {"email": "email", "city": "first_name"}),
+    ),
+    "mixpanel": Vendor(
+        mixpanel.MixpanelServer,
+        {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
+        event_type="identify",
+    ),
+    "posthog": Vendor(
+        posthog.PostHogServer, {"apiKey": posthog.KEY, "cloud": {"projectRegion": "EU"}}, event_type="identify"
     ),
     "salesforce": Vendor(
         salesforce.SalesforceServer,
@@ -147,15 +169,16 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
 
 
 def connect(shop: Shop, code: str, server: VendorServer) -> int:
-    """Create a destination, after the vendor has refused its settings once."""
+    """Create a destination, after the vendor has refused its settings once, if it ever does."""
     body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
     body |= authorize(shop.system, code)
     if VENDORS[code].event_type:
         body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
-    server.is_revoked = True
-    refused = call(shop.system, "POST", "/v1/connections", body)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
-    server.is_revoked = False
+    if VENDORS[code].refuses_credentials:
+        server.is_revoked = True
+        refused = call(shop.system, "POST", "/v1/connections", body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
+        server.is_revoked = False
     return int(post(shop.system, "/v1/connections", body)["id"])
 
 

@@ -101,5 +101,5 @@ async def test_settings_are_checked_on_the_event_loop(catalog: Catalog, monkeypa
             assert await CHECKS.checked(1, connector, settings) == completed(settings, Mock())
         else:
             monkeypatch.setattr(settings_checks, "CHECK_SECONDS", 0.05)
-            with pytest.raises(Unavailable, match="Dummy did not answer"):
+            with pytest.raises(Unavailable, match="Dummy did not respond"):
                 await CHECKS.checked(1, connector, settings)

@@ -15,6 +15,7 @@ from headwater.catalog import Connection
 from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
 from headwater.processing.erasing import Eraser
+from headwater.processing.erasing.stages import Stages
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import erasure
@@ -469,6 +470,37 @@ async def test_a_profile_is_erased_with_all_its_identities(harness: Harness) -> 
     assert await users_with_events(harness) == ["bob"]
     assert await read_kpids(harness) == {"bob": kpids["bob"]}
     assert (await erase(harness, profile=kpids["j"])).stores == ()
+
+
+async def test_an_erasure_waits_for_a_resolution_of_all_identities(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its end profiles may lack members."""
+    await resolve_by_email(harness)
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await add_pipeline(harness, source, MAPPING)
+    await send(harness, source, identify(JANE, 1, email=EMAIL), identify("j", 1, email=EMAIL))
+    await harness.process_log()
+    kpid = (await read_kpids(harness))["j"]
+    digest = await harness.state.read_profiles(lambda rows: rows.applied(harness.workspace))
+    assert digest is not None
+    async with harness.state.transaction() as transaction:
+        await transaction.on_profiles(lambda rows: rows.set_resolution(harness.workspace, None, None))
+    created = await harness.operations.create(harness.workspace, ErasureParameters(profile=kpid), None)
+    waits = 0
+
+    async def wait(_stages: Stages, _reason: str) -> None:
+        nonlocal waits
+        waits += 1
+        assert (await read_kpids(harness)).keys() == {JANE, "j"}
+        if waits == 3:
+            async with harness.state.transaction() as transaction:
+                await transaction.on_profiles(lambda rows: rows.set_resolution(harness.workspace, digest, None))
+
+    monkeypatch.setattr(Stages, "_wait", wait)
+    assert removed(await finished(harness, created))["profiles"] == 1
+    assert waits == 3
+    assert await read_kpids(harness) == {}
 
 
 async def test_a_profile_keeps_identities_that_are_not_erased(harness: Harness) -> None:

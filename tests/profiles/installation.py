@@ -21,6 +21,7 @@ from headwater.state import StateStore, open_state
 from headwater.state.identities import IdentityChanges, IdentityKey, IdentityState, StoredIdentity
 from headwater.state.profiles import tables
 from headwater.state.profiles.model import IdentityName, Separation
+from headwater.state.profiles.removing import remove_workspaces_except
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.profiles.rows import PROFILE_COLUMNS, read_member, read_profile, read_refused
 from headwater.state.tables import identities
@@ -92,6 +93,13 @@ class Installation:
         """Delete identities as the janitor does."""
         async with self.state.transaction() as transaction:
             await transaction.remove_identities_except(pipelines)
+
+    async def delete_workspace(self) -> None:
+        """Delete everything of the workspace but its identities, as the janitor does."""
+        removed = 1
+        while removed:
+            async with self.state.transaction() as transaction:
+                removed = await transaction.run(lambda connection: remove_workspaces_except(connection, (), limit=100))
 
     async def drain(self) -> None:
         """Resolve the identities that wait."""

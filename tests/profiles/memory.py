@@ -153,6 +153,19 @@ class MemoryRows:
             ],
         )
 
+    @property
+    def has_round_trips(self) -> bool:
+        return False
+
+    def near(
+        self,
+        workspace: int,
+        identities: Collection[int],
+        values: Collection[LinkValue],
+        names: Collection[IdentityName],
+    ) -> "MemoryRows":
+        return self
+
     def new_profile_ids(self, count: int) -> list[int]:
         self.last_profile += count
         return list(range(self.last_profile - count + 1, self.last_profile + 1))

@@ -19,6 +19,7 @@ from headwater.state.profiles.model import (
     RefusedEvidence,
     Separation,
 )
+from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.profiles.rows import ProfileRows
 from headwater.state.tables import identities as identity_table
 from tests.profiles.memory import MemoryRows, Row
@@ -27,13 +28,16 @@ from tests.profiles.memory import MemoryRows, Row
 class MirroredRows(MemoryRows):
     """Rows in memory and in a transaction of a database, which agree."""
 
-    def __init__(self, stored: ProfileRows) -> None:
+    def __init__(self, stored: ResolutionRows) -> None:
         super().__init__()
-        self._stored = stored
+        self._rows = stored
+        self._stored: ProfileRows = stored
+        """The same rows, which have read what is near until the next write."""
 
     def put(
         self, name: IdentityName, pipeline: int, attributes: str, updated_at: int, id: int | None = None
     ) -> ChangedIdentity:
+        self._stored = self._rows
         change = super().put(name, pipeline, attributes, updated_at, id)
         values = {
             "id": change.id,
@@ -53,6 +57,7 @@ class MirroredRows(MemoryRows):
         return change
 
     def delete(self, id: int) -> ChangedIdentity:
+        self._stored = self._rows
         self._stored._connection.execute(delete(identity_table).where(identity_table.c.id == id))
         return super().delete(id)
 
@@ -136,6 +141,20 @@ class MirroredRows(MemoryRows):
         assert super().new_profile_ids(count) == stored
         return stored
 
+    @property
+    def has_round_trips(self) -> bool:
+        return self._rows.has_round_trips
+
+    def near(
+        self,
+        workspace: int,
+        identities: Collection[int],
+        values: Collection[LinkValue],
+        names: Collection[IdentityName],
+    ) -> MemoryRows:
+        self._stored = self._rows.near(workspace, identities, values, names)
+        return self
+
     def guards(self, workspace: int) -> tuple[bool, bool]:
         guards = super().guards(1)
         assert self._stored.guards(1) == guards
@@ -144,6 +163,7 @@ class MirroredRows(MemoryRows):
     def write(self, changes: ProfileChanges, stored: Mapping[int, ProfileRow] | None = None) -> None:
         super().write(changes, stored)
         self._stored.write(changes, stored)
+        self._stored = self._rows
 
     def _same(self, found: list[Row], stored: list[Row]) -> list[Row]:
         assert sorted(found, key=repr) == sorted(stored, key=repr)

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
 from headwater.catalog.profiles import ResolutionSettings
 from headwater.state import open_state
-from headwater.state.profiles.rows import ProfileRows
+from headwater.state.profiles import neighbours
+from headwater.state.profiles.resolving import ResolutionRows
 from tests.examples import examples
 from tests.harness import MovableClock
 from tests.profiles.history import History, Operation
@@ -27,13 +29,20 @@ steps = st.lists(
 )
 
 
-async def test_histories_on_a_database(database_url: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_together", [50, 2])
+async def test_histories_on_a_database(
+    database_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_together: int
+) -> None:
+    """Also if most of what is near a change is too much to read it together."""
+    for name in ("MAX_HOLDERS", "MAX_PROFILES", "MAX_MEMBERS"):
+        monkeypatch.setattr(neighbours, name, read_together)
+    monkeypatch.setattr(neighbours, "build_statement", neighbours.build_statement.__wrapped__)
     url = database_url or migrated_url(tmp_path / "state.db")
     async with open_state(url, writes=True, clock=MovableClock()) as state, state.trial() as transaction:
         await transaction.on_profiles(check_histories)
 
 
-def check_histories(stored: ProfileRows) -> None:
+def check_histories(stored: ResolutionRows) -> None:
     @given(settings, steps)
     @hypothesis_settings(max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow])
     def check(settings: ResolutionSettings, steps: list[tuple[str, object]]) -> None:

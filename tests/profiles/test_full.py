@@ -1,7 +1,8 @@
 """A full resolution gives the profiles of the definition, whatever happens meanwhile, on both databases."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 from uuid import RFC_4122, UUID
@@ -13,18 +14,20 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import event
 
+from headwater.base.errors import NotFound
 from headwater.catalog.profiles import Identifier, Rename, ResolutionSettings
 from headwater.profiles import full, scanning
 from headwater.profiles.components import Sets
 from headwater.profiles.full import KpidSource
 from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.settings import ResolutionContext
+from headwater.profiles.spool import MemberSpool
 from headwater.state import Transaction
 from headwater.state.profiles.model import IdentityName
 from headwater.state.profiles.sorting import LinkSorter
 from tests.examples import examples
 from tests.profiles.history import SCHEMA
-from tests.profiles.installation import Change, Installation, clear, open_installation, state_url
+from tests.profiles.installation import WORKSPACE, Change, Installation, clear, open_installation, state_url
 from tests.profiles.test_histories import attributes, names, pipelines
 from tests.profiles.test_histories import settings as some_settings
 
@@ -46,7 +49,7 @@ async def installation(database_url: str | None, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SCAN_IDENTITIES", "SLICE_LINKS", "SLICE_RENAMES", "SLICE_UNRESOLVED"):
+    for name in ("SCAN_IDENTITIES", "SLICE_LINKS", "SLICE_MEMBERS", "SLICE_RENAMES", "SLICE_UNRESOLVED"):
         monkeypatch.setattr(full, name, 2)
     monkeypatch.setattr(full, "SLICE_IDENTITIES", 1)
 
@@ -193,6 +196,56 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+async def test_profiles_of_a_killed_resolution_keep_their_ids(installation: Installation, small_slices: None) -> None:
+    """Also those without members; but for the profile of an identity that is deleted meanwhile."""
+    boundary, empty, is_complete = 0, 0, False
+    while not is_complete:
+        await clear(installation.state)
+        installation.change_settings(THREE)
+        installation.resolver.paused.add(WORKSPACE)
+        await installation.batch([person(n, email=f"e{n % 4}", name=f"n{n}") for n in range(7)])
+        is_complete = await completes(installation, boundary, fails_after=False)
+        found = await installation.contents()
+        made = {profile.founder: profile.kpid for profile in found["profiles"].values()}
+        empty += len(made) - len({member.profile for member in found["members"].values()})
+        await installation.batch([("delete", IdentityName(1, "u0", False), 1, "{}", 1)])
+        await installation.resolve()
+        await installation.check()
+        found = await installation.contents()
+        kept = {profile.founder: profile.kpid for profile in found["profiles"].values()}
+        assert made.items() - kept.items() <= {
+            (founder, kpid) for founder, kpid in made.items() if founder == min(made)
+        }
+        boundary += 1
+    assert empty > 3
+
+
+async def test_a_resolution_of_a_deleted_workspace_leaves_no_members(
+    installation: Installation, small_slices: None
+) -> None:
+    step, calls = 1, 0
+    while calls >= step - 1:
+        await clear(installation.state)
+        installation.change_settings(THREE)
+        installation.resolver.paused.add(WORKSPACE)
+        await installation.batch([person(n, email=f"e{n % 4}", name=f"n{n}") for n in range(7)])
+        calls = 0
+
+        async def delete(_done: int, _total: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == step:  # noqa: B023
+                await installation.delete_workspace()
+
+        with suppress(NotFound):
+            await installation.resolve(delete)
+        await installation.delete_workspace()
+        found = await installation.contents()
+        assert found["members"] == found["profiles"] == {}
+        step += 1
+    assert step > 5
+
+
 async def test_identities_that_vanish_during_a_resolution_leave_their_profiles(
     installation: Installation, small_slices: None
 ) -> None:
@@ -328,7 +381,7 @@ def test_kpids_are_random_uuids_with_prefixes() -> None:
 def test_profiles_and_components_are_in_one_slice(span: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scanning, "MAX_SPAN", span)
     sorter = LinkSorter()
-    scan = scanning.Scan(ResolutionContext.compile(1, THREE, None), sorter)
+    scan = scanning.Scan(ResolutionContext.compile(1, THREE, None), sorter, MemberSpool(BytesIO()))
     scan.ids.extend(range(11, 19))
     scan.profiles.extend([7, 0, 9, 7, 0, 9, 0, 8])
     scan.sets = Sets(8)

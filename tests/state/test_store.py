@@ -19,6 +19,7 @@ from headwater.state import (
     RejectionCountCursor,
     StateStore,
     open_state,
+    store,
 )
 from headwater.state.identities import MAX_UPDATE_DELAY_MICROSECONDS as MINUTE
 from headwater.state.identities import Identities
@@ -144,6 +145,25 @@ async def test_pages_of_identities_begin_after_a_cursor(state: StateStore) -> No
     for index, identity in enumerate(whole):
         after = IdentityCursor(microseconds(identity.updated_at), identity.id)
         assert await state.identities(1, first=0, limit=3, after=after) == (whole[index + 1 : index + 4], 7)
+
+
+@pytest.mark.parametrize("sampled", [1, 10])
+async def test_pages_of_identities_whose_times_are_in_no_order(
+    state: StateStore, monkeypatch: pytest.MonkeyPatch, sampled: int
+) -> None:
+    """An import writes identities that changed at any time."""
+    monkeypatch.setattr(store, "_SAMPLED_PAGES", sampled)
+    await add(state, *(seen(f"u{number}", None, 37 * number % 23 - 5, pipelines=(11,)) for number in range(60)))
+    whole, _ = await state.identities(1, first=0, limit=100)
+    keys = [(identity.updated_at, identity.id) for identity in whole]
+    assert len(whole) == 60 and keys == sorted(keys, reverse=True)
+    for first in range(0, 70, 9):
+        found, total = await state.identities(1, first=first, limit=4)
+        assert (found, total) == (whole[first : first + 4], 60)
+        after = IdentityCursor(microseconds(whole[first % 60].updated_at), whole[first % 60].id)
+        found, _ = await state.identities(1, first=1, limit=4, after=after)
+        assert found == whole[first % 60 + 2 : first % 60 + 6]
+    assert await state.identities(1, first=2**40, limit=1_000) == ([], 60)
 
 
 async def test_pages_of_rejected_events_and_their_counts_begin_after_a_cursor(state: StateStore) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from headwater.storage import sessions as module
 from headwater.storage.database import open_engine, sqlite_url
-from headwater.storage.sessions import Sessions, sessions, snapshot
+from headwater.storage.sessions import Sessions, sessions, snapshot, sort_on_disk
+from headwater.storage.statements import fetch
 
 
 @pytest.fixture
@@ -179,4 +180,15 @@ async def test_the_end_waits_for_no_transaction(url: str) -> None:
         await session.run(insert)
     async with sessions(engine) as second:
         assert await counted(second) == 0
+    await engine.dispose()
+
+
+async def test_a_savepoint_of_many_pages_needs_no_file_and_a_sort_has_one(tmp_path: Path) -> None:
+    engine = open_engine(sqlite_url(tmp_path / "a.db"))
+    async with sessions(engine) as opened, opened.open() as session:
+        found = await session.run(lambda connection: fetch(connection, "PRAGMA temp_store"))
+        assert found == [(2,)], "memory"
+        await session.run(Connection.rollback)
+        await session.run(sort_on_disk)
+        assert await session.run(lambda connection: fetch(connection, "PRAGMA temp_store")) == [(1,)], "file"
     await engine.dispose()

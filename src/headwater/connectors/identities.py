@@ -12,6 +12,7 @@ PLACEHOLDERS: Final = frozenset(
         "0",
         "00000000-0000-0000-0000-000000000000",
         "<nil>",
+        "[]",
         "[object object]",
         "anon",
         "anonymous",
@@ -28,15 +29,21 @@ PLACEHOLDERS: Final = frozenset(
         "none",
         "not_authenticated",
         "null",
+        "true",
         "undefined",
         "unknown",
         "user_id",
         "userid",
+        "{}",
     }
 )
-"""In lower case, without spaces around them: those that PostHog and Mixpanel refuse, and more."""
+"""In lower case, without spaces and quotation marks around them: those that PostHog and Mixpanel refuse, and more."""
+_MAX_CHARACTERS: Final = 40
+"""More than any placeholder has, with quotation marks."""
 
 
 def is_placeholder(identifier: str) -> bool:
     """Return whether the identifier is empty, or stands for nobody."""
-    return (len(identifier) <= 36 and identifier.strip().lower() in PLACEHOLDERS) or not identifier.strip()
+    if len(identifier) <= _MAX_CHARACTERS:
+        return identifier.strip().strip("'\" ").lower() in PLACEHOLDERS
+    return not identifier.strip()

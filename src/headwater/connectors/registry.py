@@ -8,7 +8,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from headwater.connectors import dummy, http_webhook, klaviyo, salesforce, sample_oauth_app, segment_api
+from headwater.connectors import (
+    amplitude,
+    dummy,
+    google_analytics,
+    http_webhook,
+    klaviyo,
+    mixpanel,
+    posthog,
+    salesforce,
+    sample_oauth_app,
+    segment_api,
+)
 from headwater.connectors.catalogue import (
     applications,
     databases,
@@ -32,9 +43,13 @@ CONNECTORS: Final[Mapping[str, Connector]] = MappingProxyType(
                 *message_brokers.CONNECTORS,
                 *sdks.CONNECTORS,
                 *webhooks.CONNECTORS,
+                amplitude.CONNECTOR,
                 dummy.CONNECTOR,
+                google_analytics.CONNECTOR,
                 http_webhook.CONNECTOR,
                 klaviyo.CONNECTOR,
+                mixpanel.CONNECTOR,
+                posthog.CONNECTOR,
                 salesforce.CONNECTOR,
                 sample_oauth_app.CONNECTOR,
                 segment_api.CONNECTOR,

@@ -34,8 +34,9 @@ MAX_WAIT_SECONDS: Final = 3_600.0
 """Maximum wait that a destination can request; longer ones are shortened to it."""
 
 ItemsReader: TypeAlias = Callable[[HttpResponse, Sequence[EncodedEvent]], Sequence[ItemResult]]
-"""Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them, and
-NoItemNamed for an error that is about the request."""
+"""Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them,
+NoItemNamed for an error that is about the request, CredentialsRefused for one about the credentials, and RequestFailed
+for a body that states a failure."""
 
 NOT_TAKEN: Final = retry("NotTaken", "the request was refused because of another event", 0.0)
 """The result of an event in a request that was refused because of others. It is sent again without a wait."""
@@ -49,6 +50,18 @@ class UnexpectedResponse(Exception):
 
 class NoItemNamed(Exception):
     """The response of an error status in `item_statuses` names no item: the request failed as a whole."""
+
+
+class RequestFailed(Exception):
+    """The body states that the request failed as a whole, such as a success of which the vendor took nothing."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class CredentialsRefused(Exception):
+    """The body of a response in `item_statuses` states that the credentials are not accepted."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -125,12 +138,16 @@ def read_response(
 ) -> SendResult:
     """Return the result of a request for `events`. A body that cannot be read makes the items `RETRY`."""
     status = response.status
+    scope = _scope(status, rules)
     if _is_success(status, rules):
         try:
             return _read_items(response, events, rules, now)
         except NoItemNamed:
             pass
-    scope = _scope(status, rules)
+        except RequestFailed as error:
+            return failed(len(events), error.failure, status)
+        except CredentialsRefused:
+            scope = FailureScope.CREDENTIALS
     wait = find_wait(response.headers, rules.waits, now)
     if wait is None and status == 429:
         wait = rules.default_wait_seconds

@@ -20,7 +20,7 @@ the memory of the lane: the caller offers all unfinished items again.
 | --- | --- |
 | item delivered, rejected | finished: the items that wait for it can be sent |
 | item to be retried | waits with its own back-off; later items with its keys wait behind it, others are sent |
-| item to be retried after 0 s | can be sent, if another item of the batch is finished |
+| item to be retried after 0 s | can be sent, if another item of the batch is finished, or has a time to wait for |
 | failure of the batch | halved; a single item is dead |
 | failure of the destination, credentials | everything pauses; the same batch is sent again, and is the probe |
 | destination closed | one probe an hour |
@@ -303,7 +303,8 @@ class Lane:
         retried: list[Entry] = []
         freed: list[Entry] = []
         self._busy -= len(batch.entries)
-        has_finished = any(each.outcome in (Outcome.DELIVERED, Outcome.REJECTED) for each in result.items)
+        finished = (Outcome.DELIVERED, Outcome.REJECTED)
+        is_smaller = any(each.outcome in finished or each.retry_after_seconds for each in result.items)
         for entry, item, each in zip(batch.entries, batch.items, result.items, strict=True):
             if each.outcome is Outcome.DELIVERED:
                 delivered.append(item)
@@ -311,7 +312,7 @@ class Lane:
                 dead.append(_dead(entry, batch, each.reason, each.message, result.status))
             else:
                 retried.append(entry)
-                self._retry(entry, batch, each, now, may_be_immediate=has_finished)
+                self._retry(entry, batch, each, now, may_be_immediate=is_smaller)
                 continue
             freed += self._finish(entry)
         for entry in retried:

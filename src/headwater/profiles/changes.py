@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from headwater.profiles.naming import last_successors
-from headwater.state.profiles.model import ChangedIdentity, Evidence, LinkValue, Member
+from headwater.state.profiles.model import ChangedIdentity, Evidence, IdentityRow, LinkValue, Member
 
 
 def collapse_changes(changed: Sequence[ChangedIdentity]) -> dict[int, ChangedIdentity]:
@@ -27,6 +27,11 @@ def collapse_changes(changed: Sequence[ChangedIdentity]) -> dict[int, ChangedIde
         ends = {id: 0 if last.get(id, 0) in gone else last.get(id, 0) for id in successors}
         latest.update((id, replace(latest[id], successor=end)) for id, end in ends.items())
     return {id: change for id, change in latest.items() if not change.is_new or change.attributes is not None}
+
+
+def read_row(change: ChangedIdentity, attributes: str) -> IdentityRow:
+    """Return the row of a changed identity that was not deleted, without its anonymous ids."""
+    return IdentityRow(change.id, change.workspace, change.name, change.pipeline, change.updated_at, attributes, "[]")
 
 
 class EvidenceChange(Struct):

@@ -7,23 +7,28 @@ unresolved instead of being resolved, and the last step resolves them. The steps
     scan        reads the identities by age, and their evidence, outside of any transaction
     links       reads the evidence sorted by value: unites identities that one value links, and updates the links
     profiles    resolves closed sets of identities, some thousand at a time, and updates their profiles
+    members     writes the members of new profiles in the order of age, which changes the fewest pages
     finish      resolves what has changed meanwhile, and stores the digest of the settings
 
 Each transaction is short, leaves profiles that are valid, and writes only what differs. The next one is prepared while
 it executes. Before the first one that writes anything the applied digest is deleted, so that a resolution that is
-killed is executed again. The memory is some forty bytes an identity, and two slices.
+killed is executed again. It gives the profiles that have no members yet to their founders. The memory is some forty
+bytes an identity, and two slices.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import closing
 from functools import partial
 from os import urandom
+from tempfile import TemporaryFile
 from typing import Any, Final, Self, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
 from headwater.base.clock import Clock, microseconds
+from headwater.base.errors import NotFound
 from headwater.catalog.profiles import ProfileSchema
 from headwater.profiles.components import Sets
 from headwater.profiles.constraints import Constraints
@@ -32,10 +37,11 @@ from headwater.profiles.renaming import AttributeRenamer
 from headwater.profiles.scanning import Scan
 from headwater.profiles.settings import ResolutionContext
 from headwater.profiles.slices import SliceResolver
+from headwater.profiles.spool import MemberSpool
 from headwater.profiles.unresolved import Drained, resolve_unresolved
 from headwater.state import StateStore
 from headwater.state.profiles.model import Evidence, ProfileChanges, RefusedEvidence, no_changes
-from headwater.state.profiles.resolving import LinkKey, LinkRow, NewProfiles, ResolutionRows
+from headwater.state.profiles.resolving import LinkKey, LinkRow, MemberTuple, NewProfiles, ResolutionRows
 from headwater.state.profiles.sorting import LinkSorter
 
 SCAN_IDENTITIES: Final = 5_000
@@ -45,6 +51,9 @@ SLICE_LINKS: Final = 20_000
 SLICE_IDENTITIES: Final = 8_000
 """Number of identities whose profiles are updated in one transaction, some 0.1 s, in which batches wait. Larger ones
 write fewer pages. A set that belongs together is not divided."""
+SLICE_MEMBERS: Final = 30_000
+"""Number of members of new profiles that are written in one transaction, some 0.1 s. Fewer write more pages: the index
+by profile changes in most of its pages."""
 KPIDS_PER_PREFIX: Final = 4_000
 """Number of new profiles whose kpids have the same prefix."""
 _RANDOM_BYTES: Final = 14
@@ -108,23 +117,27 @@ class FullResolution:
         self._report = report
         self._new_kpid = new_kpid or KpidSource()
         self._has_written = False
+        self._profiles = 0
+        """The number of profiles after the last transaction."""
         self._new_ids: list[int] = []
         """Ids for new profiles, in descending order."""
 
     async def run(self) -> None:
-        """Resolve the identities. Raises Unavailable, and what `report` raises."""
+        """Resolve all identities.
+
+        Raises Unavailable, NotFound if the workspace is deleted meanwhile, and what `report` raises.
+        """
         self._has_written = False
         await self._rename()
-        sorter = LinkSorter()
-        try:
-            scan = Scan(self._context, sorter)
+        with closing(LinkSorter()) as sorter, TemporaryFile() as file:
+            scan = Scan(self._context, sorter, MemberSpool(file))
             await self._scan(scan)
+            await self._adopt_profiles(scan)
             await self._clear_deleted(scan)
             await self._update_links(scan)
             await self._update_refusals(scan)
             await self._update_profiles(scan)
-        finally:
-            sorter.close()
+            await self._write_members(scan)
         await self._finish()
 
     # Renames
@@ -174,16 +187,35 @@ class FullResolution:
             )
         )
         after = 0
-        while True:
-            rows = await self._read(
-                partial(ResolutionRows.scan, workspace=workspace, after=after, through=through, limit=SCAN_IDENTITIES)
-            )
-            if not rows:
-                break
-            await asyncio.to_thread(scan.take, rows)
-            after = rows[-1][0]
-            await self._report(len(scan.ids) // 2, max(total, len(scan.ids)))
+        async with _OneAhead() as taking:
+            while True:
+                rows = await self._read(
+                    partial(
+                        ResolutionRows.scan, workspace=workspace, after=after, through=through, limit=SCAN_IDENTITIES
+                    )
+                )
+                if not rows:
+                    break
+                await taking.wait()
+                taking.start(asyncio.to_thread(scan.take, rows))
+                after = rows[-1][0]
+                await self._report(len(scan.ids) // 2, max(total, len(scan.ids)))
         scan.sets = await asyncio.to_thread(Sets, len(scan.ids))
+
+    async def _adopt_profiles(self, scan: Scan) -> None:
+        """Give each profile without members, which a killed resolution has left, to the identity for which it was made.
+        Delete it if that is gone or has another one."""
+        if await self._read(lambda rows: rows.applied(self._workspace)) is not None:
+            return
+        last: int | None = 0
+        while last is not None:
+            empty, last = await self._read(
+                partial(ResolutionRows.empty_profiles, workspace=self._workspace, after=last, limit=SCAN_IDENTITIES)
+            )
+            changes = no_changes(self._workspace)
+            changes.removed_profiles.extend(id_ for id_, founder in empty.items() if not scan.adopt(id_, founder))
+            if changes.removed_profiles:
+                await self._change(partial(ResolutionRows.write, changes=changes))
 
     async def _clear_deleted(self, scan: Scan) -> None:
         """Delete the evidence of members whose identities were deleted before the scan, as their links will be.
@@ -197,7 +229,7 @@ class FullResolution:
             ids = await self._read(
                 partial(ResolutionRows.unresolved, workspace=self._workspace, limit=SCAN_IDENTITIES, after=after)
             )
-            unknown = [id_ for id_ in ids if not scan.has(id_)]
+            unknown = [id_ for id_ in ids if scan.find(id_) is None]
             members = await self._read(partial(ResolutionRows.members, identities=unknown))
             for member in members:
                 scan.deleted.setdefault(member.profile, []).append(replace(member, evidence=none))
@@ -296,6 +328,18 @@ class FullResolution:
                 done += len(numbers)
                 await self._report((total + done) // 2, total)
 
+    async def _write_members(self, scan: Scan) -> None:
+        """Write the members of the new profiles."""
+        parts = scan.new_members(self._workspace)
+        is_last = False
+        async with _OneAhead() as writing:
+            while not is_last:
+                members, is_last = await asyncio.to_thread(_join, parts, SLICE_MEMBERS)
+                await writing.wait()
+                if members:
+                    writing.start(self._change(partial(ResolutionRows.insert_members, members=members)))
+                await self._report(len(scan.ids), len(scan.ids))
+
     async def _add_ids(self, count: int) -> None:
         ids = await self._write(lambda rows: rows.new_profile_ids(count))
         self._new_ids = [*reversed(ids), *self._new_ids]
@@ -332,13 +376,19 @@ class FullResolution:
             return await transaction.on_profiles(work)
 
     async def _change(self, change: Callable[[ResolutionRows], None]) -> None:
-        """Write something in a transaction. The first one deletes the applied digest."""
-        has_written, self._has_written = self._has_written, True
+        """Write something in a transaction. The first one deletes the applied digest.
+
+        Raises NotFound if profiles are missing since the last one: only the deletion of the workspace deletes some.
+        """
+        workspace, has_written, self._has_written = self._workspace, self._has_written, True
 
         def write(rows: ResolutionRows) -> None:
-            if not has_written and rows.applied(self._workspace) is not None:
-                rows.set_resolution(self._workspace, None, rows.checkpoint(self._workspace))
+            if not has_written and rows.applied(workspace) is not None:
+                rows.set_resolution(workspace, None, rows.checkpoint(workspace))
+            if has_written and rows.count_profiles(workspace) != self._profiles:
+                raise NotFound(f"workspace {workspace} does not exist")
             change(rows)
+            self._profiles = rows.count_profiles(workspace)
 
         await self._write(write)
 
@@ -381,3 +431,13 @@ def _write_slice(rows: ResolutionRows, changes: ProfileChanges, new: NewProfiles
     if not changes.are_none:
         rows.write(changes)
     rows.insert_profiles(new)
+
+
+def _join(parts: Iterator[list[MemberTuple]], size: int) -> tuple[list[MemberTuple], bool]:
+    """Return the next parts with at least `size` members together, and whether they are the last."""
+    members: list[MemberTuple] = []
+    for part in parts:
+        members += part
+        if len(members) >= size:
+            return members, False
+    return members, True

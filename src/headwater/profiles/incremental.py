@@ -8,16 +8,15 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from headwater.profiles.changes import EvidenceChange, collapse_changes
+from headwater.profiles.changes import EvidenceChange, collapse_changes, read_row
 from headwater.profiles.evidence import compute_masks
 from headwater.profiles.naming import Names, name_parts
 from headwater.profiles.resolving import Region, Resolution, resolve
-from headwater.profiles.rows import Guards, Rows
+from headwater.profiles.rows import Guards, ResolvedRows, Rows, read_near
 from headwater.profiles.settings import ResolutionContext
 from headwater.state.profiles.model import (
     ChangedIdentity,
     IdentityName,
-    IdentityRow,
     Link,
     LinkValue,
     Member,
@@ -36,7 +35,7 @@ PROFILES_PER_READ: Final = 100
 
 
 def resolve_changes(
-    rows: Rows,
+    rows: ResolvedRows,
     context: ResolutionContext,
     changed: Sequence[ChangedIdentity],
     now: int,
@@ -54,7 +53,7 @@ def resolve_changes(
     pending = collapse_changes(changed)
     postponed: list[int] = []
     while pending:
-        batch = _Batch(rows, context, now, limit, guards)
+        batch = _Batch(read_near(rows, context, pending.values()), context, now, limit, guards)
         try:
             batch.take(pending.values())
             batch.read()
@@ -211,14 +210,20 @@ class _Batch:
             return {}
         if self._has_refused:
             self._known_over = {one.value: one for one in self._rows.refused(self._workspace, (), self._touched)}
-        removals = {
-            value: sum(value in change.old and value not in change.new for change in changes)
-            for value, changes in self._touched.items()
-        }
-        self._over = {value for value in self._known_over if not removals[value]}
+        removals: dict[LinkValue, int] = {}
+        additions: dict[LinkValue, int] = {}
         by_limit: dict[int, list[LinkValue]] = {}
-        for value in self._touched:
-            if value not in self._over:
+        for value, changes in self._touched.items():
+            removed = added = 0
+            for change in changes:
+                if value not in change.new:
+                    removed += 1
+                elif value not in change.old:
+                    added += 1
+            removals[value], additions[value] = removed, added
+            if not removed and value in self._known_over:
+                self._over.add(value)
+            else:
                 by_limit.setdefault(self._max_identities(value), []).append(value)
         holders: dict[LinkValue, list[tuple[int, int]]] = {}
         too_large: set[int] = set()
@@ -230,8 +235,7 @@ class _Batch:
             read = self._rows.holders(self._workspace, values, limit)
             for value in values:
                 group = read.get(value, [])
-                additions = sum(value in change.new and value not in change.old for change in self._touched[value])
-                if len(group) - removals[value] + additions > maximum:
+                if len(group) - removals[value] + additions[value] > maximum:
                     self._over.add(value)
                 if is_capped and len(group) > limit:
                     too_large.update(change.identity.id for change in self._touched[value])
@@ -451,15 +455,7 @@ class _Batch:
         rows = {row.id: row for row in self._rows.identities(unread)} if unread else {}
         for id, identity in self._latest.items():
             if identity.attributes is not None:
-                rows[id] = IdentityRow(
-                    id,
-                    identity.workspace,
-                    identity.name,
-                    identity.pipeline,
-                    identity.updated_at,
-                    identity.attributes,
-                    "[]",
-                )
+                rows[id] = read_row(identity, identity.attributes)
         for profile, members in refreshed:
             identities = [rows[member.identity] for member in members if member.identity in rows]
             if identities:
@@ -482,11 +478,15 @@ class _Batch:
         new = set(resolution.refused)
         changes.refused.extend(replace(one, at=self._now) for one in resolution.refused if one not in old)
         changes.removed_refused.extend(one for key, one in old.items() if key not in new)
-        for value in self._touched:
-            if value in self._over and value not in self._known_over:
-                changes.refused.append(RefusedEvidence(self._workspace, "TooManyIdentities", value, 0, at=self._now))
-            elif value in self._known_over and value not in self._over:
-                changes.removed_refused.append(self._known_over[value])
+        if self._over or self._known_over:
+            for value in self._touched:
+                if value in self._over and value not in self._known_over:
+                    refused = RefusedEvidence(self._workspace, "TooManyIdentities", value, 0, at=self._now)
+                    changes.refused.append(refused)
+                elif value in self._known_over and value not in self._over:
+                    changes.removed_refused.append(self._known_over[value])
+        if not self._context.reader.has_blocks:
+            return
         blocked: dict[LinkValue, None] = {}
         for identity in self._latest.values():
             if identity.attributes is not None and (identity.is_new or identity.attributes_changed):

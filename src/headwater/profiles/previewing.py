@@ -226,14 +226,16 @@ class _Scan:
     def take(self, rows: Sequence[ScannedRow]) -> None:
         """Add identities."""
         links: list[NumberedLink] = []
-        read, add = self._reader.read, links.append
+        add = links.append
         start, shared = len(self.ids), self.shared_connections
         self.ids.extend([row[0] for row in rows])
-        for number, (_, source, identity_id, is_anonymous, attributes, profile, _) in enumerate(rows, start):
+        found = self._reader.read_all([row[4] for row in rows])
+        for number, (row, evidence) in enumerate(zip(rows, found, strict=True), start):
+            _, source, identity_id, is_anonymous, _, profile, _ = row
             self.profiles.append(profile or 0)
             self.firsts.append(self._first_of_profile.setdefault(profile, number) if profile else number)
             mask, bit = 0, 1
-            for index, value in enumerate(read(attributes)):
+            for index, value in enumerate(evidence):
                 if value is not None:
                     add((index, value, number, mask))
                     mask |= bit

@@ -45,6 +45,8 @@ class Resolution(Struct, frozen=True):
 
 def resolve(region: Region) -> Resolution:
     """Return the profiles of a region."""
+    if len(region.members) == 1:
+        return Resolution([Part(list(region.members), False)], [])
     constraints = Constraints(region.settings, region.separations)
     parts: list[Part] = []
     refused: list[RefusedEvidence] = []

@@ -8,8 +8,9 @@ from typing import Final
 from headwater.profiles.components import Sets
 from headwater.profiles.evidence import SAME_NAME
 from headwater.profiles.settings import ResolutionContext
+from headwater.profiles.spool import MemberSpool, NewMember
 from headwater.state.profiles.model import Evidence, LinkValue, Member
-from headwater.state.profiles.resolving import ScannedRow
+from headwater.state.profiles.resolving import MemberTuple, ScannedRow
 from headwater.state.profiles.rows import encode_evidence
 from headwater.state.profiles.sorting import LinkSorter, NumberedLink
 
@@ -20,9 +21,10 @@ MAX_SPAN: Final = 8
 class Scan:
     """The identities of a workspace in arrays, by their numbers in the order of age, and their sorted links."""
 
-    def __init__(self, context: ResolutionContext, sorter: LinkSorter) -> None:
+    def __init__(self, context: ResolutionContext, sorter: LinkSorter, spool: MemberSpool) -> None:
         self.settings = context.settings
         self.sorter = sorter
+        self.spool = spool
         self.ids = array("q")
         self.profiles = array("q")
         """The profile of each; 0 if it is in none."""
@@ -30,6 +32,8 @@ class Scan:
         """A hash of the attributes of each, by which a later change is noticed."""
         self.differs = bytearray()
         """Whether the stored evidence of each is another one."""
+        self.are_new = bytearray()
+        """Whether the profile of each is a new one, whose members are not written with it."""
         self.deleted: dict[int, list[Member]] = {}
         """The members, by profile, whose identities were deleted before they were scanned."""
         self.replaced: set[int] = set()
@@ -51,16 +55,20 @@ class Scan:
     def take(self, rows: Sequence[ScannedRow]) -> None:
         """Add identities."""
         links: list[NumberedLink] = []
+        members: list[NewMember] = []
         add = links.append
         start, shared, differs = len(self.ids), self.shared, self.differs
         self.ids.extend([row[0] for row in rows])
         self.profiles.extend([row[5] or 0 for row in rows])
         self.digests.extend([hash(row[4]) for row in rows])
         differs.extend(b"\x01" * len(rows))
+        self.are_new.extend(bytes(len(rows)))
         found = self._reader.read_all([row[4] for row in rows])
         for number, (row, evidence) in enumerate(zip(rows, found, strict=True), start):
-            _, source, identity_id, is_anonymous, attributes, _, stored = row
-            if stored is not None and encode_evidence(evidence) == stored:
+            id_, source, identity_id, is_anonymous, attributes, _, stored = row
+            if stored is None:
+                members.append((number, id_, source, identity_id, is_anonymous, evidence))
+            elif encode_evidence(evidence) == stored:
                 differs[number] = False
             mask, bit = 0, 1
             for index, value in enumerate(evidence):
@@ -73,11 +81,36 @@ class Scan:
             if self._has_blocks:
                 self.blocked.update(dict.fromkeys(self._reader.blocked(attributes)))
         self.sorter.add(links)
+        self.spool.add(members)
 
-    def has(self, identity: int) -> bool:
-        """Return whether the identity was scanned."""
-        index = bisect_left(self.ids, identity)
-        return index < len(self.ids) and self.ids[index] == identity
+    def find(self, identity: int) -> int | None:
+        """Return the number of an identity; None if it was not scanned."""
+        number = bisect_left(self.ids, identity)
+        return number if number < len(self.ids) and self.ids[number] == identity else None
+
+    def adopt(self, profile: int, identity: int) -> bool:
+        """Give a profile to an identity that is in none. Return False if that is not possible."""
+        number = self.find(identity)
+        if number is None or self.profiles[number]:
+            return False
+        self.profiles[number] = profile
+        return True
+
+    def set_new(self, numbers: Sequence[int], profile: int) -> None:
+        """Set the new profile of identities that are in none."""
+        for number in numbers:
+            self.profiles[number] = profile
+            self.are_new[number] = True
+
+    def new_members(self, workspace: int) -> Iterator[list[MemberTuple]]:
+        """Yield the members of the new profiles in the order of age, some thousand at a time."""
+        profiles, are_new = self.profiles, self.are_new
+        for members in self.spool.read():
+            yield [
+                (id_, workspace, source, identity_id, is_anonymous, encode_evidence(evidence), profiles[number])
+                for number, id_, source, identity_id, is_anonymous, evidence in members
+                if are_new[number]
+            ]
 
     def read_evidence(self, number: int) -> Evidence:
         """Return the evidence that an identity had at the scan."""

@@ -22,8 +22,7 @@ from headwater.state.profiles.model import (
     RefusedEvidence,
     no_changes,
 )
-from headwater.state.profiles.resolving import NewProfiles, ResolutionRows
-from headwater.state.profiles.rows import encode_evidence
+from headwater.state.profiles.resolving import NewProfiles, ProfileTuple, ResolutionRows
 from headwater.state.profiles.values import new_rows
 
 _NO_PROFILE: Final = 0
@@ -124,25 +123,17 @@ class SliceResolver:
         return changes, self._make(slice_, new, new_ids(len(new)))
 
     def _make(self, slice_: Slice, components: list[list[int]], ids: list[int]) -> NewProfiles:
-        """Return a new profile for each component."""
-        profiles: list[tuple[int, int, bytes, int, int, str, bool]] = []
-        members: list[tuple[int, int, int, str, int, str, int]] = []
+        """Return a new profile for each component. Its members are written later, in the order of age."""
+        profiles: list[ProfileTuple] = []
         workspace, merge, new_kpid = self._workspace, self._context.merger.merge_rows, self._new_kpid
-        identities = slice_.identities
-        identity_of, digests = self._scan.ids, self._scan.digests
-        groups = [[identities[identity_of[number]] for number in numbers] for numbers in components]
-        evidence = iter(self._context.reader.read_all([row[3] for rows in groups for row in rows]))
-        for profile, numbers, rows in zip(ids, components, groups, strict=True):
+        identities, identity_of, set_new = slice_.identities, self._scan.ids, self._scan.set_new
+        for profile, numbers in zip(ids, components, strict=True):
+            rows = [identities[identity_of[number]] for number in numbers]
             attributes, updated_at = merge(rows)
             profiles.append((profile, workspace, new_kpid(), rows[0][1], updated_at, attributes, False))
-            for number, (_, id_, source, own, identity_id, is_anonymous) in zip(numbers, rows, strict=True):
-                known = next(evidence)
-                if hash(own) != digests[number]:
-                    known = self._scan.read_evidence(number)
-                members.append((id_, workspace, source, identity_id, is_anonymous, encode_evidence(known), profile))
-        members.sort()
+            set_new(numbers, profile)
         values = new_rows(workspace, [(row[0], row[5]) for row in profiles])
-        return NewProfiles(workspace, profiles, members, values)
+        return NewProfiles(workspace, profiles, values)
 
     def _kept(self, slice_: Slice, root: int, numbers: list[int], roots: dict[int, int]) -> int | None:
         """Return the profile that a component keeps, or 0 for a new one, if that is all that can happen to it."""

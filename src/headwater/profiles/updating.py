@@ -69,7 +69,7 @@ class ProfileResolver:
         if context is None:  # deleted: the janitor removes everything
             return
         successors = {each.id: each.successor for each in changed if each.successor}
-        applied, has_separations, has_refused = rows.status(workspace)
+        applied, has_separations, has_refused = rows.status(workspace, changes=len(changed))
         if workspace in self.paused or not self._is_applied(rows, context, changed, applied):
             rows.add_unresolved(workspace, [each.id for each in changed], successors)
             self.resolved(0, postponed=len({each.id for each in changed}))

@@ -155,7 +155,13 @@ def _remove(connection: Connection, rows: Sequence[IdentityRow], updater: Profil
 
 def has_members(connection: Connection, subject: Subject) -> bool:
     """Return whether identities of the person are still in profiles, because a resolution has not processed them."""
-    return bool(ResolutionRows(connection).members(subject.identities))
+    return bool(ResolutionRows(connection).members(subject.identities)) or lacks_members(connection, subject.workspace)
+
+
+def lacks_members(connection: Connection, workspace: int) -> bool:
+    """Return whether profiles of the workspace may lack members: a resolution of all identities has not ended."""
+    rows = ResolutionRows(connection)
+    return rows.applied(workspace) is None and rows.count_profiles(workspace) > 0
 
 
 def find_profiles(connection: Connection, subject: Subject) -> tuple[set[int], int]:

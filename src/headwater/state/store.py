@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headwater.base.clock import Clock, from_microseconds
@@ -34,6 +46,10 @@ MAX_TRACED: Final = 100
 MAX_COUNTS: Final = 1_000
 """Maximum number of rejection counts in one list."""
 _CONNECTIONS_PER_QUERY: Final = 1_000
+_SAMPLED_PAGES: Final = 10
+"""Number of pages of the newest identities whose times bound those of a page."""
+_MAX_SAMPLED: Final = 10**9
+_EARLIEST: Final = -(2**63)
 _WHAT: Final = "the state store's database"
 _Result = TypeVar("_Result")
 
@@ -145,6 +161,12 @@ class StateStore:
             same_time = and_(table.updated_at == after.updated_at, table.id < after.id)
             chosen.append(or_(table.updated_at < after.updated_at, same_time))
         order = (table.updated_at.desc(), table.id.desc())
+        # No row of the page is older than a page of the newest ids, so most rows need not be sorted.
+        end = min(first + limit, _MAX_SAMPLED)
+        newest = select(table.updated_at).where(*chosen).order_by(table.id.desc())
+        sample = newest.limit(_SAMPLED_PAGES * end).subquery().c.updated_at
+        oldest = select(sample).order_by(sample.desc()).offset(end - 1).limit(1).scalar_subquery()
+        chosen.append(table.updated_at >= func.coalesce(oldest, literal(_EARLIEST, BigInteger)))
         # The inner query reads the index alone.
         page = select(table.id).where(*chosen).order_by(*order).offset(first).limit(limit)
         query = select(tables.identities).where(table.id.in_(page)).order_by(*order)

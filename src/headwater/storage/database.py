@@ -66,8 +66,14 @@ def open_engine(
     return engine
 
 
-def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES) -> None:
-    """Make every connection of the engine durable, and wait for locks."""
+def configure_sqlite(
+    engine: Engine, *, cache_mib: int = 16, page_bytes: int = SQLITE_PAGE_BYTES, temp_in_memory: bool = False
+) -> None:
+    """Make every connection of the engine durable, and wait for locks.
+
+    `temp_in_memory` keeps temporary data in memory. Otherwise SQLite creates and deletes a file for each savepoint in
+    which more than 16 pages change.
+    """
 
     # The longer timeout is for switching a created file to WAL: another process may hold the lock while it syncs.
     pragmas = "; ".join(
@@ -80,6 +86,7 @@ def configure_sqlite(engine: Engine, *, cache_mib: int = 16, page_bytes: int = S
             "PRAGMA foreign_keys=ON",
             SECURE_DELETE,
             f"PRAGMA cache_size=-{cache_mib * 1024}",
+            *(("PRAGMA temp_store=MEMORY",) if temp_in_memory else ()),
         )
     )
 

@@ -58,12 +58,13 @@ class Sessions(Protocol):
 @asynccontextmanager
 async def sessions(engine: AsyncEngine, *, cache_mib: int = 16) -> AsyncIterator[Sessions]:
     """Yield sessions on the database of `engine`, and close them at the end of the block. The caller disposes of the
-    engine. With SQLite each session has a cache of `cache_mib`."""
+    engine. With SQLite each session has a cache of `cache_mib`, and its temporary data in memory: call `sort_on_disk`
+    before it sorts many rows."""
     if engine.dialect.name != "sqlite":
         yield _AsyncSessions(engine)
         return
     in_threads = create_engine(engine.url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
-    configure_sqlite(in_threads, cache_mib=cache_mib)
+    configure_sqlite(in_threads, cache_mib=cache_mib, temp_in_memory=True)
     threads = _ThreadSessions(in_threads)
     try:
         yield threads
@@ -92,16 +93,24 @@ def begin_snapshot(connection: Connection) -> None:
         connection.execution_options(isolation_level="REPEATABLE READ")
 
 
+def sort_on_disk(connection: Connection) -> None:
+    """Let SQLite sort in files from here on, in constant memory, and not in memory. No transaction may be open."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA temp_store=FILE")
+        connection.rollback()
+
+
 def allow_pauses(connection: Connection, seconds: float) -> None:
     """Let the transaction pause between two statements for so long, at most. SQLite has no such limit."""
     if connection.dialect.name != "sqlite":
         run(connection, f"SET LOCAL idle_in_transaction_session_timeout = {round(seconds * 1_000)}")
 
 
-def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exception | None:
+def attempt(connection: Connection, work: Callable[[Connection], object], *, is_last: bool = False) -> Exception | None:
     """Run `work` as a part of a transaction that has written. If it fails, undo its changes and return its error.
 
-    Raises the errors of a database that is unavailable.
+    `is_last` leaves the savepoint to the end of the transaction, if the work succeeds, and saves a statement. Raises
+    the errors of a database that is unavailable.
     """
     run(connection, "SAVEPOINT attempt")
     failure: Exception | None = None
@@ -115,7 +124,8 @@ def attempt(connection: Connection, work: Callable[[Connection], object]) -> Exc
         failure = error
     if failure is not None:
         run(connection, "ROLLBACK TO SAVEPOINT attempt")
-    run(connection, "RELEASE SAVEPOINT attempt")
+    if failure is not None or not is_last:
+        run(connection, "RELEASE SAVEPOINT attempt")
     return failure
 
 

@@ -189,7 +189,7 @@ def _is_busy(error: DBAPIError) -> bool:
 def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
     """Return SQLite's own connection, in a transaction of SQLAlchemy; None for another driver, and if something
     listens for statements."""
-    if connection.dialect.driver != "pysqlite" or connection.dispatch.before_cursor_execute:
+    if connection.dialect.driver != "pysqlite" or _has_listeners(connection):
         return None
     if not connection.in_transaction():
         connection.begin()
@@ -201,10 +201,16 @@ def _sqlite_driver(connection: Connection) -> sqlite3.Connection | None:
 def _postgresql_driver(connection: Connection) -> Any:
     """Return the connection of asyncpg in a transaction that SQLAlchemy has begun; None for another driver, before the
     first statement of a transaction, and if something listens for statements."""
-    if connection.dialect.driver != "asyncpg" or connection.dispatch.before_cursor_execute:
+    if connection.dialect.driver != "asyncpg" or _has_listeners(connection):
         return None
     driver: Any = connection.connection.driver_connection
     return driver if driver is not None and driver.is_in_transaction() else None
+
+
+def _has_listeners(connection: Connection) -> bool:
+    """Return whether something listens for statements, as SQLAlchemy finds it. Asking its dispatcher takes as long as
+    a short statement."""
+    return connection._has_events or connection.engine._has_events
 
 
 @cache

@@ -39,7 +39,7 @@ from headwater.events.event import Event, encode_event
 from headwater.filters import check_filter, parse_text
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, UpdateConnection, create_connection, update_connection
-from headwater.management.pipelines import CreatePipeline, create_pipeline
+from headwater.management.pipelines import CreatePipeline, UpdatePipeline, create_pipeline, update_pipeline
 from headwater.management.settings_checks import SettingsChecks
 from headwater.schemas import EVENT_SCHEMA, ObjectType
 from headwater.state.deliveries import (
@@ -113,6 +113,12 @@ class Installation:
         selection = DeadSelection(workspace=self.source.workspace)
         return (await self.store.dead_letters(selection, limit=10_000)).letters
 
+    async def send_again(self) -> None:
+        """Send all dead letters again."""
+        selection = DeadSelection(workspace=self.source.workspace)
+        while not (await self.store.resend("1", selection, now=microseconds(self.clock.now()))).is_complete:
+            await asyncio.sleep(0.1)
+
     @asynccontextmanager
     async def dispatching(self) -> AsyncIterator[None]:
         """Run the dispatcher during the block."""
@@ -140,6 +146,12 @@ class VendorEventsConformance(ABC):
     IS_ORDERED: ClassVar[bool] = True
     DEDUPLICATES: ClassVar[bool] = True
     """Whether the vendor recognises a repetition."""
+    INVALID: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Changes that make an event invalid before it is sent, by the reason of the dead letter."""
+    REPAIRS: ClassVar[tuple[str, dict[str, str]]] = ("", {})
+    """One of these reasons, and the expressions that repair the mapping for it."""
+    REFUSES_CREDENTIALS: ClassVar[bool] = True
+    """Whether the vendor responds with an error to credentials that it does not accept."""
 
     @abstractmethod
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer: ...
@@ -255,10 +267,11 @@ class VendorEventsConformance(ABC):
         gc.collect()
 
     async def append_backlog(self, installation: Installation, count: int, users: int) -> None:
-        """Append events before anything is sent."""
+        """Append events, without a wait between them."""
         source = installation.source.id
-        for first in range(1, count + 1, 500):
-            numbers = range(first, min(first + 500, count + 1))
+        began = len(installation.events)
+        for first in range(began + 1, began + count + 1, 500):
+            numbers = range(first, min(first + 500, began + count + 1))
             events = [self.event(number, f"user-{number % users}", installation.clock) for number in numbers]
             await installation.append([msgspec.structs.replace(each, connection_id=source) for each in events])
 
@@ -330,22 +343,104 @@ class VendorEventsConformance(ABC):
         self.run(monkeypatch, tmp_path, CALM, main)
 
     def test_revoked_credentials_lose_no_event(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not self.REFUSES_CREDENTIALS:
+            return
+
         async def main(installation: Installation, server: VendorServer) -> None:
-            server.is_revoked = True
-            await self.append_backlog(installation, 50, 50)
+            await self.append_backlog(installation, 20, 50)
             async with installation.dispatching():
-                async with asyncio.timeout(MAX_SECONDS):
-                    while server.fates[Fate.REVOKED] < 2:
-                        await asyncio.sleep(0.1)
-                server.is_revoked = False
-                change = UpdateConnection(name="Renamed", sending_mode="Server", settings=self.SETTINGS)
-                workspace, destination = installation.source.workspace, installation.destination.id
-                await update_connection(installation.catalog, workspace, destination, change)
+                await installation.wait_until_empty()
+                server.is_revoked = True
+                await self.append_backlog(installation, 30, 50)
+                await self._accept_credentials_again(installation, server)
                 await installation.wait_until_empty()
             await self.verify(installation, server)
             assert not await installation.dead_letters()
 
         self.run(monkeypatch, tmp_path, CALM, main)
+
+    def test_invalid_events_are_dead_with_a_reason_until_the_mapping_is_repaired(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Send invalid events in a backlog during which the vendor refuses the credentials for some time."""
+        if not self.INVALID:
+            return
+
+        async def main(installation: Installation, server: VendorServer) -> None:
+            source, clock = installation.source.id, installation.clock
+            reasons = {}
+            await self.append_backlog(installation, 20, 5)
+            for number, (reason, changes) in enumerate(self.INVALID.items(), start=21):
+                reasons[number] = reason
+                event = self.event(number, f"user-{number % 5}", clock)
+                if "age" in changes:
+                    changes = {"timestamp": clock.now() - changes["age"]}
+                await installation.append([msgspec.structs.replace(event, connection_id=source, **changes)])
+            more = range(len(installation.events) + 1, len(installation.events) + 20)
+            events = [self.event(number, f"user-{number % 5}", clock) for number in more]
+            await installation.append([msgspec.structs.replace(each, connection_id=source) for each in events])
+            server.is_revoked = self.REFUSES_CREDENTIALS
+            async with installation.dispatching():
+                await self._accept_credentials_again(installation, server)
+                await installation.wait_until_empty()
+            letters = await installation.dead_letters()
+            assert {int(each.event.message_id[1:]): each.reason for each in letters} == reasons
+            assert all(each.message for each in letters)
+            assert len({each.id for each in server.accepted}) == len(installation.events) - len(reasons)
+            repaired, expressions = self.REPAIRS
+            await self._repair(installation, expressions)
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+            dead = {each.reason for each in await installation.dead_letters()}
+            assert dead == {*reasons.values()} - {repaired}
+            assert server.violations == []
+
+        self.run(monkeypatch, tmp_path, CALM, main)
+
+    async def _accept_credentials_again(self, installation: Installation, server: VendorServer) -> None:
+        """After the vendor has refused the credentials, let it accept them, and save the settings again."""
+        if not server.is_revoked:
+            return
+        async with asyncio.timeout(MAX_SECONDS):
+            while server.fates[Fate.REVOKED] < 2:
+                await asyncio.sleep(0.1)
+        server.is_revoked = False
+        change = UpdateConnection(name="Renamed", sending_mode="Server", settings=self.SETTINGS)
+        workspace, destination = installation.source.workspace, installation.destination.id
+        await update_connection(installation.catalog, workspace, destination, change)
+
+    async def _repair(self, installation: Installation, expressions: dict[str, str]) -> None:
+        """Change the mapping of the pipeline, and send all dead letters again."""
+        [pipeline] = installation.destination.pipelines
+        event_type = await self.event_type()
+        assert event_type.schema is not None
+        mapping = prefilled(event_type.schema) | self.MAPPING | expressions
+        change = UpdatePipeline(
+            name="Repaired",
+            enabled=True,
+            out_schema=plain_schema(event_type.schema, mapping),
+            definition=Definition(transformation=TransformationDefinition(mapping=mapping)),
+        )
+        await update_pipeline(installation.catalog, installation.source.workspace, pipeline.id, change)
+        await installation.send_again()
+
+    def test_dead_letters_are_delivered_after_the_cause_is_repaired(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main(installation: Installation, server: VendorServer) -> None:
+            await self.append_backlog(installation, 40, 40)
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+                await self.verify(installation, server)
+                assert await installation.dead_letters()
+                server.plan = CALM
+                server.refused.clear()
+                await installation.send_again()
+                await installation.wait_until_empty()
+            await self.verify(installation, server)
+            assert not await installation.dead_letters()
+
+        self.run(monkeypatch, tmp_path, Plan(seed=1, refused=0.4), main)
 
     def test_settings_are_checked_with_the_vendor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(clock: VirtualClock) -> None:
@@ -356,12 +451,13 @@ class VendorEventsConformance(ABC):
             async with server.running():
                 checks = SettingsChecks(self.environment(server, clock), BlockingCalls())
                 assert await checks.checked(1, connector, settings) == settings
-                server.is_revoked = True
-                with pytest.raises(Unprocessable) as refused:
-                    await checks.checked(1, connector, settings)
-                assert refused.value.code == "InvalidSettings"
-                assert not any(secret in str(refused.value) for secret in self.SECRETS)
-                server.is_revoked = False
+                if self.REFUSES_CREDENTIALS:
+                    server.is_revoked = True
+                    with pytest.raises(Unprocessable) as refused:
+                        await checks.checked(1, connector, settings)
+                    assert refused.value.code == "InvalidSettings"
+                    assert not any(secret in str(refused.value) for secret in self.SECRETS)
+                    server.is_revoked = False
                 server.plan = Plan(failed=1.0)
                 with pytest.raises(Unavailable):
                     await checks.checked(1, connector, settings)

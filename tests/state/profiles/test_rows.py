@@ -18,6 +18,7 @@ from headwater.state.profiles import (
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.profiles.rows import SPLIT_NOTE, ProfileRows
 from headwater.state.suppressions import PersonName
+from headwater.storage.sessions import attempt
 from tests.state.profiles.changes import (
     CONNECTION,
     OTHER_WORKSPACE,
@@ -315,3 +316,31 @@ async def test_the_cost_of_a_change_does_not_grow_with_the_rows(state: StateStor
         few = await transaction.run(lambda connection: noted(connection, 1, 2))
         many = await transaction.run(lambda connection: noted(connection, 10, 500))
     assert few == many
+
+
+async def test_the_numbers_of_a_change_are_used_once(state: StateStore) -> None:
+    """Also of changes that make more profiles than identities changed, and after one that failed."""
+    ids: list[int] = []
+    versions: list[int] = []
+
+    def take(rows: ProfileRows, changed: int, counts: tuple[int, ...]) -> None:
+        assert rows.status(WORKSPACE, changes=changed) == (None, False, False)
+        for count in counts:
+            ids.extend(rows.new_profile_ids(count))
+            versions.append(rows.new_version())
+
+    def fail(rows: ResolutionRows) -> None:
+        rows.set_note("n", b"")
+        rows.status(WORKSPACE, changes=5)
+        rows.new_profile_ids(3)
+        raise ValueError
+
+    for changed, counts in ((1, (1,)), (2, (1, 1, 3)), (3, (5,)), (4, ()), (1, (0, 1))):
+        async with state.transaction() as transaction:
+            await transaction.on_profiles(lambda rows: rows.set_note("n", b""))
+            error = await transaction.run(
+                lambda connection: attempt(connection, lambda _: fail(ResolutionRows(connection)))
+            )
+            assert isinstance(error, ValueError)
+            await transaction.on_profiles(partial(take, changed=changed, counts=counts))
+    assert ids == sorted(set(ids)) and versions == sorted(set(versions)) and (len(ids), len(versions)) == (12, 7)

@@ -45,7 +45,7 @@ from tests.state.profiles.changes import OTHER_WORKSPACE, WORKSPACE, changes, li
 LONG: Final = "x" * values.MAX_TEXT
 TEXTS: Final = [
     "", "a", "b", "ab", "A", "é", "\U0001f600", "z\U0001f600", "0", "12", "-3", "a\0", "a\0b", "\0", LONG, LONG + "y",
-    LONG[:-1] + "\0", "NaN", "Infinity", "2024-03-05T10:00:00Z", " ", '"', "\\",
+    LONG[:-1] + "\0", "NaN", "Infinity", "2024-03-05T10:00:00Z", " ", '"', "\\", "*", "[a]", "a?", "a\U0010ffffb",
 ]  # fmt: skip
 MOMENTS: Final = [
     "0001-01-01T00:00:00Z", "2024-03-05T10:00:00Z", "2024-03-05T10:00:00.500Z", "2024-03-05T10:00:00.500000001Z",
@@ -223,6 +223,8 @@ def test_a_list_has_what_the_filter_selects_in_memory(
         patch.setattr(searching, "MAX_TESTED", tested)
         patch.setattr(searching, "PROFILES_PER_CANDIDATE", 1)
         patch.setattr(searching, "_ROWS_PER_STEP", 3)
+        patch.setattr(searching, "_MIN_PLACES", 2)
+        patch.setattr(searching, "_MAX_PLACES", 4)
         workspace, rows = stores.fill(people)
         checked = check_filter(given, SCHEMA, role="Destination", target="User")
         by = None if order is None else Order(tuple(order.split(".")), VALUES[order.rpartition(".")[2]][0])
@@ -336,6 +338,29 @@ def test_a_selective_filter_reads_only_the_profiles_that_can_pass(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, rows = stores.fill([{"small": number, "text": "a"} for number in range(1_000)])
+    tested = note_tests(monkeypatch)
+    given = Filter("and", (Condition("text", "is", ("a",)), Condition("small", "is one of", ("3", "5"))))
+    checked = check_filter(given, SCHEMA, role="Destination", target="User")
+    page = stores.list(Search(workspace, checked, descending=False))
+    assert {row.id for row in page.profiles} == {rows[3].id, rows[5].id}
+    assert len(tested) == 2
+
+
+def test_profiles_that_cannot_pass_are_left_out_of_the_order_of_their_property(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_CANDIDATES", 10)
+    workspace, _ = stores.fill([{"text": "a" if number < 300 else "b"} for number in range(3_000)])
+    tested = note_tests(monkeypatch)
+    given = Filter("and", (Condition("text", "starts with", ("a",)),))
+    checked = check_filter(given, SCHEMA, role="Destination", target="User")
+    page = stores.list(Search(workspace, checked, Order(("text",), StringType()), limit=10))
+    assert len(page.profiles) == 10 and len(tested) <= 100
+    assert page.is_estimate and page.total >= 300, "the oldest profiles, which the estimate is from, have it"
+
+
+def note_tests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which the attributes of every tested profile are added."""
     tested: list[str] = []
     compile_test = conditions.compile_test
 
@@ -349,11 +374,7 @@ def test_a_selective_filter_reads_only_the_profiles_that_can_pass(
         return noted
 
     monkeypatch.setattr(conditions, "compile_test", noting)
-    given = Filter("and", (Condition("text", "is", ("a",)), Condition("small", "is one of", ("3", "5"))))
-    checked = check_filter(given, SCHEMA, role="Destination", target="User")
-    page = stores.list(Search(workspace, checked, descending=False))
-    assert {row.id for row in page.profiles} == {rows[3].id, rows[5].id}
-    assert len(tested) == 2
+    return tested
 
 
 @pytest.mark.parametrize("condition", [Condition("text", "is", ("a",)), Condition("large", "is one of", ("9", "10"))])

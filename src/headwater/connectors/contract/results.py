@@ -35,7 +35,8 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True):
     `reason` is a short code, the same for equal causes ("InvalidEmail"), and `message` is the destination's text, at
     most `MAX_MESSAGE_CHARACTERS`: both are empty for a delivered item. `retry_after_seconds` is only for `RETRY`; None
     means the caller's own back-off, and 0 means that only another item prevented this one: it is sent again without a
-    wait, if another item of the request is finished. `id` is the destination's identifier of a written user, or empty.
+    wait, if another item of the request is finished or has a time to wait for. `id` is the destination's identifier of
+    a written user, or empty.
     """
 
     outcome: Outcome

@@ -48,6 +48,13 @@ class Erasure:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Erase to the end, or until `stop` is set. Raises Unavailable, and TimeoutError if a stage waits too long."""
+        while not self._is_dry and await self._stages.lacks_members(self._operation.workspace):
+            if stop.is_set():
+                await self._stores.operations.release(self._operation.id, self._owner)
+                return
+            if await self._advance(Note(self._stages.first)):
+                await self._finish("Cancelled")
+                return
         note = await self._begin()
         while note.subject is not None:
             if stop.is_set():

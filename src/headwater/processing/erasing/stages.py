@@ -250,6 +250,14 @@ class Stages:
 
     # --- Pieces -------------------------------------------------------------------------------------------------------
 
+    async def lacks_members(self, workspace: int) -> bool:
+        """Return whether profiles of the workspace may lack members, after a pause in that case. Raises TimeoutError
+        after `MAX_WAIT_SECONDS`."""
+        lacks_members = await self._stores.state.read(lambda connection: erasure.lacks_members(connection, workspace))
+        if lacks_members:
+            await self._wait("the profiles of the workspace were not resolved")
+        return lacks_members
+
     async def _wait(self, reason: str) -> None:
         """Pause before the present step is repeated. Raises TimeoutError after `MAX_WAIT_SECONDS`."""
         now = asyncio.get_running_loop().time()

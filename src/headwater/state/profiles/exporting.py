@@ -36,7 +36,7 @@ from headwater.schemas import Path, StringType
 from headwater.state.profiles import conditions, tables, values
 from headwater.state.profiles.searching import Order
 from headwater.storage.database import as_unavailable
-from headwater.storage.sessions import Session, Sessions, allow_pauses, begin_snapshot
+from headwater.storage.sessions import Session, Sessions, allow_pauses, begin_snapshot, sort_on_disk
 from headwater.storage.statements import Cursor, open_cursor
 
 BATCH_PROFILES: Final = 2_000
@@ -162,6 +162,7 @@ class ProfileExports:
         self, build: Callable[..., Select[Any]], *, indexed: str = ""
     ) -> AsyncIterator[tuple[Session, Cursor]]:
         def start(connection: Connection) -> Cursor:
+            sort_on_disk(connection)
             begin_snapshot(connection)
             allow_pauses(connection, MAX_IDLE_SECONDS)
             return open_cursor(connection, build(is_sqlite=connection.dialect.name == "sqlite"), indexed=indexed)

@@ -4,18 +4,21 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import Connection, func, select, update
 
 from headwater.state import bulk
 from headwater.state.profiles import tables, values
 from headwater.state.profiles.model import (
     ChangedIdentity,
+    IdentityName,
+    LinkValue,
     MergedRow,
     ProfileRow,
     RefusedEvidence,
     RefusedReason,
     Separation,
 )
+from headwater.state.profiles.neighbours import NeighbourRows
 from headwater.state.profiles.rows import (
     PROFILE_COLUMNS,
     SCHEMA_NOTE,
@@ -58,8 +61,6 @@ class NewProfiles(Struct, frozen=True):
     workspace: int
     profiles: list[ProfileTuple]
     """The profiles in the order of their ids."""
-    members: list[MemberTuple]
-    """The members in the order of their identities."""
     values: list[values.ValueRow]
     """The values of the profiles, as `values.new_rows` returns them."""
 
@@ -70,6 +71,18 @@ class ResolutionRows(ProfileRows):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._sql = connection
+        self.has_round_trips = not self._is_sqlite
+        """Whether `near` is faster for a few identities."""
+
+    def near(
+        self,
+        workspace: int,
+        identities: Collection[int],
+        values: Collection[LinkValue],
+        names: Collection[IdentityName],
+    ) -> ProfileRows:
+        """Return rows for one resolution that have read what is near these identities, values and names."""
+        return NeighbourRows(self, workspace, identities, values, names)
 
     # Reading
 
@@ -92,9 +105,10 @@ class ResolutionRows(ProfileRows):
 
     def scan(self, workspace: int, *, after: int, through: int = MAX_ID, limit: int) -> list[ScannedRow]:
         """Return the identities of a workspace with ids above `after` up to `through`, the oldest first."""
+        # The bound of members is for a merge join of PostgreSQL, which would read all those before.
         query = (
             "SELECT i.id, i.connection, i.identity_id, i.is_anonymous, i.attributes, m.profile, m.evidence "
-            "FROM identities i LEFT JOIN members m ON m.identity = i.id "
+            f"FROM identities i LEFT JOIN members m ON m.identity = i.id AND m.identity > {int(after)} "
             f"WHERE i.workspace = {int(workspace)} AND i.id > {int(after)} AND i.id <= {int(through)} "
             f"ORDER BY i.id LIMIT {int(limit)}"
         )
@@ -118,12 +132,10 @@ class ResolutionRows(ProfileRows):
 
     def links_after(self, workspace: int, key: LinkKey | None, limit: int) -> list[tuple[int, str, int, int]]:
         """Return the identifier, value, identity and mask of links after `key`, sorted by the first three."""
-        table = tables.links.c
-        columns = (table.identifier, table.value, table.identity)
-        query = select(*columns, table.mask).where(table.workspace == workspace)
+        query = f"SELECT identifier, value, identity, mask FROM links WHERE workspace = {int(workspace)}"
         if key is not None:
-            query = query.where(tuple_(*columns) > tuple_(*key))
-        return [tuple(row) for row in self._sql.execute(query.order_by(*columns).limit(limit))]
+            query += f" AND (identifier, value, identity) > ({'?, ?, ?' if self._is_sqlite else '$1, $2, $3'})"
+        return fetch(self._sql, f"{query} ORDER BY identifier, value, identity LIMIT {int(limit)}", key or ())
 
     def all_separations(self, workspace: int) -> list[Separation]:
         """Return the separations of a workspace, the oldest first."""
@@ -136,6 +148,24 @@ class ResolutionRows(ProfileRows):
         table = tables.resolution_refusals
         query = select(table).where(table.c.workspace == workspace, table.c.reason.in_(reasons))
         return [read_refused(row) for row in self._sql.execute(query)]
+
+    def count_profiles(self, workspace: int) -> int:
+        """Return the number of profiles of a workspace."""
+        table = tables.profile_counts.c
+        return self._sql.scalar(select(table.profiles).where(table.workspace == workspace)) or 0
+
+    def empty_profiles(self, workspace: int, *, after: int, limit: int) -> tuple[dict[int, int], int | None]:
+        """Return those of the next profiles of a workspace with ids above `after` that have no members, with their
+        founders; and the last examined id, None at the end. At most `limit` profiles are examined."""
+        found = fetch(
+            self._sql,
+            f"SELECT id, founder FROM profiles WHERE workspace = {int(workspace)} AND id > {int(after)} "
+            f"ORDER BY id LIMIT {int(limit)}",
+        )
+        founders: dict[int, int] = dict(map(tuple, found))
+        for member in self.find_members(founders, 0):
+            founders.pop(member.profile, None)
+        return founders, found[-1][0] if len(found) == limit else None
 
     def has_refused(self, workspace: int, reasons: Collection[RefusedReason]) -> bool:
         """Return whether the workspace has refused evidence for one of these reasons."""
@@ -185,14 +215,17 @@ class ResolutionRows(ProfileRows):
         bulk.upsert(self._sql, list(links), [(workspace, *row) for row in written], key=_LINK_KEY)
 
     def insert_profiles(self, new: NewProfiles) -> None:
-        """Insert profiles and their members."""
+        """Insert profiles, without members."""
         if not new.profiles:
             return
         self._count_profiles(new.workspace, len(new.profiles))
         version = self.new_version()
         bulk.insert(self._sql, list(tables.profiles.c), [(*row, version) for row in new.profiles])
-        bulk.upsert(self._sql, list(tables.members.c), new.members, key=("identity",))
         bulk.insert(self._sql, list(tables.profile_values.c), new.values)
+
+    def insert_members(self, members: Sequence[MemberTuple]) -> None:
+        """Insert members of profiles, given in the order of their identities."""
+        bulk.insert(self._sql, list(tables.members.c), members)
 
     def set_schema_version(self, workspace: int, version: int) -> None:
         """Store the version of the profile schema whose renames the attributes of identities follow."""
@@ -241,12 +274,13 @@ def update_profiles(connection: Connection, changed: Sequence[ChangedIdentity], 
     by_workspace: dict[int, list[ChangedIdentity]] = {}
     for each in changed:
         by_workspace.setdefault(each.workspace, []).append(each)
+    last = next(reversed(by_workspace), None)
     for workspace, some in by_workspace.items():
         successors = {each.id: each.successor for each in some if each.successor}
         users = {each.id: each.successor for each in some if each.successor and not each.name.is_anonymous}
         if users:  # an anonymous identity is no successor
             ProfileRows(connection).move_successors(users)
-        error = attempt(connection, _update(updater, workspace, some))
+        error = attempt(connection, _update(updater, workspace, some), is_last=workspace == last)
         if error is not None:
             ProfileRows(connection).add_unresolved(workspace, [each.id for each in some], successors)
             updater.failed(workspace, error)

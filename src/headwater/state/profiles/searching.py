@@ -7,7 +7,7 @@ fraction of a second with a million profiles. It takes seconds if a filter that 
 that values can decide, such as that a number with a fraction is not another.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -33,6 +33,10 @@ SAMPLE: Final = 1_000
 _ROWS_PER_STEP: Final = 1_000
 """Number of profiles that are tested without a pause: 5 ms of the event loop."""
 _MIN_ROWS_PER_STEP: Final = 50
+_MIN_PLACES: Final = 2_000
+"""Number of places that the first query for places in the order of a property returns. The next ones return more."""
+_MAX_PLACES: Final = 100_000
+"""Maximum number of places that are kept: some 15 MB."""
 
 
 class Order(Struct, frozen=True):
@@ -245,10 +249,9 @@ def _choose(connection: Connection, search: Search, test: Test, candidates: list
 def _choose_in_order(connection: Connection, search: Search, test: Test, candidates: list[int]) -> ProfilePage:
     """Return the part of the list by testing these profiles in its order, until it is full."""
     places = _sort(search, _places(connection, search, sorted(candidates)))
-    wanted, found, tested = search.first + search.limit + 1, list[_Found](), 0
-    for some in bulk.chunks(places, _ROWS_PER_STEP):
-        if len(found) >= wanted:
-            break
+    wanted, found, tested, sizes = search.first + search.limit + 1, list[_Found](), 0, _sizes(search)
+    while tested < len(places) and len(found) < wanted:
+        some = places[tested : tested + next(sizes)]
         rows = {row.id: row for row in _read(connection, search, [place.id for place in some])}
         tested += len(some)
         found += [(row, place) for place in some if (row := rows.get(place.id)) is not None and test(row.attributes)]
@@ -312,22 +315,65 @@ def _scan(connection: Connection, search: Search, test: Test) -> ProfilePage:
     """Return the part of the list by testing all profiles in its order, until it is full."""
     wanted = search.first + search.limit + 1
     found: list[_Found] = []
-    # Each step in the order of a property reads all its values.
-    most = _ROWS_PER_STEP if search.order is None else 2 * _ROWS_PER_STEP
-    tested, place, step = 0, search.after, most if search.order else max(2 * wanted, _MIN_ROWS_PER_STEP)
-    has_more = True
-    while has_more and len(found) < wanted:
-        step = min(2 * step, most)
-        rows = _ordered(connection, search, place, step, 0)
-        tested += len(rows)
-        found += [each for each in rows if test(each[0].attributes)]
-        has_more = len(rows) == step
-        place = rows[-1][1] if rows else place
+    tested, has_more = 0, False
+    number = count(connection, search.workspace)
+    for some in _in_order(connection, search, number):
+        tested += len(some)
+        found += [each for each in some if test(each[0].attributes)]
+        if has_more := len(found) >= wanted and tested < number:
+            break
     is_estimate = has_more or search.after is not None
     total = len(found)
     if is_estimate:
-        total = max(total, round(total / max(tested, 1) * count(connection, search.workspace)))
+        share = 1.0
+        if search.order is not None:
+            own = _own_conditions(connection, search, search.order)
+            share = min((_frequency(connection, search.workspace, *each) for each in own), default=1.0)
+        total = max(total, round(total / max(tested, 1) * number * share))
     return _page(search, found[search.first :], total, is_estimate=is_estimate)
+
+
+def _in_order(connection: Connection, search: Search, number: int) -> Iterator[list[_Found]]:
+    """Yield the profiles of the list that can meet the filter, of `number` in the workspace, from the place of the
+    search on, in growing parts.
+
+    With an order by a property, each query for places sorts all its values. So it returns many, of which only those
+    that are needed are read.
+    """
+    sizes = _sizes(search)
+    after, order = search.after, search.order
+    if order is not None and (after is None or after.key is not None):
+        place, places = after, _MIN_PLACES
+        while True:
+            chosen = _sorted_places(connection, search, order, place, places, 0)
+            start = 0
+            while start < len(chosen):
+                some = chosen[start : start + (next(sizes) if number > _MIN_PLACES else _MIN_PLACES)]
+                start += len(some)
+                yield _read_places(connection, order, some)
+            if len(chosen) < places:
+                break
+            profile, value = chosen[-1]
+            place = ProfileCursor(profile, 0, conditions.sort_key(order.type, value))
+            places = min(places * 5, _MAX_PLACES)
+        after = None
+    if order is not None and _own_conditions(connection, search, order):
+        return  # a profile without the property does not meet them
+    while True:
+        step = next(sizes)
+        rows = _by_time(connection, search, after, step, 0, without=order)
+        yield [(row, ProfileCursor(row.id, row.updated_at)) for row in rows]
+        if len(rows) < step:
+            return
+        after = ProfileCursor(rows[-1].id, rows[-1].updated_at)
+
+
+def _sizes(search: Search) -> Iterator[int]:
+    """Yield the numbers of profiles to test in each step, which grow to `_ROWS_PER_STEP`."""
+    step = max(2 * (search.first + search.limit + 1), _MIN_ROWS_PER_STEP)
+    while True:
+        step = min(2 * step, _ROWS_PER_STEP)
+        yield step
 
 
 def _ordered(
@@ -376,17 +422,27 @@ def _by_value(
     connection: Connection, search: Search, order: Order, after: ProfileCursor | None, limit: int, offset: int
 ) -> list[_Found]:
     """Return the next profiles that have the property of the order."""
+    return _read_places(connection, order, _sorted_places(connection, search, order, after, limit, offset))
+
+
+def _sorted_places(
+    connection: Connection, search: Search, order: Order, after: ProfileCursor | None, limit: int, offset: int
+) -> list[tuple[int, str]]:
+    """Return the next profiles that have the property of the order, with their values."""
     query, place = _with_value(connection, search, order, after)
     query = query.order_by(*(column.desc() if search.descending else column for column in place))
-    chosen = list(connection.execute(query.limit(limit).offset(offset)))
+    return [(profile, value) for profile, value in connection.execute(query.limit(limit).offset(offset))]
+
+
+def _read_places(connection: Connection, order: Order, places: Sequence[tuple[int, str]]) -> list[_Found]:
+    """Return the profiles at these places."""
     rows: dict[int, ProfileRow] = {}
-    for some in bulk.chunks(chosen, _ROWS_PER_STEP):
-        ids = ((row.profile,) for row in some)
-        found = bulk.lookup(connection, PROFILE_COLUMNS, (_profiles.id,), ids)
-        rows |= {row.id: read_profile(row) for row in found}
+    for some in bulk.chunks(places, _ROWS_PER_STEP):
+        found = bulk.lookup(connection, PROFILE_COLUMNS, (_profiles.id,), ((profile,) for profile, _ in some))
+        rows |= {row.id: row for row in map(read_profile, found)}
     return [
         (row, ProfileCursor(row.id, row.updated_at, conditions.sort_key(order.type, value)))
-        for profile, value in chosen
+        for profile, value in places
         if (row := rows.get(profile)) is not None
     ]
 
@@ -394,16 +450,31 @@ def _by_value(
 def _with_value(
     connection: Connection, search: Search, order: Order, after: ProfileCursor | None
 ) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
-    """Return a query for the profiles that have the property of the order, after a place, and its order."""
+    """Return a query for the profiles that have the property of the order, after a place, and its order. Most of those
+    that fail the filter's conditions on this property are left out."""
     table = tables.profile_values.c
     is_sqlite = connection.dialect.name == "sqlite"
     sorted_by = conditions.sort_value(order.type, _value, is_sqlite=is_sqlite)
     place = (sorted_by, table.profile)
     query = select(table.profile, table.value).where(table.property == _property(search.workspace, order.path))
+    query = query.where(*(condition for _, condition in _own_conditions(connection, search, order)))
     if after is not None and after.key is not None:
         bound = tuple_(conditions.sort_bound(order.type, after.key, is_sqlite=is_sqlite), after.id)
         query = query.where(tuple_(*place) < bound if search.descending else tuple_(*place) > bound)
     return query, place
+
+
+def _own_conditions(
+    connection: Connection, search: Search, order: Order
+) -> list[tuple[CheckedCondition, ColumnElement[bool]]]:
+    """Return the conditions on the property of the order that every profile of the list meets, each with the condition
+    on values."""
+    filter, is_sqlite = search.filter, connection.dialect.name == "sqlite"
+    if filter is None or (filter.logical == "or" and len(filter.conditions) > 1):
+        return []
+    own = [condition for condition in filter.conditions if condition.path == order.path]
+    narrowed = [(condition, conditions.narrow(condition, _value, is_sqlite=is_sqlite)) for condition in own]
+    return [(condition, on_values) for condition, on_values in narrowed if on_values is not None]
 
 
 def _number_with(connection: Connection, search: Search, order: Order, after: ProfileCursor | None) -> int:

@@ -1,0 +1,213 @@
+"""The event types of Google Analytics: the recommended events, and events with names of one's own.
+
+The mappings read the properties of the e-commerce events that most SDKs send: `order_id`, `products` and so on. Items
+have members for the names of these products, which the sink translates, because mappings do not rename members.
+"""
+
+from typing import Final
+
+from headwater.connectors.contract import EventType
+from headwater.schemas import (
+    ArrayType,
+    DecimalType,
+    IntType,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    StringType,
+)
+
+CUSTOM: Final = "custom_event"
+"""The event type of events with names of one's own."""
+
+_TEXT: Final = StringType()
+_MONEY: Final = DecimalType(20, 2)
+_NUMBER: Final = DecimalType(13, 3)
+
+PRODUCT_NAMES: Final = {
+    "product_id": "item_id",
+    "sku": "item_id",
+    "name": "item_name",
+    "brand": "item_brand",
+    "category": "item_category",
+    "variant": "item_variant",
+}
+"""The members of products, and those of items that they become, if the item has no such member."""
+POSITION: Final = "position"
+"""The member of a product that becomes `index` if it is a whole number. That of a promotion is a text."""
+
+_ITEM: Final[tuple[tuple[str, StringType | DecimalType | IntType | JsonType], ...]] = (
+    ("item_id", _TEXT),
+    ("item_name", _TEXT),
+    ("affiliation", _TEXT),
+    ("coupon", _TEXT),
+    ("discount", _MONEY),
+    ("index", IntType(32)),
+    ("item_brand", _TEXT),
+    ("item_category", _TEXT),
+    ("item_category2", _TEXT),
+    ("item_category3", _TEXT),
+    ("item_category4", _TEXT),
+    ("item_category5", _TEXT),
+    ("item_list_id", _TEXT),
+    ("item_list_name", _TEXT),
+    ("item_variant", _TEXT),
+    ("location_id", _TEXT),
+    ("price", _MONEY),
+    ("quantity", _NUMBER),
+    *((name, _TEXT) for name in PRODUCT_NAMES),
+    (POSITION, JsonType()),
+)
+_PROMOTION: Final = ("creative_name", "creative_slot", "promotion_id", "promotion_name")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _items(*more: str) -> ObjectType:
+    members = (*_ITEM, *((name, _TEXT) for name in more))
+    return ObjectType(tuple(Property(name, type_, description=_words(name)) for name, type_ in members))
+
+
+_ITEMS: Final = ArrayType(_items(), min_elements=1)
+_PROMOTED_ITEMS: Final = ArrayType(_items(*_PROMOTION), min_elements=1)
+_LISTED: Final = "coalesce(properties.items, properties.products)"
+_SINGLE: Final = "coalesce(properties.items, properties.products, array(properties))"
+
+# Properties with a meaning that depends on the letter, in the events below.
+_KINDS: Final = {
+    "C": Property("currency", StringType(max_bytes=3), prefilled="properties.currency"),
+    "V": Property("value", _MONEY, prefilled="coalesce(properties.value, properties.revenue, properties.total)"),
+    "v": Property("value", _NUMBER, prefilled="properties.value"),
+    "P": Property("value", _MONEY, prefilled="coalesce(properties.value, properties.price)"),
+    "i": Property("items", ArrayType(_items()), prefilled=_LISTED),
+    "I": Property("items", _ITEMS, prefilled=_LISTED, create_required=True),
+    "1": Property("items", _ITEMS, prefilled=_SINGLE, create_required=True),
+    "p": Property("items", ArrayType(_items(*_PROMOTION)), prefilled=_LISTED),
+    "M": Property("items", _PROMOTED_ITEMS, prefilled=_SINGLE, create_required=True),
+}
+_TYPES: Final[dict[str, StringType | DecimalType | IntType]] = {
+    "level": IntType(32),
+    "score": _NUMBER,
+    "value": _NUMBER,
+    "engagement_time_msec": _NUMBER,
+    "shipping": _MONEY,
+    "tax": _MONEY,
+    "customer_type": StringType(values=("new", "returning")),
+}
+_PREFILLED: Final = {
+    "campaign": "context.campaign.name",
+    "content": "context.campaign.content",
+    "creative_name": "coalesce(properties.creative_name, properties.creative)",
+    "creative_slot": "coalesce(properties.creative_slot, properties.position)",
+    "engagement_time_msec": "1",
+    "group_id": "groupId",
+    "item_list_id": "coalesce(properties.item_list_id, properties.list_id)",
+    "item_list_name": "coalesce(properties.item_list_name, properties.list)",
+    "medium": "context.campaign.medium",
+    "page_location": "context.page.url",
+    "page_referrer": "context.page.referrer",
+    "page_title": "context.page.title",
+    "payment_type": "coalesce(properties.payment_type, properties.payment_method)",
+    "promotion_name": "coalesce(properties.promotion_name, properties.name)",
+    "screen_name": "coalesce(name, properties.name)",
+    "search_term": "coalesce(properties.search_term, properties.query)",
+    "shipping_tier": "coalesce(properties.shipping_tier, properties.shipping_method)",
+    "source": "context.campaign.source",
+    "term": "context.campaign.term",
+    "transaction_id": "coalesce(properties.transaction_id, properties.order_id, properties.orderId)",
+}
+
+# The id, the recommended filter or the name of the track that it is for, and the properties: a letter of the above, or
+# a name. A star marks one that is required.
+_EVENTS: Final = (
+    ("ad_impression", "", "ad_platform ad_source ad_format ad_unit_name C v"),
+    ("add_payment_info", "Payment Info Entered", "C V coupon payment_type i"),
+    ("add_shipping_info", "", "C V coupon shipping_tier I"),
+    ("add_to_cart", "Product Added", "C P 1"),
+    ("add_to_wishlist", "Product Added to Wishlist", "C P 1"),
+    ("begin_checkout", "Checkout Started", "C V coupon I"),
+    ("campaign_details", "", "campaign_id campaign source medium term content"),
+    ("close_convert_lead", "", "C V"),
+    ("close_unconvert_lead", "", "C V unconvert_lead_reason"),
+    ("disqualify_lead", "", "C V disqualified_lead_reason"),
+    ("earn_virtual_currency", "", "virtual_currency_name v"),
+    ("generate_lead", "", "C V lead_source"),
+    ("join_group", "type is 'group'", "group_id"),
+    ("level_up", "", "level character"),
+    ("login", "Signed In", "method"),
+    ("page_view", "type is 'page'", "page_location page_referrer page_title engagement_time_msec"),
+    ("post_score", "", "score* level character"),
+    ("purchase", "Order Completed", "C V customer_type transaction_id* coupon shipping tax I"),
+    ("qualify_lead", "", "C V"),
+    ("refund", "Order Refunded", "C transaction_id* V coupon shipping tax i"),
+    ("remove_from_cart", "Product Removed", "C P 1"),
+    ("screen_view", "type is 'screen'", "screen_class screen_name"),
+    ("search", "Products Searched", "search_term*"),
+    ("select_content", "", "content_type content_id"),
+    ("select_item", "Product Clicked", "item_list_id item_list_name 1"),
+    ("select_promotion", "Promotion Clicked", "creative_name creative_slot promotion_id promotion_name p"),
+    ("share", "", "method content_type item_id"),
+    ("sign_up", "Signed Up", "method"),
+    ("spend_virtual_currency", "", "value* virtual_currency_name* item_name"),
+    ("tutorial_begin", "", ""),
+    ("tutorial_complete", "", ""),
+    ("unlock_achievement", "", "achievement_id*"),
+    ("view_cart", "Cart Viewed", "C V I"),
+    ("view_item", "Product Viewed", "C P 1"),
+    ("view_item_list", "Product List Viewed", "C item_list_id item_list_name I"),
+    ("view_promotion", "Promotion Viewed", "creative_name creative_slot promotion_id promotion_name M"),
+    ("view_search_results", "", "search_term"),
+    ("working_lead", "", "C V lead_status"),
+)
+
+
+def _property(text: str) -> Property:
+    name = text.removesuffix("*")
+    found = _KINDS.get(name)
+    if found is not None:
+        return Property(
+            found.name,
+            found.type,
+            prefilled=found.prefilled,
+            create_required=found.create_required,
+            description=_words(found.name),
+        )
+    return Property(
+        name,
+        _TYPES.get(name, _TEXT),
+        prefilled=_PREFILLED.get(name, f"properties.{name}"),
+        create_required=text.endswith("*"),
+        description=_words(name),
+    )
+
+
+def _event_type(id_: str, event: str, properties: str) -> EventType:
+    name = id_.replace("_", " ").title()
+    is_filter = event == "" or event.startswith("type is")
+    return EventType(
+        id=id_,
+        name=name,
+        description=f"Send '{name}' events to Google Analytics",
+        filter=event if is_filter else f"type is 'track' and event is '{event}'",
+        schema=ObjectType(tuple(_property(each) for each in properties.split())) if properties else None,
+    )
+
+
+EVENT_TYPES: Final = (
+    *(_event_type(*each) for each in _EVENTS),
+    EventType(
+        id=CUSTOM,
+        name="Custom Event",
+        description="Send the event under its own name to Google Analytics",
+        filter="type is 'track'",
+        schema=ObjectType(
+            (
+                Property("name", _TEXT, prefilled="event", create_required=True, description="Name"),
+                Property("params", MapType(JsonType()), prefilled="properties", description="Parameters"),
+            )
+        ),
+    ),
+)

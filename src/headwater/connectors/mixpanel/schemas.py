@@ -1,0 +1,137 @@
+"""The event types of Mixpanel, with the mappings that suit most events."""
+
+from typing import Final
+
+from headwater.connectors.contract import EventType
+from headwater.schemas import ArrayType, IpType, JsonType, MapType, ObjectType, Property, StringType
+
+MAX_NAME_CHARACTERS: Final = 255
+IDENTIFY: Final = "identify"
+
+_ORDER_FIELDS: Final = (
+    "order_id",
+    "checkout_id",
+    "affiliation",
+    "coupon",
+    "currency",
+    "total",
+    "subtotal",
+    "revenue",
+    "discount",
+    "shipping",
+    "tax",
+)
+_ORDER: Final = "map({})".format(", ".join(f'"{name}", properties.{name}' for name in _ORDER_FIELDS))
+"""The properties of an order, without its products: they are events of their own."""
+
+CONTEXT_NAMES: Final = {
+    "ip": "ip",
+    "current_url": "$current_url",
+    "referrer": "$referrer",
+    "os": "$os",
+    "browser": "$browser",
+}
+"""The names that Mixpanel has for properties of schemas."""
+PROFILE_NAMES: Final = {
+    "email": "$email",
+    "name": "$name",
+    "first_name": "$first_name",
+    "last_name": "$last_name",
+    "phone": "$phone",
+    "avatar": "$avatar",
+}
+"""The names that Mixpanel reserves in profiles."""
+
+
+def _text(name: str, prefilled: str, description: str) -> Property:
+    return Property(name, StringType(), prefilled=prefilled, description=description)
+
+
+_CONTEXT: Final = (
+    Property("ip", IpType(), prefilled="context.ip", description="IP address, for the location"),
+    _text("current_url", "context.page.url", "Current URL"),
+    _text("referrer", "context.page.referrer", "Referrer"),
+    _text("os", "context.os.name", "Operating system"),
+    _text("browser", "context.browser.name", "Browser"),
+)
+_PRODUCTS: Final = Property(
+    "products",
+    ArrayType(MapType(JsonType()), min_elements=1),
+    prefilled="properties.products",
+    create_required=True,
+    description="Products",
+)
+
+
+def _event(event: str, properties: str, *more: Property) -> ObjectType:
+    """Return the schema of an event, with the suggested expressions of its name and properties."""
+    return ObjectType(
+        (
+            Property(
+                "event",
+                StringType(max_length=MAX_NAME_CHARACTERS),
+                prefilled=event,
+                create_required=True,
+                description="Event name",
+            ),
+            *more,
+            Property("properties", MapType(JsonType()), prefilled=properties, description="Properties"),
+            *_CONTEXT,
+        )
+    )
+
+
+EVENT_TYPES: Final = (
+    EventType(
+        id="order_completed",
+        name="Send order completed events",
+        description="Send completed orders, without their products",
+        filter="type is 'track' and event is 'Order Completed'",
+        schema=_event('"Order Completed"', _ORDER),
+    ),
+    EventType(
+        id="product_purchased",
+        name="Send product purchased events",
+        description="Send an event for each product of a completed order",
+        filter="type is 'track' and event is 'Order Completed' and properties.products is not empty",
+        schema=_event('"Product Purchased"', _ORDER, _PRODUCTS),
+    ),
+    EventType(
+        id="track",
+        name="Send track events",
+        description="Send track events with their properties",
+        filter="type is 'track' and event is not 'Order Completed'",
+        schema=_event("event", "properties"),
+    ),
+    EventType(
+        id="page",
+        name="Send page events",
+        description="Send views of pages",
+        filter="type is 'page'",
+        schema=_event('"Viewed " coalesce(name, "page")', "properties"),
+    ),
+    EventType(
+        id="screen",
+        name="Send screen events",
+        description="Send views of screens",
+        filter="type is 'screen'",
+        schema=_event('"Viewed " coalesce(name, "screen")', "properties"),
+    ),
+    EventType(
+        id=IDENTIFY,
+        name="Set profiles",
+        description="Set properties of the profiles of identified users",
+        filter="type is 'identify'",
+        schema=ObjectType(
+            (
+                _text("email", "traits.email", "Email"),
+                _text("name", "traits.name", "Name"),
+                _text("first_name", "coalesce(traits.firstName, traits.first_name)", "First name"),
+                _text("last_name", "coalesce(traits.lastName, traits.last_name)", "Last name"),
+                _text("phone", "traits.phone", "Phone, with + and the country code"),
+                _text("avatar", "traits.avatar", "URL of a picture"),
+                Property("properties", MapType(JsonType()), prefilled="traits", description="Properties"),
+            )
+        ),
+    ),
+)

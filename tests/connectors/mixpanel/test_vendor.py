@@ -1,0 +1,84 @@
+"""Mixpanel's connector against Mixpanel's server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from headwater.base.clock import Clock
+from headwater.events.event import Event
+from tests.connectors.conformance.context import FixedClock
+from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
+from tests.connectors.conformance.vendor_types import send_each_event_type
+from tests.connectors.vendors.mixpanel import TOKEN, MixpanelServer, update_id
+from tests.connectors.vendors.server import CALM, Plan, VendorServer
+
+SETTINGS: dict[str, Any] = {"projectID": "3012345", "projectToken": TOKEN, "dataResidency": "EU"}
+
+
+class TestEvents(VendorEventsConformance):
+    CODE = "mixpanel"
+    SETTINGS: ClassVar = SETTINGS
+    SECRETS = (TOKEN,)
+    EVENT_TYPE = "track"
+
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
+        return MixpanelServer(plan, now)
+
+    def test_requests_become_smaller_if_the_vendor_demands_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main(installation: Installation, server: VendorServer) -> None:
+            assert isinstance(server, MixpanelServer)
+            server.max_body_bytes = 20_000
+            await self.append_backlog(installation, self.EVENTS, self.USERS)
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+            await self.verify(installation, server)
+            assert max(server.copies.values()) == 1
+
+        self.run(monkeypatch, tmp_path, CALM, main)
+
+    async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
+        event = self.event(1, "ada", FixedClock())
+        products = [{"sku": "a", "price": 4.5}, {"sku": "b"}]
+        properties = {"order_id": "o-1", "total": 9.5, "products": products}
+        page = {"page": {"url": "https://shop.example/"}, "os": {"name": "iOS"}, "ip": "203.0.113.9"}
+        event = msgspec.structs.replace(
+            event,
+            connection_id=1,
+            name="Home",
+            properties=msgspec.Raw(msgspec.json.encode(properties)),
+            context=msgspec.Raw(msgspec.json.encode(page)),
+        )
+        server = await send_each_event_type(self, event)
+        events = [item.content for item in server.accepted if "event" in item.content]
+        assert [each["event"] for each in events] == [
+            *("Order Completed", "Product Purchased", "Product Purchased", "Order Completed"),
+            *("Viewed Home", "Viewed Home"),
+        ]
+        assert "products" not in events[0]["properties"] and events[2]["properties"]["sku"] == "b"
+        assert all(each["properties"]["$os"] == "iOS" for each in events)
+        assert all(each["properties"]["ip"] == "203.0.113.9" for each in events)
+
+
+class TestProfiles(VendorEventsConformance):
+    CODE = "mixpanel"
+    SETTINGS: ClassVar = SETTINGS
+    SECRETS = (TOKEN,)
+    EVENT_TYPE = "identify"
+    EVENTS = 120
+
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
+        return MixpanelServer(plan, now)
+
+    def event(self, number: int, user: str, clock: Clock) -> Event:
+        traits = {"email": f"{user}@example.com", "visits": number}
+        event = super().event(number, user, clock)
+        return msgspec.structs.replace(event, type="identify", traits=msgspec.Raw(msgspec.json.encode(traits)))
+
+    def vendor_id(self, key: str, event: Event) -> str:
+        traits = msgspec.json.decode(event.traits)
+        return update_id(str(event.user_id), {"$email": traits["email"], "visits": traits["visits"]})
