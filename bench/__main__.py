@@ -33,7 +33,7 @@ from bench.preparing import preparing
 from bench.profiles import profiles
 from bench.running import echo, memory, running
 from bench.state import fill, state
-from bench.vendors import VENDORS, destinations
+from bench.vendors import CODES, destinations
 from bench.warehouse import warehouse
 from bench.worker import worker
 from tests import postgresql
@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("figures", nargs="*", metavar="figure", help="default: all of them")
     parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()
-    codes = [name for name in arguments.figures if name in VENDORS]
-    names = [name for name in arguments.figures if name not in VENDORS]
+    codes = [name for name in arguments.figures if name in CODES]
+    names = [name for name in arguments.figures if name not in CODES]
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} before the start", flush=True)
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
         for name in names or FIGURES:

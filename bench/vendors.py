@@ -4,6 +4,7 @@
 | --- | --- |
 | processor time of an event | from the stored document to the request, with a mapping, in full batches |
 | events/s, requests/s | a backlog to the vendor's server in another process, without rate limits |
+| users/s, processor time of a user | created at the vendor's server in another process, without rate limits |
 | share of the vendor's limit | a backlog in virtual time, with the rates of the policy |
 """
 
@@ -20,7 +21,7 @@ import msgspec
 import pytest
 
 from headwater.base.clock import SystemClock
-from headwater.connectors.contract import Attempt, EventSink
+from headwater.connectors.contract import Attempt, EventSink, UserWrite
 from headwater.connectors.registry import CONNECTORS
 from headwater.delivery import sender
 from headwater.delivery.preparing import MappingTransformation, Preparer, Rejected, SourceEvent
@@ -29,10 +30,13 @@ from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.google_analytics.test_vendor import TestEvents as GoogleAnalytics
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
+from tests.connectors.klaviyo.test_vendor import TestUserSink as KlaviyoUsers
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.posthog.test_vendor import TestEvents as PostHog
+from tests.connectors.salesforce.test_vendor import TestUserSink as SalesforceUsers
 from tests.connectors.vendors.server import CALM, VendorServer
 
 VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
@@ -42,6 +46,12 @@ VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "mixpanel": Mixpanel,
     "posthog": PostHog,
 }
+USER_VENDORS: Final[dict[str, type[VendorUserSinkConformance]]] = {
+    "klaviyo": KlaviyoUsers,
+    "salesforce": SalesforceUsers,
+}
+CODES: Final = tuple(sorted({*VENDORS, *USER_VENDORS}))
+Suite = VendorEventsConformance | VendorUserSinkConformance
 CPU_EVENTS: Final = 4_000
 BACKLOG_EVENTS: Final = 20_000
 USERS: Final = 2_000
@@ -52,8 +62,12 @@ MAX_SHARE_EVENTS: Final = 200_000
 
 
 def destinations(folder: Path, seconds: float, codes: Sequence[str] = ()) -> None:
-    """Connectors of vendors: processor time of an event, events/s without limits, share of the vendor's limit."""
-    for code in codes or VENDORS:
+    """Connectors of vendors: processor time of an event, events/s, users/s, share of the vendor's limit."""
+    for code in codes or CODES:
+        if code in USER_VENDORS:
+            _write_users(USER_VENDORS[code]())
+        if code not in VENDORS:
+            continue
         suite = VENDORS[code]()
         spent = asyncio.run(_prepare(suite))
         print(f"  {code}: processor time of an event {1e6 * spent:.0f} µs (goal 60)", flush=True)
@@ -87,6 +101,34 @@ async def _prepare(suite: VendorEventsConformance) -> float:
                 sink.request(encoded[first : first + step], Attempt(key="0" * 32, number=1, at=clock.now()))
         best = min(best, (time.process_time() - began) / len(documents))
     return best
+
+
+def _write_users(suite: VendorUserSinkConformance) -> None:
+    """Create users as fast as the connector can, in batches of its limit."""
+    with _serving(suite) as (server, pipe):
+
+        async def run() -> None:
+            async with suite.connect(server, SystemClock()) as vendor:
+                sink = vendor.sink()
+                await sink.writable_schema()
+                users = [
+                    UserWrite(id="", attributes=suite.attributes(number, 1), key=f"{number:032x}")
+                    for number in range(USERS)
+                ]
+                size = sink.write_limits.max_events
+                began, spent = time.perf_counter(), time.process_time()
+                for first in range(0, USERS, size):
+                    results = await sink.write_users(users[first : first + size])
+                    assert all(result.id for result in results), results
+                seconds, spent = time.perf_counter() - began, time.process_time() - spent
+                pipe.send("requests")
+                print(
+                    f"  {suite.CODE}: {USERS / seconds:,.0f} users/s in {pipe.recv()} requests   "
+                    f"{1e6 * spent / USERS:.0f} µs of processor time for each, with HTTP",
+                    flush=True,
+                )
+
+        asyncio.run(run())
 
 
 def _throughput(suite: VendorEventsConformance, folder: Path) -> None:
@@ -164,7 +206,7 @@ def _change_policy(patch: pytest.MonkeyPatch, suite: VendorEventsConformance, **
 
 
 @contextmanager
-def _serving(suite: VendorEventsConformance) -> "Iterator[tuple[VendorServer, Pipe]]":
+def _serving(suite: Suite) -> "Iterator[tuple[VendorServer, Pipe]]":
     """Run the vendor's server in another process. The server that is returned only has its port."""
     context = multiprocessing.get_context("spawn")
     pipe, other = context.Pipe()
@@ -181,7 +223,8 @@ def _serving(suite: VendorEventsConformance) -> "Iterator[tuple[VendorServer, Pi
 
 def _serve(code: str, pipe: Pipe) -> None:
     async def run() -> None:
-        server = VENDORS[code]().make_server(CALM, time.monotonic)
+        suite: Suite = USER_VENDORS[code]() if code in USER_VENDORS else VENDORS[code]()
+        server = suite.make_server(CALM, time.monotonic)
         server.is_unlimited = True
         async with server.running():
             pipe.send(server.port)

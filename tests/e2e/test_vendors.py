@@ -49,7 +49,7 @@ class Vendor:
     users: Users | None = None
     refuses_credentials: bool = True
     oauth_code: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 VENDORS: Final = {
@@ -179,7 +179,17 @@ def connect(shop: Shop, code: str, server: VendorServer) -> int:
         refused = call(shop.system, "POST", "/v1/connections", body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
         server.is_revoked = False
-    return int(post(shop.system, "/v1/connections", body)["id"])
+    id_ = int(post(shop.system, "/v1/connections", body)["id"])
+    if VENDORS[code].oauth_code:
+        check_change(shop.system, id_, code)
+    return id_
+
+
+def check_change(system: RunningSystem, connection: int, code: str) -> None:
+    """Change the settings: the vendor is asked with the stored access token of the connection."""
+    for settings, status in (({"object": "NoSuchObject"}, 422), (VENDORS[code].settings, 200)):
+        changed = call(system, "PUT", f"/v1/connections/{connection}", {"name": code, "settings": settings})
+        assert changed.status_code == status, changed.text
 
 
 def authorize(system: RunningSystem, code: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
+from headwater.base.clock import Clock
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import (
@@ -84,17 +85,21 @@ class _Suite(ABC):
     @asynccontextmanager
     async def vendor(self, plan: Plan, clock: VirtualClock) -> AsyncIterator[_Vendor]:
         server = self.make_server(plan, asyncio.get_running_loop().time)
+        async with server.running(), self.connect(server, clock) as vendor, asyncio.timeout(MAX_SECONDS):
+            yield vendor
+
+    @asynccontextmanager
+    async def connect(self, server: VendorServer, clock: Clock) -> AsyncIterator[_Vendor]:
+        """Open the connector's context for a server that is running."""
         connector = CONNECTORS[self.CODE]
         capabilities = connector.destination or connector.source
         assert capabilities is not None and capabilities.settings is not None
         settings = capabilities.settings.read(self.SETTINGS)
-        async with server.running():
-            environment = ConnectorEnvironment(
-                addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
-            )
-            async with environment.context(self.CODE, 1, settings, self.access_token(), workspace=1) as context:
-                async with asyncio.timeout(MAX_SECONDS):
-                    yield _Vendor(server, connector.engine, settings, context)
+        environment = ConnectorEnvironment(
+            addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
+        )
+        async with environment.context(self.CODE, 1, settings, self.access_token(), workspace=1) as context:
+            yield _Vendor(server, connector.engine, settings, context)
 
 
 class VendorUserSinkConformance(_Suite):

@@ -59,7 +59,7 @@ def serve(server: SalesforceServer, settings: SalesforceSettings = SETTINGS) -> 
 
 
 def answering(*answers: HttpResponse | TransportError) -> tuple[SalesforceRecords, ScriptedHttp]:
-    """Return records of a server that describes the object, and then gives these answers to other requests."""
+    """Return records of a server that describes the object, and then gives these responses to other requests."""
     server, rest = SalesforceServer(), iter(answers)
 
     def respond(request: HttpRequest) -> HttpResponse | TransportError:
@@ -69,7 +69,7 @@ def answering(*answers: HttpResponse | TransportError) -> tuple[SalesforceRecord
     return SalesforceRecords(SETTINGS, contextual(http)), http
 
 
-def write(number: int = 1, **attributes: Any) -> UserWrite:
+def write(number: int = 1, /, **attributes: Any) -> UserWrite:
     id_ = attributes.pop("id", "")
     return UserWrite(id=id_, attributes={KEY: f"user-{number}", "LastName": "A", **attributes}, key=f"{number:032x}")
 
@@ -262,9 +262,9 @@ async def test_a_cursor_cannot_change_the_query(position: str) -> None:
     ("user", "reason"),
     [
         (UserWrite(id="", attributes={"LastName": "A"}, key="1" * 32), "MissingIdentity"),
-        (write(**{KEY: "null"}), "MissingIdentity"),
-        (write(**{KEY: "undefined"}), "MissingIdentity"),
-        (write(**{KEY: "0"}), "MissingIdentity"),
+        (write(1, Headwater_ID__c="null"), "MissingIdentity"),
+        (write(1, Headwater_ID__c="undefined"), "MissingIdentity"),
+        (write(1, Headwater_ID__c="0"), "MissingIdentity"),
         (write(id="no-such-user"), "MalformedId"),
     ],
 )
@@ -288,7 +288,7 @@ async def test_without_an_external_id_records_are_only_updated() -> None:
 async def test_two_records_with_one_external_id_are_sent_one_after_the_other() -> None:
     server = SalesforceServer()
     records, _ = serve(server)
-    first, second = await records.write_users([write(1), write(1, **{KEY: "USER-1"})])
+    first, second = await records.write_users([write(1), write(1, Headwater_ID__c="USER-1")])
     assert first.outcome is Outcome.DELIVERED
     assert (second.outcome, second.retry_after_seconds) == (Outcome.RETRY, 0.0)
     assert server.violations == []

@@ -46,7 +46,7 @@ def _field(name: str, type_: str, label: str = "", **properties: Any) -> dict[st
     return {"name": name, "type": type_, "label": label or name, **standard, **others, **properties}
 
 
-_READ: Final = {"createable": False, "updateable": False}
+_READ: Final[dict[str, Any]] = {"createable": False, "updateable": False}
 FIELDS: Final = (
     _field("Id", "id", "Contact ID", length=18, nillable=False, idLookup=True, defaultedOnCreate=True, **_READ),
     _field("IsDeleted", "boolean", nillable=False, defaultedOnCreate=True, **_READ),

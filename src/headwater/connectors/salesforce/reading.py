@@ -60,11 +60,11 @@ class Reader:
         self._object = settings.object
         self._context = context
         self._codec: Codec | None = None
-        """That of the schema as of the latest description."""
+        """The codec of the latest schema."""
         self._ahead: _Ahead | None = None
 
     async def schema(self) -> Schema:
-        """Return the schema of the account at present. Raises Unavailable."""
+        """Return the present schema of the account. Raises Unavailable."""
         response = await ask_description(self._context, self._object)
         if response.status != 200:
             raise failure(response, self._context)
@@ -73,7 +73,7 @@ class Reader:
         return schema
 
     async def users(self, cursor: str, updated_since: datetime | None) -> UsersPage:
-        """Implements `UserSource.users`."""
+        """Return a page, as `UserSource.users`."""
         condition = _find_condition(parse_cursor(_CODE, cursor), updated_since)
         codec = self._codec or Codec(await self.schema())
         records, following = await self._find(codec.schema, cursor, condition)

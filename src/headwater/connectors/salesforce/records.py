@@ -174,7 +174,7 @@ class SalesforceRecords:
             results |= dict(zip(indexes, answered, strict=True))
 
     def _results(self, response: HttpResponse, count: int) -> list[ItemResult] | None:
-        """Return the results of a response; None if it is a refusal of the request that names no record."""
+        """Return the results of a response; None if the request is rejected without naming a record."""
         if response.status in (400, 404):
             errors = read_errors(response)
             if count > 1 and not any(error.code in _OF_ALL for error in errors):
