@@ -1,7 +1,7 @@
 """Access to a Salesforce account.
 
-The response with the tokens names the server of the account, and has no end of the access token, which is refreshed when
-the server rejects it. Both can change with a refresh.
+The response with the tokens names the server of the account. It has no end of the access token, which is refreshed
+when the server rejects it. Both can change with a refresh.
 """
 
 import re
