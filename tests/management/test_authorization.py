@@ -158,7 +158,7 @@ async def test_the_documented_errors_of_the_token(
         await steps.token(auth_code, connector=connector)
 
 
-@pytest.mark.parametrize("connector", [code for code in CONNECTORS if code != APP])
+@pytest.mark.parametrize("connector", [code for code, each in CONNECTORS.items() if each.oauth is None])
 async def test_no_other_connector_has_it(steps: Steps, connector: str) -> None:
     async with refused(steps.catalog, 400, "BadRequest", "connector"):
         await steps.page(app=connector)

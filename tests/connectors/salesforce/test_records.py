@@ -379,6 +379,14 @@ async def test_other_responses_say_nothing_about_the_records(status: int) -> Non
         await records.users("")
 
 
+@pytest.mark.parametrize("status", [400, 404])
+async def test_another_server_rejects_no_record(status: int) -> None:
+    records, http = answering(HttpResponse(status=status, body=b"<html>no such page</html>"))
+    with pytest.raises(Unavailable):
+        await records.write_users([write(1), write(2)])
+    assert len(http.requests) == 2
+
+
 async def test_the_daily_limit_pauses() -> None:
     records, _ = answering(*[refusal(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")] * 2)
     for call in (records.write_users([write()]), records.users("")):

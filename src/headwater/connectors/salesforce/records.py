@@ -175,12 +175,10 @@ class SalesforceRecords:
 
     def _results(self, response: HttpResponse, count: int) -> list[ItemResult] | None:
         """Return the results of a response; None if the request is rejected without naming a record."""
-        if response.status in (400, 404):
-            errors = read_errors(response)
+        if response.status in (400, 404) and (errors := read_errors(response)):
             if count > 1 and not any(error.code in _OF_ALL for error in errors):
                 return None
-            first = errors[0] if errors else Error(message="", error_code=f"STATUS_{response.status}")
-            return [rejected(first.reason, self._context.redact(first.text))] * count
+            return [rejected(errors[0].reason, self._context.redact(errors[0].text))] * count
         if response.status != 200:
             raise failure(response, self._context)
         try:
