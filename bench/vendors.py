@@ -44,6 +44,7 @@ from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLiteUs
 from tests.connectors.meta_conversions.test_vendor import TestEvents as MetaConversions
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.posthog.test_vendor import TestEvents as PostHog
+from tests.connectors.salesforce.test_vendor import TestUserSink as SalesforceUsers
 from tests.connectors.slack.test_vendor import TestEvents as Slack
 from tests.connectors.stripe.test_vendor import TestUserSink as StripeUsers
 from tests.connectors.vendors.server import CALM, VendorServer
@@ -65,6 +66,7 @@ USER_VENDORS: Final[dict[str, type[VendorUserSinkConformance]]] = {
     "klaviyo": KlaviyoUsers,
     "mailchimp": MailchimpUsers,
     "mailerlite": MailerLiteUsers,
+    "salesforce": SalesforceUsers,
     "stripe": StripeUsers,
 }
 CODES: Final = tuple(sorted({*VENDORS, *USER_VENDORS}))

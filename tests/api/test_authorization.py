@@ -134,6 +134,6 @@ async def test_the_sample_is_listed_where_it_has_a_client(authorizing: Api, api:
     assert connector.available and connector.oauth.configured
     listed = await authorizing.call("ConnectorService/ListConnectors", connectors_pb2.ListConnectorsRequest())
     assert connector in listed.connectors
-    assert [each.code for each in listed.connectors if each.HasField("oauth")] == [APP]
+    assert [each.code for each in listed.connectors if each.HasField("oauth") and each.oauth.configured] == [APP]
     assert (await api.call(GET_CONNECTOR, connectors_pb2.GetConnectorRequest(code=APP))).reason == "NotFound"
     assert (await api.call(AUTH_URL, url_request())).reason == "ServiceUnavailable"

@@ -265,6 +265,17 @@ async def test_the_old_token_is_used_while_another_process_refreshes(app: Instal
     assert not await app.catalog.oauth_accounts.store(claimed, OAuthTokens(access_token="x"), "another", forced=False)
 
 
+async def test_the_url_of_an_account_is_kept_and_replaced_with_its_tokens(app: Installation) -> None:
+    assert await app.token.url() == ""
+    accounts = app.catalog.oauth_accounts
+    for given, expected in (("https://one.example", "https://one.example"), ("", "https://one.example"), ("x", "x")):
+        tokens = await app.stored()
+        assert await accounts.claim(tokens, "a process", 120)
+        assert await accounts.store(tokens, OAuthTokens(access_token="t", url=given), "a process", forced=False)
+        app.token._known = None  # type: ignore[attr-defined]
+        assert (await app.stored()).url == await app.token.url() == expected
+
+
 @pytest.mark.parametrize(
     ("status", "body"), [(500, b""), (503, b'{"error":"invalid_grant"}'), (200, b"<html>"), (200, b"{}"), (429, b"")]
 )
@@ -464,6 +475,7 @@ def test_tokens_are_not_printed() -> None:
         generation=1,
         access_token="access-1",
         refresh_token="refresh-1",
+        url="",
         expires_at=None,
         refreshed_at=NOW,
         forced=False,

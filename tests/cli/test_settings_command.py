@@ -56,6 +56,8 @@ SECRET_VALUES: Final = {
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_ID": "id",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_URL": "https://example.com",
     "HEADWATER_OAUTH_SAMPLE_OAUTH_APP_CLIENT_SECRET": "hidden-3",
+    "HEADWATER_OAUTH_SALESFORCE_CLIENT_ID": "id",
+    "HEADWATER_OAUTH_SALESFORCE_CLIENT_SECRET": "hidden-7",
     "HEADWATER_DATABASE_URL": "postgresql://u:hidden-4@db/x",
     "HEADWATER_NATS_URL": "nats://hidden-5@nats",
     "HEADWATER_OTLP_ENDPOINT": "http://u:hidden-6@collector:4318",

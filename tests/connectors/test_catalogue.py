@@ -54,6 +54,7 @@ DOCUMENTED = [
     ("s3", "FileStorage", U, True, U, True, ()),
     ("segment", "Webhook", UE, False, None, False, ()),
     ("segment-api", "Application", None, False, E, True, ("Server",)),
+    ("salesforce", "Application", U, True, U, True, ()),
     ("sftp", "FileStorage", U, True, U, True, ()),
     ("slack", "Application", None, False, E, True, ("Server",)),
     ("snowflake", "Database", U, True, U, True, ()),
@@ -101,6 +102,7 @@ VENDORS = {
     "meta-conversions",
     "mixpanel",
     "posthog",
+    "salesforce",
     "slack",
     "stripe",
 }

@@ -26,6 +26,7 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.http import AiohttpClient, HttpLimits, RecordingClient
+from headwater.connectors.oauth import find_account_url
 from headwater.connectors.origins import Origins
 from headwater.connectors.redaction import Redactor
 from headwater.connectors.responses import transport_failure
@@ -474,6 +475,9 @@ class Tokens:
             raise result
         return result
 
+    async def url(self) -> str:
+        return "https://app.example"
+
     def reject(self, token: str) -> None:
         self.rejected.append(token)
 
@@ -484,6 +488,7 @@ async def test_an_authorized_request_has_the_current_token(server: Server) -> No
         for _ in range(2):
             await context.http.send(post(server.url(), authorize=True))
         await context.http.send(post(server.url()))
+        assert await find_account_url(context) == "https://app.example"
     found = [re.findall(rb"(?i)authorization: (.*)\r", request) for request in server.requests]
     assert found == [[b"Bearer token-1"], [b"Bearer token-2"], []]
     async with ConnectorEnvironment(addresses=ANY_ADDRESS).context("x", 1, None) as context:

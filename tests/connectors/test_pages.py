@@ -36,6 +36,7 @@ DESTINATIONS = [
     "meta-conversions",
     "mixpanel",
     "posthog",
+    "salesforce",
     "segment-api",
     "slack",
     "stripe",

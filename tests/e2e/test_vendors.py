@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
@@ -26,6 +26,7 @@ from tests.connectors.vendors import (
     meta_conversions,
     mixpanel,
     posthog,
+    salesforce,
     slack,
     stripe,
 )
@@ -54,13 +55,18 @@ class Users:
 
 @dataclass(frozen=True)
 class Vendor:
-    """A vendor's server, settings that it accepts, and the event type of the test; empty without events."""
+    """A vendor's server, settings that it accepts, and the event type of the test; empty without events.
+
+    `oauth_code` is the code of a user who grants access, and `environment` has the OAuth client; empty without OAuth.
+    """
 
     make_server: Callable[[], VendorServer]
     settings: dict[str, Any]
     event_type: str = ""
     users: Users | None = None
     refuses_credentials: bool = True
+    oauth_code: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 VENDORS: Final = {
@@ -140,6 +146,16 @@ VENDORS: Final = {
         {"apiKey": stripe.KEY},
         users=Users("email", {"name": "name"}, {"email": "email", "city": "name"}),
     ),
+    "salesforce": Vendor(
+        salesforce.SalesforceServer,
+        {"object": "Contact", "externalIDField": "Email"},
+        users=Users("Email", {"LastName": "name"}, {"email": "Email", "city": "LastName"}),
+        oauth_code=salesforce.CODE,
+        environment={
+            "HEADWATER_OAUTH_SALESFORCE_CLIENT_ID": salesforce.CLIENT_ID,
+            "HEADWATER_OAUTH_SALESFORCE_CLIENT_SECRET": salesforce.CLIENT_SECRET,
+        },
+    ),
 }
 
 
@@ -184,6 +200,7 @@ def vendor_system(
         tmp_path_factory.mktemp("vendors") / "data",
         HEADWATER_CONNECTOR_ORIGINS=",".join(f"{vendor}={server}" for vendor, server in origins.items()),
         HEADWATER_ALLOW_PRIVATE_DESTINATIONS="127.0.0.0/8",
+        **{name: value for vendor in VENDORS.values() for name, value in vendor.environment.items()},
     )
     try:
         yield system
@@ -221,6 +238,7 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
 def connect(shop: Shop, code: str, server: VendorServer) -> int:
     """Create a destination, after the vendor has refused its settings once, if it ever does."""
     body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
+    body |= authorize(shop.system, code)
     if VENDORS[code].event_type:
         body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
     if VENDORS[code].refuses_credentials:
@@ -228,7 +246,25 @@ def connect(shop: Shop, code: str, server: VendorServer) -> int:
         refused = call(shop.system, "POST", "/v1/connections", body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
         server.is_revoked = False
-    return int(post(shop.system, "/v1/connections", body)["id"])
+    id_ = int(post(shop.system, "/v1/connections", body)["id"])
+    if VENDORS[code].oauth_code:
+        check_change(shop.system, id_, code)
+    return id_
+
+
+def check_change(system: RunningSystem, connection: int, code: str) -> None:
+    """Change the settings: the vendor is asked with the stored access token of the connection."""
+    for settings, status in (({"object": "NoSuchObject"}, 422), (VENDORS[code].settings, 200)):
+        changed = call(system, "PUT", f"/v1/connections/{connection}", {"name": code, "settings": settings})
+        assert changed.status_code == status, changed.text
+
+
+def authorize(system: RunningSystem, code: str) -> dict[str, str]:
+    """Return the member of a connection with the access that a user grants; none for a vendor without OAuth."""
+    if not VENDORS[code].oauth_code:
+        return {}
+    grant = {"connector": code, "redirectURI": "https://example.com/granted", "authCode": VENDORS[code].oauth_code}
+    return {"authToken": str(post(system, "/v1/connections/auth-token", grant)["authToken"])}
 
 
 def add_events(system: RunningSystem, destination: int, event_type: str) -> None:
@@ -280,7 +316,7 @@ def export(system: RunningSystem, destination: int, users: Users) -> None:
 def import_users(system: RunningSystem, code: str, vendor: Vendor, mapping: dict[str, str]) -> None:
     """Import the users of the vendor, which are the people of the profiles."""
     body = {"name": "Import", "role": "Source", "connector": code, "settings": vendor.settings}
-    source = int(post(system, "/v1/connections", body)["id"])
+    source = int(post(system, "/v1/connections", body | authorize(system, code))["id"])
     schema = get(system, f"/v1/connections/{source}/schemas/user")["schemas"]["source"]
     pipeline = {
         "connection": source,

@@ -410,6 +410,14 @@ def test_the_client_of_hubspot_has_no_url() -> None:
         read({names[1]: "the-secret"})
 
 
+def test_salesforce_has_a_login_server_of_its_own() -> None:
+    names = ("HEADWATER_OAUTH_SALESFORCE_CLIENT_ID", "HEADWATER_OAUTH_SALESFORCE_CLIENT_SECRET")
+    clients = connector_environment(read(dict(zip(names, ("key", "secret"), strict=True))), SystemClock()).oauth_clients
+    assert (clients["salesforce"].id, clients["salesforce"].url) == ("key", "")
+    with pytest.raises(StartupError, match=f"^{names[0]} must be set"):
+        read({names[1]: "secret"})
+
+
 def test_a_process_without_the_client_secret_has_no_client() -> None:
     settings = read(read(CLIENT).environment(without=SECRETS))
     assert connector_environment(settings, SystemClock()).oauth_clients == {}

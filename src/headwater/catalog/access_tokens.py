@@ -111,13 +111,10 @@ class AccountAccessToken:
         """The time until which a token that is due, but valid, is used without another look."""
 
     async def current(self) -> str:
-        known = self._known
-        if known is not None and self._is_current(known):
-            return known.access_token
-        if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._renew())
-            self._renewal.add_done_callback(_retrieve)
-        return (await asyncio.shield(self._renewal)).access_token
+        return (await self._current()).access_token
+
+    async def url(self) -> str:
+        return (await self._current()).url
 
     def reject(self, token: str) -> None:
         if self._known is None or self._known.access_token == token:
@@ -128,6 +125,15 @@ class AccountAccessToken:
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
+
+    async def _current(self) -> AccountTokens:
+        known = self._known
+        if known is not None and self._is_current(known):
+            return known
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
+            self._renewal.add_done_callback(_retrieve)
+        return await asyncio.shield(self._renewal)
 
     async def _renew(self) -> AccountTokens:
         """Return tokens that can be used: those of the database, or refreshed ones."""

@@ -59,6 +59,7 @@ class AccountTokens(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     access_token: str
     refresh_token: str
+    url: str
     expires_at: datetime | None
     refreshed_at: datetime
     forced: bool
@@ -71,11 +72,12 @@ class AccountTokens(msgspec.Struct, frozen=True, kw_only=True):
 class _Document(msgspec.Struct, frozen=True, array_like=True):
     access_token: str
     refresh_token: str
+    url: str = ""
 
 
 def seal_tokens(keyring: Keyring | None, account: int, workspace: int, connector: str, tokens: OAuthTokens) -> bytes:
     """Return the tokens, encrypted so that they can be opened for this account alone."""
-    document = _Document(tokens.access_token, tokens.refresh_token)
+    document = _Document(tokens.access_token, tokens.refresh_token, tokens.url)
     return _keyring(keyring).seal(msgspec.json.encode(document), context=_context(account, workspace, connector))
 
 
@@ -105,11 +107,14 @@ class OAuthAccounts:
         return await self._updated(_claimed(tokens, owner).values(refreshing_until=None, refreshing_by=None))
 
     async def store(self, old: AccountTokens, new: OAuthTokens, owner: str, *, forced: bool) -> bool:
-        """Replace the tokens and end the claim. A response without a refresh token leaves the old one valid.
+        """Replace the tokens and end the claim. A response without a refresh token leaves the old one valid, and one
+        without a URL the old URL.
 
         Return whether the claim was still the caller's.
         """
-        kept = msgspec.structs.replace(new, refresh_token=new.refresh_token or old.refresh_token)
+        kept = msgspec.structs.replace(
+            new, refresh_token=new.refresh_token or old.refresh_token, url=new.url or old.url
+        )
         values = {
             "sealed_tokens": seal_tokens(self._keyring, old.id, old.workspace, old.connector, kept),
             "expires_at": new.expires_at,
@@ -199,6 +204,7 @@ class OAuthAccounts:
             generation=row.generation,
             access_token=document.access_token,
             refresh_token=document.refresh_token,
+            url=document.url,
             expires_at=row.expires_at,
             refreshed_at=row.refreshed_at,
             forced=row.forced,

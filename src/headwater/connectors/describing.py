@@ -15,8 +15,8 @@ def application(
     writes: tuple[Target, ...],
     terms: Terms | None = None,
     engine: Engine = NO_ENGINE,
-    version: ApiVersion | None = None,
     oauth: OAuthSupport | None = None,
+    version: ApiVersion | None = None,
 ) -> Connector:
     """Describe an application. Users are read from it if `reads` is set; `writes` are the entities written to it.
 
@@ -40,6 +40,6 @@ def application(
         available=engine != NO_ENGINE,
         terms=terms or Terms(),
         engine=engine,
-        version=version,
         oauth=oauth,
+        version=version,
     )

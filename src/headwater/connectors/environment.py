@@ -81,6 +81,7 @@ class ConnectorEnvironment(msgspec.Struct, frozen=True, kw_only=True):
                 logger=logger,
                 redact=redactor.redact,
                 oauth_client=client,
+                account_url=None if access_token is None else access_token.url,
                 addresses=self.addresses,
                 filesystem_root=self._find_root(workspace),
                 filesystem_folder=ROOT_SETTING if self.filesystem_is_shared else f"{ROOT_SETTING}/{workspace}",

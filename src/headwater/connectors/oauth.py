@@ -22,6 +22,8 @@ from headwater.connectors.contract import (
     HttpResponse,
     OAuthClient,
     OAuthTokens,
+    TransportError,
+    TransportFailure,
 )
 
 MAX_LIFE: Final = timedelta(days=3650)
@@ -39,6 +41,7 @@ class _Answer(msgspec.Struct, frozen=True):
     token_type: str = "bearer"
     refresh_token: str | None = None
     expires_in: int | float | str | None = None
+    instance_url: str | None = None
 
 
 class _Rejection(msgspec.Struct, frozen=True):
@@ -51,6 +54,21 @@ def require_client(context: ConnectorContext) -> OAuthClient:
     if context.oauth_client is None:
         raise Unavailable("this installation has no OAuth client for the connector")
     return context.oauth_client
+
+
+async def find_account_url(context: ConnectorContext) -> str:
+    """Return the URL of the server with the data of the connection's account. Raises Unavailable."""
+    if context.account_url is None:
+        raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, "the connection has no OAuth account")
+    try:
+        url = await context.account_url()
+    except AuthorizationRevoked as error:
+        raise TransportError(TransportFailure.AUTHORIZATION_REVOKED, error.message) from error
+    if not url:
+        raise TransportError(
+            TransportFailure.AUTHORIZATION_REVOKED, "the account has no URL: a user must authorize again"
+        )
+    return url
 
 
 def authorization_url(
@@ -128,6 +146,7 @@ def read_tokens(response: HttpResponse, now: datetime) -> OAuthTokens:
         access_token=answer.access_token,
         refresh_token=refresh_token,
         expires_at=None if life is None else now + life,
+        url=answer.instance_url or "",
     )
 
 

@@ -56,6 +56,22 @@ class Authorization(msgspec.Struct, frozen=True, kw_only=True):
     role: Role | None
 
 
+class GrantedToken:
+    """Implements `AccessToken` for an authorization whose account is not stored yet. It is not refreshed."""
+
+    def __init__(self, tokens: OAuthTokens) -> None:
+        self._tokens = tokens
+
+    async def current(self) -> str:
+        return self._tokens.access_token
+
+    async def url(self) -> str:
+        return self._tokens.url
+
+    def reject(self, token: str) -> None:
+        """Do nothing: the response is that of the rejected token."""
+
+
 class _State(msgspec.Struct, frozen=True, kw_only=True):
     """`workspace` is None for a caller without one; then `key` is the API key that must exchange the code."""
 
@@ -76,6 +92,7 @@ class _SealedAuthorization(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     authorized_at: datetime
     role: Role | None
+    url: str = ""
 
 
 async def authorization_url(
@@ -179,7 +196,10 @@ def open_authorization_token(
     return Authorization(
         account=opened.account,
         tokens=OAuthTokens(
-            access_token=opened.access_token, refresh_token=opened.refresh_token, expires_at=opened.expires_at
+            access_token=opened.access_token,
+            refresh_token=opened.refresh_token,
+            expires_at=opened.expires_at,
+            url=opened.url,
         ),
         authorized_at=opened.authorized_at,
         role=opened.role,
@@ -260,6 +280,7 @@ async def _exchange(
         expires_at=tokens.expires_at,
         authorized_at=authorized_at,
         role=None,
+        url=tokens.url,
     )
 
 

@@ -5,6 +5,7 @@ Reading uses the current view of the catalog. API handlers refresh it first.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -13,7 +14,7 @@ from headwater.catalog import Catalog, Change, Connection, OAuthAccount
 from headwater.catalog.accounts import SealedTokens, seal_tokens
 from headwater.connectors.connector import Connector, Role, SendingMode
 from headwater.connectors.settings import Settings
-from headwater.management.authorization import Authorization, open_authorization_token
+from headwater.management.authorization import Authorization, GrantedToken, open_authorization_token
 from headwater.management.connection_rules import (
     check_account_or_settings,
     check_auth_token,
@@ -104,7 +105,8 @@ async def create_connection(
     if checks is not None and connector.engine.checks_settings:
         given = check()
         # Not within the change, because other changes wait for its end.
-        checked = None if given is None else await checks.checked(workspace, connector, given)
+        token = _granted_token(catalog, workspace, connector, role, request.auth_token, checks.now())
+        checked = None if given is None else await checks.checked(workspace, connector, given, token)
     async with catalog.change() as change:
         settings = check()
         connection = Connection(
@@ -154,8 +156,10 @@ async def update_connection(
 
     checked = None
     if checks is not None and request.settings is not None:
-        _, _, connector, given = replace()
-        checked = None if given is None else await checks.checked(workspace, connector, given)
+        old, _, connector, given = replace()
+        granted = _granted_token(catalog, workspace, connector, old.role, request.auth_token, checks.now())
+        token = granted or checks.access_token(catalog, old)
+        checked = None if given is None else await checks.checked(workspace, connector, given, token)
     async with catalog.change() as change:
         old, new, connector, settings = replace()
         if settings is not None:
@@ -183,6 +187,17 @@ async def delete_connection(catalog: Catalog, workspace: int, id_: int) -> None:
     """Delete a connection with its pipelines, event write keys and links. Raises BadRequest, NotFound."""
     async with catalog.change() as change:
         change.remove_connection(find_connection(catalog, workspace, id_))
+
+
+def _granted_token(
+    catalog: Catalog, workspace: int, connector: Connector, role: Role, auth_token: str, now: datetime
+) -> GrantedToken | None:
+    """Return the access token of an authorization token, to check settings with; None without one. Raises BadRequest,
+    and Unprocessable for a connector without OAuth."""
+    if not auth_token:
+        return None
+    check_auth_token(connector, auth_token)
+    return GrantedToken(open_authorization_token(catalog, workspace, connector, role, auth_token, now).tokens)
 
 
 def _with_account(

@@ -1,10 +1,13 @@
 """Checks the settings of a connection with the outside system before they are stored."""
 
 import asyncio
+from datetime import datetime
 from typing import Final
 
 from headwater.base.errors import Unavailable
+from headwater.catalog import Catalog, Connection
 from headwater.connectors.connector import Connector
+from headwater.connectors.contract import AccessToken
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.settings import Settings
 from headwater.management.blocking import BlockingCalls
@@ -19,8 +22,18 @@ class SettingsChecks:
         self._environment = environment
         self._calls = calls
 
-    async def checked(self, workspace: int, connector: Connector, settings: Settings) -> Settings:
-        """Return the settings to store.
+    def now(self) -> datetime:
+        """Return the present time."""
+        return self._environment.clock.now()
+
+    def access_token(self, catalog: Catalog, connection: Connection) -> AccessToken | None:
+        """Return the access token of a connection; None without an account."""
+        return catalog.access_token(connection, self._environment)
+
+    async def checked(
+        self, workspace: int, connector: Connector, settings: Settings, access_token: AccessToken | None = None
+    ) -> Settings:
+        """Return the settings to store. `access_token` is that of the connection's OAuth account.
 
         They can have values that the outside system has added, such as its public key. Raises Unprocessable with
         InvalidSettings or ConnectorNotAvailable, and Unavailable if the system does not respond.
@@ -29,7 +42,8 @@ class SettingsChecks:
         if not engine.checks_settings:
             return settings
         checked: Settings
-        async with self._environment.context(connector.code, None, settings, workspace=workspace) as context:
+        opening = self._environment.context(connector.code, None, settings, access_token, workspace=workspace)
+        async with opening as context:
             if engine.http_check is not None:
                 try:
                     async with asyncio.timeout(CHECK_SECONDS):

@@ -5,22 +5,17 @@ from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import OAuthClient
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.origins import Origins
+from headwater.server.oauth_apps import OAUTH_APPS, OAUTH_SETTINGS
 from headwater.server.settings import Settings
 
 
 def connector_environment(settings: Settings, clock: Clock) -> ConnectorEnvironment:
     """Return the environment. A process whose settings lack the client secret has no OAuth client."""
     clients = {}
-    if settings.oauth_sample_oauth_app_client_id is not None and settings.oauth_sample_oauth_app_client_secret:
-        clients["sample-oauth-app"] = OAuthClient(
-            id=settings.oauth_sample_oauth_app_client_id,
-            secret=settings.oauth_sample_oauth_app_client_secret,
-            url=settings.oauth_sample_oauth_app_url or "",
-        )
-    if settings.oauth_hubspot_client_id is not None and settings.oauth_hubspot_client_secret:
-        clients["hubspot"] = OAuthClient(
-            id=settings.oauth_hubspot_client_id, secret=settings.oauth_hubspot_client_secret
-        )
+    for app in OAUTH_APPS:
+        id_, secret, url = (getattr(settings, f"oauth_{app}_{name}", None) for name in OAUTH_SETTINGS)
+        if id_ is not None and secret:
+            clients[app.replace("_", "-")] = OAuthClient(id=id_, secret=secret, url=url or "")
     return ConnectorEnvironment(
         addresses=AddressPolicy.parse(settings.allow_private_destinations),
         clock=clock,

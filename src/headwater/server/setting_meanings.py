@@ -210,6 +210,18 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "none",
         "the client secret",
     ),
+    "oauth_salesforce_client_id": Meaning(
+        "none",
+        "consumer key of your app at Salesforce, for the connector salesforce",
+    ),
+    "oauth_salesforce_client_secret": Meaning(
+        "none",
+        "the consumer secret",
+    ),
+    "oauth_salesforce_url": Meaning(
+        "https://login.salesforce.com",
+        "login server, for sandboxes https://test.salesforce.com",
+    ),
     "oauth_sample_oauth_app_client_id": Meaning(
         "none",
         "client id of the connector sample-oauth-app, which is not offered without it",

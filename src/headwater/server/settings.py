@@ -12,6 +12,7 @@ from typing import Final
 from headwater.server import setting_parsers as parsers
 from headwater.server import units
 from headwater.server.errors import StartupError
+from headwater.server.oauth_apps import OAUTH_APPS, missing_settings
 from headwater.server.setting_parsers import SQLITE, TrustedProxies
 from headwater.server.units import Rate
 
@@ -38,13 +39,7 @@ MAX_ACCESS_LOG_SAMPLE: Final = 1_000_000
 
 API_SECRETS: Final = ("api_key",)
 """Settings that only backends receive. See `headwater.server.environment`."""
-SECRETS: Final = (
-    *API_SECRETS,
-    "secret_key",
-    "old_secret_keys",
-    "oauth_hubspot_client_secret",
-    "oauth_sample_oauth_app_client_secret",
-)
+SECRETS: Final = (*API_SECRETS, "secret_key", "old_secret_keys", *(f"oauth_{app}_client_secret" for app in OAUTH_APPS))
 """Settings that the worker does not receive."""
 
 RENAMED: Final = {"HEADWATER_WORKERS": "HEADWATER_BACKENDS"}
@@ -188,6 +183,12 @@ class Settings:
 
     oauth_hubspot_client_secret: str | None = field(default=None, repr=False)
     """The client secret that belongs to the client id."""
+    oauth_salesforce_client_id: str | None = None
+    """The consumer key of this installation's app at Salesforce; None: accounts cannot be authorized."""
+
+    oauth_salesforce_client_secret: str | None = field(default=None, repr=False)
+    oauth_salesforce_url: str | None = None
+    """The login server; None: that of production. Sandboxes have another."""
 
     oauth_sample_oauth_app_client_id: str | None = None
     """The client id of this installation at the provider of the sample OAuth app; None: the app is not offered."""
@@ -415,7 +416,8 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
     assert isinstance(data_dir, Path)
     values.setdefault("run_dir", data_dir / "run")
     settings = Settings(**values)  # type: ignore[arg-type]  # each parser returns the type of its field
-    _check_oauth_clients(settings)
+    for name in missing_settings(settings):
+        raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise StartupError(f"{variable('tls_cert')} and {variable('tls_key')} must be set together")
     if settings.max_event_bytes > settings.max_batch_bytes:
@@ -424,17 +426,6 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None] | None = No
             f"{settings.max_event_bytes} is more than {settings.max_batch_bytes}"
         )
     return settings
-
-
-def _check_oauth_clients(settings: Settings) -> None:
-    """Raise StartupError if only some of the settings of an OAuth client are given. A process may lack the secret."""
-    for client, parts in (("oauth_hubspot", ("client_id",)), ("oauth_sample_oauth_app", ("client_id", "url"))):
-        names = [f"{client}_{part}" for part in parts]
-        given = [name for name in names if getattr(settings, name) is not None]
-        if getattr(settings, f"{client}_client_secret") is not None or given:
-            for name in names:
-                if name not in given:
-                    raise StartupError(f"{variable(name)} must be set, because other settings of the OAuth client are")
 
 
 _FLAGS_WITHOUT_PASSWORD: Final = ("database_url", "nats_url")
@@ -485,6 +476,9 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "oauth_redirect_uris": parsers.parse_redirect_uris,
     "oauth_hubspot_client_id": parsers.parse_visible,
     "oauth_hubspot_client_secret": parsers.parse_visible,
+    "oauth_salesforce_client_id": parsers.parse_visible,
+    "oauth_salesforce_client_secret": parsers.parse_visible,
+    "oauth_salesforce_url": parsers.parse_base_url,
     "oauth_sample_oauth_app_client_id": parsers.parse_visible,
     "oauth_sample_oauth_app_client_secret": parsers.parse_visible,
     "oauth_sample_oauth_app_url": parsers.parse_base_url,

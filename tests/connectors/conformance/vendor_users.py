@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
+from headwater.base.clock import Clock
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.addresses import AddressPolicy
 from headwater.connectors.contract import (
     MAX_PAGE_USERS,
+    AccessToken,
     Engine,
     ItemResult,
     Outcome,
@@ -39,8 +41,6 @@ from tests.virtualtime import START, VirtualClock, run_in_virtual_time
 MAX_SECONDS: Final = 3_600.0
 """Limit of one test, in virtual time."""
 RETRY_SECONDS: Final = 2.0
-BATCH_USERS: Final = 25
-"""Maximum number of users of a call, so that there are some calls with faults among a few users."""
 
 
 def draw(seed: int) -> Plan:
@@ -78,26 +78,36 @@ class _Suite(ABC):
     @abstractmethod
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer: ...
 
+    def access_token(self) -> AccessToken | None:
+        """Return the access token of an account, for a connector with OAuth."""
+        return None
+
     @asynccontextmanager
     async def vendor(self, plan: Plan, clock: VirtualClock) -> AsyncIterator[_Vendor]:
         server = self.make_server(plan, asyncio.get_running_loop().time)
+        async with server.running(), self.connect(server, clock) as vendor, asyncio.timeout(MAX_SECONDS):
+            yield vendor
+
+    @asynccontextmanager
+    async def connect(self, server: VendorServer, clock: Clock) -> AsyncIterator[_Vendor]:
+        """Open the connector's context for a server that is running."""
         connector = CONNECTORS[self.CODE]
         capabilities = connector.destination or connector.source
         assert capabilities is not None and capabilities.settings is not None
         settings = capabilities.settings.read(self.SETTINGS)
-        async with server.running():
-            environment = ConnectorEnvironment(
-                addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
-            )
-            async with environment.context(self.CODE, 1, settings, workspace=1) as context:
-                async with asyncio.timeout(MAX_SECONDS):
-                    yield _Vendor(server, connector.engine, settings, context)
+        environment = ConnectorEnvironment(
+            addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
+        )
+        async with environment.context(self.CODE, 1, settings, self.access_token(), workspace=1) as context:
+            yield _Vendor(server, connector.engine, settings, context)
 
 
 class VendorUserSinkConformance(_Suite):
     """`attributes` returns those of a user; `find` and `has` look for them in the server."""
 
     USERS: ClassVar[int] = 120
+    BATCH: ClassVar[int] = 25
+    """Maximum number of users of one call: a vendor with large batches needs enough requests for all faults."""
     CHANGED: ClassVar[str]
     """An attribute that is another in each version."""
     IS_WRITE_ONLY: ClassVar[bool] = False
@@ -201,7 +211,7 @@ class VendorUserSinkConformance(_Suite):
         rates = account.rates(sink.write_rates)
         results: dict[int, ItemResult] = {}
         while waiting := [number for number in ids if number not in results]:
-            batch = waiting[: min(sink.write_limits.max_events, BATCH_USERS)]
+            batch = waiting[: min(self.BATCH, sink.write_limits.max_events)]
             users = [
                 UserWrite(
                     id=ids[number], attributes=self.attributes(number, version), key=f"{version:08x}{number:024x}"

@@ -35,12 +35,15 @@ class OAuthTokens(msgspec.Struct, frozen=True, kw_only=True):
     """The tokens of an account.
 
     `refresh_token` is empty if the provider returns none; after a refresh, empty means that the old one remains valid.
-    `expires_at` is in UTC; None if the provider does not state it. The printed form shows no token.
+    `expires_at` is in UTC; None if the provider does not state it. `url` is that of the server with the account's data,
+    for providers that state one; after a refresh, empty means that the old one remains valid. The printed form shows no
+    token.
     """
 
     access_token: str
     refresh_token: str = ""
     expires_at: datetime | None = None
+    url: str = ""
 
     def __repr__(self) -> str:
         return f"OAuthTokens(expires_at={self.expires_at!r})"
@@ -95,6 +98,11 @@ class AccessToken(Protocol):
 
     async def current(self) -> str:
         """Return a token that is valid. Raises AuthorizationRevoked; Unavailable if it cannot be refreshed in time."""
+        ...
+
+    async def url(self) -> str:
+        """Return the URL of the server with the account's data, as of the latest tokens; empty if the provider states
+        none. Raises as `current`."""
         ...
 
     def reject(self, token: str) -> None:
