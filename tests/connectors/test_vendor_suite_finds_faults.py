@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -38,6 +39,8 @@ from tests.connectors.vendors.server import Plan, VendorServer
 
 PAIRS = BatchLimits(max_events=2)
 FAULTY = Plan(seed=1, throttled=0.1, failed=0.1, lost_before=0.1, lost_after=0.2, refused=0.05, max_faults=30)
+SEEDS: Final = (1, 2, 3)
+"""Plans to try. Sockets are real, so the requests that meet a fault differ from run to run."""
 
 
 class ReportsSuccess(KlaviyoSink):
@@ -174,5 +177,11 @@ def test_a_fault_is_found(
         await suite.send_events(installation, server)
         await suite.verify(installation, server)
 
-    with pytest.raises((AssertionError, KeyError)):
-        suite.run(monkeypatch, tmp_path, FAULTY, main)
+    for seed in SEEDS:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        try:
+            suite.run(monkeypatch, folder, msgspec.structs.replace(FAULTY, seed=seed), main)
+        except (AssertionError, KeyError):
+            return
+    pytest.fail("no plan finds the fault")
