@@ -1,4 +1,4 @@
-"""Sends events to Mixpanel, and sets the profiles of its users.
+"""Sends events and users to Mixpanel.
 
 docs/connectors/mixpanel.md has the form of requests.
 """
@@ -10,6 +10,7 @@ from headwater.connectors.describing import application
 from headwater.connectors.mixpanel.api import check
 from headwater.connectors.mixpanel.events import MixpanelSink
 from headwater.connectors.mixpanel.settings import MixpanelSettings
+from headwater.connectors.mixpanel.users import MixpanelUsers
 
 CONNECTOR: Final = application(
     "mixpanel",
@@ -17,8 +18,8 @@ CONNECTOR: Final = application(
     "Analytics",
     MixpanelSettings,
     reads=False,
-    writes=("Event",),
-    engine=Engine(event_sink=MixpanelSink, http_check=check),
+    writes=("User", "Event"),
+    engine=Engine(user_sink=MixpanelUsers, event_sink=MixpanelSink, http_check=check),
 )
 
 __all__ = ["CONNECTOR"]

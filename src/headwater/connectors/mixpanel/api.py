@@ -1,12 +1,13 @@
 """The API of Mixpanel, as far as events and profiles have it in common: addresses, headers, limits, errors."""
 
 from base64 import b64encode
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from headwater.connectors.checking import REFUSED, check_credentials
-from headwater.connectors.contract import ConnectorContext, HttpRequest, ItemResult, rejected
+from headwater.connectors.contract import ConnectorContext, HttpRequest, ItemResult, RateLimit, rejected, spread
 from headwater.connectors.mixpanel.settings import MixpanelSettings
 
 ORIGINS: Final = {
@@ -25,6 +26,12 @@ MAX_MEMBERS: Final = 254
 """Members of an object or an array in a property."""
 MAX_DEPTH: Final = 3
 """Levels of objects in a property."""
+MAX_ERRORS_BYTES: Final = 1 << 20
+"""Size of a response that names each record of a request."""
+RATE_EVENTS: Final = 1_800_000
+"""Events a minute that Mixpanel takes of a project, if they have about 1 KB."""
+BURST_EVENTS: Final = 60_000
+RATES: Final[tuple[RateLimit, ...]] = (spread(RATE_EVENTS, 60, burst=BURST_EVENTS, unit="Event"),)
 
 _REASONS: Final = {
     "event": "InvalidName",
@@ -52,8 +59,8 @@ class FailedRecord(msgspec.Struct):
 
     @property
     def result(self) -> ItemResult:
-        """Return the result of the event. Reasons are few; the message names the field."""
-        text = self.message or "Mixpanel does not accept the event"
+        """Return the result of the record. Reasons are few; the message names the field."""
+        text = self.message or "Mixpanel does not accept the record"
         if self.field and self.field not in text:
             text = f"{text} ({self.field})"
         return rejected(_REASONS.get(self.field, "InvalidProperty"), text)
@@ -67,6 +74,17 @@ def headers(settings: MixpanelSettings) -> dict[str, str]:
         "accept": "application/json",
         "content-type": "application/json",
     }
+
+
+def records_request(settings: MixpanelSettings, path: str, records: Iterable[bytes]) -> HttpRequest:
+    """Return the request that sends events or updates of profiles, each as JSON."""
+    return HttpRequest(
+        method="POST",
+        url=ORIGINS[settings.data_residency] + path,
+        headers=headers(settings),
+        body=b"[%s]" % b",".join(records),
+        max_response_bytes=MAX_ERRORS_BYTES,
+    )
 
 
 def find_broken_limit(value: Any, depth: int = 0) -> str:
@@ -91,12 +109,7 @@ async def check(settings: MixpanelSettings, context: ConnectorContext) -> Mixpan
     """Implements `Engine.http_check`. It imports nothing: Mixpanel refuses an empty request."""
     await check_credentials(
         context,
-        HttpRequest(
-            method="POST",
-            url=ORIGINS[settings.data_residency] + IMPORT_PATH,
-            headers=headers(settings),
-            body=b"[]",
-        ),
+        records_request(settings, IMPORT_PATH, ()),
         vendor="Mixpanel",
         member="projectToken",
         refused=REFUSED,

@@ -1,11 +1,25 @@
-"""The event types of Mixpanel, with the mappings that suit most events."""
+"""The event types of Mixpanel, with the mappings that suit most events, and the schema of users.
+
+A profile can have any properties. They are one map, so the schemas are the same for all projects.
+"""
 
 from typing import Final
 
 from headwater.connectors.contract import EventType
-from headwater.schemas import ArrayType, IpType, JsonType, MapType, ObjectType, Property, StringType
+from headwater.schemas import (
+    ArrayType,
+    DateTimeType,
+    IpType,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    Schema,
+    StringType,
+)
 
-MAX_NAME_CHARACTERS: Final = 255
+MAX_TEXT_CHARACTERS: Final = 255
+"""Mixpanel cuts longer texts."""
 IDENTIFY: Final = "identify"
 
 _ORDER_FIELDS: Final = (
@@ -41,6 +55,15 @@ PROFILE_NAMES: Final = {
     "avatar": "$avatar",
 }
 """The names that Mixpanel reserves in profiles."""
+WRITABLE_NAMES: Final = {
+    **PROFILE_NAMES,
+    "created": "$created",
+    "city": "$city",
+    "region": "$region",
+    "country_code": "$country_code",
+    "timezone": "$timezone",
+}
+"""Those of users, with the names that Mixpanel fills in from IP addresses."""
 
 
 def _text(name: str, prefilled: str, description: str) -> Property:
@@ -69,7 +92,7 @@ def _event(event: str, properties: str, *more: Property) -> ObjectType:
         (
             Property(
                 "event",
-                StringType(max_length=MAX_NAME_CHARACTERS),
+                StringType(max_length=MAX_TEXT_CHARACTERS),
                 prefilled=event,
                 create_required=True,
                 description="Event name",
@@ -134,4 +157,30 @@ EVENT_TYPES: Final = (
             )
         ),
     ),
+)
+
+_DETAILS: Final = {
+    "email": "Email",
+    "name": "Name",
+    "first_name": "First name",
+    "last_name": "Last name",
+    "phone": "Phone, with + and the country code",
+    "avatar": "URL of a picture",
+    "city": "City",
+    "region": "Region",
+    "country_code": "Country, as DE",
+    "timezone": "Time zone, as Europe/Rome",
+}
+WRITABLE_SCHEMA: Final[Schema] = ObjectType(
+    (
+        Property(
+            "distinct_id",
+            StringType(max_length=MAX_TEXT_CHARACTERS),
+            create_required=True,
+            description="Distinct ID, which is the user ID of events",
+        ),
+        *(Property(name, StringType(), nullable=True, description=text) for name, text in _DETAILS.items()),
+        Property("created", DateTimeType(), nullable=True, description="Time of the sign-up"),
+        Property("properties", MapType(JsonType()), description="Properties"),
+    )
 )
