@@ -43,6 +43,7 @@ from tests.connectors.mailchimp.test_vendor import TestUserSink as MailchimpUser
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLiteUsers
 from tests.connectors.meta_conversions.test_vendor import TestEvents as MetaConversions
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
+from tests.connectors.mixpanel.test_vendor import TestUserSink as MixpanelUsers
 from tests.connectors.posthog.test_vendor import TestEvents as PostHog
 from tests.connectors.salesforce.test_vendor import TestUserSink as SalesforceUsers
 from tests.connectors.slack.test_vendor import TestEvents as Slack
@@ -66,6 +67,7 @@ USER_VENDORS: Final[dict[str, type[VendorUserSinkConformance]]] = {
     "klaviyo": KlaviyoUsers,
     "mailchimp": MailchimpUsers,
     "mailerlite": MailerLiteUsers,
+    "mixpanel": MixpanelUsers,
     "salesforce": SalesforceUsers,
     "stripe": StripeUsers,
 }

@@ -42,7 +42,7 @@ DOCUMENTED = [
     ("mailchimp", "Application", U, True, U, True, ()),
     ("mailerlite", "Application", U, True, U, True, ()),
     ("meta-conversions", "Application", None, False, E, True, ("Server",)),
-    ("mixpanel", "Application", None, False, E, True, ("Server",)),
+    ("mixpanel", "Application", None, False, UE, True, ("Server",)),
     ("mysql", "Database", U, True, U, True, ()),
     ("nodejs", "SDK", UE, False, None, False, ()),
     ("parquet", "File", U, False, U, False, ()),

@@ -45,7 +45,7 @@ class Users:
 
     `exported` maps properties of the vendor to those of profiles, of which one is `name`, or to constants. `imported`
     maps `email` and `city`, which has that name again; None if the vendor cannot be read. `matching` is the vendor's
-    property with the e-mail address.
+    property that gets the e-mail address.
     """
 
     matching: str
@@ -136,6 +136,7 @@ VENDORS: Final = {
         mixpanel.MixpanelServer,
         {"projectID": "3012345", "projectToken": mixpanel.TOKEN, "dataResidency": "US"},
         event_type="identify",
+        users=Users("distinct_id", {"name": "name"}),
     ),
     "posthog": Vendor(
         posthog.PostHogServer, {"apiKey": posthog.KEY, "cloud": {"projectRegion": "EU"}}, event_type="identify"

@@ -1,6 +1,7 @@
 """The conformance suite of `UserSink`."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from headwater.connectors.contract import Outcome, UserSink, UserWrite
 from headwater.schemas import Codec, Record, all_optional
@@ -16,6 +17,9 @@ class UserSinkConformance(ABC):
     does not accept, if there are any.
     """
 
+    IS_WRITE_ONLY: ClassVar[bool] = False
+    """Whether the application cannot be read: an update is a write with the attributes that identify the user."""
+
     @abstractmethod
     def make(self) -> UserSink: ...
 
@@ -27,6 +31,16 @@ class UserSinkConformance(ABC):
 
     def rejected(self) -> Record | None:
         return None
+
+    def identity(self, example: Record) -> Record:
+        """Return the attributes that identify a user of an application that cannot be read."""
+        raise NotImplementedError
+
+    def update(self, id_: str, example: Record, change: Record, key: str) -> UserWrite:
+        """Return the write that updates the user of an example."""
+        if self.IS_WRITE_ONLY:
+            return UserWrite(id="", attributes=change | self.identity(example), key=key)
+        return UserWrite(id=id_, attributes=change, key=key)
 
     def writes(self) -> list[UserWrite]:
         return [UserWrite(id="", attributes=each, key=key) for each, key in zip(self.examples(), KEYS, strict=False)]
@@ -61,9 +75,11 @@ class UserSinkConformance(ABC):
         [created] = await sink.write_users([UserWrite(id="", attributes=one, key=KEYS[0])])
         before = await self.read(sink, created.id)
         assert before is not None
-        name = next(name for name in other if other[name] != one.get(name) and name in before)
+        identity = self.identity(one) if self.IS_WRITE_ONLY else {}
+        changed = (each for each in other if other[each] != one.get(each) and each in before and each not in identity)
+        name = next(changed)
         change = {name: other[name]}
-        [updated] = await sink.write_users([UserWrite(id=created.id, attributes=change, key=KEYS[1])])
+        [updated] = await sink.write_users([self.update(created.id, one, change, KEYS[1])])
         assert (updated.outcome, updated.id) == (Outcome.DELIVERED, created.id)
         assert await self.read(sink, created.id) == {**before, **change}
 
@@ -77,11 +93,14 @@ class UserSinkConformance(ABC):
     async def test_each_user_has_its_own_result(self) -> None:
         sink = self.make()
         created = await sink.write_users(self.writes())
-        change = self.examples()[0]
+        one, other = self.examples()[:2]
+        unknown = UserWrite(id=UNKNOWN_ID, attributes=one, key=KEYS[11])
+        if self.IS_WRITE_ONLY:  # it has no users that are unknown
+            unknown = UserWrite(id="", attributes=self.rejected() or {}, key=KEYS[11])
         writes = [
-            UserWrite(id=created[0].id, attributes=change, key=KEYS[10]),
-            UserWrite(id=UNKNOWN_ID, attributes=change, key=KEYS[11]),
-            UserWrite(id=created[1].id, attributes=self.examples()[1], key=KEYS[12]),
+            self.update(created[0].id, one, one, KEYS[10]),
+            unknown,
+            self.update(created[1].id, other, other, KEYS[12]),
         ]
         results = await sink.write_users(writes)
         outcomes = [result.outcome for result in results]

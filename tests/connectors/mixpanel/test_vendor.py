@@ -1,5 +1,6 @@
 """Mixpanel's connector against Mixpanel's server."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,14 +9,18 @@ import msgspec
 import pytest
 
 from headwater.base.clock import Clock
+from headwater.connectors.mixpanel.schemas import WRITABLE_NAMES, WRITABLE_SCHEMA
 from headwater.events.event import Event
+from headwater.schemas import Codec, Json, Record, all_optional
 from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
 from tests.connectors.conformance.vendor_types import send_each_event_type
+from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.vendors.mixpanel import TOKEN, MixpanelServer, update_id
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
 
 SETTINGS: dict[str, Any] = {"projectID": "3012345", "projectToken": TOKEN, "dataResidency": "EU"}
+_CODEC = Codec(all_optional(WRITABLE_SCHEMA))
 
 
 class TestEvents(VendorEventsConformance):
@@ -82,3 +87,37 @@ class TestProfiles(VendorEventsConformance):
     def vendor_id(self, key: str, event: Event) -> str:
         traits = msgspec.json.decode(event.traits)
         return update_id(str(event.user_id), {"$email": traits["email"], "visits": traits["visits"]})
+
+
+class TestUserSink(VendorUserSinkConformance):
+    CODE = "mixpanel"
+    SETTINGS: ClassVar = SETTINGS
+    SECRETS = (TOKEN,)
+    CHANGED = "name"
+    IS_WRITE_ONLY = True
+
+    def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
+        server = MixpanelServer(plan, now)
+        server.refuses_users = True
+        return server
+
+    def attributes(self, number: int, version: int) -> Record:
+        return {
+            "distinct_id": self.refused_key(number),
+            "email": f"user-{number}@example.com",
+            "name": f"Name {version}",
+            "phone": None,
+            "properties": {"version": Json(str(version)), "tags": Json('["a",{"b":1.50}]'), "plan": Json("null")},
+        }
+
+    def identity(self, number: int) -> Record:
+        return {"distinct_id": self.refused_key(number)}
+
+    def find(self, server: Any, number: int) -> list[str]:
+        return [id_ for id_ in server.profiles if id_ == self.refused_key(number)]
+
+    def has(self, server: Any, id_: str, attributes: Record) -> bool:
+        values = json.loads(_CODEC.encode(attributes))
+        del values["distinct_id"]
+        written = values.pop("properties") | {WRITABLE_NAMES[name]: value for name, value in values.items()}
+        return bool(server.profiles[id_] == {name: value for name, value in written.items() if value is not None})

@@ -10,7 +10,9 @@
 | equal event, time, distinct_id and `$insert_id` are one event | import-events |
 | 413 "request exceeds max limit of 2097152 bytes", although 10 MB are stated | openapi |
 | 429 without a header; 2 s, doubled until 60 s | import-events |
-| `/engage`: 2,000 profiles, 1 MB each, `$token` in each, no gzip, 200 also for errors | limits, profile-set |
+| `/engage`: 2,000 updates, 1 MB each, `$token` in each, no gzip, 200 also for errors | limits, profile-set |
+| `$set` creates a profile and overwrites its properties, `$unset` removes them by name | profile-set, profile-unset |
+| a time is `YYYY-MM-DDTHH:MM:SS` in UTC | data-type |
 | `distinct_id` is `$user_id`, or else `$device:` and `$device_id` | server-side-events-without-a-user |
 """
 
@@ -34,6 +36,7 @@ FORBIDDEN: Final = frozenset(
         *("<nil>", "0", "-1", "true", "false", "[]", "{}"),
     }
 )
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _INSERT_ID: Final = re.compile(r"[A-Za-z0-9-]{1,36}")
 
 Found = tuple[str, str]
@@ -54,6 +57,8 @@ class MixpanelServer(VendorServer):
         super().__init__(plan, now)
         self.max_body_bytes = 10_000_000
         self.profiles: dict[str, dict[str, Any]] = {}
+        self.refuses_users = False
+        """Whether the plan refuses all updates of a profile, by its distinct id, and not some of them by content."""
         self._began = 0.0
 
     def answer(self, request: Request) -> Reply:
@@ -158,25 +163,39 @@ class MixpanelServer(VendorServer):
         for name, value in (("ip", "0"), ("strict", "1"), ("verbose", "1")):
             self.require(request.query.get(name) == [value], f"{name} must be {value}", request)
         updates = request.json()
-        self.require(0 < len(updates) <= 2_000, "a request has 1 to 2,000 profiles", request)
+        self.require(0 < len(updates) <= 2_000, "a request has 1 to 2,000 updates", request)
         failed: list[dict[str, Any]] = []
         for index, update in enumerate(updates):
-            self.require(set(update) == {"$token", "$distinct_id", "$set"}, "an update has other members", request)
-            self.require(update.get("$token") == TOKEN, "the token is wrong", request)
-            self.require(update.get("$set"), "an update changes nothing", request)
             user = update.get("$distinct_id", "")
-            self.require(user and user not in FORBIDDEN, "the profile is that of a placeholder", request)
-            id_ = update_id(user, update["$set"])
-            if self.refuses(id_):
+            self._check_update(update, user, request)
+            changes = update.get("$set", update.get("$unset"))
+            id_ = update_id(user, changes)
+            if self.refuses(user if self.refuses_users else id_):
                 failed.append({"index": index, "field": "$distinct_id", "message": "'$distinct_id' is not valid"})
-            else:
-                self.profiles.setdefault(user, {}).update(update["$set"])
-                self.accept(Item(id=id_, user=user, content=update["$set"]))
+                continue
+            profile = self.profiles.setdefault(user, {})
+            profile.update(update.get("$set", {}))
+            for name in update.get("$unset", ()):
+                profile.pop(name, None)
+            self.accept(Item(id=id_, user=user, content=changes))
         if not failed:
             return Reply(body={"error": None, "status": 1, "num_good_events": len(updates)})
         error = "some data points in the request failed validation"
         taken = len(updates) - len(failed)
         return Reply(body={"error": error, "status": 0, "failed_records": failed, "num_good_events": taken})
+
+    def _check_update(self, update: dict[str, Any], user: Any, request: Request) -> None:
+        operation, kind = ("$unset", list) if "$unset" in update else ("$set", dict)
+        changes: Any = update.get(operation)
+        self.require(set(update) == {"$token", "$distinct_id", operation}, "an update has other members", request)
+        self.require(len(msgspec.json.encode(update)) <= 1_000_000, "an update is larger than 1 MB", request)
+        self.require(update.get("$token") == TOKEN, "the token is wrong", request)
+        self.require(user and user not in FORBIDDEN, "the profile is that of a placeholder", request)
+        self.require(isinstance(changes, kind), f"{operation} is wrong", request)
+        self.require(changes, "an update changes nothing", request)
+        self.require(not {"$distinct_id", "$token"}.intersection(changes), "a reserved property is changed", request)
+        created = update.get("$set", {}).get("$created")
+        self.require(created is None or _TIME.fullmatch(created), f"a time is wrong: {created}", request)
 
 
 def _broken(value: Any, depth: int = 1) -> str:
