@@ -81,7 +81,7 @@ async def test_all_steps(authorizing: Api, provider: OAuthProvider) -> None:
         (AUTH_URL, url_request(connector="fax"), 404, "NotFound", "connector"),
         (AUTH_URL, url_request(connector=""), 404, "NotFound", "connector"),
         (AUTH_URL, url_request(role="x"), 400, "BadRequest", "role"),
-        (AUTH_URL, url_request(connector="hubspot"), 400, "BadRequest", "connector"),
+        (AUTH_URL, url_request(connector="klaviyo"), 400, "BadRequest", "connector"),
         (AUTH_URL, url_request(redirect_uri=""), 400, "BadRequest", "redirectURI"),
         (AUTH_URL, url_request(redirect_uri="https://example.com/other"), 400, "BadRequest", "redirectURI"),
         (AUTH_TOKEN, token_request(connector=""), 400, "BadRequest", "connector"),
@@ -89,7 +89,7 @@ async def test_all_steps(authorizing: Api, provider: OAuthProvider) -> None:
         (AUTH_TOKEN, token_request(redirect_uri=""), 400, "BadRequest", "redirectURI"),
         (AUTH_TOKEN, token_request(state="x"), 400, "BadRequest", "state"),
         (AUTH_TOKEN, token_request(connector="fax"), 422, "ConnectorNotExist", "connector"),
-        (AUTH_TOKEN, token_request(connector="hubspot"), 400, "BadRequest", "connector"),
+        (AUTH_TOKEN, token_request(connector="klaviyo"), 400, "BadRequest", "connector"),
         (AUTH_TOKEN, token_request(), 503, "ServiceUnavailable", None),
         (CREATE, pb.CreateConnectionRequest(name="x", role="Source", connector=APP), 400, "BadRequest", "authToken"),
         (

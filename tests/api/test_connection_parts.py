@@ -107,12 +107,6 @@ async def test_settings_are_stored_replaced_and_never_returned(api: Api) -> None
     assert "2ms" not in str(connection)
 
 
-async def test_a_connector_without_an_engine(api: Api) -> None:
-    request = pb.CreateConnectionRequest(name="x", role="Source", connector="brevo", settings=struct(apiKey="k"))
-    failed = await api.call(CREATE, request)
-    assert (failed.reason, failed.metadata) == ("ConnectorNotAvailable", (("field", "connector"),))
-
-
 async def test_authorization(api: Api) -> None:
     url = pb.GetAuthorizationUrlRequest(connector="dummy", role="Source", redirect_uri="https://example.com")
     for key in (None, UNRESTRICTED):

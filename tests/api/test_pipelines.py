@@ -18,7 +18,7 @@ from headwater.v1 import pipelines_pb2 as pb
 from tests.api.conftest import Api, CallError
 from tests.api.test_pipeline_messages import make_request, message
 from tests.harness import Harness, add_source, add_workspace
-from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, schema
+from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, remove_engine, schema
 from tests.processing.test_lanes import COPY, add_pipeline, identify
 
 IDENTIFIES = filters_pb2.Filter(
@@ -201,11 +201,14 @@ async def test_empty_members_are_absent(api: Api, source: Connection, values: di
     assert not isinstance(await create(api, source, **values), CallError)
 
 
-async def test_conflicts_with_the_state(harness: Harness, api: Api, source: Connection) -> None:
+async def test_conflicts_with_the_state(
+    harness: Harness, api: Api, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await create(api, source, target="Event")
     failed = await create(api, source, target="Event")
     assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "TargetExist")
     application = await connected(harness, EXAMPLES["SA"])
+    remove_engine(harness.catalog, application.connector, monkeypatch)
     failed = await create(api, application, enabled=True, **USERS)
     assert (failed.status, failed.reason, failed.metadata) == (
         "FAILED_PRECONDITION",

@@ -1,11 +1,21 @@
 """Fixtures of the tests of commands."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import Shell
+
+
+@pytest.fixture(autouse=True)
+def _mode_of_files() -> Iterator[None]:
+    """Undo the change of commands that let only the user read their files."""
+    mode = os.umask(0o022)
+    os.umask(mode)
+    yield
+    os.umask(mode)
 
 
 @pytest.fixture

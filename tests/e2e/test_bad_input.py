@@ -105,7 +105,8 @@ def test_invalid_management_calls_return_the_envelope_and_change_nothing(
     response = bad.send(client)
     assert response.status_code == bad.status, response.text
     error = response.json()["error"]
-    assert response.json() == {"error": {"code": bad.code, "message": error["message"]}}
+    assert error["code"] == bad.code
+    assert set(error) - {"field"} == {"code", "message"}
     assert error["message"]
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"]
@@ -159,6 +160,7 @@ def test_the_track_api_returns_reasons_in_strict_mode_only(quiet: Source, bad: B
         strict = bad.send(client)
     assert strict.status_code == bad.status, strict.text
     body = strict.json()
+    body.pop("field", None)
     assert body == {
         "success": False,
         "code": bad.code,

@@ -72,7 +72,6 @@ def test_the_catalogue(system: RunningSystem) -> None:
         ({"connector": "dummy", "settings": {"operationDelay": 5}}, 422, "InvalidSettings"),
         ({"connector": "dummy", "settings": []}, 400, "BadRequest"),
         ({"connector": "dummy", "settings": "x"}, 400, "BadRequest"),
-        ({"connector": "brevo", "settings": {"apiKey": "k"}}, 422, "ConnectorNotAvailable"),
         ({"connector": "dummy", "name": "x" * 61}, 400, "BadRequest"),
         ({"connector": "dummy", "name": "a\0b"}, 400, "BadRequest"),
         ({"connector": "dummy", "authToken": "x"}, 400, "BadRequest"),
@@ -190,11 +189,11 @@ def test_connections_are_linked(system: RunningSystem) -> None:
     ("path", "status", "code"),
     [
         ("auth-url?connector=fax&role=Source&redirectURI=x", 404, "NotFound"),
-        ("auth-url?connector=hubspot&role=x&redirectURI=x", 400, "BadRequest"),
-        ("auth-url?connector=hubspot&role=Source&redirectURI=x", 400, "BadRequest"),
+        ("auth-url?connector=klaviyo&role=x&redirectURI=x", 400, "BadRequest"),
+        ("auth-url?connector=klaviyo&role=Source&redirectURI=x", 400, "BadRequest"),
         ("auth-token?redirectURI=x&authCode=x", 400, "BadRequest"),
         ("auth-token?connector=fax&redirectURI=x&authCode=x", 422, "ConnectorNotExist"),
-        ("auth-token?connector=hubspot&redirectURI=x&authCode=x", 400, "BadRequest"),
+        ("auth-token?connector=klaviyo&redirectURI=x&authCode=x", 400, "BadRequest"),
     ],
 )
 def test_authorization(system: RunningSystem, path: str, status: int, code: str) -> None:

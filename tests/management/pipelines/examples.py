@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+import pytest
 
-from headwater.catalog import Definition, FunctionDefinition, Matching, Pipeline, TransformationDefinition
+from headwater.catalog import Catalog, Definition, FunctionDefinition, Matching, Pipeline, TransformationDefinition
 from headwater.connectors.connector import Role, Target
+from headwater.connectors.contract import Engine
+from headwater.connectors.registry import CONNECTORS
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import CreatePipeline, UpdatePipeline
 from headwater.schemas import DateTimeType, JsonType, ObjectType, Property, StringType, Type
@@ -93,11 +96,18 @@ _WRITTEN: Final = {
 }
 _EMAIL: Final = where("email", "is", "a@b.org")
 
+
+def remove_engine(catalog: Catalog, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a connector one that the catalogue lists and that nothing implements."""
+    without = msgspec.structs.replace(CONNECTORS[code], engine=Engine(), available=False)
+    monkeypatch.setattr(catalog, "connectors", {**catalog.connectors, code: without})
+
+
 EXAMPLES: Final[dict[str, Example]] = {
     "SA": Example(
         role="Source",
-        connector="hubspot",
-        settings={"accessToken": "t"},
+        connector="stripe",
+        settings={"apiKey": "t"},
         target="User",
         least={"inSchema": schema(email=TEXT), **_TRANSFORMED},
         optional={"filter": {"filter": _EMAIL}, "incremental": {"incremental": True}},
@@ -161,8 +171,8 @@ EXAMPLES: Final[dict[str, Example]] = {
     ),
     "DA": Example(
         role="Destination",
-        connector="hubspot",
-        settings={"accessToken": "t"},
+        connector="stripe",
+        settings={"apiKey": "t"},
         target="User",
         least={
             "inSchema": profile(email=TEXT, name=TEXT),

@@ -29,6 +29,7 @@ from tests.management.pipelines.examples import (
     function,
     mapped,
     profile,
+    remove_engine,
     schema,
     show_members,
     update,
@@ -84,9 +85,10 @@ async def test_an_update_that_changes_nothing_is_no_change(catalog: Catalog, wor
 
 @pytest.mark.parametrize("kind", WITHOUT_ENGINE)
 async def test_what_cannot_run_is_made_and_disabled_but_not_enabled(
-    catalog: Catalog, workspace: int, connect: Connect, kind: str
+    catalog: Catalog, workspace: int, connect: Connect, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = await connect(EXAMPLES[kind])
+    remove_engine(catalog, connection.connector, monkeypatch)
     members = EXAMPLES[kind].least
     async with refused(catalog, 422, "EngineNotAvailable", "enabled"):
         await create_pipeline(catalog, workspace, creation(kind, connection.id, members, enabled=True))
