@@ -21,8 +21,9 @@ from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
 from tests.connectors.stripe.test_vendor import TestUserSink as Stripe
 
-SEED = 2
-"""With it, the response to a request that creates contacts of Mailchimp is lost."""
+SEEDS = (2, 3, 4)
+"""Plans to try. With the first, the response to a request that creates contacts of Mailchimp is lost, unless a busy
+machine changes the order of requests."""
 
 
 class OverwritesStatus(MailchimpContacts):
@@ -99,5 +100,9 @@ def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None
     engine = msgspec.structs.replace(connector.engine, user_sink=fault.faulty)
     changed = msgspec.structs.replace(connector, engine=engine)
     monkeypatch.setattr(vendor_users, "CONNECTORS", {**CONNECTORS, code: changed})
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
-        fault.suite().test_each_user_is_written_once_or_rejected(SEED, monkeypatch)
+    for seed in SEEDS:
+        try:
+            fault.suite().test_each_user_is_written_once_or_rejected(seed, monkeypatch)
+        except (AssertionError, pytest.fail.Exception):
+            return
+    pytest.fail("no plan finds the fault")

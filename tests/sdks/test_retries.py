@@ -63,7 +63,7 @@ def test_rejected_and_repeated_events_are_not_sent_again(sdk: Sdk, source: Sourc
 
     def rejections() -> list[tuple[str, str]]:
         found = get(source.system, "/v1/events/rejected?limit=1000")["events"]
-        return [(event["code"], event["path"]) for event in found if event["connection"] == source.id]
+        return [(event["code"], event["path"]) for event in found if event.get("connection") == source.id]
 
     wait_until(lambda: rejections() == [("BadRequest", "event")], 60)
 

