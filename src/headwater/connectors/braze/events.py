@@ -40,9 +40,9 @@ from headwater.connectors.contract import (
     SinkPolicy,
     rejected,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import RETRY_AFTER, ResponseRules, UnexpectedResponse, Wait, exchange, reject_named
-from headwater.schemas import Codec, all_optional
 
 MAX_CONCURRENCY: Final = 8
 """Requests in flight. After a crash at most this number of requests is repeated."""
@@ -50,7 +50,7 @@ MAX_QUANTITY: Final = 100
 
 _FRAMING_BYTES: Final = 1_024
 """More than a request adds to its objects."""
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _ARRAYS: Final = {b'{"name"': "events", b'{"produ': "purchases", b'{"_upda': "attributes"}
 """The array of objects by their first bytes."""
 _PREFIX_BYTES: Final = 7
@@ -82,10 +82,8 @@ class BrazeSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        objects = _MAKERS[event.event_type](event, codec.document(event.values), self._settings)
+        values = _VALUES.document(event)
+        objects = _MAKERS[event.event_type](event, values, self._settings)
         body = b",".join(map(_encode, objects))
         return EncodedEvent(id=event.key, body=body, user=event.user_id or event.anonymous_id, count=len(objects))
 

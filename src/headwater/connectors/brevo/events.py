@@ -33,6 +33,7 @@ from headwater.connectors.contract import (
     SinkPolicy,
     rejected,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import (
     NoItemNamed,
@@ -42,7 +43,6 @@ from headwater.connectors.responses import (
     exchange,
     results_by_index,
 )
-from headwater.schemas import Codec, all_optional
 
 EVENT_URL: Final = f"{ORIGIN}/v3/events"
 BATCH_URL: Final = f"{ORIGIN}/v3/events/batch"
@@ -58,7 +58,7 @@ _IDENTIFIERS: Final = ("email_id", "ext_id", "phone_id")
 _KEY: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_CHARACTERS}}}")
 _OTHERS: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -106,10 +106,7 @@ class BrevoSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        values = codec.document(event.values)
+        values = _VALUES.document(event)
         identifiers = {
             name: value for name in _IDENTIFIERS if (value := values.get(name)) and not is_placeholder(value)
         }

@@ -37,6 +37,7 @@ from headwater.connectors.customerio.api import (
 )
 from headwater.connectors.customerio.schemas import EVENT_TYPES
 from headwater.connectors.customerio.settings import CustomerIoSettings
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import (
     ResponseRules,
@@ -45,7 +46,6 @@ from headwater.connectors.responses import (
     reject_named,
     results_by_index,
 )
-from headwater.schemas import Codec, all_optional
 
 MAX_BATCH_ITEMS: Final = 1_000
 """Customer.io states no maximum; other integrations have this one."""
@@ -54,7 +54,7 @@ _FRAMING_BYTES: Final = 2_048
 """More than a request adds to its items."""
 _BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = tuple(first + second for first in _BASE32 for second in _BASE32)
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 Item = dict[str, Any]
@@ -83,10 +83,8 @@ class CustomerIoSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        item = _MAKERS[event.event_type](event, codec.document(event.values))
+        values = _VALUES.document(event)
+        item = _MAKERS[event.event_type](event, values)
         return EncodedEvent(id=event.key, body=_encode(item), user=event.user_id or event.anonymous_id)
 
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:

@@ -29,6 +29,7 @@ from headwater.connectors.contract import (
     SendResult,
     SinkPolicy,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.meta_conversions.api import (
     DEDUPLICATION_SECONDS,
@@ -57,7 +58,6 @@ from headwater.connectors.responses import (
     check_count,
     exchange,
 )
-from headwater.schemas import Codec, all_optional
 
 _FRAMING_BYTES: Final = 2_048
 """More than a request adds to its events: the members around them, and a comma for each."""
@@ -73,7 +73,7 @@ _TOO_BROAD: Final = (
 """Meta does not accept an event whose parameters of the user are all in one of these sets: many people have them."""
 _CLICK: Final = re.compile(r"[?&]fbclid=([^&#\s]+)")
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -112,10 +112,7 @@ class MetaConversionsSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        values = codec.document(event.values)
+        values = _VALUES.document(event)
         seconds = int(min(event.timestamp, event.received_at).timestamp())
         user = _user_data(values, seconds)
         body: dict[str, Any] = {

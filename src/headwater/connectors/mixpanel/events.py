@@ -27,6 +27,7 @@ from headwater.connectors.contract import (
     SendResult,
     SinkPolicy,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.mixpanel.api import (
     ENGAGE_PATH,
@@ -46,7 +47,6 @@ from headwater.connectors.mixpanel.responses import RULES
 from headwater.connectors.mixpanel.schemas import CONTEXT_NAMES, EVENT_TYPES, IDENTIFY, PROFILE_NAMES
 from headwater.connectors.mixpanel.settings import MixpanelSettings
 from headwater.connectors.responses import exchange
-from headwater.schemas import Codec, all_optional
 
 MAX_PRODUCTS: Final = 999
 """Products of one event: an insert id has at most 36 characters."""
@@ -68,7 +68,7 @@ _PLAIN_NAMES: Final = {
 }
 """Traits that a profile has by their reserved names."""
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -94,10 +94,7 @@ class MixpanelSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        values = codec.document(event.values)
+        values = _VALUES.document(event)
         if event.event_type == IDENTIFY:
             return self._encode_profile(event, values)
         if event.timestamp < MIN_TIME:

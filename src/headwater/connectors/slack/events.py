@@ -30,6 +30,7 @@ from headwater.connectors.contract import (
     rejected,
     spread,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.responses import NoItemNamed, ResponseRules, UnexpectedResponse, exchange, read_text
 from headwater.connectors.slack.api import (
     CLOSED_STATUSES,
@@ -41,7 +42,6 @@ from headwater.connectors.slack.api import (
 )
 from headwater.connectors.slack.schemas import EVENT_TYPES
 from headwater.connectors.slack.settings import SlackSettings
-from headwater.schemas import Codec, all_optional
 
 MAX_SUMMARY_LINES: Final = 20
 """Labels that a summary lists. It counts the events of the others together."""
@@ -52,7 +52,7 @@ _SEPARATOR: Final = b"\0"
 """Separates the label of an event from its message. JSON has no such byte, because texts have it escaped."""
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -77,10 +77,7 @@ class SlackSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        values = codec.document(event.values)
+        values = _VALUES.document(event)
         message = _message(_escape(values.get("text") or ""))
         if "blocks" in values and (blocks := _read_blocks(values["blocks"])):
             message["blocks"] = blocks
