@@ -23,9 +23,9 @@ from headwater.connectors.responses import (
     MAX_WAIT_SECONDS,
     NOT_TAKEN,
     STATUS_ONLY,
-    CredentialsRefused,
     RequestFailed,
     ResponseRules,
+    credentials_refused,
     read_response,
     read_text,
     reject_named,
@@ -100,7 +100,7 @@ def test_the_scope_of_each_status(status: int, scope: FailureScope) -> None:
 
 def test_a_body_can_state_that_the_credentials_are_refused() -> None:
     def read(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
-        raise CredentialsRefused
+        raise credentials_refused(response)
 
     rules = ResponseRules(items=read, item_statuses=frozenset({400}))
     result = read_response(HttpResponse(status=400, body=b"bad key"), [EncodedEvent(id="1", body=b"")], rules, NOW)

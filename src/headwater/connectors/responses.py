@@ -35,8 +35,7 @@ MAX_WAIT_SECONDS: Final = 3_600.0
 
 ItemsReader: TypeAlias = Callable[[HttpResponse, Sequence[EncodedEvent]], Sequence[ItemResult]]
 """Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them,
-NoItemNamed for an error that is about the request, CredentialsRefused for one about the credentials, and RequestFailed
-for a body that states a failure."""
+NoItemNamed for an error that is about the request, and RequestFailed for a body that states a failure."""
 
 NOT_TAKEN: Final = retry("NotTaken", "the request was refused because of another event", 0.0)
 """The result of an event in a request that was refused because of others. It is sent again without a wait."""
@@ -53,15 +52,12 @@ class NoItemNamed(Exception):
 
 
 class RequestFailed(Exception):
-    """The body states that the request failed as a whole, such as a success of which the vendor took nothing."""
+    """The body states another failure of the whole request than the status: a success of which the vendor took nothing,
+    or credentials that it refuses with the status of an invalid event."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
         self.failure = failure
-
-
-class CredentialsRefused(Exception):
-    """The body of a response in `item_statuses` states that the credentials are not accepted."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -138,7 +134,6 @@ def read_response(
 ) -> SendResult:
     """Return the result of a request for `events`. A body that cannot be read makes the items `RETRY`."""
     status = response.status
-    scope = _scope(status, rules)
     if _is_success(status, rules):
         try:
             return _read_items(response, events, rules, now)
@@ -146,19 +141,24 @@ def read_response(
             pass
         except RequestFailed as error:
             return failed(len(events), error.failure, status)
-        except CredentialsRefused:
-            scope = FailureScope.CREDENTIALS
     wait = find_wait(response.headers, rules.waits, now)
     if wait is None and status == 429:
         wait = rules.default_wait_seconds
     failure = Failure(
-        scope=scope,
+        scope=_scope(status, rules),
         reason=f"Status{status}",
         message=read_text(response),
         retry_after_seconds=wait,
         is_too_large=status == 413,
     )
     return failed(len(events), failure, status)
+
+
+def credentials_refused(response: HttpResponse) -> RequestFailed:
+    """Return the exception for a body that states that the credentials are not accepted."""
+    return RequestFailed(
+        Failure(scope=FailureScope.CREDENTIALS, reason=f"Status{response.status}", message=read_text(response))
+    )
 
 
 def _is_success(status: int, rules: ResponseRules) -> bool:

@@ -51,15 +51,15 @@ from headwater.connectors.contract import (
     retry,
     spread,
 )
+from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import (
-    CredentialsRefused,
     ResponseRules,
     UnexpectedResponse,
+    credentials_refused,
     exchange,
     reject_named,
 )
-from headwater.schemas import Codec, all_optional
 
 MAX_ERRORS_BYTES: Final = 1 << 20
 """Size of a response that names each event of a request."""
@@ -73,7 +73,7 @@ _IDENTIFIERS: Final = ("user_id", "device_id")
 _MAPS: Final = ("event_properties", "user_properties", "groups")
 _TAIL: Final = b'],"options":{"min_id_length":1}}'
 
-_CODECS: Final = {type_.id: Codec(all_optional(type_.schema)) for type_ in EVENT_TYPES if type_.schema is not None}
+_VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -102,10 +102,7 @@ class AmplitudeSink:
         return EVENT_TYPES
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
-        codec = _CODECS.get(event.event_type)
-        if codec is None:
-            raise EventRejected("UnknownEventType", f'event type "{event.event_type}" does not exist')
-        values: dict[str, Any] = codec.document(event.values)
+        values = _VALUES.document(event)
         if event.event_type == IDENTIFY:
             values = _identify(values)
         elif not (name := values.get("event_type") or "").strip():
@@ -183,7 +180,7 @@ def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Seque
         return [DELIVERED] * len(events)
     rejection = read_rejection(response)
     if rejection.is_about_key:
-        raise CredentialsRefused
+        raise credentials_refused(response)
     return reject_named(events, _named(rejection, events))
 
 

@@ -23,8 +23,6 @@ from headwater.connectors.contract import (
     EncodedEvent,
     EventRejected,
     EventType,
-    Failure,
-    FailureScope,
     HttpRequest,
     HttpResponse,
     Idempotency,
@@ -54,11 +52,10 @@ from headwater.connectors.klaviyo.schemas import EVENT_TYPES
 from headwater.connectors.klaviyo.settings import KlaviyoSettings
 from headwater.connectors.responses import (
     NoItemNamed,
-    RequestFailed,
     ResponseRules,
     Wait,
+    credentials_refused,
     exchange,
-    read_text,
     reject_named,
 )
 
@@ -208,7 +205,7 @@ def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Seque
     if response.status < 300:
         return [DELIVERED] * len(events)
     if refuses_key(response):
-        raise RequestFailed(Failure(scope=FailureScope.CREDENTIALS, reason="Status400", message=read_text(response)))
+        raise credentials_refused(response)
     errors = [error for error in read_errors(response) if error.pointer]
     if len(events) == 1:
         if not errors:
