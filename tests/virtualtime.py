@@ -5,6 +5,7 @@ happens, the time goes at its usual pace.
 """
 
 import asyncio
+import importlib
 import selectors
 import time
 from collections.abc import Callable, Coroutine
@@ -19,6 +20,9 @@ SPEED: Final = 500.0
 """Seconds that pass in one idle second."""
 
 _Result = TypeVar("_Result")
+
+# Otherwise a thread imports the HTTP library for the first request, and an idle loop passes many seconds meanwhile.
+importlib.import_module("headwater.connectors.http")
 
 
 class _Selector(selectors.DefaultSelector):

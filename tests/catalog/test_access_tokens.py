@@ -272,8 +272,10 @@ async def test_the_url_of_an_account_is_kept_and_replaced_with_its_tokens(app: I
         tokens = await app.stored()
         assert await accounts.claim(tokens, "a process", 120)
         assert await accounts.store(tokens, OAuthTokens(access_token="t", url=given), "a process", forced=False)
-        app.token._known = None  # type: ignore[attr-defined]
-        assert (await app.stored()).url == await app.token.url() == expected
+        async with open_catalog(app.url, clock=app.clock, identifiers=Identifiers(), keyring=KEYRING) as other:
+            token = other.access_token(app.connection, app.environment)
+            assert token is not None
+            assert (await app.stored()).url == await token.url() == expected
 
 
 @pytest.mark.parametrize(

@@ -232,10 +232,10 @@ async def test_a_resolution_of_a_deleted_workspace_leaves_no_members(
         await installation.batch([person(n, email=f"e{n % 4}", name=f"n{n}") for n in range(7)])
         calls = 0
 
-        async def delete(_done: int, _total: int) -> None:
+        async def delete(_done: int, _total: int, step: int = step) -> None:
             nonlocal calls
             calls += 1
-            if calls == step:  # noqa: B023
+            if calls == step:
                 await installation.delete_workspace()
 
         with suppress(NotFound):
@@ -256,10 +256,10 @@ async def test_identities_that_vanish_during_a_resolution_leave_their_profiles(
         installation.change_settings(THREE if step % 2 == 0 else ResolutionSettings())
         calls = 0
 
-        async def remove(_done: int, _total: int) -> None:
+        async def remove(_done: int, _total: int, step: int = step) -> None:
             nonlocal calls
             calls += 1
-            if calls == step:  # noqa: B023
+            if calls == step:
                 await installation.remove_silently([11])
 
         await installation.resolve(remove)
@@ -289,10 +289,10 @@ async def test_the_profiles_of_claimed_identities_answer_after_a_resolution(
             await installation.batch(claims)
         calls = 0
 
-        async def claim(_done: int, _total: int) -> None:
+        async def claim(_done: int, _total: int, step: int = step) -> None:
             nonlocal calls
             calls += 1
-            if calls == step:  # noqa: B023
+            if calls == step:
                 await installation.batch(claims)
 
         await installation.resolve(claim)
