@@ -360,7 +360,7 @@ class ErrorReason(betterproto2.Enum):
 
     NOT_IMPLEMENTED = 12
     """
-    ERROR_REASON_NOT_IMPLEMENTED means that the call, or a part of it, is documented but not built yet.
+    ERROR_REASON_NOT_IMPLEMENTED means that this installation cannot do a part of what the call asks for.
     """
 
     SERVICE_UNAVAILABLE = 13
