@@ -234,7 +234,13 @@ def test_null_inside_an_attribute_is_left_out() -> None:
 @pytest.mark.parametrize("name", STEPS)
 def test_each_step_of_an_order_is_an_event_of_braze(name: str) -> None:
     product = {"product_id": "p-1", "sku": "s-1", "name": "Game", "price": "18.99", "quantity": "2", "time": "noon"}
-    values: dict[str, Any] = {"cart_id": "c", "cancel_reason": "late", "tax": 1.5, "shipping": 0.0, "total_discounts": 2.0}
+    values: dict[str, Any] = {
+        "cart_id": "c",
+        "cancel_reason": "late",
+        "tax": 1.5,
+        "shipping": 0.0,
+        "total_discounts": 2.0,
+    }
     [sent] = encode(step(name=name, product=product, **values))["events"]
     assert sent["name"] == STEPS[name].name and sent["properties"]["currency"] == "EUR"
     products = sent["properties"].get("products", [sent["properties"]])

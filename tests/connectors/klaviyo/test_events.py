@@ -21,7 +21,8 @@ from headwater.connectors.klaviyo.events import BULK_URL, EVENT_URL, KlaviyoSink
 from headwater.connectors.klaviyo.schemas import EVENT_TYPES
 from headwater.connectors.klaviyo.settings import KlaviyoSettings
 from headwater.connectors.registry import CONNECTORS
-from headwater.schemas import Json
+from headwater.schemas import EVENT_SCHEMA, Json, ObjectType, Property, StringType
+from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
@@ -101,6 +102,15 @@ def test_the_mappings_and_the_revision_are_those_of_the_page() -> None:
     version = CONNECTORS["klaviyo"].version
     assert version is not None and version.ends_on is not None
     assert f"revision `{version.name}` of the API, until {version.ends_on:%-d %B %Y}" in page("klaviyo")
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("Order Completed", "Placed Order"), ("Product Viewed", "Viewed Product"), ("Other", "Other")]
+)
+def test_the_page_renames_metrics(name: str, metric: str) -> None:
+    schema = ObjectType((Property("metric_name", StringType()),))
+    mapping = CompiledMapping({"metric_name": blocks("klaviyo")["metric"].strip()}, EVENT_SCHEMA, schema)
+    assert mapping.apply({"event": name}) == {"metric_name": metric}
 
 
 async def test_errors_name_events_of_their_profiles() -> None:
