@@ -11,9 +11,10 @@ from headwater.base.errors import Unavailable
 from headwater.connectors.braze.schemas import WRITABLE
 from headwater.connectors.braze.settings import BrazeSettings
 from headwater.connectors.braze.users import MAX_PAGES, MAX_USER_BYTES, BrazeUsers
-from headwater.connectors.contract import NOT_ATTEMPTED, HttpResponse, Outcome, UserWrite
-from headwater.schemas import DateTime, Json
+from headwater.connectors.contract import NOT_ATTEMPTED, HttpResponse, Outcome, UserSink, UserWrite
+from headwater.schemas import DateTime, Json, Record
 from tests.connectors.conformance.context import Responder, ScriptedHttp, make_context
+from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.braze import API_KEY, ENDPOINT, NO_DATA, BrazeServer
 
@@ -38,6 +39,29 @@ def respond(status: int, body: Any = None, **headers: str) -> Responder:
 
 def attribute(name: str, data_type: str | None = "String", status: str | None = "Active") -> dict[str, Any]:
     return {"name": name, "data_type": data_type, "status": status, "array_length": None, "tag_names": []}
+
+
+class TestContract(UserSinkConformance):
+    IS_WRITE_ONLY = True
+
+    def make(self) -> UserSink:
+        self.server = BrazeServer()
+        return make(self.server.respond)[0]
+
+    async def read(self, sink: UserSink, id_: str) -> Record | None:
+        return {name: value for name, value in self.server.users[id_].items() if name in WRITABLE.by_name}
+
+    def examples(self) -> list[Record]:
+        return [
+            {"external_id": "1", "email": "ada@example.com", "first_name": "Ada", "language": "it"},
+            {"external_id": "2", "email": "bob@example.com", "first_name": "Bob", "home_city": "Oslo"},
+        ]
+
+    def identity(self, example: Record) -> Record:
+        return {"external_id": example["external_id"]}
+
+    def rejected(self) -> Record:
+        return {"external_id": "3", "email": "no address"}
 
 
 async def test_the_request_is_that_of_the_page() -> None:

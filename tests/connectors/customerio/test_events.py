@@ -88,6 +88,8 @@ class TestContract(EventSinkConformance):
             event(type_="identify", attributes={"a": "é" * 501}),
             event(type_="identify", attributes={"a": list(range(400))}),
             event(type_="identify", attributes={"cio_id": "1"}),
+            event(type_="device", token="null", platform="ios"),
+            event(type_="device", id="0", token="t", platform="ios"),
             event(type_="group", object_type_id="1", object_id="undefined"),
             event(type_="group", object_type_id="1", object_id="g", attributes={"a": "x" * 1_001}),
             event(type_="merge", previous_id="null"),
@@ -109,6 +111,7 @@ def test_the_requests_are_those_of_the_page() -> None:
     made = [
         event(attributes={"orderId": "o-1", "total": 9.5, "shippedAt": "2026-05-04T10:00:00Z"}, id="ada"),
         event(type_="identify", id="ada", email="ada@example.com", anonymous_id="a-1", attributes={"plan": "pro"}),
+        event(type_="device", id="ada", token="ff15bc0c20c4", platform="ios", device_model="iPhone"),
         event(type_="group", id="ada", object_type_id="1", object_id="acme", attributes={"name": "Acme"}),
         event(type_="merge", id="ada", previous_id="ada-old"),
     ]
@@ -151,6 +154,21 @@ def test_identify_gives_the_other_identifiers_as_attributes() -> None:
     assert (item["identifiers"], item["attributes"]) == ({"email": "ada@example.com"}, {"anonymous_id": "a-1"})
     with pytest.raises(EventRejected, match="no identifier"):
         encode(event(type_="identify", id="", anonymous_id="a-1"))
+
+
+@pytest.mark.parametrize("time", ['"2026-05-04T10:00:00.123Z"', "1777888800", "1777888800123"])
+def test_the_time_of_the_sign_up_is_in_seconds(time: str) -> None:
+    [item] = encode(event(type_="identify", created_at=Json(time), attributes={"createdAt": "2026-05-04T10:00:00Z"}))
+    assert item["attributes"] == {"createdAt": 1777888800, "created_at": 1777888800}
+
+
+def test_a_device_belongs_to_its_person() -> None:
+    server = CustomerIoServer()
+    sink = CustomerIoSink(SETTINGS, make_context())
+    made = event(type_="device", id="ada", token="t-1", platform="android", app_version="1.2")
+    assert server.respond(sink.request([sink.encode(made)], FIRST)).status == 200 and server.violations == []
+    device = {"token": "t-1", "platform": "android", "last_used": 1777895999, "attributes": {"app_version": "1.2"}}
+    assert server.devices == {"t-1": {**device, "person": "ada"}}
 
 
 def test_a_group_without_a_person_is_an_object() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headwater.base.errors import Unavailable
 from headwater.connectors.contract import (
     NOT_ATTEMPTED,
     BatchLimits,
@@ -77,6 +78,8 @@ class CustomerIoPeople:
         results: list[ItemResult | None] = [None if is_success else NOT_ATTEMPTED] * len(items)
         for error in errors or ():
             if error.batch_index is None or not 0 <= error.batch_index < len(items):
+                if is_success:
+                    raise Unavailable(f"Customer.io names item {error.batch_index}, which is not in the request")
                 continue
             result = error.result
             results[error.batch_index] = rejected(result.reason, self._context.redact(result.message))
