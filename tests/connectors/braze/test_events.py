@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.braze.api import check
@@ -26,9 +28,11 @@ from headwater.connectors.contract import (
     OutgoingEvent,
 )
 from headwater.schemas import Json
+from tests.connectors import unexpected
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
+from tests.connectors.unexpected import INDEXES, SCALARS, STATUSES, bodies
 from tests.connectors.vendors.braze import API_KEY, ENDPOINT, NO_DATA, BrazeServer
 
 SETTINGS = BrazeSettings(rest_endpoint=ENDPOINT, api_key=API_KEY, app_id="app-1", alias_label="device")
@@ -380,3 +384,35 @@ async def test_a_key_that_is_refused_is_reported(status: int) -> None:
     assert API_KEY not in str(refused.value)
     with pytest.raises(Unavailable):
         await check(SETTINGS, make_context(ScriptedHttp(lambda _: HttpResponse(status=503))))
+
+
+ERRORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.one_of(st.text(max_size=5), SCALARS),
+        "input_array": st.sampled_from(["events", "purchases", "attributes", "visits", None]),
+        "index": INDEXES,
+    },
+)
+ANSWERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "message": st.sampled_from(["success", "queued", NO_DATA, "", None, 5]),
+        "events_processed": st.one_of(st.integers(-1, 4), SCALARS),
+        "purchases_processed": st.integers(0, 3),
+        "errors": st.one_of(SCALARS, st.lists(st.one_of(ERRORS, SCALARS), max_size=4)),
+    },
+)
+
+
+@given(status=STATUSES, body=bodies(ANSWERS))
+async def test_no_response_delivers_an_event_that_it_does_not_account_for(status: int, body: bytes) -> None:
+    events = [event(1), purchase(2, BACKPACK, BACKPACK), event(3)]
+    result = await unexpected.send(partial(BrazeSink, SETTINGS), events, status, body)
+    delivered = [each.outcome for each in result.items].count(Outcome.DELIVERED)
+    if delivered:
+        answer = json.loads(body)
+        assert answer["message"] in ("success", "queued")
+        errors = [each for each in answer.get("errors", []) if isinstance(each, dict)]
+        named = [(each["input_array"], each["index"]) for each in errors if each.get("index") is not None]
+        assert delivered == 3 - len({array if array == "purchases" else index for array, index in named})

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import (
@@ -26,9 +28,11 @@ from headwater.connectors.customerio.events import CustomerIoSink
 from headwater.connectors.customerio.schemas import EVENT_TYPES
 from headwater.connectors.customerio.settings import CustomerIoSettings
 from headwater.schemas import Json
+from tests.connectors import unexpected
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
+from tests.connectors.unexpected import INDEXES, SCALARS, STATUSES, bodies
 from tests.connectors.vendors.customerio import API_KEY, SITE_ID, CustomerIoServer
 
 SETTINGS = CustomerIoSettings(site_id=SITE_ID, api_key=API_KEY, region="US")
@@ -255,3 +259,22 @@ async def test_the_region_must_be_that_of_the_account() -> None:
     assert await check(in_europe, context) == in_europe
     with pytest.raises(Unavailable):
         await check(SETTINGS, make_context(ScriptedHttp(lambda _: HttpResponse(status=429))))
+
+
+ERRORS = st.fixed_dictionaries(
+    {},
+    optional={"batch_index": INDEXES, "reason": st.one_of(st.text(max_size=5), SCALARS), "field": st.text(max_size=3)},
+)
+
+
+@given(
+    status=STATUSES,
+    body=bodies(st.fixed_dictionaries({}, optional={"errors": st.one_of(SCALARS, st.lists(ERRORS, max_size=4))})),
+)
+async def test_no_response_delivers_an_event_that_it_does_not_account_for(status: int, body: bytes) -> None:
+    events = [event(number) for number in (1, 2, 3)]
+    result = await unexpected.send(partial(CustomerIoSink, SETTINGS), events, status, body)
+    delivered = [each.outcome for each in result.items].count(Outcome.DELIVERED)
+    if delivered:
+        named = {each["batch_index"] for each in json.loads(body).get("errors", [])}
+        assert named <= {0, 1, 2} and delivered == 3 - len(named)

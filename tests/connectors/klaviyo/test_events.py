@@ -3,10 +3,13 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.connectors.contract import (
     ConnectorContext,
@@ -23,9 +26,11 @@ from headwater.connectors.klaviyo.settings import KlaviyoSettings
 from headwater.connectors.registry import CONNECTORS
 from headwater.schemas import EVENT_SCHEMA, Json, ObjectType, Property, StringType
 from headwater.transforms.mapping import CompiledMapping
+from tests.connectors import unexpected
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
+from tests.connectors.unexpected import SCALARS, STATUSES, bodies
 from tests.connectors.vendors.klaviyo import KEY, REFUSED_KEYS
 
 SETTINGS = KlaviyoSettings(private_api_key=KEY)
@@ -190,3 +195,27 @@ def test_a_profile_may_contain_any_text() -> None:
     [element] = body["data"]["attributes"]["events-bulk-create"]["data"]
     assert element["attributes"]["profile"]["data"]["attributes"]["email"] == email
     assert len(element["attributes"]["events"]["data"]) == 2
+
+
+POINTERS = st.one_of(
+    st.builds(
+        pointer, st.integers(-1, 4), st.integers(-1, 3), st.sampled_from(["time", "unique_id", "value_currency"])
+    ),
+    st.sampled_from(
+        ["", "/data", "/data/attributes/events-bulk-create/data/0", "/data/attributes/x/data/0", "//", "é"]
+    ),
+    SCALARS,
+)
+ERRORS = st.fixed_dictionaries(
+    {"source": st.one_of(st.fixed_dictionaries({}, optional={"pointer": POINTERS}), SCALARS)},
+    optional={"code": st.one_of(st.text(max_size=6), SCALARS), "detail": st.text(max_size=9)},
+)
+
+
+@given(status=STATUSES, body=bodies(st.fixed_dictionaries({}, optional={"errors": st.lists(ERRORS, max_size=4)})))
+async def test_no_refusal_delivers_an_event_but_one_that_klaviyo_has(status: int, body: bytes) -> None:
+    emails = ["ada@example.com", "bob@example.com", "ada@example.com"]
+    events = [event(number, email=email) for number, email in enumerate(emails, start=1)]
+    result = await unexpected.send(partial(KlaviyoSink, SETTINGS), events, status, body, knows_repetitions=True)
+    if status >= 300 and Outcome.DELIVERED in {each.outcome for each in result.items}:
+        assert status == 400 and b"/unique_id" in body
