@@ -101,7 +101,7 @@ async def check(settings: BrazeSettings, context: ConnectorContext) -> BrazeSett
     await check_credentials(
         context,
         track_request(settings, {}),
-        vendor="Braze",
+        vendor=f"Braze at {settings.rest_endpoint}",
         member="apiKey",
         refused=frozenset({401, 403, 404}),
         accepted=frozenset({400}),
