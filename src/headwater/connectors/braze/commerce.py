@@ -56,13 +56,12 @@ STEPS: Final = {
 """Braze's eCommerce events by the name of the event that is sent as one."""
 
 _PRODUCT_NAMES: Final = {
-    "product_id": ("product_id", "sku"),
-    "product_name": ("name", "product_name", "product_id", "sku"),
-    "variant_id": ("variant_id", "sku", "product_id"),
+    "product_name": ("name", "product_name"),
+    "variant_id": ("variant_id", "sku"),
     "image_url": ("image_url",),
     "product_url": ("url", "product_url"),
 }
-"""The properties of a product at Braze, and the members of a product that have their value."""
+"""The properties of a product at Braze that are not its id, and the members of a product that have their value."""
 _SENT_ELSEWHERE: Final = frozenset(
     {"cart_id", "currency", "name", "price", "product_id", "product_name", "products", "quantity"}
     | {"image_url", "product_url", "url", "variant_id"}
@@ -85,42 +84,41 @@ def make_step(values: Object) -> tuple[str, Object]:
         raise EventRejected("InvalidAmount", f"{negative[0]} of {step.name} is negative, for which Braze drops it")
     metadata: Object = without_nulls(_decoded(values.get("metadata") or {}))
     if values["event"] == PRODUCT_VIEWED:
-        product = _step_product(_decoded(values.get("product") or {}))
+        product = _step_product(_decode_product(values))
         metadata |= product.pop("metadata", {})
         del product["quantity"]
         properties |= product
     else:
-        properties["products"] = list(_step_products(step, values))
+        properties["products"] = list(map(_step_product, _find_products(step, values)))
     if step.action:
         properties["action"] = step.action
     return step.name, properties | ({"metadata": metadata} if metadata else {})
 
 
-def _step_products(step: Step, values: Object) -> Iterator[Object]:
-    """Yield the products of an event: those of its list, or the one that a change of the cart is about."""
-    products = _decoded(values.get("products") or [])
+def _find_products(step: Step, values: Object) -> list[Object]:
+    """Return the products of an event: those of its list, or the one that a change of the cart is about."""
+    products = _decode_products(values)
     if not products and step.action:
-        products = [_decoded(values.get("product") or {})]
+        products = [_decode_product(values)]
     if not products and not step.may_be_missing:
         raise EventRejected("MissingProperty", f"{step.name} has no products, without which Braze drops it")
-    yield from map(_step_product, products)
+    return products
 
 
 def _step_product(product: Object) -> Object:
-    made: Object = {}
-    for name, members in _PRODUCT_NAMES.items():
-        found = next((text for each in members if (text := _text(product.get(each)))), "")
-        if found:
-            made[name] = found
     product_id = find_product_id(product)
-    made["product_id"] = made.get("product_id") or product_id
-    made["variant_id"] = made.get("variant_id") or product_id
+    made: Object = {"product_id": product_id, "product_name": product_id, "variant_id": product_id}
+    for name, members in _PRODUCT_NAMES.items():
+        for member in members:
+            if text := _text(product.get(member)):
+                made[name] = text
+                break
     made["price"] = read_price(product, product_id)
     if made["price"] < 0:
         raise EventRejected("InvalidAmount", f"product {product_id!r} has a negative price, for which Braze drops it")
     made["quantity"] = read_quantity(product, product_id)
-    metadata = {name: without_nulls(each) for name, each in product.items() if name not in _SENT_ELSEWHERE}
-    if metadata := {name: each for name, each in metadata.items() if each is not None}:
+    others = {name: each for name, each in product.items() if name not in _SENT_ELSEWHERE}
+    if metadata := without_nulls(others):
         made["metadata"] = metadata
     return made
 
@@ -131,7 +129,7 @@ def make_purchases(values: Object, common: Object) -> Iterator[tuple[Object, Obj
     Raises EventRejected.
     """
     order = values.get("properties") or {}
-    for product in _decoded(values["products"]):
+    for product in _decode_products(values):
         product_id = find_product_id(product)
         made = {
             "product_id": product_id,
@@ -191,6 +189,20 @@ def _number(value: Any) -> float | None:
 def _text(value: Any) -> str:
     """Return a text, or a number as text; empty for any other value."""
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _decode_products(values: Object) -> list[Object]:
+    products = _decoded(values.get("products") or [])
+    if not isinstance(products, list) or not all(isinstance(each, dict) for each in products):
+        raise EventRejected("InvalidProduct", "the products are not a list of objects")
+    return products
+
+
+def _decode_product(values: Object) -> Object:
+    product = _decoded(values.get("product") or {})
+    if not isinstance(product, dict):
+        raise EventRejected("InvalidProduct", "the product is not an object")
+    return product
 
 
 def _decoded(value: Any) -> Any:

@@ -61,7 +61,7 @@ def make_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
     user = identify_user(values)
     if not user:
         raise InvalidUser("MissingIdentity", "there is no identifier of a user, or only a placeholder")
-    fields = {name: without_nulls(value) for name, value in values.items() if name != "custom_attributes"}
+    fields = {name: _without_nulls(value) for name, value in values.items() if name != "custom_attributes"}
     for name in _IDENTIFIERS:
         if is_placeholder(fields.get(name) or ""):
             fields.pop(name, None)
@@ -80,17 +80,18 @@ def _custom_attributes(given: Mapping[str, Any], fields: Mapping[str, Any]) -> d
         if name in RESERVED_NAMES:
             raise InvalidUser("InvalidAttributes", f"{name} is reserved, and cannot be the name of an attribute")
         if _TRAITS.get(name) not in fields:
-            attributes[name] = without_nulls(value)
+            attributes[name] = _without_nulls(value)
     return attributes
 
 
 def without_nulls(value: Any) -> Any:
-    """Return a JSON value without the members and elements inside that are null."""
-    body = _encode(value)
-    return _without_nulls(msgspec.json.decode(body)) if b"null" in body else value
+    """Return a decoded JSON value without the members and elements inside that are null."""
+    if isinstance(value, dict):
+        return {name: without_nulls(each) for name, each in value.items() if each is not None}
+    return [without_nulls(each) for each in value if each is not None] if isinstance(value, list) else value
 
 
 def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
-    return [_without_nulls(each) for each in value if each is not None] if isinstance(value, list) else value
+    """Return a value of a mapping, which may have parts that are JSON, without what is null inside."""
+    body = _encode(value)
+    return without_nulls(msgspec.json.decode(body)) if b"null" in body else value

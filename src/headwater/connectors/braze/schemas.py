@@ -128,8 +128,10 @@ EVENT_TYPES: Final = (
                     'coalesce(properties.cancel_reason, properties.reason, "unknown")',
                     "Reason of a cancellation",
                 ),
-                Property("products", ArrayType(_MAP), prefilled="properties.products", description="Products"),
-                Property("product", _MAP, prefilled="properties", description="Product of an event about a single one"),
+                Property("products", JsonType(), prefilled="properties.products", description="Products"),
+                Property(
+                    "product", JsonType(), prefilled="properties", description="Product of an event about a single one"
+                ),
                 Property(
                     "metadata",
                     _MAP,
@@ -148,7 +150,7 @@ EVENT_TYPES: Final = (
             (
                 Property(
                     "products",
-                    ArrayType(_MAP, min_elements=1),
+                    JsonType(),
                     prefilled="properties.products",
                     create_required=True,
                     description="Products",
