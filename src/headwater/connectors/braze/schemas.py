@@ -54,26 +54,23 @@ def _text(name: str, prefilled: str, description: str) -> Property:
     return Property(name, _TEXT, prefilled=prefilled, description=description)
 
 
+def _required(name: str, type_: Type, prefilled: str, description: str) -> Property:
+    return Property(name, type_, prefilled=prefilled, create_required=True, description=description)
+
+
 def _amount(name: str, path: str, description: str) -> Property:
     """Return the property of an amount, which an event may have as a text."""
     return Property(name, _AMOUNT, prefilled=f"json_parse({path})", description=description)
 
 
-def _currency() -> Property:
-    return Property(
-        "currency",
-        StringType(max_bytes=3),
-        prefilled="upper(properties.currency)",
-        create_required=True,
-        description="Currency",
-    )
+_CURRENCY: Final = _required("currency", StringType(max_bytes=3), "upper(properties.currency)", "Currency")
 
 
 def _event(name: str) -> ObjectType:
     """Return the schema of an event, with the suggested expression of its name."""
     return ObjectType(
         (
-            Property("name", _NAME, prefilled=name, create_required=True, description="Event name"),
+            _required("name", _NAME, name, "Event name"),
             *_IDENTITY,
             Property("properties", _MAP, prefilled="properties", description="Properties"),
         )
@@ -95,20 +92,13 @@ EVENT_TYPES: Final = (
         filter=f"type is 'track' and event is one of {_STEP_NAMES}",
         schema=ObjectType(
             (
-                Property(
-                    "event",
-                    StringType(values=tuple(STEPS)),
-                    prefilled="event",
-                    create_required=True,
-                    description="Event name, such as Order Completed",
-                ),
-                _currency(),
-                Property(
+                _required("event", StringType(values=tuple(STEPS)), "event", "Event name, such as Order Completed"),
+                _CURRENCY,
+                _required(
                     "source",
                     _TEXT,
-                    prefilled='coalesce(context.device.type, channel, "web")',
-                    create_required=True,
-                    description="Source of the event, such as web or ios",
+                    'coalesce(context.device.type, channel, "web")',
+                    "Source of the event, such as web or ios",
                 ),
                 *_IDENTITY,
                 _text("order_id", "properties.order_id", "Order ID"),
@@ -148,14 +138,8 @@ EVENT_TYPES: Final = (
         filter="type is 'track' and event is 'Order Completed' and properties.products is not empty",
         schema=ObjectType(
             (
-                Property(
-                    "products",
-                    JsonType(),
-                    prefilled="properties.products",
-                    create_required=True,
-                    description="Products",
-                ),
-                _currency(),
+                _required("products", JsonType(), "properties.products", "Products"),
+                _CURRENCY,
                 *_IDENTITY,
                 Property(
                     "properties",
@@ -214,20 +198,8 @@ EVENT_TYPES: Final = (
         filter="type is 'identify' and userId is not empty and anonymousId is not empty",
         schema=ObjectType(
             (
-                Property(
-                    "external_id",
-                    _EXTERNAL_ID,
-                    prefilled="userId",
-                    create_required=True,
-                    description="External ID of the user that stays",
-                ),
-                Property(
-                    "alias_name",
-                    _NAME,
-                    prefilled="anonymousId",
-                    create_required=True,
-                    description="Alias of the user that is merged",
-                ),
+                _required("external_id", _EXTERNAL_ID, "userId", "External ID of the user that stays"),
+                _required("alias_name", _NAME, "anonymousId", "Alias of the user that is merged"),
             )
         ),
     ),
@@ -238,20 +210,8 @@ EVENT_TYPES: Final = (
         filter="type is 'alias' and userId is not empty and previousId is not empty",
         schema=ObjectType(
             (
-                Property(
-                    "external_id",
-                    _EXTERNAL_ID,
-                    prefilled="userId",
-                    create_required=True,
-                    description="External ID of the user that stays",
-                ),
-                Property(
-                    "previous_id",
-                    _EXTERNAL_ID,
-                    prefilled="previousId",
-                    create_required=True,
-                    description="External ID of the user that is merged, and deleted",
-                ),
+                _required("external_id", _EXTERNAL_ID, "userId", "External ID of the user that stays"),
+                _required("previous_id", _EXTERNAL_ID, "previousId", "External ID of the user that is merged"),
             )
         ),
     ),
