@@ -60,7 +60,6 @@ class BrazeServer(VendorServer):
         """The alias of each label that an identified user has."""
         self.custom_attributes: list[dict[str, Any]] = []
         self.permissions = {"users.track", "users.identify", "users.merge", "custom_attributes.get"}
-        self.is_in_maintenance = False
 
     def answer(self, request: Request) -> Reply:
         if request.headers.get("authorization") != f"Bearer {API_KEY}":
@@ -116,7 +115,8 @@ class BrazeServer(VendorServer):
                     self._take(array, each)
         if not counts:
             return Reply(status=400, body={"message": NO_DATA, "errors": errors})
-        if self.is_in_maintenance:
+        is_in_maintenance = len(self.requests) % 10 == 1 + self.plan.seed % 9
+        if is_in_maintenance and not errors:
             return Reply(status=202, body={"message": "queued"})
         headers = {"x-ratelimit-limit": "3000", "x-ratelimit-remaining": "2900", "x-ratelimit-reset": "1777896000"}
         return Reply(
