@@ -17,7 +17,6 @@ from headwater.connectors.braze.objects import InvalidUser, identify_user, make_
 from headwater.connectors.braze.schemas import CustomAttribute, with_custom_attributes
 from headwater.connectors.braze.settings import BrazeSettings
 from headwater.connectors.contract import (
-    NOT_ATTEMPTED,
     BatchLimits,
     ConnectorContext,
     HttpRequest,
@@ -28,8 +27,7 @@ from headwater.connectors.contract import (
     UserWrite,
     rejected,
 )
-from headwater.connectors.responses import read_text
-from headwater.connectors.users import unavailable
+from headwater.connectors.users import read_batch, unavailable
 from headwater.schemas import Codec, Schema, all_optional
 
 MAX_USER_BYTES: Final = 40_000
@@ -102,17 +100,18 @@ class BrazeUsers:
         """Send objects, and return a result of each that is not written, and None of the others."""
         response = await self._context.http.send(self.request(objects))
         answer = read_answer(response)
-        is_success = 200 <= response.status < 300 and answer is not None and answer.is_success
-        if not is_success and response.status not in (400, 413):
-            raise unavailable("Braze", response, self._context, WAITS)
-        results: list[ItemResult | None] = [None if is_success else NOT_ATTEMPTED] * len(objects)
-        for array, index, text in () if answer is None else answer.named():
-            if array != "attributes" or not 0 <= index < len(objects):
-                raise Unavailable(f"Braze names object {index} of {array}, which is not in the request")
-            results[index] = rejected("InvalidUser", self._context.redact(text))
-        if not is_success and len(objects) == 1 and results[0] is NOT_ATTEMPTED:
-            results[0] = rejected(f"Status{response.status}", self._context.redact(read_text(response)))
-        return results
+        named = () if answer is None else answer.named()
+        return read_batch(
+            "Braze",
+            response,
+            self._context,
+            len(objects),
+            is_success=200 <= response.status < 300 and answer is not None and answer.is_success,
+            refused=[
+                (index if array == "attributes" else -1, rejected("InvalidUser", text)) for array, index, text in named
+            ],
+            waits=WAITS,
+        )
 
 
 def _next_cursor(response: HttpResponse) -> str:
