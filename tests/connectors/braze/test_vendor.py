@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from headwater.base.clock import Clock
 from headwater.connectors.braze.api import MAX_OBJECTS
 from headwater.connectors.braze.events import MAX_CONCURRENCY
 from headwater.connectors.braze.schemas import WRITABLE
@@ -98,6 +99,32 @@ class TestEvents(VendorEventsConformance):
             assert repeated == server.lost.total() > 0
 
         self.run(monkeypatch, tmp_path, Plan(seed=3, lost_after=1.0, max_faults=3), main)
+
+
+class Merging(TestEvents):
+    """Sends events that merge users. It is no suite of its own."""
+
+    __test__ = False
+
+    def event(self, number: int, user: str, clock: Clock) -> Event:
+        return msgspec.structs.replace(super().event(number, user, clock), previous_id=f"{user}-{number}")
+
+
+@pytest.mark.parametrize(("event_type", "largest"), [("identify", 37), ("merge", 1)])
+def test_merges_are_within_the_limits_of_their_requests(
+    event_type: str, largest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(installation: Installation, server: VendorServer) -> None:
+        await suite.append_backlog(installation, 120, 30)
+        async with installation.dispatching():
+            await installation.wait_until_empty()
+        assert server.violations == [] and not await installation.dead_letters()
+        assert {each.path for each in server.requests} == {f"/users/{event_type}"}
+        assert max(len(next(iter(each.json().values()))) for each in server.requests) == largest
+
+    suite = Merging()
+    monkeypatch.setattr(Merging, "EVENT_TYPE", event_type)
+    suite.run(monkeypatch, tmp_path, Plan(seed=2, throttled=0.1, failed=0.1, lost_after=0.1, max_faults=9), main)
 
 
 class TestUserSink(VendorUserSinkConformance):
