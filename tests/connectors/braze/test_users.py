@@ -134,6 +134,7 @@ async def test_custom_attributes_of_the_workspace_are_properties() -> None:
     address = {"city": Json('"Rome"'), "state": Json("null")}
     [result] = await users.write_users([write(external_id="ada", visits=2.0, seen=seen, a1=None, address=address)])
     assert result.outcome is Outcome.DELIVERED and server.violations == []
+    assert [each.method for each in http.requests[3:]] == ["POST"], "the schema is not read again"
     stored = server.users["ada"]
     assert (stored["visits"], stored["seen"], stored["address"]) == (2, "2026-05-04T10:00:00Z", {"city": "Rome"})
 

@@ -58,12 +58,11 @@ class BrazeUsers:
         self._writable: Codec | None = None
 
     async def writable_schema(self) -> Schema:
-        return with_custom_attributes(await self._custom_attributes())
+        return (await self._read_schema())[0]
 
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
-        if self._writable is None:
-            self._writable = Codec(all_optional(await self.writable_schema()))
-        made = [_make(user, self._writable) for user in users]
+        writable = self._writable or (await self._read_schema())[1]
+        made = [_make(user, writable) for user in users]
         objects = [each[1] for each in made if isinstance(each, tuple)]
         sent = iter(await self._send(objects) if objects else ())
         return [each if isinstance(each, ItemResult) else next(sent) or _written(each[0]) for each in made]
@@ -71,6 +70,12 @@ class BrazeUsers:
     def request(self, objects: Sequence[bytes]) -> HttpRequest:
         """Return the request that writes users, given as objects."""
         return track_request(self._settings, {"attributes": objects})
+
+    async def _read_schema(self) -> tuple[Schema, Codec]:
+        """Return the schema of the workspace, and its codec, which is kept for writes."""
+        schema = with_custom_attributes(await self._custom_attributes())
+        self._writable = Codec(all_optional(schema))
+        return schema, self._writable
 
     async def _custom_attributes(self) -> list[CustomAttribute]:
         """Return the custom attributes of the workspace, in the order of their names; none without the permission."""
