@@ -111,6 +111,26 @@ class SendsPartsAgain(BrazeSink):
         return replace(result, items=tuple(items)) if items.count(NOT_TAKEN) < len(items) else result
 
 
+class MixesItems(BrazeSink):
+    """Gives the results of a request in another order."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return replace(result, items=result.items[::-1])
+
+
+class OverfillsRequests(BrazeSink):
+    """Sends an object more than Braze takes."""
+
+    policy = replace(BrazeSink.policy, limits=replace(BrazeSink.policy.limits, max_events=76))
+
+
+class HasAnotherMediaType(BrazeSink):
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        request = super().request(events, attempt)
+        return replace(request, headers={**request.headers, "content-type": "text/plain"})
+
+
 class DoesNotWait(AmplitudeSink):
     """Sends events of throttled users again immediately."""
 
@@ -155,7 +175,7 @@ class ChangesTimes(MixpanelSink):
             )
         ],
         (Amplitude(), DoesNotWait),
-        (Braze(), SendsPartsAgain),
+        *[(Braze(), faulty) for faulty in (SendsPartsAgain, MixesItems, OverfillsRequests, HasAnotherMediaType)],
         (CustomerIo(), TakesPartsForSuccess),
         (CustomerIo(), HasAnotherUlidEachTime),
         (Mixpanel(), TakesAllOrNothing),
