@@ -9,6 +9,7 @@ import msgspec
 from headwater.base.errors import Unavailable
 from headwater.connectors.checking import check_credentials
 from headwater.connectors.contract import ConnectorContext, HttpRequest
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.google_analytics.settings import ORIGINS, GoogleAnalyticsSettings
 from headwater.connectors.settings import invalid
 
@@ -24,7 +25,6 @@ MAX_USER_ID_CHARACTERS: Final = 256
 MAX_VALUE_CHARACTERS: Final = 100
 MAX_LONG_VALUE_CHARACTERS: Final = {"page_title": 300, "page_referrer": 420, "page_location": 1_000}
 
-JSON_HEADERS: Final = {"content-type": "application/json"}
 
 RESERVED_PREFIXES: Final = ("_", "firebase_", "ga_", "google_", "gtag.")
 RESERVED_EVENTS: Final = frozenset(

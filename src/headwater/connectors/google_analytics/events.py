@@ -27,7 +27,6 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.google_analytics.api import (
-    JSON_HEADERS,
     MAX_AGE_SECONDS,
     MAX_BODY_BYTES,
     MAX_EVENTS,
@@ -45,6 +44,7 @@ from headwater.connectors.google_analytics.api import (
 )
 from headwater.connectors.google_analytics.schemas import CUSTOM, EVENT_TYPES, POSITION, PRODUCT_NAMES
 from headwater.connectors.google_analytics.settings import GoogleAnalyticsSettings
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import exchange
 

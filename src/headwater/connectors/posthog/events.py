@@ -33,10 +33,10 @@ from headwater.connectors.contract import (
     SinkPolicy,
 )
 from headwater.connectors.eventvalues import EventValues
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.posthog.api import (
     HISTORICAL_SECONDS,
-    JSON_HEADERS,
     MAX_BATCH_EVENTS,
     MAX_BODY_BYTES,
     MAX_DISTINCT_ID_CHARACTERS,
