@@ -57,7 +57,9 @@ def read_json(name: str, raw: msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(raw)
     except msgspec.DecodeError:
-        raise EventRejected("InvalidValue", f"{name} has a number that is too large, or half a character") from None
+        raise EventRejected(
+            "InvalidValue", f"{name[:100]} is a number that is too large, or has half a character"
+        ) from None
 
 
 def read_number(name: str, value: object) -> float | None:
@@ -77,3 +79,11 @@ def read_number(name: str, value: object) -> float | None:
             return int(text) if text.lstrip("+-").isdigit() else number
     shown = msgspec.json.encode(value).decode()[:100]
     raise EventRejected("InvalidNumber", f"{name} is {shown}, which is not a number")
+
+
+def read_currency(text: str) -> str:
+    """Return a code of ISO 4217 in upper case. Raises EventRejected for a text that has not the form of one."""
+    code = text.strip().upper()
+    if not (len(code) == 3 and code.isascii() and code.isalpha()):
+        raise EventRejected("InvalidCurrency", f'the currency is "{text[:20]}", which is no code of three letters')
+    return code
