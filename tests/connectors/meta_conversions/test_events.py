@@ -30,7 +30,7 @@ from headwater.events.event import Event, encode_event
 from headwater.filters import check_filter, compile_filter, parse_text
 from headwater.schemas import EVENT_SCHEMA, Json, Record
 from headwater.transforms.mapping import CompiledMapping
-from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
+from tests.connectors.conformance.context import NOW, FixedClock, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.conformance.vendor import plain_schema, prefilled
 from tests.connectors.test_pages import blocks, page
@@ -43,13 +43,23 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64)"
 
 def event(number: int = 1, type_: str = "Purchase", /, **values: Any) -> OutgoingEvent:
     """Return a purchase, or an event of another type, whose values are changed. None removes one."""
-    given = {"em": f"user-{number}@example.com", "value": 9.5, "currency": "EUR"} | values
+    given = {"em": f"user-{number}@example.com", "value": Json("9.5"), "currency": "EUR"} | values
     present = {name: value for name, value in given.items() if value is not None}
-    return make_event(number, event_type=type_, timestamp=TIME, values=present)
+    return make_event(number, event_type=type_, timestamp=present.pop("timestamp", TIME), values=present)
+
+
+def app_event(context: dict[str, Any], **values: Any) -> OutgoingEvent:
+    """Return an event of an app with this context."""
+    given = event(action_source="app", **values)
+    return msgspec.structs.replace(given, document=msgspec.json.encode({"context": context}))
 
 
 def sink(http: ScriptedHttp | None = None) -> MetaConversionsSink:
     return MetaConversionsSink(SETTINGS, make_context(http))
+
+
+def sink_at(time: datetime) -> MetaConversionsSink:
+    return MetaConversionsSink(SETTINGS, make_context(clock=FixedClock(time)))
 
 
 def encode(given: OutgoingEvent) -> dict[str, Any]:
@@ -84,6 +94,15 @@ class TestContract(EventSinkConformance):
             event(action_source="website", client_user_agent=AGENT),
             event(action_source="website", event_source_url="https://shop.example/"),
             event(event_source_url="shop.example"),
+            event(value=Json('"9,50"')),
+            event(value=Json('""')),
+            event(timestamp=NOW - timedelta(days=8)),
+            event(timestamp=NOW - timedelta(days=63), action_source="physical_store"),
+            app_event({}),
+            app_event({"os": {"name": "Windows", "version": "11"}}),
+            app_event({"os": {"name": "iOS"}}),
+            app_event({"os": "iOS"}),
+            event(contents=Json('[{"id":"p-1","price":"cheap"}]')),
             event(contents=Json('"p-1"')),
             event(contents=Json("[1]")),
             event(contents=Json(json.dumps([{"id": "p"}] * 1_001))),
@@ -121,9 +140,16 @@ def test_the_types_the_mapping_and_the_version_are_those_of_the_page() -> None:
         assert f"| `{type_.id}` | `{type_.filter}` |" in text and type_.schema is not None
         for each in type_.schema.properties:
             shown = f"`{each.prefilled}`" if each.prefilled else "none"
-            assert each.name == "contents" or f"| `{each.name}` | {shown} |" in text
+            assert f"| `{each.name}` | {shown}" in text or (each.name in ("contents", "value") and shown in text)
     assert VERSION.ends_on is not None
     assert f"version `{VERSION.name}` of the API, until {VERSION.ends_on:%-d %B %Y}" in text
+
+
+def test_reasons_are_those_of_the_page() -> None:
+    for each in TestContract().unacceptable():
+        with pytest.raises(EventRejected) as rejected:
+            sink().encode(each)
+        assert f"`{rejected.value.reason}`" in page("meta-conversions") or rejected.value.reason == "UnknownEventType"
 
 
 @pytest.mark.parametrize(
@@ -227,11 +253,79 @@ def test_products_have_the_names_of_meta() -> None:
     data = encode(event(contents=Json(json.dumps(products))))["custom_data"]
     assert data["contents"] == [{"id": "7", "item_price": 2}, {"id": "a", "quantity": 2}]
     assert (data["content_ids"], data["content_type"]) == (["7", "a"], "product")
+    texts = [{"sku": "a", "price": "2.50", "quantity": "2"}, {"sku": "b", "price": ""}]
+    data = encode(event(contents=Json(json.dumps(texts))))["custom_data"]
+    assert data["contents"] == [{"id": "a", "item_price": 2.5, "quantity": 2}, {"id": "b"}]
     given = {"content_ids": ["x"], "content_type": "product_group", "contents": Json('{"product_id":"a"}')}
     data = encode(event(**given))["custom_data"]
     assert (data["content_ids"], data["content_type"], data["contents"]) == (["x"], "product_group", [{"id": "a"}])
     for empty in ("null", "{}", "[]"):
         assert "contents" not in encode(event(contents=Json(empty)))["custom_data"]
+
+
+@pytest.mark.parametrize(
+    ("value", "products", "expected"),
+    [
+        ('"19.99"', [], 19.99),
+        ("null", [{"id": "a", "price": 0.1, "quantity": 3}, {"id": "b", "price": 2}, {"id": "c"}], 2.3),
+        ("1", [{"id": "a", "price": 2}], 1),
+        ("null", [{"id": "a"}], None),
+    ],
+)
+def test_the_value_is_that_of_the_products_without_another(value: str, products: Any, expected: float | None) -> None:
+    given = event(1, "AddToCart", value=Json(value), contents=Json(json.dumps(products)))
+    assert encode(given)["custom_data"].get("value") == expected
+
+
+def test_an_event_of_an_app_has_its_device() -> None:
+    context = {
+        "app": {"namespace": "com.shop", "version": "3.1", "build": "77"},
+        "device": {"model": "iPhone15,2"},
+        "os": {"name": "iOS", "version": "17.1"},
+        "locale": "de-DE",
+        "network": {"carrier": None},
+        "screen": {"width": 390, "height": 844, "density": "3.00"},
+        "timezone": "Europe/Berlin",
+    }
+    ids = {"madid": "AD-1", "anon_id": "undefined"}
+    body = encode(app_event(context, advertiser_tracking_enabled=True, **ids))
+    extinfo = ["i2", "com.shop", "3.1", "77", "17.1", "iPhone15,2", "de_DE", "", "", "390", "844", "3.00", "", "", ""]
+    assert body["app_data"] == {
+        "advertiser_tracking_enabled": 1,
+        "application_tracking_enabled": 0,
+        "extinfo": [*extinfo, "Europe/Berlin"],
+    }
+    assert body["user_data"]["madid"] == "AD-1" and "anon_id" not in body["user_data"]
+    server = MetaConversionsServer()
+    now = server.today()
+    android = {"os": {"name": "Android", "version": "14"}, "app": {"version": "1"}}
+    current = msgspec.structs.replace(app_event(android), timestamp=now, received_at=now)
+    assert server.respond(sink_at(now).request([sink_at(now).encode(current)], FIRST)).status == 200
+    assert server.violations == []
+    assert "app_data" not in encode(event(madid="AD-1")) and "madid" not in encode(event(madid="AD-1"))["user_data"]
+
+
+def test_events_of_stores_may_be_older() -> None:
+    old = {"timestamp": NOW - timedelta(days=61)}
+    assert encode(event(action_source="physical_store", **old))["action_source"] == "physical_store"
+    with pytest.raises(EventRejected, match="7 days"):
+        encode(event(**old))
+
+
+async def test_an_event_that_became_too_old_costs_no_request() -> None:
+    """Meta would refuse the whole request."""
+    http = ScriptedHttp(lambda _: pytest.fail("a request was sent"))
+    clock = FixedClock()
+    made = MetaConversionsSink(SETTINGS, make_context(http, clock))
+    times = {1: NOW - timedelta(days=6, hours=22), 2: NOW}
+    events = [made.encode(event(number, timestamp=time)) for number, time in times.items()]
+    clock.moment += timedelta(hours=2)
+    result = await made.send(made.request(events, FIRST), events)
+    assert result.failure is None
+    assert [(each.outcome, each.reason) for each in result.items] == [
+        (Outcome.REJECTED, "EventTooOld"),
+        (Outcome.RETRY, "NotTaken"),
+    ]
 
 
 def test_further_properties_do_not_replace_those_of_meta() -> None:
