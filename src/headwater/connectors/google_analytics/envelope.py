@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from headwater.connectors.contexts import find_text
 from headwater.connectors.contract import EventRejected, OutgoingEvent
 from headwater.connectors.google_analytics.api import MAX_USER_ID_CHARACTERS
 from headwater.connectors.google_analytics.parameters import read_user_properties
@@ -21,57 +22,45 @@ _COOKIE: Final = re.compile(r"GA[0-9]\.[0-9-]+\.([0-9]+\.[0-9]+)")
 """The value of the cookie `_ga`, in which the client id is the end."""
 
 
-class _Session(msgspec.Struct, frozen=True):
-    id: int | str | None = None
-
-
-class _Context(msgspec.Struct, frozen=True):
-    session: _Session = _Session()
-
-
 class _Event(msgspec.Struct, frozen=True):
     """The members of a stored event that no mapping is needed for."""
 
-    context: _Context = _Context()
+    context: Any = None
     integrations: Raw = Raw()
 
 
-class Browser(msgspec.Struct, frozen=True, rename="camel"):
-    """The ids of the browser or the app: those of Google's tag, or else the session of the SDK."""
+class Browser(msgspec.Struct, frozen=True):
+    """The ids of the browser: those of Google's tag, or else the session of the SDK. Both are empty if unknown."""
 
-    client_id: str | None = None
-    session_id: int | str | None = None
+    client_id: str = ""
+    session_id: str = ""
 
 
 _decode_event: Final = msgspec.json.Decoder(_Event).decode
-_decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-_decode_browser: Final = msgspec.json.Decoder(Browser).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def find_browser(document: bytes) -> Browser:
-    """Return the ids in a stored event. A session id is a positive whole number as text; others are left out."""
+    """Return the ids in a stored event. A session id is a positive whole number; others are left out."""
     stored = _decode_event(document)
+    context = stored.context if isinstance(stored.context, dict) else {}
     tag = _find_tag(bytes(stored.integrations))
-    cookie = _COOKIE.fullmatch(tag.client_id or "")
+    client = tag.get("clientId")
+    client = client if isinstance(client, str) else ""  # a number has lost digits
+    cookie = _COOKIE.fullmatch(client)
+    sessions = (find_text(tag, "sessionId"), find_text(context, "session", "id"))
     return Browser(
-        client_id=cookie[1] if cookie else tag.client_id,
-        session_id=_read_session(tag.session_id) or _read_session(stored.context.session.id),
+        client_id=cookie[1] if cookie else client,
+        session_id=next((id_ for id_ in sessions if id_.isascii() and id_.isdigit() and id_.strip("0")), ""),
     )
 
 
-def _find_tag(integrations: bytes) -> Browser:
+def _find_tag(integrations: bytes) -> dict[str, Any]:
     if b'"clientId"' not in integrations and b'"sessionId"' not in integrations:
-        return Browser()
-    try:
-        members = _decode_members(integrations)
-        return next((_decode_browser(members[name]) for name in INTEGRATIONS if name in members), Browser())
-    except msgspec.ValidationError:
-        return Browser()
-
-
-def _read_session(id_: int | str | None) -> str | None:
-    text = str(id_ or "")
-    return text if text.isascii() and text.isdigit() and text.strip("0") else None
+        return {}
+    members = _decode_members(integrations)
+    tags = (members.get(name) for name in INTEGRATIONS)
+    return next((tag for tag in tags if isinstance(tag, dict)), {})
 
 
 def take_envelope(event: OutgoingEvent, browser: Browser, values: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +85,7 @@ def take_envelope(event: OutgoingEvent, browser: Browser, values: dict[str, Any]
 def _find_user(event: OutgoingEvent, browser: Browser) -> dict[str, str]:
     """Return the members of a request that name the user. Raises EventRejected without any identity."""
     user = {}
-    for client in (browser.client_id or "", event.anonymous_id, event.user_id):
+    for client in (browser.client_id, event.anonymous_id, event.user_id):
         if not is_placeholder(client):
             user["client_id"] = client
             break

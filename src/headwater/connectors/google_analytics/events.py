@@ -86,7 +86,7 @@ class GoogleAnalyticsSink:
         user = _encode(take_envelope(event, browser, values))[:-1]
         name, params = _describe(event.event_type, values)
         params.setdefault("engagement_time_msec", 1)
-        if browser.session_id is not None:
+        if browser.session_id:
             params.setdefault("session_id", browser.session_id)
         check_parameters(params)
         body = _encode({"name": name, "params": params, "timestamp_micros": microseconds(event.timestamp)})
