@@ -142,12 +142,13 @@ async def send(sink: EventSink, events: Sequence[EncodedEvent]) -> list[ItemResu
     return [*finished, *(await send(sink, again) if again else ())]
 
 
-def make_sink(suite: VendorEventsConformance, server: VendorServer) -> EventSink:
+def make_sink(suite: VendorEventsConformance, server: VendorServer, http: ScriptedHttp | None = None) -> EventSink:
+    """Return the sink of a suite, whose requests go to the server without a socket, or to another client."""
     connector = CONNECTORS[suite.CODE]
     make = connector.engine.event_sink
     assert connector.destination is not None and connector.destination.settings is not None and make is not None
     settings = connector.destination.settings.read(suite.SETTINGS)
-    return make(settings, make_context(ScriptedHttp(server.respond)))
+    return make(settings, make_context(http or ScriptedHttp(server.respond)))
 
 
 def check_reason(reason: str, message: str) -> None:
