@@ -295,6 +295,12 @@ async def test_wrong_settings_are_refused(status: int, body: bytes, field: str) 
     assert (refused.value.code, refused.value.field) == ("InvalidSettings", field)
 
 
+async def test_a_key_of_the_other_region_is_refused_with_the_region() -> None:
+    with pytest.raises(Unprocessable, match="PostHog in the region EU") as refused:
+        await check(SETTINGS, make_context(ScriptedHttp(flags(401, b"The provided API key is invalid"))))
+    assert refused.value.field == "settings.apiKey"
+
+
 async def test_a_server_that_fails_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await check(SETTINGS, make_context(ScriptedHttp(flags(503))))

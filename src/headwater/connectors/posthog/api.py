@@ -42,7 +42,7 @@ async def check(settings: PostHogSettings, context: ConnectorContext) -> PostHog
             body=msgspec.json.encode(body),
             max_response_bytes=_MAX_FLAGS_BYTES,
         ),
-        vendor="PostHog",
+        vendor="PostHog" if settings.cloud is None else f"PostHog in the region {settings.cloud.project_region}",
         member="apiKey",
         accepted=frozenset({402, 404}),
     )
