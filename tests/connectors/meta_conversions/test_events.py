@@ -30,7 +30,7 @@ from headwater.events.event import Event, encode_event
 from headwater.filters import check_filter, compile_filter, parse_text
 from headwater.schemas import EVENT_SCHEMA, Json, Record
 from headwater.transforms.mapping import CompiledMapping
-from tests.connectors.conformance.context import NOW, FixedClock, ScriptedHttp, make_context
+from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.conformance.vendor import plain_schema, prefilled
 from tests.connectors.test_pages import blocks, page
@@ -56,10 +56,6 @@ def app_event(context: dict[str, Any], **values: Any) -> OutgoingEvent:
 
 def sink(http: ScriptedHttp | None = None) -> MetaConversionsSink:
     return MetaConversionsSink(SETTINGS, make_context(http))
-
-
-def sink_at(time: datetime) -> MetaConversionsSink:
-    return MetaConversionsSink(SETTINGS, make_context(clock=FixedClock(time)))
 
 
 def encode(given: OutgoingEvent) -> dict[str, Any]:
@@ -275,57 +271,6 @@ def test_products_have_the_names_of_meta() -> None:
 def test_the_value_is_that_of_the_products_without_another(value: str, products: Any, expected: float | None) -> None:
     given = event(1, "AddToCart", value=Json(value), contents=Json(json.dumps(products)))
     assert encode(given)["custom_data"].get("value") == expected
-
-
-def test_an_event_of_an_app_has_its_device() -> None:
-    context = {
-        "app": {"namespace": "com.shop", "version": "3.1", "build": "77"},
-        "device": {"model": "iPhone15,2"},
-        "os": {"name": "iOS", "version": "17.1"},
-        "locale": "de-DE",
-        "network": {"carrier": None},
-        "screen": {"width": 390, "height": 844, "density": "3.00"},
-        "timezone": "Europe/Berlin",
-    }
-    ids = {"madid": "AD-1", "anon_id": "undefined"}
-    body = encode(app_event(context, advertiser_tracking_enabled=True, **ids))
-    extinfo = ["i2", "com.shop", "3.1", "77", "17.1", "iPhone15,2", "de_DE", "", "", "390", "844", "3.00", "", "", ""]
-    assert body["app_data"] == {
-        "advertiser_tracking_enabled": 1,
-        "application_tracking_enabled": 0,
-        "extinfo": [*extinfo, "Europe/Berlin"],
-    }
-    assert body["user_data"]["madid"] == "AD-1" and "anon_id" not in body["user_data"]
-    server = MetaConversionsServer()
-    now = server.today()
-    android = {"os": {"name": "Android", "version": "14"}, "app": {"version": "1"}}
-    current = msgspec.structs.replace(app_event(android), timestamp=now, received_at=now)
-    assert server.respond(sink_at(now).request([sink_at(now).encode(current)], FIRST)).status == 200
-    assert server.violations == []
-    assert "app_data" not in encode(event(madid="AD-1")) and "madid" not in encode(event(madid="AD-1"))["user_data"]
-
-
-def test_events_of_stores_may_be_older() -> None:
-    old = {"timestamp": NOW - timedelta(days=61)}
-    assert encode(event(action_source="physical_store", **old))["action_source"] == "physical_store"
-    with pytest.raises(EventRejected, match="7 days"):
-        encode(event(**old))
-
-
-async def test_an_event_that_became_too_old_costs_no_request() -> None:
-    """Meta would refuse the whole request."""
-    http = ScriptedHttp(lambda _: pytest.fail("a request was sent"))
-    clock = FixedClock()
-    made = MetaConversionsSink(SETTINGS, make_context(http, clock))
-    times = {1: NOW - timedelta(days=6, hours=22), 2: NOW}
-    events = [made.encode(event(number, timestamp=time)) for number, time in times.items()]
-    clock.moment += timedelta(hours=2)
-    result = await made.send(made.request(events, FIRST), events)
-    assert result.failure is None
-    assert [(each.outcome, each.reason) for each in result.items] == [
-        (Outcome.REJECTED, "EventTooOld"),
-        (Outcome.RETRY, "NotTaken"),
-    ]
 
 
 def test_further_properties_do_not_replace_those_of_meta() -> None:

@@ -156,9 +156,9 @@ class MetaConversionsSink:
 
     async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
         now = self._context.clock.now().timestamp()
-        items = [rejected("EventTooOld", _TOO_OLD) if _is_expired(event, now) else NOT_TAKEN for event in events]
-        if any(item is not NOT_TAKEN for item in items):
-            return succeeded(items)  # nothing is sent, because Meta would refuse the whole request
+        expired = [_is_expired(event, now) for event in events]
+        if any(expired):  # nothing is sent, because Meta would refuse the whole request
+            return succeeded([rejected("EventTooOld", _TOO_OLD) if each else NOT_TAKEN for each in expired])
         return await exchange(self._context, request, events, _RULES)
 
 
