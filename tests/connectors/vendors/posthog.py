@@ -91,7 +91,7 @@ class PostHogServer(VendorServer):
         if any(self.refuses(each) for each in uuids):
             return _text(400, "maximum event size exceeded")
         for event in events:
-            key = "\0".join((event["uuid"], event["event"], event["distinct_id"], event["timestamp"]))
+            key = "\0".join((event["uuid"], event["event"], event["distinct_id"], str(event["timestamp"])))
             content = {**event, "historical": body.get("historical_migration", False)}
             self.accept(Item(id=event["uuid"], user=event["distinct_id"], content=content), key=key)
         return Reply(body={"status": "Ok"})
