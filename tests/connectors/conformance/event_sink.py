@@ -160,7 +160,7 @@ class EventSinkConformance(ABC):
         assert not any(secret in preview for secret in self.SECRETS)
 
     async def test_the_preview_is_the_request_that_is_sent(self) -> None:
-        """It has the method, the URL, the names of all headers and the body, which is indented."""
+        """Compare the method, the URL, the names of all headers and the body, which is indented."""
         http = ScriptedHttp()
         sink = self.sink(http)
         events = self.batch(sink)
