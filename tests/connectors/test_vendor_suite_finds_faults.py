@@ -189,6 +189,13 @@ def test_a_fault_is_found(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert finds_fault(suite, faulty, tmp_path, monkeypatch), "no plan finds the fault"
+
+
+def finds_fault(
+    suite: VendorEventsConformance, faulty: Callable[..., EventSink], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Return whether the suite fails with a faulty sink."""
     connector = CONNECTORS[suite.CODE]
     changed = replace(connector, engine=replace(connector.engine, event_sink=faulty))
     monkeypatch.setattr(sender, "CONNECTORS", {**CONNECTORS, suite.CODE: changed})
@@ -198,10 +205,10 @@ def test_a_fault_is_found(
         await suite.verify(installation, server)
 
     for seed in SEEDS:
-        folder = tmp_path / str(seed)
-        folder.mkdir()
+        run = folder / str(seed)
+        run.mkdir()
         try:
-            suite.run(monkeypatch, folder, msgspec.structs.replace(FAULTY, seed=seed), main)
+            suite.run(monkeypatch, run, msgspec.structs.replace(FAULTY, seed=seed), main)
         except (AssertionError, KeyError):
-            return
-    pytest.fail("no plan finds the fault")
+            return True
+    return False
