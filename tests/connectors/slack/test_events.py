@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import (
     ConnectorContext,
     EncodedEvent,
@@ -17,15 +18,16 @@ from headwater.connectors.contract import (
     OutgoingEvent,
 )
 from headwater.connectors.redaction import Redactor, format_request
-from headwater.connectors.slack.api import MESSAGE_ERRORS
+from headwater.connectors.slack.api import MESSAGE_ERRORS, WEBHOOK_ERRORS, check
 from headwater.connectors.slack.events import UNLABELLED, SlackSink
 from headwater.connectors.slack.schemas import EVENT_TYPES
 from headwater.connectors.slack.settings import SlackSettings
-from headwater.schemas import Json
+from headwater.schemas import EVENT_SCHEMA, Json, ObjectType, Property, StringType
+from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
-from tests.connectors.vendors.slack import PATH, URL, SlackServer
+from tests.connectors.vendors.slack import GONE, PATH, URL, SlackServer
 
 SETTINGS = SlackSettings(webhook_url=URL)
 
@@ -80,11 +82,19 @@ def test_the_messages_are_those_of_the_page() -> None:
 
 def test_the_mapping_is_that_of_the_page() -> None:
     for type_ in EVENT_TYPES:
-        assert f"| `{type_.id}` |" in page("slack") and type_.schema is not None
+        assert f"| `{type_.id}` | {type_.filter} |" in page("slack") and type_.schema is not None
         for each in type_.schema.properties:
             shown = f"`{each.prefilled}`" if each.prefilled else "none"
             assert f"| `{each.name}` | {shown} |" in page("slack")
-    assert all(f"`{error}`" in page("slack") for error in MESSAGE_ERRORS)
+    assert all(f"`{error}`" in page("slack") for error in (*MESSAGE_ERRORS, *WEBHOOK_ERRORS))
+
+
+def test_the_mapping_for_orders_makes_a_text() -> None:
+    schema = ObjectType((Property("text", StringType()),))
+    mapping = CompiledMapping({"text": blocks("slack")["mapping"].strip()}, EVENT_SCHEMA, schema)
+    order = Json('{"order_id":"o-1","total":"49.98","currency":"EUR"}')
+    text = mapping.apply({"properties": order, "traits": Json("{}"), "userId": "ada"})["text"]
+    assert message(event(text=text))["text"] == "*New order* o-1: 49.98 EUR from ada"
 
 
 def test_texts_and_labels_cannot_notify_a_channel() -> None:
@@ -105,6 +115,7 @@ def test_a_summary_counts_the_events_of_rare_labels_together() -> None:
     lines = message(*events)["text"].split("\n")
     assert (lines[0], len(lines), lines[1], lines[-1]) == ("*100 events*", 22, "Event 0: 4", "10 others: 30")
     assert message(event(label=" "), event(label=""))["text"] == f"*2 events*\n{UNLABELLED}: 2"
+    assert message(event(label="a\n b"), event(label="a b"))["text"] == "*2 events*\na b: 2"
 
 
 def test_a_text_may_contain_the_separator() -> None:
@@ -131,13 +142,31 @@ async def test_an_error_of_a_message_rejects_it_with_a_sentence(error: str) -> N
     assert summary.failure is not None and summary.failure.scope is FailureScope.BATCH
 
 
-@pytest.mark.parametrize("status", [403, 404, 410])
-async def test_a_webhook_that_is_gone_closes_the_destination(status: int) -> None:
-    events = [sink().encode(event())]
-    http = ScriptedHttp(lambda _: HttpResponse(status=status, body=b"no_service"))
-    result = await sink(http).send(sink().request(events, FIRST), events)
-    assert result.failure is not None
-    assert (result.failure.scope, result.failure.message) == (FailureScope.CLOSED, "no_service")
+@pytest.mark.parametrize(("status", "error"), [*GONE, (404, "<html>not found</html>")])
+async def test_a_webhook_that_is_gone_closes_the_destination(status: int, error: str) -> None:
+    events = [sink().encode(event(number)) for number in (1, 2)]
+    http = ScriptedHttp(lambda _: HttpResponse(status=status, body=error.encode()))
+    for sent in (events[:1], events):
+        result = await sink(http).send(sink().request(sent, FIRST), sent)
+        assert result.failure is not None and result.failure.scope is FailureScope.CLOSED
+        assert error in result.failure.message and " " in result.failure.message
+    with pytest.raises(Unprocessable) as refused:
+        await check(SETTINGS, make_context(http, secrets=SETTINGS.secrets()))
+    assert refused.value.field == "settings.webhookURL" and error in str(refused.value)
+
+
+@pytest.mark.parametrize("error", ["no_text", "missing_text_or_fallback_or_attachments", "invalid_payload"])
+async def test_a_webhook_that_wants_a_text_exists(error: str) -> None:
+    http = ScriptedHttp(lambda _: HttpResponse(status=400, body=error.encode()))
+    assert await check(SETTINGS, make_context(http)) == SETTINGS
+    assert [each.body for each in http.requests] == [b'{"text":""}']
+
+
+@pytest.mark.parametrize("status", [200, 302, 429, 500])
+async def test_any_other_response_does_not_say_that_a_webhook_exists(status: int) -> None:
+    http = ScriptedHttp(lambda _: HttpResponse(status=status, body=b"ok"))
+    with pytest.raises(Unavailable, match=f"status {status}"):
+        await check(SETTINGS, make_context(http))
 
 
 def test_a_documented_body_is_valid_for_the_server() -> None:
