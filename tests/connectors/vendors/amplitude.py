@@ -4,9 +4,10 @@
 | --- | --- |
 | `/2/httpapi`: 100 requests/s, 10 events each, 1 MB; 30 events/s of a user or device | http-v2 |
 | `/batch`: 2,000 events, 20 MB; 1,000 events/s of a user or device, over 30 s | batch-event-upload |
-| `api_key` in the body; 400 "Invalid API key" | http-v2, Amplitude-TypeScript |
-| ids of 5 characters, unless `options.min_id_length` is lower; user_id or device_id | http-v2 |
-| levels of properties: 40 | http-v2 |
+| `api_key` in the body; 400 "Invalid API key" | http-v2 (values of `error`), Amplitude-TypeScript |
+| 403 for values that the firewall blocks; it names no event | http-v2 |
+| ids of 5 characters, unless `options.min_id_length` is lower; user_id or device_id; invalid ids | http-v2 |
+| levels of properties: 40; 5 types of groups and 10 groups; `currency` has 3 capital letters | http-v2 |
 | 400 names invalid or silenced events; the client sends the others again | http-api-batching-retries |
 | 429 names throttled users, devices and events, which wait for 30 s | http-v2, batch-event-upload |
 | 429 names users over the quota of a day, without indexes | batch-event-upload |
@@ -21,12 +22,18 @@ from typing import Any, Final
 from tests.connectors.vendors.server import CALM, Item, Plan, Reply, Request, VendorServer, depth
 
 KEY: Final = "4f1ab2c3d4e5f60718293a4b5c6d7e8f"
-INVALID_IDS: Final = frozenset({"", "0", "anonymous", "nil", "none", "null", "n/a", "nan", "undefined", "unknown"})
+INVALID_IDS: Final = frozenset(
+    {
+        *("anonymous", "nil", "none", "null", "n/a", "na", "undefined", "unknown", "", '""'),
+        *("00000000-0000-0000-0000-000000000000", "{}", "lmy47d", "0", "-1"),
+    }
+)
 MEMBERS: Final = frozenset(
     {
         *("user_id", "device_id", "event_type", "time", "insert_id", "event_properties", "user_properties"),
         *("groups", "session_id", "ip", "os_name", "os_version", "app_version", "device_model", "language"),
-        *("platform", "revenue", "price", "quantity", "productId", "revenueType"),
+        *("device_manufacturer", "carrier", "platform"),
+        *("revenue", "currency", "price", "quantity", "productId", "revenueType"),
     }
 )
 THROTTLED_SECONDS: Final = 30.0
@@ -96,7 +103,9 @@ class AmplitudeServer(VendorServer):
         for index, event in enumerate(events):
             self._validate(event, request, invalid, missing, short, index, min_length)
             if self.refuses(event["insert_id"]):
-                kind = Random(event["insert_id"]).randrange(4)
+                kind = Random(event["insert_id"]).randrange(5)
+                if kind == 4:
+                    return Reply(status=403, body={"code": 403, "error": "Forbidden"})
                 if kind == 3:
                     silenced.append(index)
                 else:
@@ -196,6 +205,8 @@ class AmplitudeServer(VendorServer):
             if not isinstance(event.get(field, {}), dict) or depth(event.get(field, {})) > 40:
                 self.violate(f"{field} is not valid", request)
                 invalid.setdefault(field, []).append(index)
+        self.require(properties or "user_properties" not in event, "user_properties is empty", request)
+        self._validate_values(event, request)
         owners = _owners(event)
         self.require(owners, "an event has no user and no device", request)
         for owner in owners:
@@ -205,6 +216,14 @@ class AmplitudeServer(VendorServer):
         time = event.get("time")
         if not self.require(isinstance(time, int) and time > 10**11, f"the time is {time!r}", request):
             invalid.setdefault("time", []).append(index)
+
+    def _validate_values(self, event: dict[str, Any], request: Request) -> None:
+        groups = [each if isinstance(each, list) else [each] for each in event.get("groups", {}).values()]
+        self.require(len(groups) <= 5 and sum(map(len, groups)) <= 10, "groups are not tracked", request)
+        currency = event.get("currency", "EUR")
+        self.require(len(currency) == 3 and currency.isalpha() and currency.isupper(), "the currency is wrong", request)
+        amounts = {"revenue", "price"}.intersection(event)
+        self.require(amounts or not {"currency", "productId", "revenueType"}.intersection(event), "no amount", request)
 
 
 def _owners(event: dict[str, Any]) -> list[str]:
