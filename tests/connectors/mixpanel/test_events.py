@@ -26,7 +26,7 @@ from headwater.schemas import Json
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
-from tests.connectors.vendors.mixpanel import FORBIDDEN, TOKEN
+from tests.connectors.vendors.mixpanel import FORBIDDEN, RESERVED, TOKEN
 
 SETTINGS = MixpanelSettings(project_id="3012345", project_token=TOKEN, data_residency="EU")
 TIME = datetime(2026, 5, 4, 11, 59, 59, 500_000, tzinfo=UTC)
@@ -78,8 +78,8 @@ class TestContract(EventSinkConformance):
             *[event(user_id=each, anonymous_id="undefined") for each in (*FORBIDDEN, "null", " NULL ", "0")],
             event(values={"event": " "}),
             event(values={"event": "$merge"}),
-            event(properties={"time": 1}),
-            event(properties={"distinct_id": "x"}),
+            *[event(properties={name: 1}) for name in ("time", "distinct_id", "$insert_id", *RESERVED)],
+            event(values={"campaign": as_json({"bucket": "a"})}),
             event(properties={f"p{number}": 1 for number in range(250)}),
             event(properties={"a": {"b": {"c": {"d": {}}}}}),
             event(properties={"a": [{"b": {"c": [{"d": {}}]}}]}),
@@ -123,6 +123,7 @@ def test_values_at_the_limits_are_accepted() -> None:
 def test_the_requests_are_those_of_the_page() -> None:
     order = {"order_id": "o-1", "total": 9.5}
     context = {"ip": "203.0.113.9", "current_url": "https://shop.example/", "os": "iOS", "browser": "Safari"}
+    context["campaign"] = as_json({"utm_source": "news"})
     tracked = sink().request([sink().encode(event(1, order, values=context, user_id="ada", anonymous_id="d-1"))], FIRST)
     assert json.loads(tracked.body) == json.loads(blocks("mixpanel")["import"])
     products = [as_json({"sku": "a", "price": 4.5}), as_json({"sku": "b", "price": 5})]
@@ -150,6 +151,28 @@ def test_the_mappings_are_those_of_the_page() -> None:
         assert f"| `{type_.id}` | {type_.filter.replace('|', '')} |" in page("mixpanel") and type_.schema is not None
         for each in type_.schema.properties:
             assert f"`{each.prefilled}`" in page("mixpanel"), each.prefilled
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("19.99", 19.99),
+        (" 7 ", 7),
+        ("-0.5", -0.5),
+        (19.99, 19.99),
+        *[(each, each) for each in ("", "007", "1,50", "€5", "1e5", None, True, [], {"amount": "5"})],
+    ],
+)
+def test_amounts_of_orders_are_numbers(given: Any, sent: Any) -> None:
+    order = {"total": given, "order_id": "7"}
+    values = {"products": [as_json({"price": given, "sku": "7"})]}
+    purchased = event(1, order, "product_purchased", values=values)
+    [product] = json.loads(b"[%s]" % sink().encode(purchased).body)
+    completed = json.loads(sink().encode(event(1, order, "order_completed")).body)
+    tracked = json.loads(sink().encode(event(1, order, "track")).body)
+    assert (product["properties"]["total"], product["properties"]["price"]) == (sent, sent)
+    assert (completed["properties"]["total"], completed["properties"]["order_id"]) == (sent, "7")
+    assert product["properties"]["sku"] == "7" and tracked["properties"]["total"] == given
 
 
 @pytest.mark.parametrize("member", ["insert_id", "$insert_id"])

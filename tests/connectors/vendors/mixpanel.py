@@ -14,6 +14,8 @@
 | `$set` creates a profile and overwrites its properties, `$unset` removes them by name | profile-set, profile-unset |
 | a time is `YYYY-MM-DDTHH:MM:SS` in UTC | data-type |
 | `distinct_id` is `$user_id`, or else `$device:` and `$device_id` | server-side-events-without-a-user |
+| `bucket` hides other events, `$ignore` drops an event | reserved-properties |
+| 1.8 million events a minute of a project | import-events |
 """
 
 import re
@@ -36,6 +38,7 @@ FORBIDDEN: Final = frozenset(
         *("<nil>", "0", "-1", "true", "false", "[]", "{}"),
     }
 )
+RESERVED: Final = frozenset({"bucket", "$bucket", "$ignore", "$distinct_id", "$time", "token"})
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _INSERT_ID: Final = re.compile(r"[A-Za-z0-9-]{1,36}")
 
@@ -135,6 +138,8 @@ class MixpanelServer(VendorServer):
         require(name not in ("$identify", "$create_alias", "$merge"), f"{name} changes identities", request)
         require(len(msgspec.json.encode(properties)) < 1_000_000, "an event has 1 MB", request)
         require(len(properties) < 255, "an event has 255 properties", request)
+        reserved = RESERVED.intersection(properties)
+        require(not reserved, f"properties are reserved: {reserved}", request)
         require(isinstance(insert_id, str) and _INSERT_ID.fullmatch(insert_id), f"the id is {insert_id!r}", request)
         require("ip" in properties, "without ip, the event gets the location of the sender", request)
         if not require(isinstance(user, str) and user, "without distinct_id, all users of a sender are one", request):

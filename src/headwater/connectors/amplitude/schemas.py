@@ -3,6 +3,7 @@
 from typing import Final
 
 from headwater.connectors.contract import EventType
+from headwater.connectors.mappings import OS_NAME, UTM
 from headwater.schemas import FloatType, IntType, IpType, JsonType, MapType, ObjectType, Property, StringType
 
 IDENTIFY: Final = "identify"
@@ -18,7 +19,7 @@ _IDENTITY: Final = (
 )
 _CONTEXT: Final = (
     Property("ip", IpType(), prefilled="context.ip", description="IP address, for the location"),
-    _text("os_name", "coalesce(context.os.other, context.os.name)", "Operating system"),
+    _text("os_name", OS_NAME, "Operating system"),
     _text("os_version", "context.os.version", "Version of the operating system"),
     _text("app_version", "context.app.version", "Version of the app"),
     _text("device_manufacturer", "context.device.manufacturer", "Device manufacturer"),
@@ -41,19 +42,6 @@ _REVENUE: Final = (
     _text("productId", "", "Product ID"),
     _text("revenueType", "", "Type of the revenue"),
 )
-_CAMPAIGN: Final = "map({})".format(
-    ", ".join(
-        f'"utm_{name}", context.campaign.{path}'
-        for name, path in (
-            ("source", "source"),
-            ("medium", "medium"),
-            ("campaign", "name"),
-            ("term", "term"),
-            ("content", "content"),
-        )
-    )
-)
-"""The user properties of Amplitude's own SDKs for the campaign by which a user came last."""
 
 
 def _event(name: str, *more: Property) -> ObjectType:
@@ -65,7 +53,7 @@ def _event(name: str, *more: Property) -> ObjectType:
             Property(
                 "event_properties", MapType(JsonType()), prefilled="properties", description="Properties of the event"
             ),
-            Property("user_properties", MapType(JsonType()), prefilled=_CAMPAIGN, description="Properties of the user"),
+            Property("user_properties", MapType(JsonType()), prefilled=UTM, description="Properties of the user"),
             Property("groups", MapType(JsonType()), description="Groups of the event, by type"),
             Property("session_id", IntType(64), description="Start of the session, in milliseconds"),
             *_CONTEXT,
