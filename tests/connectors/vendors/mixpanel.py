@@ -91,6 +91,9 @@ class MixpanelServer(VendorServer):
         error = "Project exceeded rate limits. Please retry the request with exponential backoff."
         return Reply(status=429, body={"code": 429, "error": error, "status": "Too Many Requests"})
 
+    def _count(self, records: list[Any], request: Request) -> bool:
+        return self.count("records", 1_800_000, 60, request, number=len(records))
+
     # Events
 
     def _import(self, request: Request) -> Reply:
@@ -99,6 +102,8 @@ class MixpanelServer(VendorServer):
         if not events:
             return Reply(status=400, body={"code": 400, "error": "no events", "status": "Bad Request"})
         self.require(len(events) <= 2_000, "a request has at most 2,000 events", request)
+        if not self._count(events, request):
+            return self.throttle()
         failed: list[dict[str, Any]] = []
         for index, event in enumerate(events):
             self.require(set(event) == {"event", "properties"}, f"an event has other members: {set(event)}", request)
@@ -169,6 +174,8 @@ class MixpanelServer(VendorServer):
             self.require(request.query.get(name) == [value], f"{name} must be {value}", request)
         updates = request.json()
         self.require(0 < len(updates) <= 2_000, "a request has 1 to 2,000 updates", request)
+        if not self._count(updates, request):
+            return self.throttle()
         failed: list[dict[str, Any]] = []
         for index, update in enumerate(updates):
             user = update.get("$distinct_id", "")
