@@ -122,8 +122,13 @@ def test_values_at_the_limits_are_accepted() -> None:
 
 def test_the_requests_are_those_of_the_page() -> None:
     order = {"order_id": "o-1", "total": 9.5}
-    context = {"ip": "203.0.113.9", "current_url": "https://shop.example/", "os": "iOS", "browser": "Safari"}
-    context["campaign"] = as_json({"utm_source": "news"})
+    context = {
+        "ip": "203.0.113.9",
+        "current_url": "https://shop.example/",
+        "os": "iOS",
+        "browser": "Safari",
+        "campaign": as_json({"utm_source": "news"}),
+    }
     tracked = sink().request([sink().encode(event(1, order, values=context, user_id="ada", anonymous_id="d-1"))], FIRST)
     assert json.loads(tracked.body) == json.loads(blocks("mixpanel")["import"])
     products = [as_json({"sku": "a", "price": 4.5}), as_json({"sku": "b", "price": 5})]
@@ -160,7 +165,14 @@ def test_the_mappings_are_those_of_the_page() -> None:
         (" 7 ", 7),
         ("-0.5", -0.5),
         (19.99, 19.99),
-        *[(each, each) for each in ("", "007", "1,50", "€5", "1e5", None, True, [], {"amount": "5"})],
+        ("", ""),
+        ("007", "007"),
+        ("1,50", "1,50"),
+        ("€5", "€5"),
+        ("1e5", "1e5"),
+        (None, None),
+        (True, True),
+        ({"amount": "5"}, {"amount": "5"}),
     ],
 )
 def test_amounts_of_orders_are_numbers(given: Any, sent: Any) -> None:

@@ -14,7 +14,7 @@ from headwater.events.event import Event
 from headwater.schemas import Codec, Json, Record, all_optional
 from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
-from tests.connectors.conformance.vendor_types import send_each_event_type
+from tests.connectors.conformance.vendor_types import send_each_event_type, send_full_requests
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.vendors.mixpanel import TOKEN, MixpanelServer, update_id
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
@@ -45,6 +45,10 @@ class TestEvents(VendorEventsConformance):
             assert max(server.copies.values()) == 1
 
         self.run(monkeypatch, tmp_path, CALM, main)
+
+    async def test_full_requests_are_accepted(self) -> None:
+        server = await send_full_requests(self)
+        assert len(server.accepted) == 2 * 2_000
 
     async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
         event = self.event(1, "ada", FixedClock())
