@@ -123,6 +123,22 @@ class DoesNotWait(AmplitudeSink):
         return replace(result, items=tuple(items))
 
 
+class TakesOthersForDelivered(AmplitudeSink):
+    """Takes the other events of a refused request for delivered, of which Amplitude has taken none."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return replace(result, items=tuple(DELIVERED if each == NOT_TAKEN else each for each in result.items))
+
+
+class MixesResults(MixpanelSink):
+    """Takes the results of records in the opposite order."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return replace(result, items=result.items[::-1])
+
+
 class TakesAllOrNothing(MixpanelSink):
     """Takes a partial success for a rejection of all events."""
 
@@ -192,12 +208,11 @@ class DropsSummaries(SlackSink):
                 IgnoresOrder,
             )
         ],
-        (Amplitude(), DoesNotWait),
+        *[(Amplitude(), faulty) for faulty in (DoesNotWait, TakesOthersForDelivered)],
         (Braze(), SendsPartsAgain),
         (CustomerIo(), TakesPartsForSuccess),
         (CustomerIo(), HasAnotherUlidEachTime),
-        (Mixpanel(), TakesAllOrNothing),
-        (Mixpanel(), ChangesTimes),
+        *[(Mixpanel(), faulty) for faulty in (TakesAllOrNothing, MixesResults, ChangesTimes)],
         *[
             (Slack(), faulty)
             for faulty in (CountsTooFew, SendsMentions, SendsTooOften, TakesRefusalsForSuccess, DropsSummaries)

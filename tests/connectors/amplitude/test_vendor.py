@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from headwater.base.clock import Clock
 from headwater.events.event import Event
@@ -29,6 +30,14 @@ class TestEvents(VendorEventsConformance):
     CODE = "amplitude"
     SETTINGS: ClassVar = SETTINGS
     SECRETS = (KEY,)
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "null", "anonymous_id": "lmy47d"},
+        "MissingName": {"event": " "},
+        "ReservedName": {"event": "$identify"},
+        "InvalidProperties": {"properties": Raw(b'{"n":%s}' % (b"[" * 40 + b"]" * 40))},
+        "InvalidOutput": {"properties": Raw(b'{"revenue":"EUR 9.50"}')},
+    }
+    REPAIRS = ("InvalidOutput", {"revenue": "9.5"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return AmplitudeServer(plan, now)

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from headwater.base.clock import Clock
 from headwater.connectors.mixpanel.schemas import WRITABLE_NAMES, WRITABLE_SCHEMA
@@ -28,6 +30,19 @@ class TestEvents(VendorEventsConformance):
     SETTINGS: ClassVar = SETTINGS
     SECRETS = (TOKEN,)
     EVENT_TYPE = "track"
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "null", "anonymous_id": "undefined"},
+        "MissingName": {"event": " "},
+        "InvalidOutput": {"event": "x" * 256},
+        "ReservedName": {"event": "$merge"},
+        "ReservedProperty": {"properties": Raw(b'{"bucket":"a"}')},
+        "InvalidProperties": {"properties": Raw(b'{"n":{"a":{"b":{"c":{}}}}}')},
+        "TooManyProperties": {"properties": Raw(b"{%s}" % b",".join(b'"p%d":1' % number for number in range(255)))},
+        "EventTooLarge": {"properties": Raw(b'{"n":"%s"}' % (b"x" * 1_000_000))},
+        "EventTooOld": {"age": timedelta(days=60 * 365)},
+        "EventInFuture": {"age": timedelta(hours=-2)},
+    }
+    REPAIRS = ("InvalidOutput", {"event": "substring(event, 1, 255)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return MixpanelServer(plan, now)
