@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.amplitude.api import check
@@ -27,6 +29,7 @@ from headwater.connectors.contract import (
 from headwater.connectors.redaction import Redactor, format_request
 from headwater.schemas import EVENT_SCHEMA, Json
 from headwater.transforms.mapping import CompiledMapping
+from tests.connectors.bodies import bodies
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.conformance.vendor import plain_schema, prefilled
@@ -44,13 +47,13 @@ def as_json(properties: dict[str, Any]) -> dict[str, Json]:
 def event(
     number: int = 1, properties: dict[str, Any] | None = None, type_: str = "track", **values: Any
 ) -> OutgoingEvent:
-    given: dict[str, Any] = {"user_id": f"user-{number}", "device_id": f"device-{number}"}
+    members: dict[str, Any] = {"user_id": f"user-{number}", "device_id": f"device-{number}"}
     if type_ != "identify":
-        given["event_type"] = "Order Completed"
+        members["event_type"] = "Order Completed"
     if properties is not None:
-        given["user_properties" if type_ == "identify" else "event_properties"] = as_json(properties)
-    given = {name: value for name, value in (given | values).items() if value is not None}
-    return make_event(number, event_type=type_, timestamp=TIME, values=given)
+        members["user_properties" if type_ == "identify" else "event_properties"] = as_json(properties)
+    members = {name: value for name, value in (members | values).items() if value is not None}
+    return make_event(number, event_type=type_, timestamp=TIME, values=members)
 
 
 def accepted(events: Sequence[EncodedEvent], count: int | None = None) -> HttpResponse:
@@ -153,7 +156,7 @@ def test_the_mappings_are_those_of_the_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("values", "sent"),
     [
         ({"revenue": 9.5, "currency": "EUR"}, {"revenue": 9.5, "currency": "EUR"}),
         ({"price": 9.5, "quantity": 2, "productId": "p"}, {"price": 9.5, "quantity": 2, "productId": "p"}),
@@ -163,8 +166,8 @@ def test_the_mappings_are_those_of_the_page() -> None:
         ({"user_properties": {}, "groups": {}, "event_properties": {}}, {}),
     ],
 )
-def test_what_amplitude_does_not_take_is_left_out(given: dict[str, Any], sent: dict[str, Any]) -> None:
-    body = json.loads(sink().encode(event(**given)).body)
+def test_what_amplitude_does_not_take_is_left_out(values: dict[str, Any], sent: dict[str, Any]) -> None:
+    body = json.loads(sink().encode(event(**values)).body)
     always = {"event_type", "user_id", "device_id", "time", "insert_id"}
     assert {name: value for name, value in body.items() if name not in always} == sent
 
@@ -266,6 +269,38 @@ async def test_a_rejection_that_names_no_event_is_about_the_request() -> None:
 async def test_a_refused_key_pauses_the_destination(body: dict[str, str]) -> None:
     result = await send(2, 400, **body)
     assert result.failure is not None and result.failure.scope is FailureScope.CREDENTIALS
+
+
+INDEXES = st.lists(st.integers(-1, 4), max_size=3)
+OWNERS = st.dictionaries(st.sampled_from(["user-0", "device-1", "x"]), st.floats(0, 9), max_size=2)
+RESPONSES = bodies(
+    {
+        "code": st.sampled_from([200, 400]),
+        "events_ingested": st.integers(0, 4),
+        "error": st.sampled_from(["", "Invalid API key: x", "Request missing required field"]),
+        "missing_field": st.none() | st.sampled_from(["api_key", "events"]),
+        "events_with_invalid_fields": st.dictionaries(st.text(max_size=3), INDEXES, max_size=2),
+        "events_with_missing_fields": st.dictionaries(st.text(max_size=3), INDEXES, max_size=2),
+        "events_with_invalid_id_lengths": st.dictionaries(st.text(max_size=3), INDEXES, max_size=2),
+        "silenced_events": INDEXES,
+        "throttled_events": INDEXES,
+        "throttled_users": OWNERS,
+        "throttled_devices": OWNERS,
+        "exceeded_daily_quota_users": OWNERS,
+        "exceeded_daily_quota_devices": OWNERS,
+    }
+)
+
+
+@given(body=RESPONSES, status=st.sampled_from([200, 400, 403, 429]))
+async def test_no_response_delivers_an_event_that_it_does_not_count(body: bytes, status: int) -> None:
+    connector = sink(HttpResponse(status=status, body=body))
+    events = [connector.encode(event(number)) for number in range(3)]
+    result = await connector.send(connector.request(events, FIRST), events)
+    assert len(result.items) == 3
+    if any(item.outcome is Outcome.DELIVERED for item in result.items):
+        assert status == 200 and json.loads(body)["events_ingested"] == 3
+        assert {item.outcome for item in result.items} == {Outcome.DELIVERED}
 
 
 async def test_the_check_of_a_refused_key_names_the_zone() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import (
@@ -33,8 +35,8 @@ SETTINGS = SlackSettings(webhook_url=URL)
 
 
 def event(number: int = 1, /, **values: Any) -> OutgoingEvent:
-    given = {"text": f"Order Completed: user-{number}", "label": "Order Completed"} | values
-    return make_event(number, event_type="send_message", values=given)
+    members = {"text": f"Order Completed: user-{number}", "label": "Order Completed"} | values
+    return make_event(number, event_type="send_message", values=members)
 
 
 def sink(http: ScriptedHttp | None = None) -> SlackSink:
@@ -98,15 +100,15 @@ def test_the_mapping_for_orders_makes_a_text() -> None:
 
 
 def test_texts_and_labels_cannot_notify_a_channel() -> None:
-    given = event(text="<!channel> & <https://evil.example|click>", label="<!here>")
-    assert message(given)["text"] == "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;"
-    assert message(given, given)["text"] == "*2 events*\n&lt;!here&gt;: 2"
+    both = event(text="<!channel> & <https://evil.example|click>", label="<!here>")
+    assert message(both)["text"] == "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;"
+    assert message(both, both)["text"] == "*2 events*\n&lt;!here&gt;: 2"
 
 
 def test_values_at_the_limits_are_accepted() -> None:
     assert len(message(event(text="é" * 40_000))["text"]) == 40_000
-    given = [{"type": "divider"}] * 50
-    assert message(event(blocks=Json(json.dumps(given))))["blocks"] == given
+    dividers = [{"type": "divider"}] * 50
+    assert message(event(blocks=Json(json.dumps(dividers))))["blocks"] == dividers
     assert "blocks" not in message(event(blocks=Json("null")))
 
 
@@ -119,9 +121,9 @@ def test_a_summary_counts_the_events_of_rare_labels_together() -> None:
 
 
 def test_a_text_may_contain_the_separator() -> None:
-    given = event(text="a\0b", label="c\0d")
-    assert message(given)["text"] == "a\0b"
-    assert message(given, given)["text"] == "*2 events*\nc\0d: 2"
+    both = event(text="a\0b", label="c\0d")
+    assert message(both)["text"] == "a\0b"
+    assert message(both, both)["text"] == "*2 events*\nc\0d: 2"
 
 
 def test_a_preview_shows_the_host_only() -> None:
@@ -153,6 +155,15 @@ async def test_a_webhook_that_is_gone_closes_the_destination(status: int, error:
     with pytest.raises(Unprocessable) as refused:
         await check(SETTINGS, make_context(http, secrets=SETTINGS.secrets()))
     assert refused.value.field == "settings.webhookURL" and error in str(refused.value)
+
+
+@given(body=st.binary(max_size=20) | st.sampled_from([b"ok ", b"OK", b'"ok"', b"okay", b"<html>ok</html>"]))
+async def test_only_ok_is_a_delivery(body: bytes) -> None:
+    http = ScriptedHttp(lambda _: HttpResponse(status=200, body=body))
+    events = [sink().encode(event(number)) for number in (1, 2)]
+    result = await sink(http).send(sink().request(events, FIRST), events)
+    expected = Outcome.DELIVERED if body.decode(errors="replace").strip() == "ok" else Outcome.RETRY
+    assert [each.outcome for each in result.items] == [expected] * 2
 
 
 @pytest.mark.parametrize("error", ["no_text", "missing_text_or_fallback_or_attachments", "invalid_payload"])

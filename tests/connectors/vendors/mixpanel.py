@@ -62,6 +62,8 @@ class MixpanelServer(VendorServer):
         self.profiles: dict[str, dict[str, Any]] = {}
         self.refuses_users = False
         """Whether the plan refuses all updates of a profile, by its distinct id, and not some of them by content."""
+        self.takes_valid_updates = plan.seed % 2 == 0
+        """Whether it takes the valid updates of a request with others. Mixpanel documents only that it names these."""
         self._began = 0.0
 
     def answer(self, request: Request) -> Reply:
@@ -177,6 +179,7 @@ class MixpanelServer(VendorServer):
         if not self._count(updates, request):
             return self.throttle()
         failed: list[dict[str, Any]] = []
+        taken: list[tuple[dict[str, Any], Item]] = []
         for index, update in enumerate(updates):
             user = update.get("$distinct_id", "")
             self._check_update(update, user, request)
@@ -185,16 +188,22 @@ class MixpanelServer(VendorServer):
             if self.refuses(user if self.refuses_users else id_):
                 failed.append({"index": index, "field": "$distinct_id", "message": "'$distinct_id' is not valid"})
                 continue
-            profile = self.profiles.setdefault(user, {})
-            profile.update(update.get("$set", {}))
-            for name in update.get("$unset", ()):
-                profile.pop(name, None)
-            self.accept(Item(id=id_, user=user, content=changes))
+            taken.append((update, Item(id=id_, user=user, content=changes)))
+        error = "some data points in the request failed validation"
+        if failed and not self.takes_valid_updates:
+            return Reply(body={"error": error, "status": 0, "failed_records": failed})
+        for update, item in taken:
+            self._set(update, item)
         if not failed:
             return Reply(body={"error": None, "status": 1, "num_good_events": len(updates)})
-        error = "some data points in the request failed validation"
-        taken = len(updates) - len(failed)
-        return Reply(body={"error": error, "status": 0, "failed_records": failed, "num_good_events": taken})
+        return Reply(body={"error": error, "status": 0, "failed_records": failed, "num_good_events": len(taken)})
+
+    def _set(self, update: dict[str, Any], item: Item) -> None:
+        profile = self.profiles.setdefault(item.user, {})
+        profile.update(update.get("$set", {}))
+        for name in update.get("$unset", ()):
+            profile.pop(name, None)
+        self.accept(item)
 
     def _check_update(self, update: dict[str, Any], user: Any, request: Request) -> None:
         operation, kind = ("$unset", list) if "$unset" in update else ("$set", dict)
