@@ -1,4 +1,4 @@
-"""The servers of Mailchimp, MailerLite and Stripe find faults against the rules that only these vendors have."""
+"""The servers of Mailchimp, MailerLite, Mixpanel and Stripe find faults against rules that only these vendors have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,17 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from headwater.connectors.contract import HttpRequest, ItemResult, UserSink, UserWrite, spread
+from headwater.connectors.contract import (
+    DELIVERED,
+    HttpRequest,
+    ItemResult,
+    UserSink,
+    UserWrite,
+    spread,
+)
 from headwater.connectors.mailchimp.users import MailchimpContacts
 from headwater.connectors.mailerlite.users import MailerLiteSubscribers
+from headwater.connectors.mixpanel.users import MixpanelUsers
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.stripe.users import StripeCustomers
 from headwater.connectors.users import write_each
@@ -19,6 +27,7 @@ from tests.connectors.conformance import vendor_users
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
+from tests.connectors.mixpanel.test_vendor import TestUserSink as Mixpanel
 from tests.connectors.stripe.test_vendor import TestUserSink as Stripe
 
 SEEDS = (2, 3, 4)
@@ -74,6 +83,22 @@ class IgnoresRates(StripeCustomers):
     write_rates = ()
 
 
+class TakesOthersForWritten(MixpanelUsers):
+    """Takes the other users of a refused request for written, of which Mixpanel has taken none."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = await super().write_users(users)
+        return [msgspec.structs.replace(DELIVERED, id="x") if each.reason == "NotTaken" else each for each in results]
+
+
+class ShiftsResults(MixpanelUsers):
+    """Gives each user the result of another."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = list(await super().write_users(users))
+        return results[1:] + results[:1]
+
+
 @dataclass(frozen=True)
 class Fault:
     """A faulty connector, and the suite that finds it."""
@@ -87,6 +112,8 @@ FAULTS = [
     Fault(OpensConnections, Mailchimp),
     Fault(SendsNull, Mailchimp),
     Fault(CountsBatches, MailerLite),
+    Fault(TakesOthersForWritten, Mixpanel),
+    Fault(ShiftsResults, Mixpanel),
     Fault(ChangesKeys, Stripe),
     Fault(SharesKeys, Stripe),
     Fault(IgnoresRates, Stripe),
