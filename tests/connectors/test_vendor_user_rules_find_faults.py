@@ -9,10 +9,19 @@ import msgspec
 import pytest
 
 from headwater.connectors.braze.users import BrazeUsers
-from headwater.connectors.contract import HttpRequest, ItemResult, Outcome, UserSink, UserWrite, spread
+from headwater.connectors.contract import (
+    DELIVERED,
+    HttpRequest,
+    ItemResult,
+    Outcome,
+    UserSink,
+    UserWrite,
+    spread,
+)
 from headwater.connectors.customerio.users import CustomerIoPeople
 from headwater.connectors.mailchimp.users import MailchimpContacts
 from headwater.connectors.mailerlite.users import MailerLiteSubscribers
+from headwater.connectors.mixpanel.users import MixpanelUsers
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.stripe.users import StripeCustomers
 from headwater.connectors.users import write_each
@@ -23,6 +32,7 @@ from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.customerio.test_vendor import TestUserSink as CustomerIo
 from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
+from tests.connectors.mixpanel.test_vendor import TestUserSink as Mixpanel
 from tests.connectors.stripe.test_vendor import TestUserSink as Stripe
 
 SEEDS = (2, 3, 4)
@@ -94,6 +104,22 @@ class TakesPartsForSuccess(CustomerIoPeople):
         ]
 
 
+class TakesOthersForWritten(MixpanelUsers):
+    """Takes the other users of a refused request for written, of which Mixpanel has taken none."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = await super().write_users(users)
+        return [msgspec.structs.replace(DELIVERED, id="x") if each.reason == "NotTaken" else each for each in results]
+
+
+class ShiftsResults(MixpanelUsers):
+    """Gives each user the result of another."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = list(await super().write_users(users))
+        return results[1:] + results[:1]
+
+
 @dataclass(frozen=True)
 class Fault:
     """A faulty connector, and the suite that finds it."""
@@ -109,6 +135,8 @@ FAULTS = [
     Fault(OpensConnections, Mailchimp),
     Fault(SendsNull, Mailchimp),
     Fault(CountsBatches, MailerLite),
+    Fault(TakesOthersForWritten, Mixpanel),
+    Fault(ShiftsResults, Mixpanel),
     Fault(ChangesKeys, Stripe),
     Fault(SharesKeys, Stripe),
     Fault(IgnoresRates, Stripe),
