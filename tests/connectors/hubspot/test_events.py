@@ -19,18 +19,27 @@ from headwater.connectors.contract import (
     OutgoingEvent,
 )
 from headwater.connectors.hubspot.api import VERSION, WAITS
-from headwater.connectors.hubspot.events import DEFINITIONS_URL, IDENTITY, SEND_URL, HubSpotSink
+from headwater.connectors.hubspot.events import (
+    DEFINITIONS_URL,
+    IDENTITY,
+    LIMIT,
+    MAX_PROPERTIES,
+    PREFILLED,
+    SEND_URL,
+    HubSpotSink,
+)
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import to_text
 from headwater.connectors.registry import CONNECTORS
-from headwater.connectors.responses import MAX_WAIT_SECONDS, find_wait
-from headwater.schemas import DateTime, Json, Record, Value
+from headwater.connectors.responses import find_wait
+from headwater.schemas import DateTime, Json, Record, StringType, Value
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
-from tests.connectors.vendors.hubspot import ORDER_COMPLETED, TOKEN, HubSpotServer, error
+from tests.connectors.vendors.hubspot import DEFAULT_PROPERTIES, ORDER_COMPLETED, TOKEN, HubSpotServer, error
 
 SETTINGS = HubSpotSettings(access_token=TOKEN)
+KINDS = {"string": "string", "number": "float(64)", "enumeration": "string"}
 TIME = datetime(2026, 5, 4, 11, 59, 59, 500_000, tzinfo=UTC)
 
 
@@ -108,9 +117,20 @@ async def test_the_event_types_are_the_definitions_of_the_account() -> None:
         "currency": ("string", "properties.currency"),
         "is_gift": ("boolean", "properties.is_gift"),
         "shipped_at": ("datetime", "properties.shipped_at"),
-        "hs_url": ("string", "context.page.url"),
-        "hs_country": ("string", ""),
+        **{each["name"]: (KINDS[each["type"]], PREFILLED.get(each["name"], "")) for each in DEFAULT_PROPERTIES},
     }
+    lengths = {each.name: each.type.max_length for each in order.schema if isinstance(each.type, StringType)}
+    assert (lengths["currency"], lengths["hs_page_url"], lengths["hs_referrer"]) == (256, 1_024, 1_024)
+
+
+async def test_the_suggested_mappings_are_not_more_than_an_event_can_have() -> None:
+    own = [{"name": f"p{number}", "type": "string"} for number in range(45)]
+    definition = {"fullyQualifiedName": "pe1_a", "properties": [*DEFAULT_PROPERTIES, *own]}
+    http = ScriptedHttp(lambda _: answer(200, {"results": [definition]}))
+    [found] = await HubSpotSink(SETTINGS, make_context(http)).event_types()
+    assert found.schema is not None
+    mapped = [each.name for each in found.schema if each.prefilled and each not in IDENTITY]
+    assert len(mapped) == MAX_PROPERTIES and {each["name"] for each in own} <= {*mapped}
 
 
 async def test_an_account_without_custom_events_says_so() -> None:
@@ -133,6 +153,9 @@ def test_the_identifiers_and_the_version_are_those_of_the_page() -> None:
         assert f"| `{each.name}` | {shown} |" in page("hubspot")
     assert CONNECTORS["hubspot"].version == VERSION and VERSION.ends_on is not None
     assert f"version `{VERSION.name}` of the API, until {VERSION.ends_on:%-d %B %Y}" in page("hubspot")
+    for name, expression in PREFILLED.items():
+        assert f"| `{name}` | `{expression}` |" in page("hubspot")
+    assert f"{LIMIT.count + LIMIT.burst:,} requests with events in a second" in page("hubspot")
 
 
 @pytest.mark.parametrize(
@@ -179,12 +202,11 @@ async def test_other_statuses_are_about_the_account(status: int) -> None:
     assert result.failure.retry_after_seconds == 30.0
 
 
-async def test_the_wait_depends_on_the_limit() -> None:
+async def test_the_wait_is_that_of_the_limit() -> None:
     headers = {"x-hubspot-ratelimit-interval-milliseconds": "10000"}
     assert find_wait(headers, WAITS, NOW) == 10.0
     short = await send(answer(429, {"policyName": "TEN_SECONDLY_ROLLING"}, **headers))
-    long = await send(answer(429, {"policyName": "DAILY"}, **headers))
-    assert (short.failure.retry_after_seconds, long.failure.retry_after_seconds) == (10.0, MAX_WAIT_SECONDS)
+    assert short.failure.retry_after_seconds == 10.0
 
 
 def test_placeholders_are_left_out() -> None:

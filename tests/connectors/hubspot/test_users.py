@@ -30,6 +30,7 @@ from headwater.connectors.hubspot.users import (
     make_input,
 )
 from headwater.connectors.hubspot.values import Definition
+from headwater.connectors.responses import MAX_WAIT_SECONDS
 from headwater.connectors.users import format_cursor
 from headwater.schemas import Record
 from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, make_context
@@ -271,6 +272,28 @@ async def test_a_response_without_an_error_has_its_status_as_reason() -> None:
     contacts, _ = make(respond(400, ["no"]))
     [result] = await contacts.write_users([write(email="a@b.c")])
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "Status400")
+
+
+async def test_errors_that_name_no_contact_are_shown() -> None:
+    errors = [{"category": "VALIDATION_ERROR", "message": f"a contact of {TOKEN} is wrong"}]
+    contacts, _ = make(respond(207, {"results": [{"id": "11", "objectWriteTraceId": f"{1:032x}"}], "errors": errors}))
+    first, second = await contacts.write_users([write(1, email="a@b.c"), write(2, email="b@b.c")])
+    assert (first.id, second.outcome) == ("11", Outcome.RETRY)
+    assert second.message == "HubSpot names no contact for the error: a contact of [REDACTED] is wrong"
+
+
+async def test_the_limit_of_a_day_ends_a_run() -> None:
+    body = error("RATE_LIMITS", "You have reached your daily limit.") | {"policyName": "DAILY"}
+    contacts, _ = make(respond(429, body, x_hubspot_ratelimit_interval_milliseconds="10000"))
+    for call in (contacts.write_users([write(email="a@b.c")]), contacts.users("")):
+        with pytest.raises(Unavailable, match="a day are used up") as failure:
+            await call
+        assert failure.value.retry_after == MAX_WAIT_SECONDS
+
+
+def test_the_limits_of_an_app_depend_on_its_kind() -> None:
+    private, granted = (HubSpotContacts(settings, make_context()) for settings in (SETTINGS, None))
+    assert [sink.write_rates[0].count for sink in (private, granted)] == [98, 108]
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 477, 500, 503, 302])

@@ -5,8 +5,10 @@
 | `Authorization: Bearer`; 401 `INVALID_AUTHENTICATION`, 403 without a scope | error-handling |
 | versions in paths: two a year, each supported for 18 months | platform/versioning |
 | 100 requests in 10 s of the smallest plan; 429 with `policyName`, the interval in a header; 423, 477 | usage-details |
+| requests with events: exempt from this limit and that of a day, 1,250 in a second | sendEventCompletions, guide |
 | events: 500 a request, 204 without a body, an identifier, the fully qualified name of a definition | send-event-data |
-| 50 properties of 50 characters, URLs of 200; names of lower-case letters, digits and "_" | custom events changelog |
+| 50 properties of 256 characters, 1,024 in URLs; names of lower-case letters, digits and "_" | send-event-data/guide |
+| the default properties of a definition, with the options of `hs_device_type` | define-events/guide |
 | of events of a definition with the same `uuid` within a year, the first is accepted | send-event-occurrence |
 | a request with an event that is not valid fails as a whole, with a text | send-event-data |
 | pages of event definitions with their properties | get-event-definitions |
@@ -29,8 +31,23 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
 MEMBERS: Final = {"eventName", "email", "objectId", "utk", "occurredAt", "properties", "uuid"}
 
 
+DEVICES: Final = ("Desktop", "Smartphone", "Tablet", "Unknown")
+MAX_VALUE: Final = 256
+MAX_URL: Final = 1_024
+
+
 def _property(name: str, type_: str, label: str = "") -> dict[str, Any]:
     return {"name": name, "type": type_, "fieldType": "text", "label": label or name, "archived": False}
+
+
+DEFAULT_PROPERTIES: Final = [
+    *[_property(f"hs_{name}", "string") for name in ("browser", "city", "country", "device_name", "element_text")],
+    *[_property(f"hs_{name}", "string") for name in ("operating_system", "operating_version", "page_id", "page_title")],
+    *[_property(f"hs_{name}", "string") for name in ("page_url", "referrer", "touchpoint_source", "user_agent")],
+    *[_property(f"hs_utm_{name}", "string") for name in ("campaign", "content", "medium", "source", "term")],
+    *[_property(f"hs_screen_{name}", "number") for name in ("height", "width")],
+    {**_property("hs_device_type", "enumeration"), "fieldType": "select"},
+]
 
 
 DEFINITIONS: Final[list[dict[str, Any]]] = [
@@ -45,8 +62,7 @@ DEFINITIONS: Final[list[dict[str, Any]]] = [
             _property("currency", "string", "Currency"),
             _property("is_gift", "bool"),
             _property("shipped_at", "datetime"),
-            _property("hs_url", "string", "URL"),
-            _property("hs_country", "string", "Country"),
+            *DEFAULT_PROPERTIES,
             {**_property("gone", "string"), "archived": True},
         ],
     },
@@ -75,15 +91,16 @@ class HubSpotServer(VendorServer):
     def answer(self, request: Request) -> Reply:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return self.unauthorized()
-        if not self.count("requests", 100, 10, request):
+        area, _, path = self._path(request).partition(" ")
+        is_exempt = (area, path) == ("events", "send/batch")
+        if not (self.count("events", 1_250, 1, request) if is_exempt else self.count("requests", 100, 10, request)):
             return self.throttle()
         if request.body:
             self.require(request.headers.get("content-type") == "application/json", "the media type is wrong", request)
-        area, _, path = self._path(request).partition(" ")
         match request.method, area:
             case "GET", "account-info" if path == "details":
                 return Reply(body={"portalId": 123, "accountType": "STANDARD", "timeZone": "Europe/Oslo"})
-            case _, "events/custom":
+            case _, "events":
                 return self._events(request, path)
             case _, "crm/objects" | "crm/properties":
                 return self.contacts.answer(request, area, path)
@@ -162,9 +179,11 @@ class HubSpotServer(VendorServer):
         if set(properties) - names:
             return f"{sorted(set(properties) - names)[0]} is not a property of the event"
         for name, value in properties.items():
-            maximum = 200 if name in ("hs_url", "hs_referrer") else 50
+            maximum = MAX_URL if any(word in name for word in ("url", "referrer", "link")) else MAX_VALUE
             if len(value) > maximum:
                 return f"the value of {name} has more than {maximum} characters"
+        if set(properties.get("hs_device_type", "Unknown").split(";")) - {*DEVICES}:
+            return "the value of hs_device_type is not one of its options"
         if "email" in event and not EMAIL.fullmatch(event["email"]):
             return "email is not valid"
         return "the event is not accepted" if self.refuses(event["uuid"]) else ""
