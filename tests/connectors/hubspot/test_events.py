@@ -32,9 +32,11 @@ from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import to_text
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.responses import find_wait
-from headwater.schemas import DateTime, Json, Record, StringType, Value
+from headwater.schemas import EVENT_SCHEMA, DateTime, Json, Record, StringType, Value
+from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
+from tests.connectors.conformance.vendor import plain_schema, prefilled
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.hubspot import DEFAULT_PROPERTIES, ORDER_COMPLETED, TOKEN, HubSpotServer, error
 
@@ -112,15 +114,38 @@ async def test_the_event_types_are_the_definitions_of_the_account() -> None:
     kinds = {each.name: (str(each.type), each.prefilled) for each in order.schema.properties}
     assert kinds == {
         **{each.name: (str(each.type), each.prefilled) for each in IDENTITY},
-        "n": ("float(64)", "properties.n"),
-        "total": ("float(64)", "properties.total"),
+        "n": ("float(64)", "trim(properties.n)"),
+        "total": ("float(64)", "trim(properties.total)"),
         "currency": ("string", "properties.currency"),
-        "is_gift": ("boolean", "properties.is_gift"),
+        "is_gift": ("boolean", "trim(properties.is_gift)"),
         "shipped_at": ("datetime", "properties.shipped_at"),
         **{each["name"]: (KINDS[each["type"]], PREFILLED.get(each["name"], "")) for each in DEFAULT_PROPERTIES},
     }
     lengths = {each.name: each.type.max_length for each in order.schema if isinstance(each.type, StringType)}
     assert (lengths["currency"], lengths["hs_page_url"], lengths["hs_referrer"]) == (256, 1_024, 1_024)
+
+
+async def test_the_suggested_mappings_read_an_order_of_a_shop() -> None:
+    sink = HubSpotSink(SETTINGS, make_context(ScriptedHttp(HubSpotServer().respond)))
+    schema = (await sink.event_types())[0].schema
+    assert schema is not None
+    mapping = CompiledMapping(prefilled(schema), EVENT_SCHEMA, plain_schema(schema, prefilled(schema)))
+    order: Record = {
+        "traits": Json('{"email":" Ada@Example.com "}'),
+        "properties": Json('{"n":2,"total":"19.99","currency":"EUR","is_gift":"true","products":[{"sku":"a"}]}'),
+        "context": {
+            "campaign": {"name": "spring", "source": "news"},
+            "page": {"url": "https://shop.example.com/?" + "x" * 2_000, "title": "Thanks"},
+            "screen": {"height": 900, "width": 1440},
+            "userAgent": "Mozilla/5.0 " + "x" * 300,
+        },
+    }
+    given = json.loads(sink.encode(msgspec.structs.replace(event(), values=mapping.apply(order, "Create"))).body)
+    own = {"n": "2", "total": "19.99", "currency": "EUR", "is_gift": "true"}
+    default = {"hs_utm_campaign": "spring", "hs_utm_source": "news", "hs_page_title": "Thanks"}
+    assert given["email"] == "ada@example.com"
+    assert given["properties"].items() >= (own | default | {"hs_screen_width": "1440"}).items()
+    assert [len(given["properties"][name]) for name in ("hs_page_url", "hs_user_agent")] == [1_024, 256]
 
 
 async def test_the_suggested_mappings_are_not_more_than_an_event_can_have() -> None:

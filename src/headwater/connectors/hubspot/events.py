@@ -199,7 +199,7 @@ def to_uuid(key: str) -> str:
 def _event_type(definition: _EventDefinition) -> EventType:
     label = definition.labels.singular or definition.name or definition.fully_qualified_name
     usable = [each for each in definition.properties if each.is_usable and each.name not in _IDENTIFIERS]
-    mappings = _suggest([each.name for each in usable])
+    mappings = _suggest(usable)
     properties = [
         Property(each.name, _find_type(each), prefilled=mappings.get(each.name, ""), description=each.label[:250])
         for each in usable
@@ -214,10 +214,17 @@ def _event_type(definition: _EventDefinition) -> EventType:
     )
 
 
-def _suggest(names: Sequence[str]) -> dict[str, str]:
-    """Return mappings for properties, not more than an event can have. Those of the account come first."""
-    own = {name: f"properties.{name}" for name in names if not name.startswith("hs_")}
-    default = {name: PREFILLED[name] for name in names if name in PREFILLED}
+def _suggest(definitions: Sequence[Definition]) -> dict[str, str]:
+    """Return mappings for properties, not more than an event can have. Those of the account come first.
+
+    Numbers and booleans can also be texts, such as "19.99", which only a function of texts converts.
+    """
+    own = {
+        each.name: f"trim(properties.{each.name})" if each.type in ("bool", "number") else f"properties.{each.name}"
+        for each in definitions
+        if not each.name.startswith("hs_")
+    }
+    default = {each.name: PREFILLED[each.name] for each in definitions if each.name in PREFILLED}
     return dict(list((own | default).items())[:MAX_PROPERTIES])
 
 
