@@ -72,6 +72,7 @@ class SharesKeys(StripeCustomers):
 
 class IgnoresRates(StripeCustomers):
     write_rates = ()
+    interval_seconds = 0.0
 
 
 @dataclass(frozen=True)
