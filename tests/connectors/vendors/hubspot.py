@@ -13,17 +13,23 @@
 | a request with an event that is not valid fails as a whole, with a text | send-event-data |
 | pages of event definitions with their properties | get-event-definitions |
 | contacts and their properties | `hubspot_contacts` |
+| tokens: a form, 30 minutes, the refresh token again; an access token that ended is refused with 401 | oauth, 2026-09 |
 """
 
 import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from tests.connectors.vendors.hubspot_contacts import Contacts
 from tests.connectors.vendors.server import CALM, EMAIL, Item, Plan, Reply, Request, VendorServer
 
 TOKEN: Final = "pat-eu1-01234567-89ab-cdef-0123-456789abcdef"
+CLIENT_ID: Final = "7fff1e36-2d40-4ae1-bbb1-5266d59564fb"
+CLIENT_SECRET: Final = "7c3ce02c-0f0c-4c9f-9700-92440c9bdf2d"
+CODE: Final = "eu1-7c3c-e02c-0f0c-4c9f-9700-92440c9bdf2d"
+REFRESH_TOKEN: Final = "eu1-6ea7-bd5f-bc77-4a9f-9a32-0b5b6a1d2c3e"
 VERSIONS: Final = ("2026-03", "2026-09")
 ORDER_COMPLETED: Final = "pe123_order_completed"
 UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -85,11 +91,16 @@ class HubSpotServer(VendorServer):
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)
         self.contacts = Contacts(self)
+        self.tokens = {TOKEN}
+        """The access tokens that are valid. A grant adds one, and ends the one before."""
+        self.grants = 0
         self.has_events = True
         """Whether the account can have custom events, which needs a large plan."""
 
     def answer(self, request: Request) -> Reply:
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+        if re.fullmatch(r"/oauth/\d{4}-\d{2}/token", request.path):
+            return self._grant(request)
+        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             return self.unauthorized()
         area, _, path = self._path(request).partition(" ")
         is_exempt = (area, path) == ("events", "send/batch")
@@ -116,6 +127,25 @@ class HubSpotServer(VendorServer):
     def _missing(self, request: Request) -> Reply:
         self.violate("there is no such endpoint", request)
         return Reply(status=404, body=error("OBJECT_NOT_FOUND", "There is no such endpoint"))
+
+    def _grant(self, request: Request) -> Reply:
+        self.require(self._path(request) == "oauth token" and request.method == "POST", "no request of tokens", request)
+        self.require(not request.query, "secrets are in the URL", request)
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+            return Reply(status=400, body={"status": "BAD_CLIENT_ID", "message": "missing or unknown client id"})
+        given = form.get("code") if form.get("grant_type") == "authorization_code" else form.get("refresh_token")
+        if given not in (CODE, REFRESH_TOKEN):
+            return Reply(status=400, body={"error": "invalid_grant", "error_description": "unknown code or token"})
+        self.grants += 1
+        access = f"CN_{self.grants:04d}_EhQAAQAAABAAAEgAAAAAAAEQAg"
+        self.tokens = {TOKEN, access}
+        tokens = {"access_token": access, "refresh_token": REFRESH_TOKEN, "token_type": "bearer", "expires_in": 1_800}
+        return Reply(body=tokens | {"hub_id": 123, "scopes": ["oauth"]})
+
+    def end_access(self) -> None:
+        """End the access tokens of OAuth, as after 30 minutes."""
+        self.tokens = {TOKEN}
 
     def unauthorized(self) -> Reply:
         return Reply(status=401, body=error("INVALID_AUTHENTICATION", "Authentication credentials not found"))
