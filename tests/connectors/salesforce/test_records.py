@@ -20,7 +20,13 @@ from headwater.connectors.contract import (
     UserSource,
     UserWrite,
 )
-from headwater.connectors.salesforce.api import LIMIT_PAUSE_SECONDS, Description, Field, read_description
+from headwater.connectors.salesforce.api import (
+    CONCURRENCY_PAUSE_SECONDS,
+    LIMIT_PAUSE_SECONDS,
+    Description,
+    Field,
+    read_description,
+)
 from headwater.connectors.salesforce.records import SalesforceRecords
 from headwater.connectors.salesforce.schemas import make_readable_schema, make_writable_schema
 from headwater.connectors.salesforce.settings import SalesforceSettings
@@ -166,7 +172,7 @@ def test_the_types_of_fields() -> None:
         StringType(),
         BooleanType(),
         IntType(32),
-        FloatType(64),
+        FloatType(64, real=True),
         DateType(),
         DateTimeType(),
     ]
@@ -393,6 +399,14 @@ async def test_the_daily_limit_pauses() -> None:
         with pytest.raises(Unavailable, match="24 hours") as failure:
             await call
         assert failure.value.retry_after == LIMIT_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("message", ["ConcurrentRequests (Concurrent API Requests) Limit exceeded.", "CONCURRENT"])
+async def test_too_many_requests_at_the_same_time_pause_shortly(message: str) -> None:
+    records, _ = answering(refusal(403, "REQUEST_LIMIT_EXCEEDED", message))
+    with pytest.raises(Unavailable, match="same time") as failure:
+        await records.write_users([write()])
+    assert failure.value.retry_after == CONCURRENCY_PAUSE_SECONDS
 
 
 async def test_a_connection_without_an_account_is_to_be_authorized() -> None:
