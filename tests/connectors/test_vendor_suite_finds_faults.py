@@ -1,5 +1,6 @@
 """The conformance suite of vendors finds each kind of fault that it is for: connectors with one fault."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from headwater.connectors.contract import (
     succeeded,
 )
 from headwater.connectors.customerio.events import CustomerIoSink
+from headwater.connectors.hubspot.events import HubSpotSink
 from headwater.connectors.klaviyo.events import KlaviyoSink
 from headwater.connectors.mixpanel.events import MixpanelSink
 from headwater.connectors.registry import CONNECTORS
@@ -33,6 +35,7 @@ from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.conformance.vendor import VendorEventsConformance
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
+from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.vendors.server import Plan, VendorServer
@@ -140,6 +143,22 @@ class ChangesTimes(MixpanelSink):
         return replace(request, body=request.body.replace(b'"time":1', b'"time":1%d' % attempt.number))
 
 
+class TakesARefusedRequestForSuccess(HubSpotSink):
+    """Takes a request that HubSpot refuses for one event for a success."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return succeeded([DELIVERED] * len(events), 204) if result.status == 400 else result
+
+
+class SendsNumbers(HubSpotSink):
+    """Sends numbers as such, where HubSpot takes texts only."""
+
+    def encode(self, event: OutgoingEvent) -> EncodedEvent:
+        encoded = super().encode(event)
+        return replace(encoded, body=re.sub(rb'"n":"(\d+)"', rb'"n":\1', encoded.body))
+
+
 @pytest.mark.parametrize(
     ("suite", "faulty"),
     [
@@ -158,6 +177,8 @@ class ChangesTimes(MixpanelSink):
         (Braze(), SendsPartsAgain),
         (CustomerIo(), TakesPartsForSuccess),
         (CustomerIo(), HasAnotherUlidEachTime),
+        (HubSpot(), TakesARefusedRequestForSuccess),
+        (HubSpot(), SendsNumbers),
         (Mixpanel(), TakesAllOrNothing),
         (Mixpanel(), ChangesTimes),
     ],

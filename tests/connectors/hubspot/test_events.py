@@ -210,6 +210,14 @@ async def send(response: HttpResponse, count: int = 2) -> Any:
     return await sink.send(sink.request(events, FIRST), events)
 
 
+@pytest.mark.parametrize(("more", "violations"), [(0, []), (1, ["a batch has 1 to 500 events"])])
+def test_the_largest_request_is_one_that_hubspot_takes(more: int, violations: list[str]) -> None:
+    sink, server = HubSpotSink(SETTINGS, make_context()), HubSpotServer()
+    events = [sink.encode(event(number)) for number in range(sink.policy.limits.max_events + more)]
+    server.respond(sink.request(events, FIRST))
+    assert [each.partition(": ")[2] for each in server.violations] == violations
+
+
 async def test_an_event_that_hubspot_refuses_has_its_reason() -> None:
     [item] = (await send(answer(400, error("VALIDATION_ERROR", "note is too long")), 1)).items
     assert (item.outcome, item.reason, item.message) == (Outcome.REJECTED, "ValidationError", "note is too long")

@@ -1,11 +1,14 @@
 """HubSpot's contacts: the contracts, the requests of the page, properties, partial results, and errors."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -272,6 +275,52 @@ async def test_a_response_without_an_error_has_its_status_as_reason() -> None:
     contacts, _ = make(respond(400, ["no"]))
     [result] = await contacts.write_users([write(email="a@b.c")])
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "Status400")
+
+
+@pytest.mark.parametrize(("more", "violations"), [(0, []), (1, ["a batch has 1 to 100 contacts"])])
+async def test_the_largest_call_is_one_that_hubspot_takes(more: int, violations: list[str]) -> None:
+    server = HubSpotServer()
+    contacts = HubSpotContacts(SETTINGS, serve(server))
+    users = [write(number, email=f"user-{number}@b.c") for number in range(contacts.write_limits.max_events + more)]
+    await contacts.write_users(users)
+    assert [each.partition(": ")[2] for each in server.violations] == violations
+
+
+KEYS = st.sampled_from([f"{number:032x}" for number in range(4)] + ["", "user-2@b.c", "another"])
+RESULTS = st.lists(
+    st.fixed_dictionaries({"id": st.sampled_from(["11", "12", ""]), "objectWriteTraceId": KEYS}), max_size=5
+)
+ERRORS = st.lists(
+    st.fixed_dictionaries(
+        {"message": st.text(max_size=5), "category": st.text(max_size=5)},
+        optional={
+            "context": st.dictionaries(st.sampled_from(["ids", "objectWriteTraceId"]), st.lists(KEYS, max_size=3))
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(results=RESULTS, errors=ERRORS, status=st.sampled_from([200, 201, 207]), kept=st.integers(0, 1_000))
+def test_no_response_delivers_a_contact_that_it_does_not_name(
+    results: list[dict[str, str]], errors: list[dict[str, Any]], status: int, kept: int
+) -> None:
+    body = msgspec.json.encode({"status": "COMPLETE", "results": results, "errors": errors})
+    contacts, _ = make(lambda _: HttpResponse(status=status, body=body[:kept]))
+    users = [write(number, email=f"user-{number}@b.c") for number in range(4)]
+    try:
+        written = asyncio.run(contacts.write_users(users))
+    except Unavailable:
+        return
+    named = {each["objectWriteTraceId"] for each in results if each["id"]}
+    refused = {key for each in errors for keys in each.get("context", {}).values() for key in keys}
+    assert len(written) == len(users) and kept >= len(body)
+    for user, result in zip(users, written, strict=True):
+        names = {user.key, user.attributes["email"]}
+        if result.outcome is Outcome.DELIVERED:
+            assert result.id and names & named and not names & refused
+        else:
+            assert result.outcome is (Outcome.REJECTED if names & refused else Outcome.RETRY)
 
 
 async def test_errors_that_name_no_contact_are_shown() -> None:

@@ -1,5 +1,6 @@
 """Salesforce's records: the contracts, the requests of the page, schemas, limits, and errors."""
 
+import asyncio
 import json
 from datetime import UTC, timedelta, timezone
 from typing import Any
@@ -7,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -335,6 +338,44 @@ async def test_results_that_do_not_add_up_are_unknown(body: Any) -> None:
     records, _ = answering(response(body))
     with pytest.raises(Unavailable):
         await records.write_users([write(1), write(2)])
+
+
+@pytest.mark.parametrize(("more", "violations"), [(0, []), (1, ["201 records"])])
+async def test_the_largest_call_is_one_that_salesforce_takes(more: int, violations: list[str]) -> None:
+    server = SalesforceServer()
+    records, _ = serve(server)
+    await records.write_users([write(number) for number in range(records.write_limits.max_events + more)])
+    assert [each.partition(": ")[2] for each in server.violations] == violations
+
+
+RESULTS = st.lists(
+    st.fixed_dictionaries(
+        {"success": st.booleans()},
+        optional={
+            "id": st.sampled_from(["003xx000004TmiQAAS", "", None]),
+            "errors": st.lists(
+                st.fixed_dictionaries({"statusCode": st.sampled_from(["UNABLE_TO_LOCK_ROW", "STRING_TOO_LONG", ""])}),
+                max_size=2,
+            ),
+        },
+    ),
+    max_size=4,
+)
+
+
+@given(results=RESULTS, kept=st.integers(0, 2_000))
+def test_no_response_delivers_a_record_without_a_success_of_its_own(results: list[dict[str, Any]], kept: int) -> None:
+    body = msgspec.json.encode(results)
+    records, _ = answering(HttpResponse(status=200, body=body[:kept]))
+    users = [write(number) for number in range(3)]
+    try:
+        written = asyncio.run(records.write_users(users))
+    except Unavailable:
+        assert kept < len(body) or len(results) != len(users)
+        return
+    for result, given_ in zip(written, results, strict=True):
+        assert (result.outcome is Outcome.DELIVERED) is bool(given_["success"] and given_.get("id"))
+        assert result.outcome is Outcome.DELIVERED or result.reason
 
 
 async def test_a_success_without_an_id_is_sent_again() -> None:

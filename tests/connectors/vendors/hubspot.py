@@ -201,7 +201,8 @@ class HubSpotServer(VendorServer):
         properties = event["properties"]
         require(len(properties) <= 50, "more than 50 properties")
         require(all(map(NAME.fullmatch, properties)), "the name of a property is not allowed")
-        require(all(isinstance(value, str) for value in properties.values()), "values are texts")
+        if not require(all(isinstance(value, str) for value in properties.values()), "values are texts"):
+            return "a value is no text"
         definition = next((each for each in DEFINITIONS if each["fullyQualifiedName"] == event["eventName"]), None)
         if definition is None or definition.get("archived"):
             return f"{event['eventName']} is not an event definition"

@@ -282,7 +282,7 @@ def _read_results(
     for result in batch.results:
         email = (result.properties.get(_EMAIL) or "").lower()
         position = names.get(result.object_write_trace_id, names.get(result.id, names.get(email, -1)))
-        if position >= 0:
+        if position >= 0 and result.id:
             results[position] = ItemResult(outcome=Outcome.DELIVERED, id=result.id)
     for error in batch.errors:
         named = [*_texts(error.context.get("objectWriteTraceId")), *_texts(error.context.get("ids"))]
