@@ -63,7 +63,8 @@ async def write_each(
     """Write users with one request each, and return their results in order.
 
     It implements `UserSink.write_users`. All requests are under way at the same time, or at most `max_concurrency`.
-    With `interval_seconds` each begins so long after the one before: for a rate that allows no burst. `write` raises Unavailable if the outcome is unknown: then the user is sent again. If no outcome is known, that
+    With `interval_seconds` each begins so long after the one before: for a rate that allows no burst.
+    `write` raises Unavailable if the outcome is unknown: then the user is sent again. If no outcome is known, that
     error is raised.
     """
     turns = asyncio.Semaphore(max_concurrency or max(len(users), 1))
