@@ -53,7 +53,7 @@ MAX_TIME: Final = 253_402_300_799
 """The end of the year 9999, in seconds since 1970."""
 
 _CODE: Final = "stripe"
-_IDENTIFIERS: Final = ("email", "phone", "name")
+_IDENTIFIERS: Final = ("email", "phone", "name", "business_name", "individual_name")
 _REFUSALS: Final = frozenset({400, 402, 404, 413, 422})
 """The statuses of a customer that Stripe never accepts in this form."""
 
@@ -70,6 +70,8 @@ class _Customer(msgspec.Struct):
     created: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME)]
     email: str | None = None
     name: str | None = None
+    business_name: str | None = None
+    individual_name: str | None = None
     phone: str | None = None
     description: str | None = None
     address: dict[str, str | None] | None = None
