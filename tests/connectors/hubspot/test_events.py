@@ -246,5 +246,5 @@ def test_placeholders_are_left_out() -> None:
     sink = HubSpotSink(SETTINGS, make_context())
     given = json.loads(sink.encode(event(email="undefined", utk="0123abcd")).body)
     assert given["utk"] == "0123abcd" and "email" not in given
-    with pytest.raises(EventRejected, match="no identifier"):
+    with pytest.raises(EventRejected, match="no email, objectId or utk"):
         sink.encode(event(email="null"))

@@ -166,7 +166,7 @@ class HubSpotSink:
             elif not is_placeholder(text):
                 identifiers[name] = text.strip().lower() if name == "email" else text
         if not identifiers:
-            raise EventRejected("MissingIdentity", "the event has no identifier of a contact, or only a placeholder")
+            raise EventRejected("MissingIdentity", "the event has no email, objectId or utk, or only placeholders")
         if len(properties) > MAX_PROPERTIES:
             raise EventRejected(
                 "TooManyProperties", f"the event has {len(properties)} properties, and {MAX_PROPERTIES} are allowed"
