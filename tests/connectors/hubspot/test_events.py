@@ -10,6 +10,7 @@ import pytest
 
 from headwater.base.errors import Unavailable
 from headwater.connectors.contract import (
+    UNEXPECTED_RESPONSE,
     ConnectorContext,
     EventRejected,
     EventSink,
@@ -216,6 +217,13 @@ def test_the_largest_request_is_one_that_hubspot_takes(more: int, violations: li
     events = [sink.encode(event(number)) for number in range(sink.policy.limits.max_events + more)]
     server.respond(sink.request(events, FIRST))
     assert [each.partition(": ")[2] for each in server.violations] == violations
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "COMPLETE"}, "<html>Sign in to the network</html>"])
+async def test_a_response_of_another_server_delivers_no_event(body: Any) -> None:
+    assert {(each.outcome, each.reason) for each in (await send(answer(200, body))).items} == {
+        (Outcome.RETRY, UNEXPECTED_RESPONSE)
+    }
 
 
 async def test_an_event_that_hubspot_refuses_has_its_reason() -> None:

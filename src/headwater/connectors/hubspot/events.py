@@ -36,7 +36,7 @@ from headwater.connectors.hubspot.api import ORIGIN, VERSION, WAITS, failure, ma
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import Definition, to_text
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import NoItemNamed, ResponseRules, exchange
+from headwater.connectors.responses import NoItemNamed, ResponseRules, UnexpectedResponse, exchange
 from headwater.schemas import ObjectType, Property, StringType, Type
 
 SEND_URL: Final = f"{ORIGIN}/events/{VERSION.name}/send/batch"
@@ -238,6 +238,8 @@ def _find_type(definition: Definition) -> Type:
 
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
+    if response.status < 300 and response.body.strip():
+        raise UnexpectedResponse("HubSpot responds without a body")
     if response.status < 300:
         return [DELIVERED] * len(events)
     error = read_error(response)
