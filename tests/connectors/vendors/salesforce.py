@@ -10,7 +10,7 @@
 | an external id that is given twice fails both; one of several records fails | upsert() |
 | `DUPLICATE_EXTERNAL_ID`, `INVALID_CROSS_REFERENCE_KEY`, `STRING_TOO_LONG`, `UNABLE_TO_LOCK_ROW` | status codes |
 | queries: `totalSize`, `done`, `nextRecordsUrl`; 2,000 records a response | query |
-| `REQUEST_LIMIT_EXCEEDED` with 403 | errorcodes |
+| `REQUEST_LIMIT_EXCEEDED` with 403, of 24 hours or of concurrent requests | errorcodes, API limits |
 | fields of an object with their types and properties | sobject_describe |
 """
 
@@ -143,7 +143,8 @@ class SalesforceServer(VendorServer):
         return refuse(401, "INVALID_SESSION_ID", "Session expired or invalid")
 
     def throttle(self) -> Reply:
-        return refuse(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+        limit = self._random.choice(("TotalRequests", "ConcurrentRequests (Concurrent API Requests)"))
+        return refuse(403, "REQUEST_LIMIT_EXCEEDED", f"{limit} Limit exceeded.")
 
     # Access
 
