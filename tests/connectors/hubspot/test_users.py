@@ -22,10 +22,12 @@ from headwater.connectors.contract import (
     UserSink,
     UserSource,
     UserWrite,
+    find_read_rates,
 )
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.users import (
     PROPERTIES_URL,
+    SEARCH_LIMIT,
     SEARCH_URL,
     UPDATE_URL,
     UPSERT_URL,
@@ -338,6 +340,10 @@ async def test_the_limit_of_a_day_ends_a_run() -> None:
         with pytest.raises(Unavailable, match="a day are used up") as failure:
             await call
         assert failure.value.retry_after == MAX_WAIT_SECONDS
+
+
+def test_searches_have_a_rate_of_their_own() -> None:
+    assert find_read_rates(HubSpotContacts(SETTINGS, make_context())) == (SEARCH_LIMIT,)
 
 
 def test_the_limits_of_an_app_depend_on_its_kind() -> None:
