@@ -11,7 +11,9 @@ import pytest
 from headwater.connectors.braze.users import BrazeUsers
 from headwater.connectors.contract import (
     DELIVERED,
+    UNEXPECTED_RESPONSE,
     HttpRequest,
+    HttpResponse,
     ItemResult,
     Outcome,
     UserSink,
@@ -19,10 +21,13 @@ from headwater.connectors.contract import (
     spread,
 )
 from headwater.connectors.customerio.users import CustomerIoPeople
+from headwater.connectors.hubspot.users import HubSpotContacts
 from headwater.connectors.mailchimp.users import MailchimpContacts
 from headwater.connectors.mailerlite.users import MailerLiteSubscribers
 from headwater.connectors.mixpanel.users import MixpanelUsers
 from headwater.connectors.registry import CONNECTORS
+from headwater.connectors.salesforce.api import Error
+from headwater.connectors.salesforce.records import SalesforceRecords
 from headwater.connectors.stripe.users import StripeCustomers
 from headwater.connectors.users import write_each
 from headwater.schemas import Codec, all_optional
@@ -30,14 +35,64 @@ from tests.connectors.braze.test_vendor import TestUserSink as Braze
 from tests.connectors.conformance import vendor_users
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.customerio.test_vendor import TestUserSink as CustomerIo
+from tests.connectors.hubspot.test_vendor import TestUserSink as HubSpot
 from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
 from tests.connectors.mixpanel.test_vendor import TestUserSink as Mixpanel
+from tests.connectors.salesforce.test_vendor import TestUserSink as Salesforce
 from tests.connectors.stripe.test_vendor import TestUserSink as Stripe
 
 SEEDS = (2, 3, 4)
 """Plans to try. With the first, the response to a request that creates contacts of Mailchimp is lost, unless a busy
 machine changes the order of requests."""
+
+
+class ReadsResultsInOrder(HubSpotContacts):
+    """Takes the results, and then the errors, for those of the contacts in their order."""
+
+    async def _write(self, is_update: bool, inputs: dict[int, dict[str, Any]]) -> dict[int, ItemResult]:
+        results = (await super()._write(is_update, inputs)).values()
+        return dict(zip(inputs, sorted(results, key=lambda each: each.outcome is not Outcome.DELIVERED), strict=True))
+
+
+class TakesSilenceForSuccess(HubSpotContacts):
+    """Takes contacts that a response does not name for written ones."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        return [
+            ItemResult(outcome=Outcome.DELIVERED, id=str(number)) if each.reason == UNEXPECTED_RESPONSE else each
+            for number, each in enumerate(await super().write_users(users))
+        ]
+
+
+class ClearsWithNull(HubSpotContacts):
+    """Clears properties with null, which HubSpot does not take for a text."""
+
+    def request(self, is_update: bool, inputs: Sequence[dict[str, Any]]) -> HttpRequest:
+        request = super().request(is_update, inputs)
+        return msgspec.structs.replace(request, body=request.body.replace(b':""', b":null"))
+
+
+class MixesResults(SalesforceRecords):
+    """Reads the results of records in another order."""
+
+    def _results(self, response: HttpResponse, count: int) -> list[ItemResult] | None:
+        results = super()._results(response, count)
+        return None if results is None else results[::-1]
+
+
+class RollsBack(SalesforceRecords):
+    """Writes all records of a request or none."""
+
+    def request_body(self, records: Sequence[dict[str, Any]]) -> bytes:
+        return super().request_body(records).replace(b'"allOrNone":false', b'"allOrNone":true')
+
+
+class RejectsLockedRows(SalesforceRecords):
+    """Takes a temporary error of a record for a permanent one."""
+
+    def _is_temporary(self, error: Error) -> bool:
+        return False
 
 
 class OverwritesStatus(MailchimpContacts):
@@ -77,6 +132,14 @@ class ChangesKeys(StripeCustomers):
         return super().request(id_, attributes, uuid4().hex)
 
 
+class SendsJson(StripeCustomers):
+    """Sends the media type of JSON with a form."""
+
+    def request(self, id_: str, attributes: dict[str, Any], key: str) -> HttpRequest:
+        request = super().request(id_, attributes, key)
+        return msgspec.structs.replace(request, headers={**request.headers, "content-type": "application/json"})
+
+
 class SharesKeys(StripeCustomers):
     """Has one idempotency key for all customers."""
 
@@ -86,9 +149,10 @@ class SharesKeys(StripeCustomers):
 
 class IgnoresRates(StripeCustomers):
     write_rates = ()
+    interval_seconds = 0.0
 
 
-class MixesResults(BrazeUsers):
+class ReversesResults(BrazeUsers):
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         return list(reversed(await super().write_users(users)))
 
@@ -129,8 +193,15 @@ class Fault:
 
 
 FAULTS = [
-    Fault(MixesResults, Braze),
+    Fault(ReversesResults, Braze),
     Fault(TakesPartsForSuccess, CustomerIo),
+    Fault(ReadsResultsInOrder, HubSpot),
+    Fault(TakesSilenceForSuccess, HubSpot),
+    Fault(ClearsWithNull, HubSpot),
+    Fault(MixesResults, Salesforce),
+    Fault(RollsBack, Salesforce),
+    Fault(RejectsLockedRows, Salesforce),
+    Fault(SendsJson, Stripe),
     Fault(OverwritesStatus, Mailchimp),
     Fault(OpensConnections, Mailchimp),
     Fault(SendsNull, Mailchimp),
