@@ -16,7 +16,6 @@ from headwater.connectors.contract import (
     HttpResponse,
     Outcome,
     TransportError,
-    TransportFailure,
     UserSink,
     UserSource,
     UserWrite,
@@ -91,10 +90,14 @@ class TestSource(UserSourceConformance):
 
 async def test_the_requests_are_those_of_the_page() -> None:
     subscribers, http = make(respond(200, {"data": {"id": "1"}, "responses": []}))
-    created = json.loads(blocks("mailerlite")["create"])
-    await subscribers.write_users([write(**created)])
+    together = json.loads(blocks("mailerlite")["create"])
+    created = [each["body"] for each in together["requests"] if each["method"] == "POST"]
+    await subscribers.write_users([write(**each) for each in created])
     request = http.requests[-1]
-    assert (request.method, request.url, json.loads(request.body)) == ("POST", SUBSCRIBERS_URL, created)
+    assert (request.method, request.url, json.loads(request.body)) == ("POST", BATCH_URL, together)
+    await subscribers.write_users([write(**created[0])])
+    request = http.requests[-1]
+    assert (request.method, request.url, json.loads(request.body)) == ("POST", SUBSCRIBERS_URL, created[0])
     assert all(f"| `{name}` |" in page("mailerlite") for name in request.headers)
     await subscribers.write_users(
         [
@@ -185,14 +188,18 @@ async def test_placeholders_are_left_out_of_updates() -> None:
     assert json.loads(http.requests[-1].body)["requests"][0]["body"] == {"status": "active"}
 
 
-async def test_a_repetition_updates_the_subscriber_with_the_address() -> None:
+@pytest.mark.parametrize("status", ["active", "unsubscribed"])
+@pytest.mark.parametrize("others", [0, 2])
+async def test_a_repetition_updates_the_subscriber_with_the_address(status: str, others: int) -> None:
     server = MailerLiteServer()
     subscribers = MailerLiteSubscribers(SETTINGS, serve(server))
-    id_ = server.add(email="Ada@example.com", status="unsubscribed", fields={"name": "A", "last_name": "L"})
-    [result] = await subscribers.write_users([write(email="ada@example.com", fields={"name": "Ada"})])
+    id_ = server.add(email="Ada@example.com", status=status, fields={"name": "A", "last_name": "L"})
+    more = [write(email=f"user-{number}@example.com") for number in range(others)]
+    *created, result = await subscribers.write_users([*more, write(email="ada@example.com", fields={"name": "Ada"})])
     stored = server.subscribers[id_]
-    assert (result.id, len(server.subscribers), stored["status"]) == (id_, 1, "unsubscribed")
+    assert (result.outcome, result.id, stored["status"]) == (Outcome.DELIVERED, id_, status)
     assert (stored["fields"]["name"], stored["fields"]["last_name"]) == ("Ada", "L")
+    assert len({each.id for each in created}) == others == len(server.subscribers) - 1 and server.violations == []
 
 
 async def test_each_subscriber_of_a_batch_has_its_own_result() -> None:
@@ -230,11 +237,21 @@ async def test_each_subscriber_of_a_batch_has_its_own_result() -> None:
     ]
 
 
-@pytest.mark.parametrize("body", [{"responses": [{"code": 200}]}, {}, "x"])
-async def test_a_batch_that_does_not_account_for_all_is_sent_again(body: Any) -> None:
-    subscribers, _ = make(respond(200, body))
-    results = await subscribers.write_users([write(id="1", status="active"), write(id="2", status="active")])
-    assert [(each.outcome, each.reason) for each in results] == [(Outcome.RETRY, UNEXPECTED_RESPONSE)] * 2
+WITHOUT_IDS = {"responses": [{"code": 200, "body": {"import": 1}}] * 3}
+
+
+@pytest.mark.parametrize("body", [{"responses": [{"code": 200}]}, {}, "x", [], WITHOUT_IDS])
+async def test_a_batch_that_does_not_account_for_any_is_halved(body: Any) -> None:
+    """An import of MailerLite might have such a response. It is no loss: at last each subscriber is sent alone."""
+    subscribers, http = make(respond(200, body))
+    for users in ([write(email="a@b.c"), write(email="b@b.c")], [write(id=each, status="active") for each in "123"]):
+        results = await subscribers.write_users(users)
+        assert [each.outcome for each in results] == [Outcome.NOT_ATTEMPTED] * len(users)
+    [result] = await subscribers.write_users([write(id="1", status="active")])
+    assert (result.outcome, result.reason) == (Outcome.RETRY, UNEXPECTED_RESPONSE)
+    with pytest.raises(Unavailable):
+        await subscribers.write_users([write(email="a@b.c")])
+    assert http.requests[-1].url == SUBSCRIBERS_URL
 
 
 async def test_a_batch_that_is_refused_is_halved() -> None:
@@ -245,16 +262,29 @@ async def test_a_batch_that_is_refused_is_halved() -> None:
     assert (result.outcome, result.message) == (Outcome.REJECTED, "invalid (requests.0.body: no)")
 
 
-async def test_a_full_call_is_one_request_to_update() -> None:
+async def test_a_full_call_is_one_request() -> None:
     server = MailerLiteServer()
     http = ScriptedHttp(server.respond)
-    ids = [server.add(email=f"user-{number}@example.com") for number in range(BATCH_USERS)]
     subscribers = MailerLiteSubscribers(SETTINGS, make_context(http))
     await subscribers.writable_schema()
     before = len(http.requests)
+    emails = [f"user-{number}@example.com" for number in range(BATCH_USERS)]
+    ids = [each.id for each in await subscribers.write_users([write(email=email) for email in emails])]
+    assert [server.subscribers[id_]["email"] for id_ in ids] == emails
     results = await subscribers.write_users([write(id=id_, fields={"points": 2.5}) for id_ in ids])
-    assert ([each.id for each in results], len(http.requests) - before) == (ids, 1)
+    assert ([each.id for each in results], len(http.requests) - before) == (ids, 2)
     assert all(each["fields"]["points"] == 2.5 for each in server.subscribers.values()) and server.violations == []
+
+
+async def test_only_subscribers_with_an_address_are_created() -> None:
+    subscribers = MailerLiteSubscribers(SETTINGS, serve(server := MailerLiteServer()))
+    users = [write(email=email) for email in ("ada@example.com", "null", "no address", "bob@example.com")]
+    results = await subscribers.write_users(users)
+    assert [each.reason for each in results] == ["", "MissingIdentity", "InvalidEmail", ""]
+    assert [server.subscribers[results[index].id]["email"] for index in (0, 3)] == [
+        "ada@example.com",
+        "bob@example.com",
+    ]
 
 
 async def test_an_address_of_another_subscriber_is_refused() -> None:
@@ -276,17 +306,6 @@ async def test_other_responses_say_nothing_about_subscribers(status: int) -> Non
         assert failure.value.retry_after == 7 and KEY not in failure.value.message
     with pytest.raises(Unavailable):
         await subscribers.users("")
-
-
-async def test_a_subscriber_whose_outcome_is_unknown_is_sent_again_alone() -> None:
-    def answer(request: HttpRequest) -> HttpResponse | TransportError:
-        if b"bob" in request.body:
-            return TransportError(TransportFailure.TIMED_OUT, "no response")
-        return HttpResponse(status=201, body=b'{"data":{"id":"1"}}')
-
-    subscribers, _ = make(answer)
-    first, second = await subscribers.write_users([write(email="ada@b.c"), write(email="bob@b.c")])
-    assert (first.outcome, first.id, second.outcome) == (Outcome.DELIVERED, "1", Outcome.RETRY)
 
 
 async def test_the_settings_are_checked() -> None:
