@@ -114,9 +114,13 @@ async def test_the_requests_are_those_of_the_page() -> None:
     updated = json.loads(blocks("mailchimp")["update"])
     await contacts.write_users([write(None, id="c1", merge_fields={"FNAME": "Ada", "PLAN": None}, vip=True)])
     request = http.requests[-1]
-    assert (request.method, request.url, json.loads(request.body)) == ("PATCH", f"{URL}/members/c1", updated)
+    parameters = "skip_merge_validation=true"
+    assert (request.method, request.url) == ("PATCH", f"{URL}/members/c1?{parameters}")
+    assert json.loads(request.body) == updated
     template = URL.replace(LIST, "<audience>").replace("us6", "<data center>")
-    assert f"`{template}`" in page("mailchimp") and f"`{template}/members/<contact id>`" in page("mailchimp")
+    assert f"`{template}`" in page("mailchimp") and f"`{template}/members/<contact id>?{parameters}`" in page(
+        "mailchimp"
+    )
 
 
 def test_the_properties_are_those_of_the_page() -> None:
@@ -175,10 +179,6 @@ async def test_a_contact_in_another_form_is_an_error_of_its_own(member: Any) -> 
     good = {"id": "h", "contact_id": "c1", "email_address": "ada@example.com", "status": "subscribed", "tags": []}
     bad = msgspec.json.encode({"members": [good, {**good, "contact_id": "c2", **member}]})
     contacts, _ = make(lambda _: HttpResponse(status=200, body=bad))
-    if member == {"email_address": None}:
-        with pytest.raises(Unavailable):
-            await contacts.users("")
-        return
     first, second = (await contacts.users("")).users
     assert (first.id, first.error, first.attributes["email_address"]) == ("c1", "", "ada@example.com")
     assert (second.id, second.attributes) == ("c2", {}) and second.error
@@ -204,6 +204,28 @@ async def test_the_merge_fields_are_properties() -> None:
     assert names["PLAN"].type == StringType(values=("free", "pro"))
     server.fields.clear()
     assert "merge_fields" not in (await MailchimpContacts(SETTINGS, serve(server)).readable_schema()).by_name
+
+
+async def test_a_contact_without_a_required_field_can_be_changed() -> None:
+    """Only new contacts need all required fields: others came another way, or the field became required later."""
+    server = MailchimpServer()
+    id_ = server.add(email_address="ada@example.com")
+    server.fields.append({"tag": "LNAME", "name": "Last Name", "type": "text", "required": True, "options": {}})
+    contacts = MailchimpContacts(SETTINGS, serve(server))
+    [result] = await contacts.write_users([write(None, id=id_, merge_fields={"FNAME": "Ada"})])
+    assert (result.outcome, server.members[id_]["merge_fields"]["FNAME"]) == (Outcome.DELIVERED, "Ada")
+    results = await contacts.write_users([write("ada@example.com", vip=True), write("bob@example.com")])
+    assert (results[1].outcome, results[1].reason) == (Outcome.REJECTED, "ErrorGeneric")
+    assert results[1].message == "Your merge fields were invalid. (LNAME: Please enter a value)"
+
+
+async def test_a_contact_that_was_archived_is_created_again() -> None:
+    server = MailchimpServer()
+    id_ = server.add(email_address="ada@example.com", status="archived")
+    contacts = MailchimpContacts(SETTINGS, serve(server))
+    assert (await contacts.users("")).users == ()
+    [result] = await contacts.write_users([write("ada@example.com", status_if_new="pending")])
+    assert (result.id, server.members[id_]["status"], server.violations) == (id_, "pending", [])
 
 
 async def test_a_contact_that_unsubscribed_stays_so() -> None:
@@ -248,17 +270,25 @@ async def test_an_address_that_is_repeated_is_sent_once() -> None:
 
 async def test_each_contact_of_a_batch_has_its_own_result() -> None:
     error = {"email_address": '"cid@example.com"', "error": "no", "error_code": "ERROR_GENERIC", "field": "PLAN"}
+    unknown = {"email_address": None, "error": None, "error_code": None, "field": None, "field_message": None}
     body = {
         "new_members": [{"id": "h", "contact_id": "c1", "email_address": "Ada@example.com"}],
         "updated_members": [{"id": "g", "email_address": "bob@example.com"}],
-        "errors": [{**error, "field_message": f"not {KEY}"}, {**error, "email_address": "unknown@example.com"}],
+        "errors": [
+            {**error, "field_message": f"not {KEY}"},
+            {**error, "email_address": "unknown@example.com"},
+            unknown,
+            {**unknown, "email_address": "eve@example.com"},
+        ],
     }
-    contacts, _ = make(respond(200, body))
-    emails = ["ada@example.com", "bob@example.com", "cid@example.com", "dan@example.com"]
+    contacts, http = make(respond(200, body))
+    emails = [" ada@example.com ", "bob@example.com", "Cid@example.com", "dan@example.com", "eve@example.com"]
     results = await contacts.write_users([write(email) for email in emails])
+    assert json.loads(http.requests[-1].body)["members"][0]["email_address"] == "ada@example.com"
     assert [(each.outcome, each.id) for each in results[:2]] == [(Outcome.DELIVERED, "c1"), (Outcome.DELIVERED, "g")]
     assert (results[2].reason, results[2].message) == ("ErrorGeneric", "no (PLAN: not [REDACTED])")
     assert (results[3].outcome, results[3].reason) == (Outcome.RETRY, UNEXPECTED_RESPONSE)
+    assert (results[4].reason, results[4].message) == ("Refused", "Mailchimp refuses the contact")
 
 
 async def test_a_contact_that_exists_is_sent_again_if_its_update_fails() -> None:

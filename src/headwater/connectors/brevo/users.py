@@ -91,6 +91,7 @@ class BrevoContacts:
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_CONTACT_BYTES)
     # Brevo allows 10 requests a second and 36,000 an hour, and a contact needs up to two.
     write_rates: tuple[RateLimit, ...] = (RateLimit(count=48, seconds=10, unit="Event", group="contacts"),)
+    read_rates: tuple[RateLimit, ...] = (RateLimit(count=97, seconds=10, group="contacts"),)
 
     def __init__(self, settings: BrevoSettings, context: ConnectorContext) -> None:
         self._context = context
