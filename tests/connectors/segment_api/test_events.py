@@ -22,6 +22,7 @@ from headwater.connectors.contract import (
     Outcome,
     OutgoingEvent,
 )
+from headwater.connectors.identities import is_placeholder
 from headwater.connectors.segment_api.events import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_RECEIVERS, SegmentSink
 from headwater.connectors.segment_api.settings import DEFAULT_ENDPOINT, SegmentSettings
 from headwater.events import DEFAULT_LIMITS, PROTOCOLS, Envelope, Rejection, check_events
@@ -135,6 +136,8 @@ def test_json_of_users_is_sent_as_it_is() -> None:
         {"type": "group", "groupId": "g"},
         {"type": "identify", "traits": {"email": "ada@example.com"}},
         {"type": "page", "anonymousId": "a"},
+        {"type": "page", "userId": "null", "anonymousId": "a"},
+        {"type": "track", "event": "E", "groupId": 7},
         {"type": "alias", "userId": "u", "previousId": "p"},
     ],
 )
@@ -149,7 +152,11 @@ def test_an_event_with_any_identity_of_its_type_is_sent(document: dict[str, Any]
         {"type": "page", "groupId": "g"},
         {"type": "identify", "traits": {"email": None}},
         {"type": "identify", "traits": {"email": ""}},
+        {"type": "identify", "traits": {"email": "undefined"}},
+        {"type": "identify", "traits": {"email": {}}},
         {"type": "identify"},
+        {"type": "page", "userId": "null", "anonymousId": "0"},
+        {"type": "track", "event": "E", "userId": "undefined", "groupId": "null"},
     ],
 )
 def test_an_event_without_an_identity_is_rejected(document: dict[str, Any]) -> None:
@@ -265,7 +272,7 @@ _context = st.fixed_dictionaries(
     },
 )
 _members = st.fixed_dictionaries(
-    {"userId": _text},
+    {"userId": _text.filter(lambda text: not is_placeholder(text))},
     optional={
         **dict.fromkeys(("anonymousId", "messageId", "name", "category", "channel", "objectTypeId"), _text),
         **dict.fromkeys(("properties", "traits", "integrations"), _object),

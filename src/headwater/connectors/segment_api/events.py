@@ -32,10 +32,11 @@ from headwater.connectors.contract import (
     Idempotency,
     ItemResult,
     OutgoingEvent,
-    RateLimit,
     SendResult,
     SinkPolicy,
+    spread,
 )
+from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import RETRY_AFTER, ResponseRules, UnexpectedResponse, Wait, exchange
 from headwater.connectors.segment_api.settings import SegmentSettings
 
@@ -55,6 +56,7 @@ EVENT_TYPES: Final = (
     EventType(id="send_event", name="Send event", description="Send the event as it is stored", filter="", schema=None),
 )
 
+_NULL: Final = Raw(b"null")
 _EMPTY_OBJECT: Final = Raw(b"{}")
 _EMPTY_ARRAY: Final = Raw(b"[]")
 
@@ -63,7 +65,7 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class _Traits(msgspec.Struct):
-    email: object = None
+    email: Raw = _NULL
 
 
 class _Answer(msgspec.Struct):
@@ -86,7 +88,7 @@ class SegmentSink:
         limits=BatchLimits(
             max_events=MAX_BATCH_EVENTS, max_bytes=MAX_BATCH_BYTES - _FRAMING_BYTES, max_event_bytes=MAX_EVENT_BYTES
         ),
-        rates=(RateLimit(count=1_000, seconds=1.0, burst=100),),
+        rates=(spread(1_000, 1.0, burst=50),),
         idempotency=Idempotency(form="Text", seconds=DEDUPLICATION_SECONDS, uses_message_id=True),
     )
 
@@ -106,7 +108,9 @@ class SegmentSink:
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
         members = _decode_members(event.document)
         if not _has_identity(event, members):
-            raise EventRejected("MissingIdentity", "the event has no user, group or e-mail address")
+            raise EventRejected(
+                "MissingIdentity", "the event has no user, group or e-mail address, or only a placeholder such as null"
+            )
         for name in _SET_BY_SERVER:
             members.pop(name, None)
         members["context"] = _add_mark(members.get("context"), self._mark)
@@ -140,18 +144,23 @@ def _hash(text: str) -> bytes:
 
 def _has_identity(event: OutgoingEvent, members: Mapping[str, Raw]) -> bool:
     """Return whether a receiver can tell whose event it is, by the rules of the calls of this family."""
-    if event.user_id or event.anonymous_id:
+    if not (is_placeholder(event.user_id) and is_placeholder(event.anonymous_id)):
         return True
     if event.type in ("track", "group"):
-        return "groupId" in members
+        return _identifies(members.get("groupId", _NULL))
     return event.type == "identify" and _has_email(members.get("traits"))
 
 
 def _has_email(traits: Raw | None) -> bool:
     try:
-        return traits is not None and bool(_decode_traits(traits).email)
+        return traits is not None and _identifies(_decode_traits(traits).email)
     except msgspec.ValidationError:
         return False
+
+
+def _identifies(value: Raw) -> bool:
+    """Return whether a JSON value is an identifier."""
+    return not is_placeholder(bytes(value).decode())
 
 
 def _add_mark(context: Raw | None, mark: str) -> Raw:
