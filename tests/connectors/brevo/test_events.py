@@ -28,6 +28,7 @@ from headwater.connectors.contract import (
 from headwater.schemas import Json
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
+from tests.connectors.pacing import call_times, most_within
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.brevo import KEY, BrevoServer
 
@@ -253,3 +254,8 @@ def test_placeholders_are_left_out() -> None:
     assert body["identifiers"] == {"email_id": "ada@example.com", "contact_id": 7}
     with pytest.raises(EventRejected, match="no identifier"):
         sink.encode(user_event(ext_id="undefined"))
+
+
+def test_at_full_load_the_limits_of_the_account_are_kept_and_used() -> None:
+    times = call_times(BrevoSink.policy.rates, seconds=7_200)
+    assert most_within(times, 1) <= 10 and 0.95 * 36_000 <= most_within(times, 3_600) <= 36_000

@@ -11,7 +11,13 @@ import pytest
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.brevo.schemas import Attribute, Choice, attributes_by_property, readable_schema
 from headwater.connectors.brevo.settings import BrevoSettings
-from headwater.connectors.brevo.users import ATTRIBUTES_URL, CONTACTS_URL, MAX_CONTACT_BYTES, BrevoContacts
+from headwater.connectors.brevo.users import (
+    ATTRIBUTES_URL,
+    BATCH_USERS,
+    CONTACTS_URL,
+    MAX_CONTACT_BYTES,
+    BrevoContacts,
+)
 from headwater.connectors.contract import (
     ConnectorContext,
     HttpRequest,
@@ -28,6 +34,7 @@ from headwater.schemas import Record
 from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, make_context
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
+from tests.connectors.pacing import call_times, most_within
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.brevo import KEY, BrevoServer
 from tests.connectors.vendors.brevo_contacts import ATTRIBUTES
@@ -256,6 +263,13 @@ async def test_a_response_without_an_error_has_its_status_as_reason() -> None:
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "Status400")
 
 
+@pytest.mark.parametrize("body", [{"code": "invalid_parameter", "message": f"not {KEY}"}, f"not {KEY}"])
+async def test_a_refusal_shows_no_secret(body: Any) -> None:
+    contacts, _ = make(respond(400, body))
+    [result] = await contacts.write_users([write(email="a@b.c")])
+    assert result.outcome is Outcome.REJECTED and "not [REDACTED]" in result.message
+
+
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503, 302])
 async def test_other_responses_say_nothing_about_the_user(status: int) -> None:
     contacts, _ = make(respond(status, f"a page about {KEY}", x_sib_ratelimit_reset="7"))
@@ -275,3 +289,12 @@ async def test_a_user_whose_outcome_is_unknown_is_sent_again_alone() -> None:
     contacts, _ = make(reply)
     first, second = await contacts.write_users([write(email="ada@b.c"), write(email="bob@b.c")])
     assert (first.outcome, first.id, second.outcome) == (Outcome.DELIVERED, "1", Outcome.RETRY)
+
+
+def test_at_full_load_the_limits_of_the_account_are_kept_and_used() -> None:
+    """A call for five contacts is ten requests: five that write, and five that read the ids."""
+    calls = call_times(BrevoContacts.write_rates, seconds=3_600, events=BATCH_USERS)
+    assert 2 * BATCH_USERS * most_within(calls, 1) <= 10
+    assert 0.95 * 36_000 <= 2 * BATCH_USERS * len(calls) <= 36_000
+    pages = call_times(BrevoContacts.read_rates, seconds=3_600)
+    assert most_within(pages, 1) <= 10 and 0.95 * 36_000 <= len(pages) <= 36_000

@@ -268,6 +268,16 @@ async def test_an_address_that_is_repeated_is_sent_once() -> None:
     assert (again.id, server.violations) == (first.id, [])
 
 
+async def test_a_full_call_is_one_request_to_create() -> None:
+    server = MailchimpServer()
+    http = ScriptedHttp(server.respond)
+    contacts = MailchimpContacts(SETTINGS, make_context(http))
+    emails = [f"user-{number}@example.com" for number in range(contacts.write_limits.max_events)]
+    results = await contacts.write_users([write(email) for email in emails])
+    assert [server.members[each.id]["email_address"] for each in results] == emails
+    assert [request.method for request in http.requests] == ["GET", "POST"] and server.violations == []
+
+
 async def test_each_contact_of_a_batch_has_its_own_result() -> None:
     error = {"email_address": '"cid@example.com"', "error": "no", "error_code": "ERROR_GENERIC", "field": "PLAN"}
     unknown = {"email_address": None, "error": None, "error_code": None, "field": None, "field_message": None}

@@ -30,6 +30,7 @@ from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, m
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
 from tests.connectors.invalid import invalid_settings
+from tests.connectors.pacing import call_times, most_within
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.mailerlite import FIELDS, KEY, MailerLiteServer
 
@@ -319,3 +320,10 @@ async def test_the_settings_are_checked() -> None:
 async def test_settings_are_refused_with_the_key(status: int) -> None:
     with invalid_settings("settings.apiKey"):
         await check(SETTINGS, make_context(ScriptedHttp(respond(status, {"message": "Unauthenticated."}))))
+
+
+@pytest.mark.parametrize("limits", [MailerLiteSubscribers.write_rates, MailerLiteSubscribers.read_rates])
+def test_at_full_load_the_limit_of_the_account_is_kept_and_used(limits: Any) -> None:
+    for creates in (True, False):
+        times = call_times(limits, seconds=600, events=BATCH_USERS, creates=creates)
+        assert 0.95 * 120 <= most_within(times, 60) <= 120

@@ -30,6 +30,7 @@ from headwater.events.canonical import canonical
 from headwater.events.event import Event
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, KEY, SECOND, EventSinkConformance, make_event
+from tests.connectors.pacing import call_times, most_within
 
 SETTINGS = SegmentSettings(write_key="a-secret-write-key")
 OTHER = SegmentSettings(write_key="a-secret-write-key", endpoint="https://other.example/v1/batch")
@@ -229,14 +230,32 @@ async def test_both_headers_of_waits_are_read(headers: dict[str, str], seconds: 
     assert failure is not None and failure.retry_after_seconds == seconds
 
 
-def test_a_full_batch_stays_below_the_limits_of_the_vendor() -> None:
+def of_size(size: int) -> OutgoingEvent:
+    """Return an event that has so many bytes in the request."""
+    found = len(sink().encode(of_document({**SENT_ACTION, "properties": {"text": ""}})).body)
+    return of_document({**SENT_ACTION, "properties": {"text": "x" * (size - found)}})
+
+
+@pytest.mark.parametrize("count", [16, MAX_BATCH_EVENTS])
+def test_a_full_batch_stays_below_the_limits_of_the_vendor(count: int) -> None:
     its = sink()
     limits = its.policy.limits
     assert limits.max_bytes is not None and limits.max_events == MAX_BATCH_EVENTS
-    one = its.encode(of_document({**SENT_ACTION, "properties": {"text": "x" * 800}}))
-    events = [one] * MAX_BATCH_EVENTS
-    assert sum(len(each.body) for each in events) <= limits.max_bytes
+    events = [its.encode(of_size(limits.max_bytes // count))] * count
+    assert limits.max_bytes - count < sum(len(each.body) for each in events) <= limits.max_bytes
     assert len(its.request(events, FIRST).body) <= 500_000
+
+
+def test_an_event_has_at_most_32_kib() -> None:
+    assert len(sink().encode(of_size(32_768)).body) == 32_768 == MAX_EVENT_BYTES
+    with pytest.raises(EventRejected) as caught:
+        sink().encode(of_size(32_769))
+    assert caught.value.reason == "EventTooLarge" and "32769 bytes" in str(caught.value)
+
+
+def test_at_full_load_the_limit_of_the_vendor_is_kept_and_used() -> None:
+    times = call_times(SegmentSink.policy.rates, seconds=10)
+    assert 950 <= most_within(times, 1) <= 1_000
 
 
 def test_the_message_id_is_kept() -> None:
