@@ -9,7 +9,7 @@ from typing import Final
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import ConnectorContext, HttpResponse, ItemResult, UserWrite, retry
-from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_text
+from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_safe_text
 
 MAX_CURSOR_CHARACTERS: Final = 1_000
 
@@ -47,7 +47,7 @@ def unavailable(
     """Return the error for a response that is no success and names no user, with the wait that it asks for in one of
     the headers of `waits`."""
     wait = find_wait(response.headers, waits, context.clock.now())
-    text = context.redact(read_text(response, 200))
+    text = read_safe_text(response, context, 200)
     return Unavailable(
         f"{vendor} responds with status {response.status}: {text}", retry_after=max(1, math.ceil(wait or 0.0))
     )

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -32,6 +33,7 @@ from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, m
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
 from tests.connectors.invalid import invalid_settings
+from tests.connectors.responding import check_writes, responses
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.mailchimp import FIELDS, KEY, LIST, MailchimpServer
 
@@ -389,3 +391,18 @@ async def test_attributes_of_the_page_conform_to_the_schema() -> None:
     contacts, _ = make(respond(200))
     [member] = json.loads(blocks("mailchimp")["create"])["members"]
     Codec(all_optional(await contacts.writable_schema())).check(member)
+
+
+@settings(max_examples=300)
+@given(
+    response=responses(
+        ("id", "contact_id", "email_address", "error_code", "error", "title", "errors"),
+        '{"new_members": [%s], "errors": [%s]}',
+        texts=("user-0@example.com", "ERROR_CONTACT_EXISTS"),
+    )
+)
+def test_no_response_is_taken_for_that_to_a_contact_that_is_written(response: HttpResponse) -> None:
+    for id_ in ("", "7"):
+        for count in (1, 2):
+            users = [write(f"user-{number}@example.com", id=id_) for number in range(count)]
+            asyncio.run(check_writes(make(lambda _: response)[0], users, response))

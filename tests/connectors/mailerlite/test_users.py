@@ -1,5 +1,6 @@
 """MailerLite's subscribers: the contracts, the requests of the page, batches, limits, and errors."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -31,6 +33,7 @@ from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
 from tests.connectors.invalid import invalid_settings
 from tests.connectors.pacing import call_times, most_within
+from tests.connectors.responding import check_writes, responses
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.mailerlite import FIELDS, KEY, MailerLiteServer
 
@@ -327,3 +330,12 @@ def test_at_full_load_the_limit_of_the_account_is_kept_and_used(limits: Any) -> 
     for creates in (True, False):
         times = call_times(limits, seconds=600, events=BATCH_USERS, creates=creates)
         assert 0.95 * 120 <= most_within(times, 60) <= 120
+
+
+@settings(max_examples=300)
+@given(response=responses(("data", "id", "responses", "code", "body", "errors", "message"), '{"responses": [%s, %s]}'))
+def test_no_response_is_taken_for_that_to_a_subscriber_that_is_written(response: HttpResponse) -> None:
+    for id_ in ("", "7"):
+        for count in (1, 2):
+            users = [write(id=id_, email=f"user-{number}@example.com") for number in range(count)]
+            asyncio.run(check_writes(make(lambda _: response)[0], users, response))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.connectors.brevo.api import ORIGIN, VERSION, WAITS, headers, read_error
+from headwater.connectors.brevo.api import ORIGIN, VERSION, WAITS, headers, is_empty, read_error
 from headwater.connectors.brevo.schemas import EVENT_TYPES, MAX_NAME_CHARACTERS
 from headwater.connectors.brevo.settings import BrevoSettings
 from headwater.connectors.contract import (
@@ -222,7 +222,7 @@ def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Seque
 def _read_single(response: HttpResponse) -> ItemResult:
     """Return the result of an event that was sent alone. Brevo responds without a body if it takes the event."""
     if response.status < 300:
-        if response.body.strip() not in (b"", b"{}"):
+        if not is_empty(response):
             raise UnexpectedResponse("its body is not empty")
         return DELIVERED
     error = read_error(response)

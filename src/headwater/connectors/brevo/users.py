@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from headwater.base.errors import BadRequest, Unavailable
-from headwater.connectors.brevo.api import ORIGIN, WAITS, headers, read_error, reading_headers
+from headwater.connectors.brevo.api import ORIGIN, WAITS, headers, is_empty, read_error, reading_headers
 from headwater.connectors.brevo.schemas import Attribute, attributes_by_property, readable_schema, writable_schema
 from headwater.connectors.brevo.settings import BrevoSettings
 from headwater.connectors.contract import (
@@ -31,6 +31,7 @@ from headwater.connectors.contract import (
     rejected,
 )
 from headwater.connectors.identities import is_placeholder
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.users import format_cursor, parse_cursor, unavailable, write_each
 from headwater.schemas import Codec, DateTime, InvalidValue, Property, Record, Schema
 
@@ -163,6 +164,8 @@ class BrevoContacts:
             return _refused(response, self._context)
         if not 200 <= response.status < 300:
             raise unavailable("Brevo", response, self._context, WAITS)
+        if user.id and not is_empty(response):
+            raise Unavailable("Brevo responds to the update of a contact in another form")
         if user.id:
             return ItemResult(outcome=Outcome.DELIVERED, id=user.id)
         if response.status != 201:
@@ -258,5 +261,7 @@ def _written(response: HttpResponse) -> ItemResult:
 def _refused(response: HttpResponse, context: ConnectorContext) -> ItemResult:
     error = read_error(response)
     if error is None:
-        return rejected(f"Status{response.status}", context.redact(response.body[:1_000].decode(errors="replace")))
-    return rejected(error.reason, context.redact(error.message))
+        reason, text = f"Status{response.status}", read_safe_text(response, context)
+    else:
+        reason, text = error.reason, context.redact(error.message)
+    return rejected(reason, text or f"Brevo responds with status {response.status}")

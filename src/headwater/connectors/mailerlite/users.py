@@ -39,7 +39,7 @@ from headwater.connectors.identities import is_placeholder
 from headwater.connectors.mailerlite.api import API_URL, Error, headers
 from headwater.connectors.mailerlite.schemas import READABLE, WRITABLE, Field, with_fields
 from headwater.connectors.mailerlite.settings import MailerLiteSettings
-from headwater.connectors.responses import read_text
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.users import format_cursor, parse_cursor, unavailable
 from headwater.schemas import Codec, DateTime, InvalidValue, Record, Schema, all_optional, is_property_name
 
@@ -220,7 +220,7 @@ class MailerLiteSubscribers:
         found = HttpResponse(status=response.code, body=body)
         if response.code in _REFUSALS:
             return _refused(response.code, found, self._context)
-        return retry(f"Status{response.code}", self._context.redact(read_text(found)))
+        return retry(f"Status{response.code}", read_safe_text(found, self._context))
 
     def create_request(self, subscriber: dict[str, Any]) -> HttpRequest:
         """Return the request that creates a subscriber, or updates the one with the e-mail address."""
@@ -335,7 +335,8 @@ def _refused(status: int, response: HttpResponse, context: ConnectorContext) -> 
         error = _decode_error(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         error = Error()
-    if not error.text:
-        return rejected(f"Status{status}", context.redact(read_text(response)) or f"status {status}")
-    result = rejected(error.reason or f"Status{status}", context.redact(error.text))
+    text = (
+        context.redact(error.text) or read_safe_text(response, context) or f"MailerLite responds with status {status}"
+    )
+    result = rejected(error.reason or f"Status{status}", text)
     return msgspec.structs.replace(result, id=error.subscriber)
