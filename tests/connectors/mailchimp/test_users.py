@@ -250,9 +250,23 @@ async def test_a_contact_without_an_address_is_not_sent(email: str | None) -> No
     [result] = await contacts.write_users([write(email)])
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "MissingIdentity")
     assert all(request.method == "GET" for request in http.requests)
-    without_status = UserWrite(id="", attributes={"email_address": "ada@example.com"}, key="1" * 32)
-    [result] = await contacts.write_users([without_status])
-    assert (result.outcome, result.reason) == (Outcome.REJECTED, "MissingStatus")
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({}, "transactional"),
+        ({"status_if_new": "pending"}, "pending"),
+        ({"status": "subscribed"}, "subscribed"),
+        ({"status": "unsubscribed", "status_if_new": "subscribed"}, "unsubscribed"),
+    ],
+)
+async def test_a_new_contact_receives_marketing_only_by_a_status(given: Record, status: str) -> None:
+    server = MailchimpServer()
+    contacts = MailchimpContacts(SETTINGS, serve(server))
+    user = UserWrite(id="", attributes={"email_address": "ada@example.com", **given}, key="1" * 32)
+    [result] = await contacts.write_users([user])
+    assert (server.members[result.id]["status"], server.violations) == (status, [])
 
 
 async def test_placeholders_are_left_out_of_updates() -> None:

@@ -39,6 +39,7 @@ from headwater.connectors.identities import is_placeholder
 from headwater.connectors.mailchimp.api import MAX_CONNECTIONS, audience_url, format_reason, headers, reject
 from headwater.connectors.mailchimp.schemas import (
     ADDRESS_NAMES,
+    DEFAULT_STATUS,
     READABLE,
     WRITABLE,
     MergeField,
@@ -176,16 +177,14 @@ class MailchimpContacts:
         for position, user in enumerate(users):
             member = self._member(user)
             email = normalize(member.get("email_address"))
-            member["status"] = member.get("status") or member.get("status_if_new")
+            status_if_new = member.pop("status_if_new", None) or DEFAULT_STATUS
+            member["status"] = member.get("status") or status_if_new
             if is_placeholder(email):
                 results[position] = rejected("MissingIdentity", "the contact has no email address, or a placeholder")
-            elif not member["status"]:
-                results[position] = rejected("MissingStatus", "a new contact needs a value of status_if_new")
             elif email in positions:
                 results[position] = _REPEATED
             else:
                 positions[email] = position
-                del member["status_if_new"]
                 members.append(member)
         if not members:
             return results
