@@ -143,7 +143,24 @@ def test_json_of_users_is_sent_as_it_is() -> None:
     ],
 )
 def test_an_event_with_any_identity_of_its_type_is_sent(document: dict[str, Any]) -> None:
-    assert encoded(document)["type"] == document["type"]
+    assert encoded(document, OTHER)["type"] == document["type"]
+
+
+@pytest.mark.parametrize("host", ["api.segment.io", "events.eu1.segmentapis.com"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": "track", "event": "E", "groupId": "g"},
+        {"type": "identify", "traits": {"email": "ada@example.com"}},
+        {"type": "page", "userId": "null", "anonymousId": ""},
+    ],
+)
+def test_an_event_that_segment_would_drop_is_rejected(document: dict[str, Any], host: str) -> None:
+    """Segment returns 200 for it, and has an error "no_user_anon_id" in its debugger."""
+    with pytest.raises(EventRejected, match="Segment drops") as caught:
+        encoded(document, SegmentSettings(write_key="a-secret-write-key", endpoint=f"https://{host}/v1/batch"))
+    assert caught.value.reason == "MissingIdentity"
+    assert encoded({**document, "anonymousId": "a"})["anonymousId"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +179,7 @@ def test_an_event_with_any_identity_of_its_type_is_sent(document: dict[str, Any]
 )
 def test_an_event_without_an_identity_is_rejected(document: dict[str, Any]) -> None:
     with pytest.raises(EventRejected) as caught:
-        encoded(document)
+        encoded(document, OTHER)
     assert caught.value.reason == "MissingIdentity"
 
 

@@ -13,8 +13,8 @@
 | `POST /api/batch`: 1 to 50 requests, 200 with a response for each, in their order | batching |
 | a batch of nothing but `POST api/subscribers` is an import: 5 a minute, 429 | batching |
 
-The refusal of an address that has unsubscribed, with the `subscriber`, is not documented: it is that of issue 37 of
-mailerlite-nodejs, and of other users of the API.
+Not documented, and that of users of the API: an address that has unsubscribed is not created again, by a 422 with the
+id as `subscriber` (issue 37 of mailerlite-nodejs).
 """
 
 import base64

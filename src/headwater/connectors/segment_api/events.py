@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -49,6 +50,8 @@ DEDUPLICATION_SECONDS: Final = 24 * 3_600.0
 
 _FRAMING_BYTES: Final = 1_024
 """More than a batch adds to its events: the envelope, and a comma for each event."""
+_SEGMENT_HOSTS: Final = (".segment.io", ".segmentapis.com")
+"""Segment requires a `userId` or an `anonymousId`. It returns 200 for other events too, and drops them."""
 _SET_BY_SERVER: Final = ("connectionId", "receivedAt", "sentAt", "kpid", "writeKey")
 """Members of a stored event that are not for another receiver: it sets its own."""
 
@@ -96,6 +99,7 @@ class SegmentSink:
         self._settings = settings
         self._context = context
         self._mark = _make_mark(settings)
+        self._is_segment = (urlsplit(settings.endpoint).hostname or "").endswith(_SEGMENT_HOSTS)
         self._headers = {
             "authorization": f"Basic {base64.b64encode(f'{settings.write_key}:'.encode()).decode()}",
             "content-type": "application/json",
@@ -107,10 +111,8 @@ class SegmentSink:
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
         members = _decode_members(event.document)
-        if not _has_identity(event, members):
-            raise EventRejected(
-                "MissingIdentity", "the event has no user, group or e-mail address, or only a placeholder such as null"
-            )
+        if not _has_user(event):
+            _check_other_identity(event, members, is_segment=self._is_segment)
         for name in _SET_BY_SERVER:
             members.pop(name, None)
         members["context"] = _add_mark(members.get("context"), self._mark)
@@ -142,13 +144,22 @@ def _hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=32).digest()
 
 
-def _has_identity(event: OutgoingEvent, members: Mapping[str, Raw]) -> bool:
-    """Return whether a receiver can tell whose event it is, by the rules of the calls of this family."""
-    if not (is_placeholder(event.user_id) and is_placeholder(event.anonymous_id)):
-        return True
-    if event.type in ("track", "group"):
-        return _identifies(members.get("groupId", _NULL))
-    return event.type == "identify" and _has_email(members.get("traits"))
+def _has_user(event: OutgoingEvent) -> bool:
+    return not (is_placeholder(event.user_id) and is_placeholder(event.anonymous_id))
+
+
+def _check_other_identity(event: OutgoingEvent, members: Mapping[str, Raw], *, is_segment: bool) -> None:
+    """Check that a receiver can tell whose event it is without a user, by the rules of the calls of this family.
+
+    Raises EventRejected.
+    """
+    if is_segment:
+        rule = "Segment drops events that have no userId or anonymousId, or only a placeholder such as null"
+        raise EventRejected("MissingIdentity", rule)
+    has_group = event.type in ("track", "group") and _identifies(members.get("groupId", _NULL))
+    if not has_group and not (event.type == "identify" and _has_email(members.get("traits"))):
+        rule = "the event has no user, group or e-mail address, or only a placeholder such as null"
+        raise EventRejected("MissingIdentity", rule)
 
 
 def _has_email(traits: Raw | None) -> bool:
