@@ -12,13 +12,13 @@ from headwater.connectors.braze.users import BrazeUsers
 from headwater.connectors.contract import (
     DELIVERED,
     UNEXPECTED_RESPONSE,
+    BatchLimits,
     HttpRequest,
     HttpResponse,
     ItemResult,
     Outcome,
     UserSink,
     UserWrite,
-    spread,
 )
 from headwater.connectors.customerio.users import CustomerIoPeople
 from headwater.connectors.hubspot.users import HubSpotContacts
@@ -119,10 +119,31 @@ class SendsNull(MailchimpContacts):
         return super().update_request(id_, {**member, "merge_fields": fields})
 
 
-class CountsBatches(MailerLiteSubscribers):
-    """Counts a call that creates 25 subscribers as one request."""
+class SendsEachAlone(MailerLiteSubscribers):
+    """Creates each subscriber with a request of its own, and ignores the rates."""
 
-    write_rates = (spread(120, 60, burst=25),)
+    write_rates = ()
+    write_limits = BatchLimits(max_events=1)
+
+
+class MakesImports(MailerLiteSubscribers):
+    """Sends batches with nothing but new subscribers."""
+
+    def batch_request(self, subscribers: Sequence[tuple[str, dict[str, Any]]]) -> HttpRequest:
+        request = super().batch_request(subscribers)
+        filler = b'{"method":"POST","path":"api/subscribers","body":{"email":"filler@example.com"}}'
+        body = request.body.replace(b'{"method":"GET","path":"api/fields"}', filler)
+        return msgspec.structs.replace(request, body=body)
+
+
+class MixesSubscribers(MailerLiteSubscribers):
+    """Returns results in another order."""
+
+    def _read_batch(
+        self, response: HttpResponse, subscribers: Sequence[tuple[str, dict[str, Any]]]
+    ) -> list[ItemResult]:
+        found = super()._read_batch(response, subscribers)
+        return [*found[1:], found[0]]
 
 
 class ChangesKeys(StripeCustomers):
@@ -205,7 +226,9 @@ FAULTS = [
     Fault(OverwritesStatus, Mailchimp),
     Fault(OpensConnections, Mailchimp),
     Fault(SendsNull, Mailchimp),
-    Fault(CountsBatches, MailerLite),
+    Fault(SendsEachAlone, MailerLite),
+    Fault(MakesImports, MailerLite),
+    Fault(MixesSubscribers, MailerLite),
     Fault(TakesOthersForWritten, Mixpanel),
     Fault(ShiftsResults, Mixpanel),
     Fault(ChangesKeys, Stripe),

@@ -17,7 +17,7 @@ from headwater.connectors.contract import (
     rejected,
     retry,
 )
-from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_text
+from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_safe_text
 
 MAX_CURSOR_CHARACTERS: Final = 1_000
 
@@ -55,7 +55,7 @@ def unavailable(
     """Return the error for a response that is no success and names no user, with the wait that it asks for in one of
     the headers of `waits`."""
     wait = find_wait(response.headers, waits, context.clock.now())
-    text = context.redact(read_text(response, 200))
+    text = read_safe_text(response, context, 200)
     return Unavailable(
         f"{vendor} responds with status {response.status}: {text}", retry_after=max(1, math.ceil(wait or 0.0))
     )
@@ -86,7 +86,7 @@ def read_batch(
         elif is_success:
             raise Unavailable(f"{vendor} names user {index}, who is not in the request")
     if not is_success and count == 1 and results[0] is NOT_ATTEMPTED:
-        results[0] = rejected(f"Status{response.status}", context.redact(read_text(response)))
+        results[0] = rejected(f"Status{response.status}", read_safe_text(response, context))
     return results
 
 
