@@ -42,6 +42,7 @@ class CustomerIoServer(VendorServer):
     """The endpoints that connectors use. `people` has the attributes of each by its own id."""
 
     ORIGINS = ("https://track.customer.io", "https://track-eu.customer.io")
+    SPECIFICATION = "customerio"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None, region: str = "us") -> None:
         super().__init__(plan, now)
