@@ -18,6 +18,7 @@ from tests.connectors.vendors.hubspot import HubSpotServer
 from tests.connectors.vendors.klaviyo import KlaviyoServer
 from tests.connectors.vendors.mailchimp import MailchimpServer
 from tests.connectors.vendors.mailerlite import MailerLiteServer
+from tests.connectors.vendors.meta_conversions import MetaConversionsServer
 from tests.connectors.vendors.server import VendorServer
 from tests.connectors.vendors.slack import SlackServer
 from tests.connectors.vendors.stripe import StripeServer
@@ -30,6 +31,7 @@ SERVERS: Final[tuple[type[VendorServer], ...]] = (
     KlaviyoServer,
     MailchimpServer,
     MailerLiteServer,
+    MetaConversionsServer,
     SlackServer,
     StripeServer,
 )
@@ -105,6 +107,18 @@ _MAILCHIMP: Final = {
     "update_existing": False,
 }
 _MAILERLITE: Final = {"requests": [{"method": "PUT", "path": "api/subscribers/1", "body": {"fields": {"name": "Ada"}}}]}
+_META: Final = {
+    "data": [
+        {
+            "event_name": "Purchase",
+            "event_time": 1_777_895_999,
+            "event_id": "m1",
+            "action_source": "other",
+            "user_data": {"em": ["0" * 64], "client_user_agent": "Mozilla/5.0"},
+            "custom_data": {"value": 9.5, "contents": [{"id": "s1", "quantity": 2}], "colour": "red"},
+        }
+    ]
+}
 _AMPLITUDE: Final = {
     "api_key": "k",
     "events": [{"user_id": "u-1", "event_type": "Bought", "time": 1, "price": 2, "event_properties": {"n": 1}}],
@@ -141,6 +155,7 @@ VALID: Final[dict[str, tuple[str, str, Any]]] = {
     "mailerlite batch": ("POST", "/api/batch", _MAILERLITE),
     "mailerlite create": ("POST", "/api/subscribers", {"email": "a@b.com", "status": "active"}),
     "mailerlite list": ("GET", "/api/subscribers?limit=100", None),
+    "meta_conversions": ("POST", "/v25.0/123/events", _META),
     "amplitude": ("POST", "/batch", _AMPLITUDE),
     "slack": ("POST", "/services/T0/B0/X0", _SLACK),
 }
@@ -219,6 +234,14 @@ _BULK_EVENT: Final = ("data", "attributes", "events-bulk-create", "data", 0, "at
         ("mailerlite create", ("name",), "Ada"),
         ("mailerlite batch", ("requests", 0, "body", "fields"), ["Ada"]),
         ("mailerlite batch", ("requests", 0, "path"), "api/contacts/1"),
+        ("meta_conversions", ("data", 0, "event_time"), "2026-05-04T12:00:00Z"),
+        ("meta_conversions", ("data", 0, "action_source"), "web"),
+        ("meta_conversions", ("data", 0, "user_data", "email"), ["0" * 64]),
+        ("meta_conversions", ("data", 0, "user_data", "client_user_agent"), ["Mozilla/5.0"]),
+        ("meta_conversions", ("data", 0, "custom_data", "contents", 0, "sku"), "s1"),
+        ("meta_conversions", ("data", 0, "custom_data", "value"), "9.5"),
+        ("meta_conversions", ("data", 0, "user_data"), ...),
+        ("meta_conversions", ("events",), []),
         ("amplitude", ("events", 0, "price"), "2"),
         ("amplitude", ("events", 0, "event_type"), ...),
         ("amplitude", ("events", 0, "userId"), "u-1"),
@@ -249,6 +272,7 @@ def test_a_wrong_request_is_found(name: str, path: tuple[str | int, ...], value:
         ("mailchimp", "GET", "/3.0/lists/l1/members?count=all"),
         ("mailerlite", "GET", "/api/subscribers?offset=7"),
         ("amplitude", "GET", "/batch"),
+        ("meta_conversions", "POST", "/123/events"),
         ("slack", "GET", "/services/T0/B0/X0"),
     ],
 )
