@@ -139,7 +139,7 @@ class _MeasuredHttp:
 async def _write_users(suite: VendorUserSinkConformance) -> tuple[float, float]:
     """Return the processor time of a user that is created, and of one that is updated."""
     server = suite.make_server(CALM, time.monotonic)
-    server.is_unlimited = True
+    server.is_unlimited, server.specification = True, None
     token = suite.access_token()
     http = _MeasuredHttp(server, token)
     connector = CONNECTORS[suite.CODE]
@@ -328,7 +328,7 @@ def _serving(suite: VendorEventsConformance) -> "Iterator[tuple[VendorServer, Pi
 def _serve(code: str, pipe: Pipe) -> None:
     async def run() -> None:
         server = VENDORS[code]().make_server(CALM, time.monotonic)
-        server.is_unlimited = True
+        server.is_unlimited, server.specification = True, None
         async with server.running():
             pipe.send(server.port)
             while await asyncio.to_thread(pipe.recv) == "requests":
