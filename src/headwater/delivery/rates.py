@@ -33,7 +33,7 @@ class Meter(Protocol):
     def is_unspent(self, now: float) -> bool: ...
 
     def stop(self) -> None:
-        """Let nothing pass until there is a share. What this process may send immediately is taken away."""
+        """Let nothing pass until there is a share, and then no burst at first."""
 
     def share(self, amount: float, now: float, *, is_alone: bool = False) -> None:
         """Let `amount` pass in the time of the limit. `is_alone` states that no other process used it recently."""

@@ -27,8 +27,8 @@ class UserSender:
     """Writes the users of one run, one batch after another."""
 
     def __init__(self, job: Job, sink: UserSink, rates: RunRates, check: Callable[[], Awaitable[None]]) -> None:
-        """`rates` are those of the sink. `check` is awaited before each call. It raises RunCancelled if the process must
-        not send."""
+        """`rates` are those of the sink. `check` is awaited before each call, and raises RunCancelled if the process
+        must not send."""
         self._job = job
         self._sink = sink
         self._check = check
