@@ -31,7 +31,7 @@ from headwater.delivery.session import Session, SessionHooks
 from headwater.delivery.shares import CourierShares
 from headwater.state import PipelineCounts
 from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
-from headwater.state.deliveries.contract import EXPIRED, NO_SPACE
+from headwater.state.deliveries.records import EXPIRED, NO_SPACE
 from headwater.state.rateshares import RateShares
 from headwater.transforms.functions import Runner
 
