@@ -7,6 +7,7 @@ every 20 ms, so that the cost of a commit does not grow with the number of desti
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol
@@ -129,7 +130,8 @@ class Dispatcher:
         self._ended.clear()  # another courier may have sent what these did not commit
         self._epoch = await self._store.claim()
         self._shares.begin(self._epoch)
-        await self._shares.look()
+        with suppress(Unavailable):  # destinations without limits need no shares
+            await self._shares.look()
         self._health = {
             destination: (restored_health(stored), stored.last_success_at)
             for destination, stored in (await self._store.health()).items()
