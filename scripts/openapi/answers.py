@@ -93,11 +93,13 @@ _STATUSES = {
     413: ("PayloadTooLarge", "The body, or one item in it, is over its limit: `PayloadTooLarge`."),
     422: ("Unprocessable", "In conflict with the present state."),
     429: ("TooManyRequests", "Nothing was done; to be repeated after `Retry-After` seconds: `TooManyRequests`."),
-    501: ("NotImplemented", "Documented, but not built yet: the call, or what it asks for: `NotImplemented`."),
+    501: ("NotImplemented", "This installation cannot do what the call asks for: `NotImplemented`."),
     503: ("ServiceUnavailable", "Nothing was done; to be repeated after `Retry-After` seconds: `ServiceUnavailable`."),
     504: ("Timeout", "The server did not answer in time: `Timeout`."),
 }
 _RETRIED = (429, 503)
+_NEEDS_WAREHOUSE = frozenset(("EventService.ListEvents", "EventService.CountEvents", "OperationService.ReplayEvents"))
+"""Calls that use optional parts of the warehouse."""
 
 _FIELD = {
     "type": "string",
@@ -225,7 +227,7 @@ def components() -> dict[str, Any]:
 def _statuses(call: Call) -> list[int]:
     statuses = {503, 504}
     if call.access == "management":
-        statuses |= {400, 401, 403, 404, 501}
+        statuses |= {400, 401, 403, 404}
         statuses |= {413} if call.has_body else set()
     elif call.access != "public":
         statuses |= {400, 401, 413, 429}
@@ -233,6 +235,8 @@ def _statuses(call: Call) -> list[int]:
         statuses |= {403, 404}
     if call.has_path_parameters:
         statuses |= {400, 404}
+    if call.name in _NEEDS_WAREHOUSE:
+        statuses.add(501)
     if call.name == "NativeEventService.GetEventSettings":
         statuses.add(401)  # an unknown key is in the path
     if call.reasons or call.access == "client":

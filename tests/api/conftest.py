@@ -1,9 +1,8 @@
 """A real grpc.aio server with all services on a unix socket, and clients of it."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -17,7 +16,6 @@ from grpc import aio
 import headwater.rest.v1
 import headwater.v1
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, register
-from headwater.api.openapi import served_document
 from headwater.catalog import ApiKey, Connection, api_key_digest
 from tests.harness import Harness, add_source, open_harness
 
@@ -129,20 +127,6 @@ async def harness(tmp_path: Path, database_url: str | None) -> AsyncIterator[Har
                     )
                 )
         yield harness
-
-
-@pytest.fixture(scope="session", autouse=True)
-def document_made_once() -> Iterator[None]:
-    """Build the OpenAPI document once. Each server would build it at its start: 20 ms in each of a thousand tests."""
-
-    @cache
-    def made(unbuilt: frozenset[str]) -> bytes:
-        return served_document(set(unbuilt))
-
-    with pytest.MonkeyPatch.context() as patch:
-        registration = import_module("headwater.api.register")  # the package has a function of this name
-        patch.setattr(registration, "served_document", lambda unbuilt: made(frozenset(unbuilt)))
-        yield
 
 
 def services(harness: Harness) -> Services:

@@ -130,12 +130,6 @@ async def test_streams_return_the_same_errors(harness: Harness, before: tuple[by
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "a call failed")]
 
 
-async def test_a_stream_that_is_not_built_is_unimplemented(harness: Harness) -> None:
-    failed = await streamed(harness, rest_grpc.ConnectionServiceServicer())
-    assert isinstance(failed, CallError)
-    assert (failed.status, failed.reason or failed.message) == ("UNIMPLEMENTED", "this call is not built yet")
-
-
 @pytest.mark.parametrize("letter", ["x", "é", "😀", '"', "\n"])
 async def test_a_long_message_is_cut_before_its_header_is_too_large(harness: Harness, letter: str) -> None:
     """gRPC clients reject large headers, and then report a failure of their own."""

@@ -19,6 +19,7 @@ from tests.api.conftest import Api, CallError
 from tests.api.test_pipeline_messages import make_request, message
 from tests.harness import Harness, add_source, add_workspace
 from tests.management.pipelines.examples import EXAMPLES, TEXT, Example, profile, remove_engine, schema
+from tests.management.pipelines.test_alignment import set_schema
 from tests.processing.test_lanes import COPY, add_pipeline, identify
 
 IDENTIFIES = filters_pb2.Filter(
@@ -112,6 +113,22 @@ async def test_every_kind_is_made_shown_and_made_again(harness: Harness, api: Ap
     assert await get(api, made.id) == shown
     listed = await api.call("ConnectionService/ListConnections", connections_pb2.ListConnectionsRequest())
     assert [list(one.pipelines) for one in listed.connections] == [[shown]]
+
+
+async def test_a_suggestion_is_created_as_it_is(harness: Harness, api: Api) -> None:
+    await set_schema(harness.catalog, harness.workspace, profile(email=TEXT, first_name=TEXT))
+    request = connections_pb2.CreateConnectionRequest(name="Dummy", role="Destination", connector="dummy")
+    dummy = (await api.call("ConnectionService/CreateConnection", request)).id
+    asked = pb.GetPipelineSuggestionRequest(connection=dummy, target="User")
+    suggested = await api.call("PipelineService/GetPipelineSuggestion", asked)
+    request_of_it = pb.CreatePipelineRequest.FromString(suggested.SerializeToString())
+    created = await api.call("PipelineService/CreatePipeline", request_of_it)
+    shown = await api.call("PipelineService/GetPipeline", pb.GetPipelineRequest(id=created.id))
+    for member in ("name", "target", "enabled", "in_schema", "out_schema", "transformation", "matching", "export_mode"):
+        assert getattr(shown, member) == getattr(suggested, member), member
+    assert shown.transformation.mapping == struct_pb2.Struct(
+        fields={"firstName": struct_pb2.Value(string_value="first_name")}
+    )
 
 
 async def test_an_update_replaces(api: Api, source: Connection) -> None:

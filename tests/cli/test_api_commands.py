@@ -93,6 +93,15 @@ def test_a_connection_with_settings(connected: Shell, tmp_path: Path) -> None:
     assert connected.run("connections", "create", "--name", "App").status == 1
 
 
+def test_a_suggested_pipeline_is_created(connected: Shell, source: str) -> None:
+    suggested = connected.succeed("pipelines", "suggest", "--connection", source, "--target", "User").output
+    created = connected.succeed("pipelines", "create", "-", "--name", "People", stdin=suggested).output.strip()
+    [shown] = connected.succeed("pipelines", "get", created, "--json").documents
+    assert (shown["name"], shown["target"], shown["enabled"]) == ("People", "User", True)
+    refused = connected.run("pipelines", "suggest", "--connection", source, "--event-type", "x")
+    assert (refused.status, "eventType is not allowed" in refused.errors) == (1, True)
+
+
 def test_write_keys(connected: Shell, source: str) -> None:
     added = connected.succeed("connections", "create-key", source).output.strip()
     keys = connected.succeed("connections", "keys", source).lines

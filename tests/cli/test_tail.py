@@ -50,6 +50,16 @@ class Tail:
         """Return the next line of the output."""
         return self.lines.get(timeout=30)
 
+    def interrupt(self) -> int:
+        """Send Ctrl-C and return the exit status. A process that does not end prints the stacks of its threads."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(30)
+            raise AssertionError("\n".join(self.notes.queue)) from None
+
     def wait_for_note(self, text: str) -> None:
         while text not in self.notes.get(timeout=30):
             pass
@@ -80,7 +90,7 @@ def send(system: RunningSystem, key: str, message: str, event: str = "Tailed") -
 
 def start(system: RunningSystem, url: str, *arguments: str) -> Tail:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    environ |= {"HEADWATER_URL": url, "HEADWATER_API_KEY": system.api_key}
+    environ |= {"HEADWATER_URL": url, "HEADWATER_API_KEY": system.api_key, "PYTHONFAULTHANDLER": "1"}
     command = [*HEADWATER, "events", "tail", *arguments]
     return Tail(
         subprocess.Popen(
@@ -104,8 +114,7 @@ def test_events_are_printed_once_over_a_lost_connection(system: RunningSystem, k
         assert sorted(tail.next()[-10:] for _ in range(3)) == ["message=t3", "message=t4", "message=t5"]
         send(system, key, "t6")
         assert tail.next().endswith("message=t6")
-        tail.process.send_signal(signal.SIGINT)
-        assert tail.process.wait(30) == 130
+        assert tail.interrupt() == 130
         assert tail.lines.empty()
         assert list(tail.notes.queue) == []
 

@@ -23,8 +23,9 @@ EXPECTED = [
     "StatusCode.NOT_FOUND connection 7 does not exist",  # one user so far
     "1 accepted",  # the asynchronous one
     '"counts":[{',  # events by name and day
-    '"attributes":{"email":"ada@example.com","plan":"pro"}',  # two users are one person
+    '"attributes":{"email":"ada@example.com","first_name":"Ada","plan":"pro"}',  # two users are one person
     '"identifier":"email","value":"ada@example.com"',  # because of this
+    '"passed":[1,1,0,1,1,1]',  # the run sends the profile
     '"connectorType": "SDK"',  # the dataclasses
 ]
 

@@ -32,7 +32,7 @@ from headwater.processing.deliveries import EXCLUDED
 from headwater.schemas import JsonType, ObjectType, Property
 from headwater.state import Step
 from headwater.state.deliveries import AttemptRecord, DeadSelection, LaneHealth, TracedDelivery
-from headwater.state.deliveries.contract import DeliveryState
+from headwater.state.deliveries.records import DeliveryState
 from tests.e2e.receiver import Received, Receiver, receiver
 from tests.harness import Harness
 

@@ -49,7 +49,7 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     ERROR_REASON_INTERNAL_SERVER_ERROR: _ErrorReason.ValueType  # 11
     """ERROR_REASON_INTERNAL_SERVER_ERROR means that the server has a bug. Its log has the details, with the request id."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 12
-    """ERROR_REASON_NOT_IMPLEMENTED means that the call, or a part of it, is documented but not built yet."""
+    """ERROR_REASON_NOT_IMPLEMENTED means that this installation cannot do a part of what the call asks for."""
     ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 13
     """ERROR_REASON_SERVICE_UNAVAILABLE means that nothing was done because a dependency is not reachable. Repeat the call
     after the seconds of Retry-After.
@@ -173,7 +173,7 @@ ERROR_REASON_HEADERS_TOO_LARGE: ErrorReason.ValueType  # 10
 ERROR_REASON_INTERNAL_SERVER_ERROR: ErrorReason.ValueType  # 11
 """ERROR_REASON_INTERNAL_SERVER_ERROR means that the server has a bug. Its log has the details, with the request id."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 12
-"""ERROR_REASON_NOT_IMPLEMENTED means that the call, or a part of it, is documented but not built yet."""
+"""ERROR_REASON_NOT_IMPLEMENTED means that this installation cannot do a part of what the call asks for."""
 ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 13
 """ERROR_REASON_SERVICE_UNAVAILABLE means that nothing was done because a dependency is not reachable. Repeat the call
 after the seconds of Retry-After.

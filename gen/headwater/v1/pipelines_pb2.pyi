@@ -716,6 +716,117 @@ class CreatePipelineResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class GetPipelineSuggestionRequest(message.Message):
+    """GetPipelineSuggestionRequest names the pipeline to suggest."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    EVENT_TYPE_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the connection that would get the pipeline."""
+    target: builtins.str
+    """target is what the pipeline would work on."""
+    event_type: builtins.str
+    """event_type is the id of the event type to send. Required when events are sent to an application, forbidden
+    otherwise.
+    """
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        target: builtins.str = ...,
+        event_type: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_event_type", b"_event_type", "event_type", b"event_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_event_type", b"_event_type", "connection", b"connection", "event_type", b"event_type", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__event_type: _TypeAlias = typing.Literal["event_type"]  # noqa: Y015
+    _WhichOneofArgType__event_type: _TypeAlias = typing.Literal["_event_type", b"_event_type"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_type) -> _WhichOneofReturnType__event_type | None: ...
+
+@typing.final
+class PipelineSuggestion(message.Message):
+    """PipelineSuggestion is the fields of a CreatePipelineRequest that creates the suggested pipeline. They have the same
+    names and numbers there.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    EVENT_TYPE_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    ENABLED_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    IN_SCHEMA_FIELD_NUMBER: builtins.int
+    OUT_SCHEMA_FIELD_NUMBER: builtins.int
+    TRANSFORMATION_FIELD_NUMBER: builtins.int
+    EXPORT_MODE_FIELD_NUMBER: builtins.int
+    MATCHING_FIELD_NUMBER: builtins.int
+    connection: builtins.int
+    """connection is the id of the connection that would get the pipeline."""
+    target: builtins.str
+    """target is what the pipeline works on."""
+    event_type: builtins.str
+    """event_type is the id of the event type to send. Present only when events are sent to an application."""
+    name: builtins.str
+    """name is that of the event type, or what the pipeline works on."""
+    enabled: builtins.bool
+    """enabled is true."""
+    export_mode: builtins.str
+    """export_mode is "CreateOrUpdate". Present only when profiles are exported."""
+    @builtins.property
+    def filter(self) -> filters_pb2.Filter:
+        """filter is the recommended one. Absent when all users, profiles or events are suitable."""
+
+    @builtins.property
+    def in_schema(self) -> schemas_pb2.DataType:
+        """in_schema is the schema of what is read. Present only for users of applications and for profiles."""
+
+    @builtins.property
+    def out_schema(self) -> schemas_pb2.DataType:
+        """out_schema is the schema of what is written. Present only with a transformation."""
+
+    @builtins.property
+    def transformation(self) -> transformations_pb2.Transformation:
+        """transformation is the suggested mapping. Absent when nothing has to be mapped."""
+
+    @builtins.property
+    def matching(self) -> Matching:
+        """matching pairs the properties that identify a person. Present only when profiles are exported."""
+
+    def __init__(
+        self,
+        *,
+        connection: builtins.int = ...,
+        target: builtins.str = ...,
+        event_type: builtins.str | None = ...,
+        name: builtins.str = ...,
+        enabled: builtins.bool = ...,
+        filter: filters_pb2.Filter | None = ...,
+        in_schema: schemas_pb2.DataType | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
+        transformation: transformations_pb2.Transformation | None = ...,
+        export_mode: builtins.str | None = ...,
+        matching: Matching | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_event_type", b"_event_type", "_export_mode", b"_export_mode", "event_type", b"event_type", "export_mode", b"export_mode", "filter", b"filter", "in_schema", b"in_schema", "matching", b"matching", "out_schema", b"out_schema", "transformation", b"transformation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_event_type", b"_event_type", "_export_mode", b"_export_mode", "connection", b"connection", "enabled", b"enabled", "event_type", b"event_type", "export_mode", b"export_mode", "filter", b"filter", "in_schema", b"in_schema", "matching", b"matching", "name", b"name", "out_schema", b"out_schema", "target", b"target", "transformation", b"transformation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__event_type: _TypeAlias = typing.Literal["event_type"]  # noqa: Y015
+    _WhichOneofArgType__event_type: _TypeAlias = typing.Literal["_event_type", b"_event_type"]  # noqa: Y015
+    _WhichOneofReturnType__export_mode: _TypeAlias = typing.Literal["export_mode"]  # noqa: Y015
+    _WhichOneofArgType__export_mode: _TypeAlias = typing.Literal["_export_mode", b"_export_mode"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event_type) -> _WhichOneofReturnType__event_type | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__export_mode) -> _WhichOneofReturnType__export_mode | None: ...
+
+@typing.final
 class GetPipelineRequest(message.Message):
     """GetPipelineRequest names the pipeline to read."""
 

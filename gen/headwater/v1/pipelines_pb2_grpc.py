@@ -41,6 +41,11 @@ class PipelineServiceStub:
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.CreatePipelineRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_pipelines__pb2.CreatePipelineResponse.FromString,
                 _registered_method=True)
+        self.GetPipelineSuggestion = channel.unary_unary(
+                '/headwater.v1.PipelineService/GetPipelineSuggestion',
+                request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineSuggestionRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_pipelines__pb2.PipelineSuggestion.FromString,
+                _registered_method=True)
         self.GetPipeline = channel.unary_unary(
                 '/headwater.v1.PipelineService/GetPipeline',
                 request_serializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRequest.SerializeToString,
@@ -128,6 +133,18 @@ class PipelineServiceServicer:
         that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
         EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
         function does not compile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPipelineSuggestion(self, request, context):
+        """GetPipelineSuggestion returns a pipeline as most people want it, ready to be created: the recommended filter and the
+        suggested mapping of an event type, or a mapping between the properties of profiles and those of users that have the
+        same meaning by their names. Read it, change it if you like, and create it: its JSON is a body of CreatePipeline. It fails with 400 for
+        pipelines of databases and file storages, which need a query, a table or a path, and with 404 when the connection
+        does not exist. It fails with 422 EventTypeNotExist, or SchemaNotAligned when the workspace has no profile schema or
+        no properties have the same meaning, and with 503 when the application does not respond.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,6 +280,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.CreatePipelineRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_pipelines__pb2.CreatePipelineResponse.SerializeToString,
             ),
+            'GetPipelineSuggestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPipelineSuggestion,
+                    request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineSuggestionRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_pipelines__pb2.PipelineSuggestion.SerializeToString,
+            ),
             'GetPipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPipeline,
                     request_deserializer=headwater_dot_v1_dot_pipelines__pb2.GetPipelineRequest.FromString,
@@ -363,6 +385,33 @@ class PipelineService:
             '/headwater.v1.PipelineService/CreatePipeline',
             headwater_dot_v1_dot_pipelines__pb2.CreatePipelineRequest.SerializeToString,
             headwater_dot_v1_dot_pipelines__pb2.CreatePipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPipelineSuggestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.PipelineService/GetPipelineSuggestion',
+            headwater_dot_v1_dot_pipelines__pb2.GetPipelineSuggestionRequest.SerializeToString,
+            headwater_dot_v1_dot_pipelines__pb2.PipelineSuggestion.FromString,
             options,
             channel_credentials,
             insecure,

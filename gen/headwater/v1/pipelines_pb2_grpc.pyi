@@ -46,6 +46,14 @@ class PipelineServiceStub:
     EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
     function does not compile.
     """
+    GetPipelineSuggestion: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineSuggestionRequest, pipelines_pb2.PipelineSuggestion]
+    """GetPipelineSuggestion returns a pipeline as most people want it, ready to be created: the recommended filter and the
+    suggested mapping of an event type, or a mapping between the properties of profiles and those of users that have the
+    same meaning by their names. Read it, change it if you like, and create it: its JSON is a body of CreatePipeline. It fails with 400 for
+    pipelines of databases and file storages, which need a query, a table or a path, and with 404 when the connection
+    does not exist. It fails with 422 EventTypeNotExist, or SchemaNotAligned when the workspace has no profile schema or
+    no properties have the same meaning, and with 503 when the application does not respond.
+    """
     GetPipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]
     """GetPipeline returns one pipeline."""
     UpdatePipeline: grpc.UnaryUnaryMultiCallable[pipelines_pb2.UpdatePipelineRequest, pipelines_pb2.UpdatePipelineResponse]
@@ -127,6 +135,14 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
     EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
     function does not compile.
+    """
+    GetPipelineSuggestion: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineSuggestionRequest, pipelines_pb2.PipelineSuggestion]  # type: ignore[assignment]
+    """GetPipelineSuggestion returns a pipeline as most people want it, ready to be created: the recommended filter and the
+    suggested mapping of an event type, or a mapping between the properties of profiles and those of users that have the
+    same meaning by their names. Read it, change it if you like, and create it: its JSON is a body of CreatePipeline. It fails with 400 for
+    pipelines of databases and file storages, which need a query, a table or a path, and with 404 when the connection
+    does not exist. It fails with 422 EventTypeNotExist, or SchemaNotAligned when the workspace has no profile schema or
+    no properties have the same meaning, and with 503 when the application does not respond.
     """
     GetPipeline: aio.UnaryUnaryMultiCallable[pipelines_pb2.GetPipelineRequest, pipelines_pb2.Pipeline]  # type: ignore[assignment]
     """GetPipeline returns one pipeline."""
@@ -211,6 +227,19 @@ class PipelineServiceServicer:
         that checking the pipeline takes too much time or memory. A pipeline that is to be enabled must be able to run:
         EngineNotAvailable says that this version has no engine for its connector or format, TransformationFailed that its
         function does not compile.
+        """
+
+    def GetPipelineSuggestion(
+        self,
+        request: pipelines_pb2.GetPipelineSuggestionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pipelines_pb2.PipelineSuggestion, abc.Awaitable[pipelines_pb2.PipelineSuggestion]]:
+        """GetPipelineSuggestion returns a pipeline as most people want it, ready to be created: the recommended filter and the
+        suggested mapping of an event type, or a mapping between the properties of profiles and those of users that have the
+        same meaning by their names. Read it, change it if you like, and create it: its JSON is a body of CreatePipeline. It fails with 400 for
+        pipelines of databases and file storages, which need a query, a table or a path, and with 404 when the connection
+        does not exist. It fails with 422 EventTypeNotExist, or SchemaNotAligned when the workspace has no profile schema or
+        no properties have the same meaning, and with 503 when the application does not respond.
         """
 
     def GetPipeline(

@@ -8,7 +8,6 @@ does the same for calls over plain HTTP.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -24,7 +23,7 @@ from grpc import aio
 from headwater.api.admission import Admission, begin
 from headwater.api.codec import CODEC_HEADER, Codec
 from headwater.api.request import Context, is_transcoded, read_metadata, send_headers
-from headwater.base.errors import HeadwaterError, Unimplemented
+from headwater.base.errors import HeadwaterError
 from headwater.base.metrics import NO_METRICS, Metrics
 from headwater.base.traceparent import begin_trace
 from headwater.intake import RateLimiter
@@ -118,11 +117,6 @@ def bug() -> HeadwaterError:
     return HeadwaterError("the server failed to handle the call")
 
 
-def is_built(behavior: object) -> bool:
-    """Whether an RPC is implemented. The methods of the generated servicers are plain functions that raise."""
-    return inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)
-
-
 class ErrorInterceptor(aio.ServerInterceptor):
     """Turns the exceptions of every RPC into responses."""
 
@@ -177,7 +171,6 @@ def _wrap(
 ) -> RpcHandler:
     """Return a handler of bytes, which responds to errors. With `check_query` unknown query parameters are errors."""
     behavior = cast(Callable[[Any, Context], Any], handler.stream_stream or handler.unary_stream or handler.unary_unary)
-    built = is_built(behavior)
 
     @asynccontextmanager
     async def guard(context: Context) -> AsyncIterator[tuple[dict[str, str], Admission]]:
@@ -187,8 +180,6 @@ def _wrap(
         structlog.contextvars.bind_contextvars(request_id=metadata.get("x-request-id", ""))
         begin_trace(metadata.get("traceparent", ""))
         try:
-            if not built:
-                raise Unimplemented("this call is not built yet")
             if check_query:
                 codec.check_query(metadata)
             yield metadata, admission

@@ -1,4 +1,4 @@
-"""Adds every service of the protos to the server. Calls that are not built return 501."""
+"""Adds every service of the protos to the server."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -7,9 +7,8 @@ from typing import Any, Final
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from grpc import aio
 
-from headwater.api.errors import ErrorBody, is_built
+from headwater.api.errors import ErrorBody
 from headwater.api.ingest_http import Router
-from headwater.api.openapi import served_document
 from headwater.api.peers import ALONE, Peers
 from headwater.api.services import client, native_events, system, track
 from headwater.api.services.api_keys import ApiKeyServicer
@@ -191,26 +190,11 @@ class Registration:
     servicer: Any
     add: Add
 
-    def unbuilt(self) -> set[str]:
-        """Return the calls that the servicer does not implement, as "package.Service/Method"."""
-        return {
-            f"{self.service.full_name}/{method.name}"
-            for method in self.service.methods
-            if not is_built(getattr(self.servicer, method.name))
-        }
-
 
 def registrations(parts: Services) -> list[Registration]:
     """Return all services."""
     observer = parts.observer()
-    typed, rest = _typed(parts, observer), _rest(parts, observer)
-    unbuilt = {name for each in (*typed, *rest) for name in each.unbuilt()}
-    document = _registration(
-        rest_system.DESCRIPTOR,
-        system.SystemRestServicer(served_document(unbuilt), parts.descriptors),
-        rest_system_grpc.add_SystemServiceServicer_to_server,
-    )
-    return [*typed, *rest, document]
+    return [*_typed(parts, observer), *_rest(parts, observer)]
 
 
 def register(server: aio.Server, parts: Services) -> None:
@@ -407,7 +391,7 @@ def _counts(parts: Services) -> PipelineCountReader:
 
 
 def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
-    """Return the services with raw JSON, but for that of the OpenAPI document, which describes them."""
+    """Return the services with raw JSON."""
     servicers: Iterable[tuple[FileDescriptor, object, Add]] = (
         (
             rest_applications.DESCRIPTOR,
@@ -468,6 +452,11 @@ def _rest(parts: Services, observer: EventObserver) -> list[Registration]:
             rest_profiles.DESCRIPTOR,
             ProfileRestServicer(_profile_lists(parts), _explainer(parts)),
             rest_profiles_grpc.add_ProfileServiceServicer_to_server,
+        ),
+        (
+            rest_system.DESCRIPTOR,
+            system.SystemRestServicer(parts.descriptors),
+            rest_system_grpc.add_SystemServiceServicer_to_server,
         ),
         (
             track_pb2.DESCRIPTOR,

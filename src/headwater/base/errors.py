@@ -9,7 +9,7 @@
         ├── Unprocessable                   422     its own, required   in conflict with the state, or a reference
         │                                                               in the body that does not exist
         ├── TooManyRequests                 429     TooManyRequests     with the seconds to wait
-        ├── Unimplemented                   501     NotImplemented      documented, but not built yet
+        ├── Unimplemented                   501     NotImplemented      this installation cannot do it
         └── Unavailable                     503     ServiceUnavailable  with the seconds to wait
 
 Any other exception is a bug. It is logged with its traceback and returned as 500 without details.
@@ -176,7 +176,7 @@ class TooManyRequests(_RetryLater):
 
 
 class Unimplemented(HeadwaterError):
-    """A documented feature that is not implemented."""
+    """A part of the request that this installation cannot do."""
 
     status = 501
     code = "NotImplemented"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from headwater.cli.api import Api, Columns, member, print_json, read_document
-from headwater.cli.client import segment
+from headwater.cli.client import Query, segment
 from headwater.cli.errors import UsageError
 from headwater.cli.tables import parse_identifier
 
@@ -153,6 +153,16 @@ def create_pipeline(api: Api, arguments: argparse.Namespace) -> None:
     if arguments.file is None and not any(members.values()):
         raise UsageError("a pipeline needs a FILE (- for standard input), or --connection, --target and --name")
     api.print_created(api.client.call("POST", "/v1/pipelines", body=read_document(arguments.file, members)))
+
+
+def suggest_pipeline(api: Api, arguments: argparse.Namespace) -> None:
+    """Print the JSON document of a suggested pipeline."""
+    query: Query = {
+        "connection": str(parse_identifier(arguments.connection)),
+        "target": arguments.target,
+        "eventType": arguments.event_type,
+    }
+    print_json(api.client.call("GET", "/v1/pipelines/suggestion", query))
 
 
 def update_pipeline(api: Api, arguments: argparse.Namespace) -> None:

@@ -10,7 +10,8 @@ from msgspec import Struct
 from headwater.base.steps import ProcessingStep
 from headwater.events.event import Event
 from headwater.state.deliveries import ITEM_BITS, AttemptRecord, ChunkItem, ChunkProgress, QueuedChunk
-from headwater.state.deliveries.contract import AttemptOutcome, wanted_pairs
+from headwater.state.deliveries.chunks import wanted_pairs
+from headwater.state.deliveries.records import AttemptOutcome
 
 MAX_ATTEMPTS: Final = 200
 """Maximum number of attempts that are kept for a chunk: the first half and the newest half of them."""

@@ -33,7 +33,7 @@ from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Session, SessionHooks
 from headwater.state import PipelineCounts
 from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
-from headwater.state.deliveries.contract import EXPIRED, NO_SPACE
+from headwater.state.deliveries.records import EXPIRED, NO_SPACE
 from headwater.transforms.functions import Runner
 
 MAX_CACHED_BYTES: Final = 48 << 20

@@ -5,7 +5,7 @@ from typing import Final
 
 from headwater.delivery.items import Health, HealthState, failure_text
 from headwater.state.deliveries import LaneHealth
-from headwater.state.deliveries.contract import HealthState as StoredState
+from headwater.state.deliveries.records import HealthState as StoredState
 
 
 def stored_health(health: Health, destination: int, workspace: int, last_success_at: int) -> LaneHealth:

@@ -9,7 +9,7 @@ from headwater.base.steps import ProcessingStep
 from headwater.delivery.chunks import AttemptDetails, ChunkCache, OpenChunk, attempt_records, find_chunk, find_index
 from headwater.delivery.items import MAX_MESSAGE_CHARACTERS
 from headwater.state.deliveries import ChunkItem, ChunkProgress, DeadLetter, LaneHealth, QueuedChunk
-from headwater.state.deliveries.contract import AttemptOutcome
+from headwater.state.deliveries.records import AttemptOutcome
 
 
 class Progress(Struct):

@@ -20,7 +20,7 @@ from headwater.connectors.contract import (
 )
 from headwater.delivery.items import failure_text
 from headwater.delivery.lane import Batch
-from headwater.state.deliveries.contract import AttemptOutcome
+from headwater.state.deliveries.records import AttemptOutcome
 
 MAX_SEND_SECONDS: Final = 90.0
 """Time limit of one request, in addition to those of the HTTP client."""

@@ -48,7 +48,7 @@ from headwater.state.deliveries import (
     QueuedChunk,
     QueuedEvent,
 )
-from headwater.state.deliveries.contract import AttemptOutcome
+from headwater.state.deliveries.records import AttemptOutcome
 
 READ_BYTES: Final = 1 << 20
 """Approximate size of the documents of one read."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 from headwater.base.steps import ProcessingStep, StepOutcome
 from headwater.state import Step
 from headwater.state.deliveries import LaneHealth, TracedDelivery
-from headwater.state.deliveries.contract import AttemptOutcome, AttemptRecord
+from headwater.state.deliveries.records import AttemptOutcome, AttemptRecord
 
 TraceOutcome = StepOutcome | Literal["Retrying", "Unknown"]
 """Retrying: the event waits for a destination that fails. Unknown: the delivery has ended, and its outcome is not

@@ -20,7 +20,8 @@ from headwater.state.deliveries import (
     QueuedEvent,
     open_delivery_store,
 )
-from headwater.state.deliveries.contract import ITEM_BITS, MAX_STEP_ITEMS
+from headwater.state.deliveries.chunks import ITEM_BITS
+from headwater.state.deliveries.contract import MAX_STEP_ITEMS
 from headwater.state.deliveries.counts import read_sizes
 from headwater.state.deliveries.store import SqlDeliveryStore
 from tests.state.deliveries.deliveries import WORKSPACE, deliveries, items, letter, progress

@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from headwater.base.errors import Unavailable
-from headwater.state.deliveries import LaneHealth, NewChunk, NewDeliveries, contract, open_delivery_store, packing
+from headwater.state.deliveries import (
+    ITEM_BITS,
+    LaneHealth,
+    NewChunk,
+    NewDeliveries,
+    Wanted,
+    open_delivery_store,
+    packing,
+)
 from headwater.state.deliveries.bodies import read_documents
+from headwater.state.deliveries.chunks import is_done, wanted_pairs
 from headwater.state.deliveries.counts import read_sizes
 from headwater.state.deliveries.packing import join_done, pack, unpack_body, unpack_wanted
+from headwater.state.deliveries.records import MAX_RESPONSE_BYTES
 from headwater.state.deliveries.store import SqlDeliveryStore
 from tests.state.deliveries.deliveries import WORKSPACE, bits, deliveries, event, items, progress
 
@@ -32,7 +42,7 @@ async def test_each_destination_reads_what_it_wants_in_order(store: SqlDeliveryS
     assert (chunk.first_position, chunk.last_position, chunk.enqueued_at, chunk.origin) == (2, 5, 100, "")
     assert chunk.events == [event(position) for position in range(1, 6)]
     assert own.events == [event(5)], "a destination that wants less than half of a body gets its own"
-    assert [item.number - (chunk.id << contract.ITEM_BITS) for item in chunk.unfinished()] == [0, 1, 2, 3]
+    assert [item.number - (chunk.id << ITEM_BITS) for item in chunk.unfinished()] == [0, 1, 2, 3]
 
 
 async def test_a_chunk_that_is_deleted_while_it_is_read_hides_no_later_one(url: str) -> None:
@@ -132,7 +142,7 @@ async def test_health_is_kept(store: SqlDeliveryStore) -> None:
     await store.commit(epoch, [], health=[well], now=6)
     health = await store.health()
     assert health[22] == well
-    assert (health[21].last_error, len(health[21].last_response)) == ("503\ufffd", contract.MAX_RESPONSE_BYTES)
+    assert (health[21].last_error, len(health[21].last_response)) == ("503\ufffd", MAX_RESPONSE_BYTES)
     assert await store.summaries() == []
 
 
@@ -162,7 +172,7 @@ WANTED = st.dictionaries(
 
 
 @given(WANTED, st.integers(0, 31), st.integers(1, 12))
-def test_packing_loses_and_doubles_nothing(wanted: dict[int, contract.Wanted], after: int, most: int) -> None:
+def test_packing_loses_and_doubles_nothing(wanted: dict[int, Wanted], after: int, most: int) -> None:
     events = [event(position) for position in range(1, 31)]
     batch = NewDeliveries(WORKSPACE, events, [NewChunk(21 + n, WORKSPACE, w) for n, w in enumerate(wanted.values())])
     with patch.object(packing, "MAX_CHUNK_EVENTS", most):
@@ -170,7 +180,7 @@ def test_packing_loses_and_doubles_nothing(wanted: dict[int, contract.Wanted], a
     found: dict[int, list[tuple[int, int]]] = {}
     for chunk in packed.chunks:
         inside = unpack_body(packed.bodies[chunk.body].documents)
-        pairs = contract.wanted_pairs(unpack_wanted(chunk.wanted), len(inside))
+        pairs = wanted_pairs(unpack_wanted(chunk.wanted), len(inside))
         assert len(pairs) == chunk.item_count
         here = [(inside[index].position, pipeline) for index, pipeline in pairs]
         assert (here[0][0], here[-1][0]) == (chunk.first_position, chunk.last_position)
@@ -178,7 +188,7 @@ def test_packing_loses_and_doubles_nothing(wanted: dict[int, contract.Wanted], a
     for new in batch.chunks:
         expected = [
             (events[index].position, pipeline)
-            for index, pipeline in contract.wanted_pairs(new.wanted, 30)
+            for index, pipeline in wanted_pairs(new.wanted, 30)
             if events[index].position > after
         ]
         assert found.get(new.destination, []) == expected
@@ -187,4 +197,4 @@ def test_packing_loses_and_doubles_nothing(wanted: dict[int, contract.Wanted], a
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
 def test_done_bits_are_joined(one: set[int], other: set[int]) -> None:
     joined = join_done(bits(one), bits(other))
-    assert {index for index in range(48) if contract.is_done(joined, index)} == one | other
+    assert {index for index in range(48) if is_done(joined, index)} == one | other

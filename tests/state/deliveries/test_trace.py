@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from headwater.state.deliveries import AttemptRecord, ChunkProgress, QueuedChunk, TracedDelivery
-from headwater.state.deliveries.contract import DeadSelection
+from headwater.state.deliveries.records import DeadSelection
 from headwater.state.deliveries.store import SqlDeliveryStore
 from tests.state.deliveries.deliveries import WORKSPACE, bits, deliveries, letter, progress
 

@@ -53,8 +53,7 @@ class SystemServiceServicer:
     """
 
     def GetOpenApi(self, request, context):
-        """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-        returns only 501 there.
+        """GetOpenApi returns the OpenAPI 3.1 document of the REST API.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

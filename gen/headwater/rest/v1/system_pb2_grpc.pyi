@@ -35,9 +35,7 @@ class SystemServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> SystemServiceAsyncStub: ...
     GetOpenApi: grpc.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]
-    """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-    returns only 501 there.
-    """
+    """GetOpenApi returns the OpenAPI 3.1 document of the REST API."""
     GetDescriptors: grpc.UnaryUnaryMultiCallable[system_pb2.GetDescriptorsRequest, httpbody_pb2.HttpBody]
     """GetDescriptors returns the protos of the API as a serialized google.protobuf.FileDescriptorSet, with their imports
     and without comments. Generators of clients take it instead of the protos.
@@ -49,9 +47,7 @@ class SystemServiceAsyncStub(SystemServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetOpenApi: aio.UnaryUnaryMultiCallable[system_pb2.GetOpenApiRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-    returns only 501 there.
-    """
+    """GetOpenApi returns the OpenAPI 3.1 document of the REST API."""
     GetDescriptors: aio.UnaryUnaryMultiCallable[system_pb2.GetDescriptorsRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """GetDescriptors returns the protos of the API as a serialized google.protobuf.FileDescriptorSet, with their imports
     and without comments. Generators of clients take it instead of the protos.
@@ -65,9 +61,7 @@ class SystemServiceServicer:
         request: system_pb2.GetOpenApiRequest,
         context: _ServicerContext,
     ) -> typing.Union[httpbody_pb2.HttpBody, abc.Awaitable[httpbody_pb2.HttpBody]]:
-        """GetOpenApi returns the OpenAPI 3.1 document of the REST API, as this server has it: a call that it has not built
-        returns only 501 there.
-        """
+        """GetOpenApi returns the OpenAPI 3.1 document of the REST API."""
 
     def GetDescriptors(
         self,

@@ -119,6 +119,7 @@ __all__ = (
     "GetPipelineMetricsRequest",
     "GetPipelineRequest",
     "GetPipelineRunRequest",
+    "GetPipelineSuggestionRequest",
     "GetProfileAttributesRequest",
     "GetProfileAttributesResponse",
     "GetProfileExplanationRequest",
@@ -202,6 +203,7 @@ __all__ = (
     "PipelineRunError",
     "PipelineRunErrorSample",
     "PipelineRunProgress",
+    "PipelineSuggestion",
     "PreviewProfileSchemaUpdateRequest",
     "PreviewProfileSchemaUpdateResponse",
     "PreviewSendEventRequest",
@@ -358,7 +360,7 @@ class ErrorReason(betterproto2.Enum):
 
     NOT_IMPLEMENTED = 12
     """
-    ERROR_REASON_NOT_IMPLEMENTED means that the call, or a part of it, is documented but not built yet.
+    ERROR_REASON_NOT_IMPLEMENTED means that this installation cannot do a part of what the call asks for.
     """
 
     SERVICE_UNAVAILABLE = 13
@@ -4083,6 +4085,32 @@ default_message_pool.register_message("headwater.v1", "GetPipelineRunRequest", G
 
 
 @dataclass(eq=False, repr=False)
+class GetPipelineSuggestionRequest(betterproto2.Message):
+    """
+    GetPipelineSuggestionRequest names the pipeline to suggest.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the connection that would get the pipeline.
+    """
+
+    target: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    target is what the pipeline would work on.
+    """
+
+    event_type: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    event_type is the id of the event type to send. Required when events are sent to an application, forbidden
+    otherwise.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "GetPipelineSuggestionRequest", GetPipelineSuggestionRequest)
+
+
+@dataclass(eq=False, repr=False)
 class GetProfileAttributesRequest(betterproto2.Message):
     """
     GetProfileAttributesRequest names the profile.
@@ -6523,6 +6551,72 @@ class PipelineRunProgress(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "PipelineRunProgress", PipelineRunProgress)
+
+
+@dataclass(eq=False, repr=False)
+class PipelineSuggestion(betterproto2.Message):
+    """
+    PipelineSuggestion is the fields of a CreatePipelineRequest that creates the suggested pipeline. They have the same
+    names and numbers there.
+    """
+
+    connection: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    connection is the id of the connection that would get the pipeline.
+    """
+
+    target: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    target is what the pipeline works on.
+    """
+
+    event_type: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    event_type is the id of the event type to send. Present only when events are sent to an application.
+    """
+
+    name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    name is that of the event type, or what the pipeline works on.
+    """
+
+    enabled: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    enabled is true.
+    """
+
+    filter: "Filter | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    filter is the recommended one. Absent when all users, profiles or events are suitable.
+    """
+
+    in_schema: "DataType | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    in_schema is the schema of what is read. Present only for users of applications and for profiles.
+    """
+
+    out_schema: "DataType | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    out_schema is the schema of what is written. Present only with a transformation.
+    """
+
+    transformation: "Transformation | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    transformation is the suggested mapping. Absent when nothing has to be mapped.
+    """
+
+    export_mode: "str | None" = betterproto2.field(21, betterproto2.TYPE_STRING, optional=True)
+    """
+    export_mode is "CreateOrUpdate". Present only when profiles are exported.
+    """
+
+    matching: "Matching | None" = betterproto2.field(22, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    matching pairs the properties that identify a person. Present only when profiles are exported.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PipelineSuggestion", PipelineSuggestion)
 
 
 @dataclass(eq=False, repr=False)

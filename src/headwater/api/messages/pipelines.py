@@ -74,6 +74,29 @@ def read_create(request: pipelines_pb2.CreatePipelineRequest) -> CreatePipeline:
     )
 
 
+def suggestion_message(request: CreatePipeline) -> pipelines_pb2.PipelineSuggestion:
+    """Return the message of a suggested pipeline."""
+    message = pipelines_pb2.PipelineSuggestion(
+        connection=request.connection, target=request.target, name=request.name, enabled=request.enabled
+    )
+    if request.event_type:
+        message.event_type = request.event_type
+    if request.filter is not None:
+        message.filter.CopyFrom(filter_message(request.filter))
+    if request.in_schema is not None:
+        message.in_schema.CopyFrom(type_message(request.in_schema))
+    if request.out_schema is not None:
+        message.out_schema.CopyFrom(type_message(request.out_schema))
+    definition = request.definition
+    if definition.transformation is not None:
+        message.transformation.CopyFrom(_transformation_message(definition.transformation))
+    if definition.matching is not None:
+        message.matching.input, message.matching.output = definition.matching.input, definition.matching.output
+    if definition.export_mode:
+        message.export_mode = definition.export_mode
+    return message
+
+
 def read_update(request: pipelines_pb2.UpdatePipelineRequest) -> UpdatePipeline:
     """Return an update request."""
     return UpdatePipeline(

@@ -12,6 +12,7 @@ from headwater.api.messages.pipelines import (
     pipeline_message,
     read_create,
     read_update,
+    suggestion_message,
     update_header,
 )
 from headwater.api.offloop import SMALL_DEFINITION_BYTES, compute
@@ -88,6 +89,15 @@ class PipelineServicer(pipelines_pb2_grpc.PipelineServiceServicer):
             environment=self._environment,
         )
         return pb.CreatePipelineResponse(id=created.id)
+
+    async def GetPipelineSuggestion(
+        self, request: pb.GetPipelineSuggestionRequest, context: Context
+    ) -> pb.PipelineSuggestion:
+        workspace = await require_workspace(self._catalog, context)
+        suggested = await pipelines.suggest_pipeline(
+            self._catalog, workspace, request.connection, request.target, request.event_type, self._environment
+        )
+        return suggestion_message(suggested)
 
     async def GetPipeline(self, request: pb.GetPipelineRequest, context: Context) -> pb.Pipeline:
         workspace = await require_workspace(self._catalog, context)

@@ -1,7 +1,10 @@
 """SystemService: whether the system takes traffic, and the description of its API."""
 
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
+import msgspec
 from google.api.httpbody_pb2 import HttpBody
 
 from headwater.api.request import Context
@@ -25,8 +28,8 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
 class SystemRestServicer(rest_grpc.SystemServiceServicer):
     """Returns the OpenAPI document and the descriptor set."""
 
-    def __init__(self, openapi: bytes, descriptors: bytes) -> None:
-        self._openapi = HttpBody(content_type="application/json", data=openapi)
+    def __init__(self, descriptors: bytes) -> None:
+        self._openapi = HttpBody(content_type="application/json", data=_read_openapi())
         self._descriptors = HttpBody(content_type="application/octet-stream", data=descriptors)
 
     async def GetOpenApi(self, request: rest_pb.GetOpenApiRequest, context: Context) -> HttpBody:
@@ -34,3 +37,9 @@ class SystemRestServicer(rest_grpc.SystemServiceServicer):
 
     async def GetDescriptors(self, request: rest_pb.GetDescriptorsRequest, context: Context) -> HttpBody:
         return self._descriptors
+
+
+@cache
+def _read_openapi() -> bytes:
+    """Return the document that is generated from the protos, without white space."""
+    return msgspec.json.format((files("headwater.v1") / "openapi.json").read_bytes(), indent=-1)

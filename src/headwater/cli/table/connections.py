@@ -110,6 +110,19 @@ PIPELINES: Final = (
     ),
     Command(
         "pipelines",
+        "suggest",
+        "print a pipeline as most people want it, for create",
+        (
+            option("--connection", "ID", "the connection of the pipeline", is_required=True),
+            option("--target", "TARGET", "Event or User", choices=("Event", "User"), default="Event"),
+            option("--event-type", "TYPE", "the event type to send to an application"),
+        ),
+        run="connections:suggest_pipeline",
+        description="Print a pipeline with the suggested filter and mapping. Create it with: headwater pipelines "
+        "suggest ... | headwater pipelines create -",
+    ),
+    Command(
+        "pipelines",
         "update",
         "replace a pipeline by a JSON object",
         (ID, Argument("file", FILE.help, "FILE")),

@@ -49,6 +49,7 @@ def _event_type(id_: str, name: str, schema: ObjectType | None) -> EventType:
     return EventType(id=id_, name=name, description=f"{name} to Dummy", filter="", schema=schema)
 
 
+_EMAIL: Final = Property("email", _TEXT, prefilled="coalesce(traits.email, properties.email)", create_required=True)
 _NAMED_EVENT: Final = _object(eventName=_TEXT, attributes=MapType(JsonType()))
 
 EVENT_TYPES: Final = (
@@ -57,8 +58,8 @@ EVENT_TYPES: Final = (
         "Send Add to Cart",
         ObjectType(
             (
-                Property("email", _TEXT, create_required=True),
-                Property("itemName", _TEXT),
+                _EMAIL,
+                Property("itemName", _TEXT, prefilled="properties.name"),
                 Property("itemId", IntType(32)),
             )
         ),
@@ -69,7 +70,7 @@ EVENT_TYPES: Final = (
         "Send Identity",
         ObjectType(
             (
-                Property("email", _TEXT, create_required=True),
+                _EMAIL,
                 Property("traits", _object(address=_object(street1=_TEXT, street2=_TEXT))),
             )
         ),

@@ -17,6 +17,7 @@ from headwater.management.pipelines.operations import (
     update_pipeline,
 )
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
+from headwater.management.pipelines.suggesting import output_schema, suggest_pipeline, suggested_mapping
 
 __all__ = [
     "INCOMING_EVENT_SCHEMA",
@@ -30,7 +31,10 @@ __all__ = [
     "draft_pipeline",
     "find_kind",
     "get_pipeline",
+    "output_schema",
     "set_pipeline_schedule",
     "set_pipeline_status",
+    "suggest_pipeline",
+    "suggested_mapping",
     "update_pipeline",
 ]

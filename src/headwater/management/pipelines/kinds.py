@@ -4,11 +4,14 @@ The role and the connector type of the connection, and the target, determine the
 kinds are the data in this module.
 """
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
-from headwater.connectors.connector import ConnectorType, Role, Target
+from headwater.base.errors import BadRequest
+from headwater.catalog import Connection
+from headwater.connectors.connector import Connector, ConnectorType, Role, Target
 from headwater.schemas import EVENT_SCHEMA, ObjectType, Schema
 
 Presence = Literal["required", "optional"]
@@ -45,6 +48,7 @@ class Kind(Struct, frozen=True, kw_only=True):
 INCOMING_EVENT_SCHEMA: Final[Schema] = ObjectType(tuple(one for one in EVENT_SCHEMA if one.name != "kpid"))
 """The input schema of pipelines that read events. The profile of an event is known only after it is stored."""
 
+_TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _BATCH: Final = ("running", "scheduleStart", "schedulePeriod")
 _COLUMNS: Final[dict[str, Presence]] = {
     "userIDColumn": "required",
@@ -158,3 +162,25 @@ _KINDS: Final[dict[tuple[Role, ConnectorType, Target], Kind]] = {
 def find_kind(role: Role, connector_type: ConnectorType, target: Target) -> Kind | None:
     """Return the kind of pipeline for such a connection and target; None if there is none."""
     return _KINDS.get((role, connector_type, target))
+
+
+def find_allowed_kind(connectors: Mapping[str, Connector], connection: Connection, target: Target) -> Kind:
+    """Return the kind of pipeline of a connection. Raises BadRequest if its connector does not allow the target."""
+    connector = connectors[connection.connector]
+    capabilities = connector.capabilities(connection.role)
+    kind = find_kind(connection.role, connector.type, target)
+    if kind is None or capabilities is None or target not in capabilities.targets:
+        raise BadRequest(
+            f"pipelines with target {target} are not allowed for {connection.role} {connector.type} connections",
+            field="target",
+        )
+    return kind
+
+
+def read_target(text: str) -> Target:
+    """Return the target that a request names. Raises BadRequest."""
+    if not text:
+        raise BadRequest("target is required", field="target")
+    if text not in _TARGETS:
+        raise BadRequest(f"target must be {' or '.join(_TARGETS)}", field="target")
+    return text

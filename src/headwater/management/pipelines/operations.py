@@ -17,14 +17,13 @@ from headwater.management.lookup import find_connection, find_pipeline
 from headwater.management.pipelines.alignment import AlignmentCheck
 from headwater.management.pipelines.draft import Draft
 from headwater.management.pipelines.functions import check_function_loads
-from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, find_kind
+from headwater.management.pipelines.kinds import COLLECT_EVENTS, SEND_EVENTS, Kind, find_allowed_kind, read_target
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
 from headwater.management.pipelines.rules import check
 from headwater.management.quotas import DEFAULT_QUOTAS, Quotas
 from headwater.schemas import parse_schema
 from headwater.transforms.functions import LANGUAGES, Runner
 
-_TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 _PERIODS: Final[tuple[SchedulePeriod, ...]] = get_args(SchedulePeriod)
 _MINUTES_A_DAY: Final = 1_440
 
@@ -55,7 +54,7 @@ def build_definition(
     Raises BadRequest; Unprocessable with FormatNotExist, InvalidSettings or UnsupportedLanguage.
     """
     draft = Draft(
-        kind=_kind(connectors, connection, target),
+        kind=find_allowed_kind(connectors, connection, target),
         target=target,
         connection=connection,
         connector=connectors[connection.connector],
@@ -94,9 +93,9 @@ async def create_pipeline(
     - TooManyPipelines, DefinitionsTooLarge: a quota is reached
     - TargetExist: the connection already has a pipeline that collects its events
     """
-    target = _target(request.target)
+    target = read_target(request.target)
     connection = find_connection(catalog, workspace, request.connection, field="connection")
-    kind = _kind(catalog.connectors, connection, target)
+    kind = find_allowed_kind(catalog.connectors, connection, target)
     definition = await _defined(catalog, connection, target, request.event_type, request, define)
     await _check_event_type(catalog, connection, kind, request.event_type, definition, environment)
     alignment = AlignmentCheck(catalog, connection, target, definition)
@@ -146,12 +145,12 @@ async def draft_pipeline(
     `create_pipeline`, but for quotas, and BadRequest for a pipeline that does not read events. Its function must
     compile even if it is disabled, because its effects are to be shown.
     """
-    target = _target(request.target)
+    target = read_target(request.target)
     saved = None if replaced is None else find_pipeline(catalog, workspace, replaced, field="pipeline")
     connection = find_connection(catalog, workspace, request.connection, field="connection")
     if saved is not None:
         _check_is_unchanged(saved, connection, target, request.event_type)
-    kind = _kind(catalog.connectors, connection, target)
+    kind = find_allowed_kind(catalog.connectors, connection, target)
     if not kind.reads_events:
         raise BadRequest(f"pipelines that {kind.does} cannot be tried: only those that read events", field="target")
     definition = await _defined(catalog, connection, target, request.event_type, request, define)
@@ -194,7 +193,7 @@ async def update_pipeline(
     """Replace all settable members; connection, target, event type and schedule stay. Raises as `create_pipeline`."""
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
-    kind = _kind(catalog.connectors, connection, old.target)
+    kind = find_allowed_kind(catalog.connectors, connection, old.target)
     definition = await _defined(catalog, connection, old.target, old.event_type, request, define)
     await _check_event_type(catalog, connection, kind, old.event_type, definition, environment)
     alignment = AlignmentCheck(catalog, connection, old.target, definition)
@@ -230,7 +229,7 @@ async def set_pipeline_status(
     await catalog.refresh()  # the result of this lookup is reused in the change
     old = find_pipeline(catalog, workspace, id_)
     connection = find_connection(catalog, workspace, old.connection)
-    kind = _kind(catalog.connectors, connection, old.target)
+    kind = find_allowed_kind(catalog.connectors, connection, old.target)
     if enabled:
         _check_engine(catalog.connectors, connection, kind, old.definition)
         await _check_function(kind, old.definition, workspace, functions, computing)
@@ -273,14 +272,6 @@ def _check_is_unchanged(saved: Pipeline, connection: Connection, target: Target,
             raise BadRequest(f"{member} must be {old!r}, as in pipeline {saved.id}", field=member)
 
 
-def _target(text: str) -> Target:
-    if not text:
-        raise BadRequest("target is required", field="target")
-    if text not in _TARGETS:
-        raise BadRequest(f"target must be {' or '.join(_TARGETS)}", field="target")
-    return text
-
-
 async def _defined(
     catalog: Catalog,
     connection: Connection,
@@ -292,18 +283,6 @@ async def _defined(
     if define is not None:
         return await define(connection, target, event_type)
     return build_definition(catalog.connectors, connection, target, event_type, request)
-
-
-def _kind(connectors: Mapping[str, Connector], connection: Connection, target: Target) -> Kind:
-    connector = connectors[connection.connector]
-    capabilities = connector.capabilities(connection.role)
-    kind = find_kind(connection.role, connector.type, target)
-    if kind is None or capabilities is None or target not in capabilities.targets:
-        raise BadRequest(
-            f"pipelines with target {target} are not allowed for {connection.role} {connector.type} connections",
-            field="target",
-        )
-    return kind
 
 
 async def _check_event_type(

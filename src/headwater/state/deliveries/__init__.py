@@ -4,15 +4,23 @@ On SQLite it has its own file, `delivery.db`: a backlog must not bloat the other
 for the worker's transactions. On PostgreSQL it is the schema `delivery`.
 """
 
-from headwater.state.deliveries.contract import (
-    EXPIRED,
+from headwater.state.deliveries.chunks import (
     ITEM_BITS,
-    NO_SPACE,
-    AttemptRecord,
     ChunkHead,
     ChunkItem,
+    NewChunk,
+    NewDeliveries,
+    QueuedChunk,
+    QueuedEvent,
+    Wanted,
+)
+from headwater.state.deliveries.contract import CourierReplaced, DeliveryStore
+from headwater.state.deliveries.packing import pack
+from headwater.state.deliveries.records import (
+    EXPIRED,
+    NO_SPACE,
+    AttemptRecord,
     ChunkProgress,
-    CourierReplaced,
     DeadCount,
     DeadCursor,
     DeadLetter,
@@ -20,20 +28,13 @@ from headwater.state.deliveries.contract import (
     DeadRange,
     DeadSelection,
     DeliveryErasure,
-    DeliveryStore,
     ErasedDeliveries,
     Expired,
     LaneHealth,
     LaneSummary,
-    NewChunk,
-    NewDeliveries,
     OperationProgress,
-    QueuedChunk,
-    QueuedEvent,
     TracedDelivery,
-    Wanted,
 )
-from headwater.state.deliveries.packing import pack
 from headwater.state.deliveries.store import open_delivery_store
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from headwater.state.deliveries.contract import QueuedEvent
+from headwater.state.deliveries.chunks import QueuedEvent
 from headwater.state.deliveries.packing import unpack_body
 from headwater.state.deliveries.rows import with_ids
 from headwater.state.deliveries.tables import delivery_bodies

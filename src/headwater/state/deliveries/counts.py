@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
 
-from headwater.state.deliveries.contract import DeadCount, LaneSummary
+from headwater.state.deliveries.records import DeadCount, LaneSummary
 from headwater.state.deliveries.rows import insert_rows, lock
 from headwater.state.deliveries.tables import dead_counts, delivery_chunks, delivery_counts
 

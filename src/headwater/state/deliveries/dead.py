@@ -7,21 +7,18 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, or_, sele
 
 from headwater.base.compression import decompress
 from headwater.state.deliveries.bodies import read_bodies
-from headwater.state.deliveries.contract import (
+from headwater.state.deliveries.chunks import ITEM_BITS, QueuedEvent, is_done, wanted_pairs
+from headwater.state.deliveries.counts import read_dead_counts
+from headwater.state.deliveries.packing import event_count, unfinished_by_pipeline, unpack_wanted
+from headwater.state.deliveries.records import (
     EXPIRED,
-    ITEM_BITS,
     NO_SPACE,
     DeadCursor,
     DeadLetter,
     DeadPage,
     DeadRange,
     DeadSelection,
-    QueuedEvent,
-    is_done,
-    wanted_pairs,
 )
-from headwater.state.deliveries.counts import read_dead_counts
-from headwater.state.deliveries.packing import event_count, unfinished_by_pipeline, unpack_wanted
 from headwater.state.deliveries.rows import StoredRow
 from headwater.state.deliveries.space import read_range_counts
 from headwater.state.deliveries.tables import dead_chunks, dead_letters, dead_ranges

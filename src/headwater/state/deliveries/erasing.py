@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, Table, or_, select, update
 
 from headwater.base.compression import compress
-from headwater.state.deliveries.contract import DeliveryErasure, ErasedDeliveries, QueuedEvent, is_done, wanted_pairs
+from headwater.state.deliveries.chunks import QueuedEvent, is_done, wanted_pairs
 from headwater.state.deliveries.counts import Changes
 from headwater.state.deliveries.finishing import close, free_bodies, set_dead_done
 from headwater.state.deliveries.packing import (
@@ -23,6 +23,7 @@ from headwater.state.deliveries.packing import (
     unpack_logged,
     unpack_wanted,
 )
+from headwater.state.deliveries.records import DeliveryErasure, ErasedDeliveries
 from headwater.state.deliveries.rows import StoredRow
 from headwater.state.deliveries.space import remove_letters
 from headwater.state.deliveries.tables import (

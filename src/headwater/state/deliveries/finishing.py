@@ -9,17 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Select, Table, bindparam, delete, select, update
 
 from headwater.base.compression import compress
-from headwater.state.deliveries.contract import (
-    EXPIRED,
-    ITEM_BITS,
-    MAX_RESPONSE_BYTES,
-    ChunkHead,
-    ChunkProgress,
-    DeadLetter,
-    Expired,
-    LaneHealth,
-    is_done,
-)
+from headwater.state.deliveries.chunks import ITEM_BITS, ChunkHead, is_done
 from headwater.state.deliveries.counts import ROW_BYTES, Changes
 from headwater.state.deliveries.packing import (
     LoggedChunk,
@@ -29,6 +19,14 @@ from headwater.state.deliveries.packing import (
     unfinished_by_pipeline,
     unpack_positions,
     unpack_wanted,
+)
+from headwater.state.deliveries.records import (
+    EXPIRED,
+    MAX_RESPONSE_BYTES,
+    ChunkProgress,
+    DeadLetter,
+    Expired,
+    LaneHealth,
 )
 from headwater.state.deliveries.rows import StoredRow, delete_ids, in_steps, insert_rows, upsert_rows, with_ids
 from headwater.state.deliveries.tables import (

@@ -9,11 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from headwater.base.compression import compress, decompress
-from headwater.state.deliveries.contract import (
+from headwater.state.deliveries.chunks import (
     ITEM_BITS,
     MAX_CHUNK_BYTES,
     MAX_CHUNK_EVENTS,
-    AttemptRecord,
     ChunkItem,
     NewChunk,
     NewDeliveries,
@@ -23,6 +22,7 @@ from headwater.state.deliveries.contract import (
     is_done,
     wanted_pairs,
 )
+from headwater.state.deliveries.records import AttemptRecord
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_events: Final = msgspec.msgpack.Decoder(list[QueuedEvent]).decode

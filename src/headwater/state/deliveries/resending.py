@@ -9,20 +9,13 @@ from msgspec import Struct
 from sqlalchemy import Connection, delete, insert, select
 
 from headwater.state.deliveries.appending import End, append, move_end
-from headwater.state.deliveries.contract import (
-    ITEM_BITS,
-    MAX_STEP_ITEMS,
-    DeadCursor,
-    DeadSelection,
-    NewChunk,
-    NewDeliveries,
-    OperationProgress,
-    QueuedEvent,
-)
+from headwater.state.deliveries.chunks import ITEM_BITS, NewChunk, NewDeliveries, QueuedEvent
+from headwater.state.deliveries.contract import MAX_STEP_ITEMS
 from headwater.state.deliveries.counts import ROW_BYTES, Changes
 from headwater.state.deliveries.dead import oldest_dead_chunk, read_event, select_letters, selected_items
 from headwater.state.deliveries.finishing import set_dead_done
 from headwater.state.deliveries.packing import join_done, pack, pack_wanted
+from headwater.state.deliveries.records import DeadCursor, DeadSelection, OperationProgress
 from headwater.state.deliveries.rows import StoredRow, upsert_rows
 from headwater.state.deliveries.space import remove_letters
 from headwater.state.deliveries.tables import delivery_chunks, delivery_operations

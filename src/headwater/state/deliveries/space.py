@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Table, delete, func, select, update
 
-from headwater.state.deliveries.contract import NO_SPACE, ChunkHead
+from headwater.state.deliveries.chunks import ChunkHead
 from headwater.state.deliveries.counts import EVERYTHING, ROW_BYTES, Changes, read_sizes
 from headwater.state.deliveries.finishing import close, free_bodies, head
 from headwater.state.deliveries.packing import unfinished_by_pipeline, unpack_wanted
+from headwater.state.deliveries.records import NO_SPACE
 from headwater.state.deliveries.rows import StoredRow, delete_ids
 from headwater.state.deliveries.tables import (
     dead_chunks,

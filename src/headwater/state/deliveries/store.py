@@ -10,10 +10,13 @@ from sqlalchemy import Connection, bindparam, select, update
 from headwater.state.deliveries import appending, counts, dead, erasing, finishing, resending, space, tracing
 from headwater.state.deliveries.appending import read_end
 from headwater.state.deliveries.bodies import BodyCache, read_documents
-from headwater.state.deliveries.contract import (
-    ChunkHead,
+from headwater.state.deliveries.chunks import ChunkHead, NewDeliveries, QueuedChunk, QueuedEvent
+from headwater.state.deliveries.contract import CourierReplaced, DeliveryStore
+from headwater.state.deliveries.counts import EVERYTHING, MAX_ROWS, PAGE_BYTES, Changes
+from headwater.state.deliveries.finishing import head
+from headwater.state.deliveries.packing import pack, unpack_body, unpack_wanted
+from headwater.state.deliveries.records import (
     ChunkProgress,
-    CourierReplaced,
     DeadCount,
     DeadCursor,
     DeadLetter,
@@ -21,20 +24,13 @@ from headwater.state.deliveries.contract import (
     DeadRange,
     DeadSelection,
     DeliveryErasure,
-    DeliveryStore,
     ErasedDeliveries,
     Expired,
     LaneHealth,
     LaneSummary,
-    NewDeliveries,
     OperationProgress,
-    QueuedChunk,
-    QueuedEvent,
     TracedDelivery,
 )
-from headwater.state.deliveries.counts import EVERYTHING, MAX_ROWS, PAGE_BYTES, Changes
-from headwater.state.deliveries.finishing import head
-from headwater.state.deliveries.packing import pack, unpack_body, unpack_wanted
 from headwater.state.deliveries.rows import StoredRow, begin, lock
 from headwater.state.deliveries.tables import (
     dead_ranges,

@@ -6,16 +6,9 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, Table, select
 
-from headwater.state.deliveries.contract import (
-    ITEM_BITS,
-    NO_SPACE,
-    AttemptRecord,
-    TracedDelivery,
-    Wanted,
-    is_done,
-    wanted_pairs,
-)
+from headwater.state.deliveries.chunks import ITEM_BITS, Wanted, is_done, wanted_pairs
 from headwater.state.deliveries.packing import LoggedChunk, unpack_logged, unpack_positions, unpack_wanted
+from headwater.state.deliveries.records import NO_SPACE, AttemptRecord, TracedDelivery
 from headwater.state.deliveries.rows import StoredRow
 from headwater.state.deliveries.space import read_range_counts
 from headwater.state.deliveries.tables import (
