@@ -35,6 +35,7 @@ from headwater.delivery import sender
 from headwater.delivery.preparing import MappingTransformation, Preparer, Rejected, SourceEvent
 from headwater.delivery.rates import AccountRates
 from headwater.events.event import encode_event
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
@@ -42,7 +43,7 @@ from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.braze.test_vendor import TestUserSink as BrazeUsers
 from tests.connectors.brevo.test_vendor import TestEvents as Brevo
 from tests.connectors.conformance.context import make_context
-from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
 from tests.connectors.customerio.test_vendor import TestUserSink as CustomerIoUsers
@@ -171,7 +172,7 @@ async def _prepare(suite: VendorEventsConformance) -> float:
     type_ = await suite.event_type()
     mapping = None
     if type_.schema is not None:
-        expressions = prefilled(type_.schema) | suite.MAPPING
+        expressions = suggested_mapping(type_.schema) | suite.MAPPING
         mapping = CompiledMapping(expressions, EVENT_SCHEMA, plain_schema(type_.schema, expressions))
     preparer = Preparer(7, type_.id, sink, MappingTransformation(mapping), clock)
     documents = [

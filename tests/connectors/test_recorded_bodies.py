@@ -22,10 +22,11 @@ from headwater.events import Envelope
 from headwater.events.protocols.track import read_call
 from headwater.events.wire import WireEvent
 from headwater.filters import Predicate, check_filter, compile_filter, parse_text
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA, Json
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import NOW, FixedClock, ScriptedHttp, make_context
-from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema
 from tests.connectors.test_pages import page
 from tests.connectors.vendors.server import CALM, VendorServer
 from tests.events.reading import canonical, check
@@ -110,7 +111,7 @@ async def prepare(
     """Return the events that pass the filter of an event type, with its suggested mapping."""
     mapping = None
     if type_.schema is not None:
-        expressions = prefilled(type_.schema)
+        expressions = suggested_mapping(type_.schema)
         mapping = CompiledMapping(expressions, EVENT_SCHEMA, plain_schema(type_.schema, expressions))
     preparer = Preparer(number, type_.id, sink, MappingTransformation(mapping), FixedClock())
     accepts = passes(type_)

@@ -348,20 +348,11 @@ def access(system: RunningSystem, code: str) -> dict[str, Any]:
 
 
 def add_events(system: RunningSystem, destination: int, event_type: str) -> None:
-    """Send all events, with the suggested mapping and filter."""
-    schema = get(system, f"/v1/connections/{destination}/schemas/event?type={event_type}")["schema"]
-    mapping = {each["name"]: each.pop("prefilled") for each in schema["properties"] if each.get("prefilled")}
-    used = [each for each in schema["properties"] if each["name"] in mapping]
-    pipeline = {
-        "connection": destination,
-        "target": "Event",
-        "eventType": event_type,
-        "name": "Events",
-        "enabled": True,
-        "outSchema": {"kind": "object", "properties": used},
-        "transformation": {"mapping": mapping},
-    }
-    post(system, "/v1/pipelines", pipeline)
+    """Send events of all types, with the suggested mapping."""
+    query = f"connection={destination}&target=Event&eventType={event_type}"
+    suggested = get(system, f"/v1/pipelines/suggestion?{query}")
+    suggested.pop("filter", None)
+    post(system, "/v1/pipelines", suggested)
 
 
 def choose(schema: dict[str, Any], paths: set[str]) -> dict[str, Any]:

@@ -27,12 +27,13 @@ from headwater.connectors.contract import (
     SendResult,
 )
 from headwater.connectors.redaction import Redactor, format_request
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA, Json
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.bodies import bodies
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
-from tests.connectors.conformance.vendor import plain_schema, prefilled
+from tests.connectors.conformance.vendor import plain_schema
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.amplitude import INVALID_IDS, KEY
 
@@ -188,7 +189,7 @@ def test_the_revenue_is_that_of_the_event_or_the_total_of_an_order(
     name: str, properties: str, revenue: float | None
 ) -> None:
     [schema] = [type_.schema for type_ in EVENT_TYPES if type_.id == "track" and type_.schema is not None]
-    mapping = CompiledMapping(prefilled(schema), EVENT_SCHEMA, plain_schema(schema, prefilled(schema)))
+    mapping = CompiledMapping(suggested_mapping(schema), EVENT_SCHEMA, plain_schema(schema, suggested_mapping(schema)))
     values = mapping.apply({"event": name, "properties": Json(properties), "traits": Json("{}")})
     assert values.get("revenue") == revenue
 

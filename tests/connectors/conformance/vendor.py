@@ -34,29 +34,35 @@ from headwater.connectors.origins import Origins
 from headwater.connectors.registry import CONNECTORS
 from headwater.delivery import dispatcher, sender, session
 from headwater.delivery.dispatcher import Dispatcher
-from headwater.delivery.preparing import DeliveryKeys
+from headwater.delivery.preparing import DeliveryKeys, check_event_type
 from headwater.events.event import Event
-from headwater.filters import check_filter, parse_text
 from headwater.management.blocking import BlockingCalls
 from headwater.management.connections import CreateConnection, UpdateConnection, create_connection, update_connection
-from headwater.management.pipelines import CreatePipeline, UpdatePipeline, create_pipeline, update_pipeline
+from headwater.management.pipelines import (
+    CreatePipeline,
+    UpdatePipeline,
+    build_definition,
+    create_pipeline,
+    suggest_events,
+    suggested_mapping,
+    update_pipeline,
+)
 from headwater.management.settings_checks import SettingsChecks
-from headwater.schemas import EVENT_SCHEMA, ObjectType
+from headwater.schemas import ObjectType
 from headwater.state.deliveries import (
     open_delivery_store,
 )
 from headwater.storage import sessions
 from headwater.transforms.functions import Runner
-from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.seeds import SEEDS
 from tests.connectors.conformance.vendor_installation import MAX_SECONDS, Installation
 from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer, draw
 from tests.harness import add_source, add_workspace
 from tests.sqlite import migrated_url
-from tests.virtualtime import VirtualClock, run_in_virtual_time
+from tests.virtualtime import START, VirtualClock, run_in_virtual_time
 
-__all__ = ["MAX_SECONDS", "Installation", "VendorEventsConformance", "plain_schema", "prefilled"]
+__all__ = ["MAX_SECONDS", "Installation", "VendorEventsConformance", "plain_schema"]
 
 MODULES: Final = (dispatcher, sender, session)
 LOCAL_TIMEOUTS: Final = (
@@ -162,7 +168,7 @@ class VendorEventsConformance(ABC):
         event_type = await self.event_type()
         pipeline: dict[str, Any] = {}
         if event_type.schema is not None:
-            mapping = prefilled(event_type.schema) | self.MAPPING
+            mapping = suggested_mapping(event_type.schema) | self.MAPPING
             pipeline["out_schema"] = plain_schema(event_type.schema, mapping)
             pipeline["definition"] = Definition(transformation=TransformationDefinition(mapping=mapping))
         creation = CreatePipeline(
@@ -388,7 +394,7 @@ class VendorEventsConformance(ABC):
         [pipeline] = installation.destination.pipelines
         event_type = await self.event_type()
         assert event_type.schema is not None
-        mapping = prefilled(event_type.schema) | self.MAPPING | expressions
+        mapping = suggested_mapping(event_type.schema) | self.MAPPING | expressions
         change = UpdatePipeline(
             name="Repaired",
             enabled=True,
@@ -443,23 +449,25 @@ class VendorEventsConformance(ABC):
 
         run_in_virtual_time(monkeypatch, (), main)
 
-    async def test_prefilled_mappings_and_recommended_filters_are_valid(self) -> None:
-        for type_ in await self.sink().event_types():
-            if type_.schema is not None:
-                mapping = prefilled(type_.schema)
-                CompiledMapping(mapping, EVENT_SCHEMA, plain_schema(type_.schema, mapping))
-            if type_.filter:
-                filter_ = parse_text(type_.filter)
-                assert filter_ is not None
-                check_filter(filter_, EVENT_SCHEMA, role="Destination", target="Event")
+    async def test_the_suggested_pipeline_of_each_event_type_can_be_created(self) -> None:
+        connection = Connection(
+            id=1,
+            workspace=1,
+            name="Vendor",
+            connector=self.CODE,
+            role="Destination",
+            strategy=None,
+            sending_mode="Server",
+            created_at=START,
+        )
+        offered = await self.sink().event_types()
+        for type_ in offered:
+            request = suggest_events(connection, type_.id, offered)
+            build_definition(CONNECTORS, connection, "Event", type_.id, request)
+            check_event_type(type_.id, request.out_schema, offered)
 
     def test_the_version_is_that_of_the_description(self) -> None:
         assert self.sink().policy.version == CONNECTORS[self.CODE].version
-
-
-def prefilled(schema: ObjectType) -> dict[str, str]:
-    """Return the mapping that a schema suggests."""
-    return {each.name: each.prefilled for each in schema.properties if each.prefilled}
 
 
 def plain_schema(schema: ObjectType, mapping: dict[str, str]) -> ObjectType:

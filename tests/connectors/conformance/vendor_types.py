@@ -9,11 +9,12 @@ from headwater.connectors.contract import DELIVERED, EncodedEvent, EventSink, Ev
 from headwater.connectors.registry import CONNECTORS
 from headwater.delivery.preparing import MappingTransformation, Preparer, SourceEvent
 from headwater.events.event import Event, encode_event
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import FixedClock, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST
-from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema
 from tests.connectors.vendors.server import CALM, VendorServer
 
 
@@ -65,7 +66,7 @@ def _open(suite: VendorEventsConformance) -> tuple[VendorServer, EventSink]:
 async def _prepare(sink: EventSink, type_: EventType, pipeline: int, events: Sequence[Event]) -> list[EncodedEvent]:
     mapping = None
     if type_.schema is not None:
-        expressions = prefilled(type_.schema)
+        expressions = suggested_mapping(type_.schema)
         mapping = CompiledMapping(expressions, EVENT_SCHEMA, plain_schema(type_.schema, expressions))
     preparer = Preparer(pipeline, type_.id, sink, MappingTransformation(mapping), FixedClock())
     prepared = await preparer.prepare([SourceEvent(encode_event(each)) for each in events])

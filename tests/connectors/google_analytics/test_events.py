@@ -21,11 +21,12 @@ from headwater.connectors.google_analytics.api import check
 from headwater.connectors.google_analytics.events import GoogleAnalyticsSink
 from headwater.connectors.google_analytics.schemas import EVENT_TYPES
 from headwater.connectors.google_analytics.settings import GoogleAnalyticsSettings
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA, Json
 from headwater.transforms.mapping import CompiledMapping, MappingFailed
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
-from tests.connectors.conformance.vendor import plain_schema, prefilled
+from tests.connectors.conformance.vendor import plain_schema
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.google_analytics import MEASUREMENT_ID, SECRET, GoogleAnalyticsServer
 
@@ -90,7 +91,7 @@ def as_json(value: Any) -> Json:
 def mapped(type_: EventType, properties: Any, **members: Any) -> Any:
     """Return the values that the suggested mapping makes of an event."""
     assert type_.schema is not None
-    mapping = prefilled(type_.schema)
+    mapping = suggested_mapping(type_.schema)
     record = {"type": "track", "event": "Order Shipped", "properties": as_json(properties), **members}
     return CompiledMapping(mapping, EVENT_SCHEMA, plain_schema(type_.schema, mapping)).apply(record, "Create")
 

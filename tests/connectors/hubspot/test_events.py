@@ -33,11 +33,12 @@ from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import to_text
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.responses import find_wait
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA, DateTime, Json, Record, StringType, Value
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
-from tests.connectors.conformance.vendor import plain_schema, prefilled
+from tests.connectors.conformance.vendor import plain_schema
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.hubspot import DEFAULT_PROPERTIES, ORDER_COMPLETED, TOKEN, HubSpotServer, error
 
@@ -130,7 +131,7 @@ async def test_the_suggested_mappings_read_an_order_of_a_shop() -> None:
     sink = HubSpotSink(SETTINGS, make_context(ScriptedHttp(HubSpotServer().respond)))
     schema = (await sink.event_types())[0].schema
     assert schema is not None
-    mapping = CompiledMapping(prefilled(schema), EVENT_SCHEMA, plain_schema(schema, prefilled(schema)))
+    mapping = CompiledMapping(suggested_mapping(schema), EVENT_SCHEMA, plain_schema(schema, suggested_mapping(schema)))
     order: Record = {
         "traits": Json('{"email":" Ada@Example.com "}'),
         "properties": Json('{"n":2,"total":"19.99","currency":"EUR","is_gift":"true","products":[{"sku":"a"}]}'),

@@ -28,11 +28,12 @@ from headwater.connectors.meta_conversions.settings import MetaConversionsSettin
 from headwater.delivery.preparing import SourceEvent
 from headwater.events.event import Event, encode_event
 from headwater.filters import check_filter, compile_filter, parse_text
+from headwater.management.pipelines import suggested_mapping
 from headwater.schemas import EVENT_SCHEMA, Json, Record
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
-from tests.connectors.conformance.vendor import plain_schema, prefilled
+from tests.connectors.conformance.vendor import plain_schema
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.meta_conversions import DATASET, TOKEN, MetaConversionsServer
 
@@ -428,7 +429,7 @@ def stored_record(given: dict[str, Any]) -> Record:
 async def test_suggested_filters_and_mappings_suit_the_events_of_sdks(id_: str) -> None:
     [type_] = [each for each in EVENT_TYPES if each.id == id_]
     assert type_.schema is not None
-    mapping = prefilled(type_.schema)
+    mapping = suggested_mapping(type_.schema)
     compiled = CompiledMapping(mapping, EVENT_SCHEMA, plain_schema(type_.schema, mapping))
     record = stored_record(RECORDED[id_])
     filter_ = parse_text(type_.filter)

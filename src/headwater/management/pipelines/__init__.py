@@ -17,7 +17,7 @@ from headwater.management.pipelines.operations import (
     update_pipeline,
 )
 from headwater.management.pipelines.requests import CreatePipeline, UpdatePipeline
-from headwater.management.pipelines.suggesting import output_schema, suggest_pipeline, suggested_mapping
+from headwater.management.pipelines.suggesting import suggest_events, suggest_pipeline, suggested_mapping
 
 __all__ = [
     "INCOMING_EVENT_SCHEMA",
@@ -31,9 +31,9 @@ __all__ = [
     "draft_pipeline",
     "find_kind",
     "get_pipeline",
-    "output_schema",
     "set_pipeline_schedule",
     "set_pipeline_status",
+    "suggest_events",
     "suggest_pipeline",
     "suggested_mapping",
     "update_pipeline",

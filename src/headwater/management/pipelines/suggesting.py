@@ -58,7 +58,7 @@ async def suggest_pipeline(
         raise BadRequest(f"eventType {rule} for pipelines that {kind.does}", field="eventType")
     if kind is SEND_EVENTS:
         offered = await offered_event_types(catalog, found, environment)
-        return await asyncio.to_thread(_send_events, found, event_type, offered)
+        return await asyncio.to_thread(suggest_events, found, event_type, offered)
     if kind is COLLECT_EVENTS:
         return _request(found, chosen, "Events")
     settings = catalog.workspace(workspace)
@@ -76,18 +76,8 @@ async def suggest_pipeline(
     return await asyncio.to_thread(_export_profiles, found, profiles, schemas.destination, identifiers)
 
 
-def suggested_mapping(schema: Schema) -> dict[str, str]:
-    """Return the mapping that the schema of an event type suggests."""
-    return {each.name: each.prefilled for each in schema.properties if each.prefilled}
-
-
-def output_schema(schema: Schema, mapping: Iterable[str]) -> Schema:
-    """Return the output schema of a pipeline that maps these properties of an event type."""
-    mapped = set(mapping)
-    return ObjectType(tuple(replace(each, prefilled="") for each in schema.properties if each.name in mapped))
-
-
-def _send_events(connection: Connection, id_: str, offered: Sequence[EventType]) -> CreatePipeline:
+def suggest_events(connection: Connection, id_: str, offered: Sequence[EventType]) -> CreatePipeline:
+    """Return the request for a pipeline of one of the offered event types. Raises Unprocessable: EventTypeNotExist."""
     event_type = next((each for each in offered if each.id == id_), None)
     if event_type is None:
         raise Unprocessable("EventTypeNotExist", f'event type "{id_[:100]}" does not exist', field="eventType")
@@ -95,7 +85,12 @@ def _send_events(connection: Connection, id_: str, offered: Sequence[EventType])
     mapping = {} if event_type.schema is None else suggested_mapping(event_type.schema)
     if event_type.schema is None or not mapping:
         return request
-    return _with_mapping(request, mapping, None, output_schema(event_type.schema, mapping))
+    return _with_mapping(request, mapping, None, _output_schema(event_type.schema, mapping))
+
+
+def suggested_mapping(schema: Schema) -> dict[str, str]:
+    """Return the mapping that the schema of an event type suggests."""
+    return {each.name: each.prefilled for each in schema.properties if each.prefilled}
 
 
 def _import_from_events(connection: Connection, profiles: Schema | None) -> CreatePipeline:
@@ -142,6 +137,12 @@ def _export_profiles(
     )
     definition = msgspec.structs.replace(request.definition, matching=matching, export_mode="CreateOrUpdate")
     return msgspec.structs.replace(request, definition=definition)
+
+
+def _output_schema(schema: Schema, mapping: Iterable[str]) -> Schema:
+    """Return the output schema of a pipeline that maps these properties of an event type."""
+    mapped = set(mapping)
+    return ObjectType(tuple(replace(each, prefilled="") for each in schema.properties if each.name in mapped))
 
 
 def _camel_case(path: str) -> str:
