@@ -10,9 +10,9 @@ from headwater.catalog.profiles import Identifier, ResolutionSettings
 from headwater.filters import print_text
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline, suggest_pipeline
-from headwater.management.pipelines.pairing import pair_properties
+from headwater.management.pipelines.pairing import map_others, pair_properties
 from headwater.management.workspaces import find_workspace
-from headwater.schemas import ArrayType, BooleanType, IntType, JsonType, ObjectType, UuidType, walk
+from headwater.schemas import ArrayType, BooleanType, IntType, JsonType, MapType, ObjectType, UuidType, walk
 from tests.management.pipelines.conftest import Connect
 from tests.management.pipelines.examples import EXAMPLES, TEXT, profile, schema
 from tests.management.pipelines.test_alignment import set_schema
@@ -133,6 +133,21 @@ async def test_exports_match_by_an_identifier(
 )
 def test_pairs_of_properties(inputs: ObjectType, outputs: ObjectType, pairs: dict[str, str]) -> None:
     assert pair_properties(inputs, outputs) == pairs
+
+
+@pytest.mark.parametrize(
+    ("outputs", "mapped"),
+    [
+        (schema(email=TEXT, properties=MapType(JsonType())), {"properties": 'map("plan", plan, "zip", home.zip)'}),
+        (schema(email=TEXT, zip=TEXT, properties=MapType(JsonType())), {"properties": 'map("plan", plan)'}),
+        (schema(email=TEXT, metadata=MapType(TEXT)), {}),
+        (schema(email=TEXT, a=MapType(JsonType()), b=MapType(JsonType())), {}),
+        (schema(email=TEXT, plan=TEXT, zip=TEXT, properties=MapType(JsonType())), {}),
+    ],
+)
+def test_other_properties_go_to_a_map(outputs: ObjectType, mapped: dict[str, str]) -> None:
+    inputs = profile(email=TEXT, plan=TEXT, home=profile(city=TEXT, zip=TEXT), work=profile(city=TEXT))
+    assert map_others(pair_properties(inputs, outputs), inputs, outputs) == mapped
 
 
 async def test_refused_suggestions(catalog: Catalog, workspace: int, website: Connection, connect: Connect) -> None:

@@ -5,19 +5,24 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headwater.catalog import Matching
-from headwater.schemas import IntType, ObjectType, Property, Schema, StringType, UuidType
+from headwater.schemas import IntType, JsonType, MapType, ObjectType, Property, Schema, StringType, UuidType
 from headwater.transforms.mapping import CompiledMapping, InvalidMapping
 
 _SYNONYMS: Final = {
     synonym: meaning
     for meaning, synonyms in {
         "birthday": "birthdate dateofbirth dob",
+        "city": "homecity town",
         "company": "companyname organization organisation",
+        "createdat": "created signedupat",
         "email": "emailaddress emailid mail",
-        "externalid": "extid userid customerid",
+        "externalid": "customerid extid userid",
         "firstname": "fname givenname",
         "lastname": "familyname lname surname",
+        "name": "fullname",
         "phone": "mobile mobilephone phonenumber sms telephone",
+        "region": "province state",
+        "street": "addr1 address1 line1 streetaddress",
         "zip": "postalcode postcode zipcode",
     }.items()
     for synonym in synonyms.split()
@@ -44,6 +49,22 @@ def pair_properties(inputs: Schema, outputs: Schema) -> dict[str, str]:
         if found is not None and reads_property(path, found, inputs, outputs):
             pairs[path] = found
     return pairs
+
+
+def map_others(pairs: dict[str, str], inputs: Schema, outputs: Schema) -> dict[str, str]:
+    """Return a mapping of the other input properties, if the output has one map for properties of any name.
+
+    The last names of their paths are those in the map. A name that several properties have is left out.
+    """
+    maps = {each.name: each.type.element_type for each in outputs.properties if isinstance(each.type, MapType)}
+    if len(maps) != 1 or not isinstance(next(iter(maps.values())), JsonType):
+        return {}
+    [output], paired = maps, set(pairs.values())
+    names = {path: path.rpartition(".")[2] for path in leaves(inputs)}
+    counts = Counter(names.values())
+    members = [f'"{name}", {path}' for path, name in names.items() if path not in paired and counts[name] == 1]
+    expression = f"map({', '.join(members)})"
+    return {output: expression} if reads_property(output, expression, inputs, outputs) else {}
 
 
 def choose_matching(

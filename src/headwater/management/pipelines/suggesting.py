@@ -29,9 +29,10 @@ from headwater.management.pipelines.kinds import (
     find_allowed_kind,
     read_target,
 )
-from headwater.management.pipelines.pairing import choose_matching, leaves, pair_properties, reads_property
+from headwater.management.pipelines.pairing import choose_matching, leaves, map_others, pair_properties, reads_property
 from headwater.management.pipelines.requests import CreatePipeline
 from headwater.schemas import ObjectType, Schema, select
+from headwater.transforms.mapping import CompiledMapping
 
 _MAX_NAME_CHARACTERS: Final = 60
 
@@ -127,16 +128,17 @@ def _export_profiles(
 ) -> CreatePipeline:
     pairs = {} if users is None else pair_properties(profiles, users)
     matching = None if users is None else choose_matching(pairs, profiles, users, identifiers)
-    if matching is None:
+    if users is None or matching is None:
         raise Unprocessable("SchemaNotAligned", "no property of the profiles identifies a user of the application")
-    del pairs[matching.output]
-    if not pairs:
+    mapping = {**pairs, **map_others(pairs, profiles, users)}
+    del mapping[matching.output]
+    if not mapping:
         raise Unprocessable("SchemaNotAligned", "no property of the profiles has the meaning of one of the users")
     request = _with_mapping(
         _request(connection, "User", "Profiles"),
-        pairs,
-        select(profiles, (*pairs.values(), matching.input)),
-        select(users, (*pairs, matching.output)),
+        mapping,
+        select(profiles, (*CompiledMapping(mapping, profiles, users).in_paths, matching.input)),
+        select(users, (*mapping, matching.output)),
     )
     definition = msgspec.structs.replace(request.definition, matching=matching, export_mode="CreateOrUpdate")
     return msgspec.structs.replace(request, definition=definition)
