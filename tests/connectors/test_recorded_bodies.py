@@ -22,10 +22,11 @@ from headwater.events import Envelope
 from headwater.events.protocols.track import read_call
 from headwater.events.wire import WireEvent
 from headwater.filters import Predicate, check_filter, compile_filter, parse_text
-from headwater.schemas import EVENT_SCHEMA
+from headwater.schemas import EVENT_SCHEMA, Json
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import NOW, FixedClock, ScriptedHttp, make_context
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.test_pages import page
 from tests.connectors.vendors.server import CALM, VendorServer
 from tests.events.reading import canonical, check
 from tests.sdks.bodies import BODIES, body_at
@@ -190,3 +191,14 @@ async def test_unusual_contexts_are_no_errors(code: str) -> None:
 
 def test_every_sdk_has_an_event_that_is_stored() -> None:
     assert len(documents()) >= 2 * len(BODIES)
+
+
+@pytest.mark.parametrize("code", ["braze", "customerio"])
+def test_the_filter_of_the_page_finds_people_with_an_email_only(code: str) -> None:
+    text = "type is 'identify' and userId is empty and traits.email is not empty"
+    assert f"`{text}`" in page(code)
+    accepts = passes(EventType(id="x", name="x", description="x", filter=text, schema=None))
+    person = {"type": "identify", "traits": Json('{"email":"ada@example.com"}')}
+    assert accepts(person)
+    assert not accepts(person | {"userId": "ada"})
+    assert not accepts(person | {"traits": Json("{}")})
