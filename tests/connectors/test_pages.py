@@ -18,6 +18,8 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.segment_api.events import SegmentSink
 from headwater.connectors.segment_api.settings import SegmentSettings
 from headwater.connectors.settings import describe
+from headwater.filters import check_filter, parse_text
+from headwater.schemas import EVENT_SCHEMA
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.event_sink import make_event
 
@@ -76,6 +78,13 @@ def test_the_settings_of_the_page_are_valid_and_complete(code: str) -> None:
         shown = "required" if field.required else f"`{field.default}`" if field.default is not None else "none"
         assert default == shown
         assert field.secret is text.endswith("Secret")
+
+
+@pytest.mark.parametrize("code", [code for code in DESTINATIONS if "filter" in blocks(code)])
+def test_the_filter_of_the_page_is_valid(code: str) -> None:
+    filter_ = parse_text(blocks(code)["filter"].strip())
+    assert filter_ is not None
+    check_filter(filter_, EVENT_SCHEMA, role="Destination", target="Event")
 
 
 def sent(sink: EventSink, event: OutgoingEvent, at: datetime) -> HttpRequest:

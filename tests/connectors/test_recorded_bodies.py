@@ -49,6 +49,7 @@ UNUSUAL_CONTEXTS: Final = (
     b'{"app":null,"campaign":null,"device":null,"ip":null,"os":null,"page":null,"screen":null,"session":null}',
     b'{"app":"a","campaign":[],"device":1,"ip":7,"locale":{},"os":"iOS","page":true,"session":"s","userAgent":5}',
     b'{"app":{"version":1},"campaign":{"name":null},"ip":"x","os":{"name":5},"page":{"url":5,"title":null},"screen":{}}',
+    b'{"app":{"build":1e999},"ip":"203.0.113.9","page":{"title":"\\ud800"},"other":1e999,"session":{"id":"7"}}',
     b'{"device":{"id":null},"library":[1],"network":{"carrier":{}},"session":{"id":true},"timezone":1,"traits":"x"}',
 )
 """Contexts whose members have other types than documented. They are stored as clients send them."""

@@ -6,19 +6,49 @@ Contexts are stored as clients send them: any member may be missing, null, or of
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
 
 class _Event(msgspec.Struct, frozen=True):
-    context: Any = None
+    context: Raw = Raw()
 
 
-_decode: Final = msgspec.json.Decoder(_Event).decode
+_decode_event: Final = msgspec.json.Decoder(_Event).decode
+_decode: Final = msgspec.json.Decoder().decode
+_decode_parts: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def read_context(document: bytes) -> dict[str, Any]:
-    """Return the context of a stored event; an empty one if it is no object."""
-    context = _decode(document).context
-    return context if isinstance(context, dict) else {}
+def find_context(document: bytes) -> dict[str, Any]:
+    """Return the context of a stored event."""
+    return read_object(_decode_event(document).context)
+
+
+def read_object(text: Raw) -> dict[str, Any]:
+    """Return the members of a JSON object in a stored event; none if it is missing, or another value.
+
+    Members that have no value in Python, such as a number that is too large, are left out.
+    """
+    if not text:
+        return {}
+    try:
+        value = _decode(text)
+    except msgspec.DecodeError:
+        value = _read_members(text)
+    return value if isinstance(value, dict) else {}
+
+
+def _read_members(text: Raw) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    try:
+        parts = _decode_parts(text)
+    except msgspec.DecodeError:
+        return members
+    for name, part in parts.items():
+        try:
+            members[name] = _decode(part)
+        except msgspec.DecodeError:
+            continue
+    return members
 
 
 def find_text(context: dict[str, Any], name: str, member: str = "") -> str:

@@ -16,6 +16,7 @@ NUMBER: Final = JsonType()
 It is recognised by its identity, so that a property with another `JsonType` stays as it is.
 """
 
+_decode: Final = msgspec.json.Decoder().decode
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -55,7 +56,7 @@ def _find_numbers(schema: Schema | None) -> tuple[str, ...]:
 def read_json(name: str, raw: msgspec.Raw) -> Any:
     """Return the value of the JSON text of a property. Raises EventRejected for one that has no value in Python."""
     try:
-        return msgspec.json.decode(raw)
+        return _decode(raw)
     except msgspec.DecodeError:
         raise EventRejected(
             "InvalidValue", f"{name[:100]} is a number that is too large, or has half a character"

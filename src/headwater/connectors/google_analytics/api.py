@@ -1,6 +1,7 @@
 """The Measurement Protocol of Google Analytics: addresses, limits, reserved names, and the check of settings."""
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -80,7 +81,12 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 def is_name(text: str, max_characters: int = MAX_NAME_CHARACTERS) -> bool:
     """Return whether the text can be the name of an event or a parameter, or of a user property with its limit."""
-    return len(text) <= max_characters and _NAME.fullmatch(text) is not None
+    return len(text) <= max_characters and _has_form(text)
+
+
+@lru_cache(maxsize=4_096)
+def _has_form(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def make_url(settings: GoogleAnalyticsSettings, path: str) -> str:

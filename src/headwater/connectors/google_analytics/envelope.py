@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.connectors.contexts import find_text
+from headwater.connectors.contexts import find_text, read_object
 from headwater.connectors.contract import EventRejected, OutgoingEvent
 from headwater.connectors.google_analytics.api import MAX_USER_ID_CHARACTERS
 from headwater.connectors.google_analytics.parameters import read_user_properties
@@ -25,7 +25,7 @@ _COOKIE: Final = re.compile(r"GA[0-9]\.[0-9-]+\.([0-9]+\.[0-9]+)")
 class _Event(msgspec.Struct, frozen=True):
     """The members of a stored event that no mapping is needed for."""
 
-    context: Any = None
+    context: Raw = Raw()
     integrations: Raw = Raw()
 
 
@@ -37,14 +37,13 @@ class Browser(msgspec.Struct, frozen=True):
 
 
 _decode_event: Final = msgspec.json.Decoder(_Event).decode
-_decode_members: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def find_browser(document: bytes) -> Browser:
     """Return the ids in a stored event. A session id is a positive whole number; others are left out."""
     stored = _decode_event(document)
-    context = stored.context if isinstance(stored.context, dict) else {}
-    tag = _find_tag(bytes(stored.integrations))
+    context = read_object(stored.context)
+    tag = _find_tag(stored.integrations)
     client = tag.get("clientId")
     client = client if isinstance(client, str) else ""  # a number has lost digits
     cookie = _COOKIE.fullmatch(client)
@@ -55,10 +54,11 @@ def find_browser(document: bytes) -> Browser:
     )
 
 
-def _find_tag(integrations: bytes) -> dict[str, Any]:
-    if b'"clientId"' not in integrations and b'"sessionId"' not in integrations:
+def _find_tag(integrations: Raw) -> dict[str, Any]:
+    text = bytes(integrations)
+    if b'"clientId"' not in text and b'"sessionId"' not in text:
         return {}
-    members = _decode_members(integrations)
+    members = read_object(integrations)
     tags = (members.get(name) for name in INTEGRATIONS)
     return next((tag for tag in tags if isinstance(tag, dict)), {})
 

@@ -91,9 +91,9 @@ def _read(name: str, raw: Raw, kind: _Kind) -> str | int | float | None:
         )
     if name in kind.reserved or name.startswith(RESERVED_PREFIXES):
         raise EventRejected("ReservedName", f'the {kind.noun} "{name}" is reserved by Google Analytics')
-    if isinstance(value, bool):
+    if value is True or value is False:
         return "true" if value else "false"
-    if isinstance(value, str | int | float):
+    if isinstance(value, (str, int, float)):
         return value
     form = "an object" if isinstance(value, dict) else "an array"
     raise EventRejected(kind.reason, f'the {kind.noun} "{name}" is {form}: map its values one by one')

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from headwater.connectors.contexts import find_text, read_context
+from headwater.connectors.contexts import find_context, find_text
 from headwater.connectors.contract import EventRejected
 
 _VERSIONS: Final = {"iOS": "i2", "Android": "a2"}
@@ -14,7 +14,7 @@ def read_app_data(document: bytes, values: dict[str, Any]) -> dict[str, Any]:
 
     Raises EventRejected without the operating system and its version, which Meta requires.
     """
-    context = read_context(document)
+    context = find_context(document)
     version = _VERSIONS.get(find_text(context, "os", "name"))
     system_version = find_text(context, "os", "version")
     if version is None or not system_version:

@@ -3,58 +3,55 @@
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from headwater.connectors.contexts import find_text
-
-_MEMBERS: Final = (
-    ("$current_url", "page", "url"),
-    ("$pathname", "page", "path"),
-    ("$referrer", "page", "referrer"),
-    ("$title", "page", "title"),
-    ("utm_source", "campaign", "source"),
-    ("utm_medium", "campaign", "medium"),
-    ("utm_campaign", "campaign", "name"),
-    ("utm_term", "campaign", "term"),
-    ("utm_content", "campaign", "content"),
-    ("$raw_user_agent", "userAgent", ""),
-    ("$browser", "browser", "name"),
-    ("$browser_version", "browser", "version"),
-    ("$os", "os", "name"),
-    ("$os_version", "os", "version"),
-    ("$device_manufacturer", "device", "manufacturer"),
-    ("$device_model", "device", "model"),
-    ("$app_name", "app", "name"),
-    ("$app_version", "app", "version"),
-    ("$app_build", "app", "build"),
-    ("$app_namespace", "app", "namespace"),
-    ("$network_carrier", "network", "carrier"),
-    ("$locale", "locale", ""),
-    ("$timezone", "timezone", ""),
-    ("$lib", "library", "name"),
-    ("$lib_version", "library", "version"),
-)
-"""The property, and the member of the context that it has, with a member of that."""
-_NUMBERS: Final = (("$screen_width", "width"), ("$screen_height", "height"))
+_MEMBERS: Final[dict[str, str]] = {"locale": "$locale", "timezone": "$timezone", "userAgent": "$raw_user_agent"}
+"""The property of a member of the context."""
+_PARTS: Final[dict[str, dict[str, str]]] = {
+    "app": {"build": "$app_build", "name": "$app_name", "namespace": "$app_namespace", "version": "$app_version"},
+    "browser": {"name": "$browser", "version": "$browser_version"},
+    "campaign": {
+        "content": "utm_content",
+        "medium": "utm_medium",
+        "name": "utm_campaign",
+        "source": "utm_source",
+        "term": "utm_term",
+    },
+    "device": {"manufacturer": "$device_manufacturer", "model": "$device_model"},
+    "library": {"name": "$lib", "version": "$lib_version"},
+    "network": {"carrier": "$network_carrier"},
+    "os": {"name": "$os", "version": "$os_version"},
+    "page": {"path": "$pathname", "referrer": "$referrer", "title": "$title", "url": "$current_url"},
+    "screen": {"height": "$screen_height", "width": "$screen_width"},
+}
+"""The properties of the parts of a member of the context."""
+_USABLE: Final = frozenset({str, int, float})
+_HOSTS: Final = (("$host", "$current_url"), ("$referring_domain", "$referrer"))
 
 
 def describe_context(context: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties of PostHog that a context has."""
+    """Return the properties of PostHog that a context has: texts and numbers. Parts of another type are left out."""
     properties: dict[str, Any] = {}
-    for name, member, part in _MEMBERS:
-        if member in context and (text := find_text(context, member, part)):
-            properties[name] = text
-    screen = context.get("screen")
-    if isinstance(screen, dict):
-        properties.update((name, screen[part]) for name, part in _NUMBERS if isinstance(screen.get(part), int | float))
+    for member, value in context.items():
+        if member in _PARTS and isinstance(value, dict):
+            names = _PARTS[member]
+            for part, each in value.items():
+                if part in names and _is_usable(each):
+                    properties[names[part]] = each
+        elif member in _MEMBERS and _is_usable(value):
+            properties[_MEMBERS[member]] = value
     if properties.get("$os") == "macOS":
         properties["$os"] = "Mac OS X"
-    for name, url in (("$host", "$current_url"), ("$referring_domain", "$referrer")):
+    for name, url in _HOSTS:
         if url in properties and (host := _find_host(properties[url])):
             properties[name] = host
     return properties
 
 
-def _find_host(url: str) -> str:
+def _is_usable(value: object) -> bool:
+    return type(value) in _USABLE and value != ""
+
+
+def _find_host(url: object) -> str:
     try:
-        return urlsplit(url).netloc.rpartition("@")[2]
+        return urlsplit(url).netloc.rpartition("@")[2] if isinstance(url, str) else ""
     except ValueError:
         return ""

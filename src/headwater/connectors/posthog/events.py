@@ -14,8 +14,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import Raw
 
-from headwater.connectors.contexts import find_text
+from headwater.connectors.contexts import find_text, read_object
 from headwater.connectors.contract import (
     DELIVERED,
     Attempt,
@@ -65,7 +66,7 @@ _encode: Final = msgspec.json.Encoder().encode
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
     """The members of a stored event that no mapping is needed for."""
 
-    context: Any = None
+    context: Raw = Raw()
     group_id: str = ""
     previous_id: str = ""
     name: str = ""
@@ -161,7 +162,7 @@ def _find_user(event: OutgoingEvent) -> str:
 def _describe(event: OutgoingEvent, values: dict[str, Any], user: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the properties of an event. Raises EventRejected."""
     stored = _decode_event(event.document)
-    context = stored.context if isinstance(stored.context, dict) else {}
+    context = read_object(stored.context)
     given: dict[str, Any] = values.get("properties") or {}
     is_anonymous = user != event.user_id
     match event.event_type:
