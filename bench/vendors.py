@@ -30,11 +30,13 @@ from headwater.schemas import EVENT_SCHEMA
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.braze.test_vendor import TestEvents as Braze
+from tests.connectors.braze.test_vendor import TestUserSink as BrazeUsers
 from tests.connectors.brevo.test_vendor import TestEvents as Brevo
 from tests.connectors.conformance.context import make_context
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
+from tests.connectors.customerio.test_vendor import TestUserSink as CustomerIoUsers
 from tests.connectors.google_analytics.test_vendor import TestEvents as GoogleAnalytics
 from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
@@ -64,6 +66,8 @@ VENDORS: Final[dict[str, type[VendorEventsConformance]]] = {
     "slack": Slack,
 }
 USER_VENDORS: Final[dict[str, type[VendorUserSinkConformance]]] = {
+    "braze": BrazeUsers,
+    "customerio": CustomerIoUsers,
     "klaviyo": KlaviyoUsers,
     "mailchimp": MailchimpUsers,
     "mailerlite": MailerLiteUsers,

@@ -1,4 +1,4 @@
-"""The servers of Mailchimp, MailerLite, Mixpanel and Stripe find faults against rules that only these vendors have."""
+"""The servers of vendors find faults in the writing of users against the rules that only these vendors have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,17 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from headwater.connectors.braze.users import BrazeUsers
 from headwater.connectors.contract import (
     DELIVERED,
     HttpRequest,
     ItemResult,
+    Outcome,
     UserSink,
     UserWrite,
     spread,
 )
+from headwater.connectors.customerio.users import CustomerIoPeople
 from headwater.connectors.mailchimp.users import MailchimpContacts
 from headwater.connectors.mailerlite.users import MailerLiteSubscribers
 from headwater.connectors.mixpanel.users import MixpanelUsers
@@ -23,8 +26,10 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.stripe.users import StripeCustomers
 from headwater.connectors.users import write_each
 from headwater.schemas import Codec, all_optional
+from tests.connectors.braze.test_vendor import TestUserSink as Braze
 from tests.connectors.conformance import vendor_users
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
+from tests.connectors.customerio.test_vendor import TestUserSink as CustomerIo
 from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
 from tests.connectors.mixpanel.test_vendor import TestUserSink as Mixpanel
@@ -83,6 +88,22 @@ class IgnoresRates(StripeCustomers):
     write_rates = ()
 
 
+class MixesResults(BrazeUsers):
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        return list(reversed(await super().write_users(users)))
+
+
+class TakesPartsForSuccess(CustomerIoPeople):
+    """Takes a person that is refused alone for one that is written."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = await super().write_users(users)
+        return [
+            ItemResult(outcome=Outcome.DELIVERED, id=f"{user.attributes['id']}") if each.reason else each
+            for user, each in zip(users, results, strict=True)
+        ]
+
+
 class TakesOthersForWritten(MixpanelUsers):
     """Takes the other users of a refused request for written, of which Mixpanel has taken none."""
 
@@ -108,6 +129,8 @@ class Fault:
 
 
 FAULTS = [
+    Fault(MixesResults, Braze),
+    Fault(TakesPartsForSuccess, CustomerIo),
     Fault(OverwritesStatus, Mailchimp),
     Fault(OpensConnections, Mailchimp),
     Fault(SendsNull, Mailchimp),

@@ -261,7 +261,11 @@ class VendorServer(ABC):
         if fate is Fate.LOST_BEFORE:
             return None
         self._effects.clear()
-        reply = self.answer(request)
+        try:
+            reply = self.answer(request)
+        except (msgspec.DecodeError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self.violate(f"the request is malformed: {error!r}", request)
+            reply = Reply(status=400)
         if fate is Fate.LOST_AFTER:
             self.lost.update(set(self._effects))
             return None
