@@ -1,5 +1,6 @@
 """The conformance suite of vendors finds each kind of fault that it is for: connectors with one fault."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from headwater.connectors.contract import (
     succeeded,
 )
 from headwater.connectors.customerio.events import CustomerIoSink
+from headwater.connectors.hubspot.events import HubSpotSink
 from headwater.connectors.klaviyo.events import KlaviyoSink
 from headwater.connectors.mixpanel.events import MixpanelSink
 from headwater.connectors.registry import CONNECTORS
@@ -33,6 +35,7 @@ from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.conformance.vendor import VendorEventsConformance
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
+from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
 from tests.connectors.slack.test_vendor import TestEvents as Slack
@@ -214,6 +217,22 @@ class DropsSummaries(SlackSink):
         return succeeded([rejected("Refused", "refused")] * len(events), result.status)
 
 
+class TakesARefusedRequestForSuccess(HubSpotSink):
+    """Takes a request that HubSpot refuses for one event for a success."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return succeeded([DELIVERED] * len(events), 204) if result.status == 400 else result
+
+
+class SendsNumbers(HubSpotSink):
+    """Sends numbers as such, where HubSpot takes texts only."""
+
+    def encode(self, event: OutgoingEvent) -> EncodedEvent:
+        encoded = super().encode(event)
+        return replace(encoded, body=re.sub(rb'"n":"(\d+)"', rb'"n":\1', encoded.body))
+
+
 @pytest.mark.parametrize(
     ("suite", "faulty"),
     [
@@ -232,6 +251,7 @@ class DropsSummaries(SlackSink):
         *[(Braze(), faulty) for faulty in (SendsPartsAgain, MixesItems, OverfillsRequests, HasAnotherMediaType)],
         (CustomerIo(), TakesPartsForSuccess),
         (CustomerIo(), HasAnotherUlidEachTime),
+        *[(HubSpot(), faulty) for faulty in (TakesARefusedRequestForSuccess, SendsNumbers)],
         *[(Mixpanel(), faulty) for faulty in (TakesAllOrNothing, MixesResults, ChangesTimes)],
         *[
             (Slack(), faulty)

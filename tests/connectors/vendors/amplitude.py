@@ -56,6 +56,7 @@ class AmplitudeServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://api2.amplitude.com", "https://api.eu.amplitude.com")
+    SPECIFICATION = "amplitude"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)

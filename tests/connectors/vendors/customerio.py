@@ -43,6 +43,7 @@ class CustomerIoServer(VendorServer):
     """The endpoints that connectors use. `people` has the attributes of each by its own id."""
 
     ORIGINS = ("https://track.customer.io", "https://track-eu.customer.io")
+    SPECIFICATION = "customerio"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None, region: str = "us") -> None:
         super().__init__(plan, now)
@@ -124,7 +125,7 @@ class CustomerIoServer(VendorServer):
             return "invalid", "name", "event name cannot be longer than 100 bytes"
         if not self.require(isinstance(item.get("attributes", {}), dict), "attributes must be an object"):
             return "invalid", "attributes", "event data must be a hash"
-        self._timestamp(item)
+        self._timestamp(item.get("timestamp"))
         id_ = item.get("id")
         if not self.require(isinstance(id_, str) and ULID.fullmatch(id_), "the id of an event is no ULID"):
             return "invalid", "id", "id must be a ULID"
@@ -134,8 +135,7 @@ class CustomerIoServer(VendorServer):
         self.accept(Item(id=id_, user=user, content=item))
         return None
 
-    def _timestamp(self, item: Any) -> None:
-        at = item.get("timestamp")
+    def _timestamp(self, at: Any) -> None:
         is_seconds = isinstance(at, int) and not isinstance(at, bool) and abs(at) < 100_000_000_000
         self.require(at is None or is_seconds, "timestamp must be in whole seconds")
 
@@ -170,9 +170,9 @@ class CustomerIoServer(VendorServer):
         return None
 
     def _identify(self, item: Any) -> Broken | None:
-        known = {"type", "identifiers", "action", "timestamp", "attributes", "cio_relationships"}
+        known = {"type", "identifiers", "action", "_timestamp", "attributes", "cio_relationships"}
         self.require(set(item) <= known, f"unknown members: {set(item) - known}")
-        self._timestamp(item)
+        self._timestamp(item.get("_timestamp"))
         broken = self._identifiers(item.get("identifiers")) or self._attributes(item.get("attributes", {}))
         if broken:
             return broken

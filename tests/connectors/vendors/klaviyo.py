@@ -40,6 +40,7 @@ class KlaviyoServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://a.klaviyo.com",)
+    SPECIFICATION = "klaviyo"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)

@@ -65,6 +65,7 @@ class MetaConversionsServer(VendorServer):
     """The endpoint of one dataset."""
 
     ORIGINS = ("https://graph.facebook.com",)
+    SPECIFICATION = "meta_conversions"
     FAULTS = (
         error(500, 1, "An unknown error occurred", transient=True),
         error(503, 2, "Service temporarily unavailable", transient=True),

@@ -2,8 +2,9 @@
 
 A subclass is written from the vendor's documented rules, not from the connector. `answer` checks a request, changes the
 server's state and returns the documented response. Everything that the vendor would not accept of a careful client is
-a violation, which tests assert to be empty. The base decides the fate of each request by a seed: handled, throttled,
-failed, or with a connection that is lost before or after the request took effect.
+a violation, which tests assert to be empty. So is a request that is not as the vendor's specification for machines
+has it, if a package has one: the base validates every request. The base decides the fate of each request by a seed:
+handled, throttled, failed, or with a connection that is lost before or after the request took effect.
 """
 
 import asyncio
@@ -16,12 +17,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from headwater.connectors.contract import HttpRequest, HttpResponse
+from tests.connectors.specifications.specification import Specification, load
 from tests.virtualtime import START
 
 RESET: Final = bytes((1, 0, 0, 0, 0, 0, 0, 0))
@@ -113,6 +115,8 @@ class VendorServer(ABC):
 
     ORIGINS: tuple[str, ...] = ()
     """The vendor's origins for which it stands."""
+    SPECIFICATION: ClassVar[str] = ""
+    """The module of `tests/connectors/specifications` with the vendor's specification; empty without one."""
     FAULTS: tuple[Reply, ...] = (
         Reply(status=500, body={"error": "internal"}),
         Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>bad gateway</html>"),
@@ -122,6 +126,8 @@ class VendorServer(ABC):
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         """`now` returns the time in seconds of a monotonic clock; by default that of the loop."""
         self.plan = plan
+        self.specification: Specification | None = load(self.SPECIFICATION) if self.SPECIFICATION else None
+        """Validates each request; None for measurements."""
         self.violations: list[str] = []
         self.requests: list[Request] = []
         self.accepted: list[Item] = []
@@ -218,16 +224,16 @@ class VendorServer(ABC):
     def respond(self, request: HttpRequest) -> HttpResponse:
         """Return the response to a request of a connector without a socket and without faults: for `ScriptedHttp`."""
         parts = urlsplit(request.url)
-        reply = self.answer(
-            Request(
-                method=request.method,
-                path=parts.path,
-                query=parse_qs(parts.query, keep_blank_values=True),
-                headers=request.headers,
-                body=request.body,
-                at=0.0,
-            )
+        received = Request(
+            method=request.method,
+            path=parts.path,
+            query=parse_qs(parts.query, keep_blank_values=True),
+            headers=request.headers,
+            body=request.body,
+            at=0.0,
         )
+        self._check_specification(received)
+        reply = self.answer(received)
         return HttpResponse(status=reply.status, headers=reply.headers, body=_body(reply))
 
     # The server
@@ -248,8 +254,15 @@ class VendorServer(ABC):
         finally:
             writer.close()
 
+    def _check_specification(self, request: Request) -> None:
+        """Record how a request violates the vendor's specification."""
+        if self.specification is not None:
+            for error in self.specification.find_errors(request.method, request.path, request.query, request.body):
+                self.violate(f"not as specified: {error}", request)
+
     def _decide(self, request: Request) -> Reply | None:
         self.requests.append(request)
+        self._check_specification(request)
         fate = Fate.REVOKED if self.is_revoked else self._draw()
         self.fates[fate] += 1
         if fate is Fate.REVOKED:

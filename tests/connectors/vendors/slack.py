@@ -52,6 +52,7 @@ class SlackServer(VendorServer):
     several events whose response was lost."""
 
     ORIGINS = ("https://hooks.slack.com",)
+    SPECIFICATION = "slack"
     FAULTS = (
         text(500, "rollup_error"),
         text(502, "<html>bad gateway</html>"),

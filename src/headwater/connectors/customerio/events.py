@@ -123,7 +123,7 @@ def _identify(event: OutgoingEvent, values: Item) -> Item:
         "type": "person",
         "identifiers": person,
         "action": "identify",
-        "timestamp": int(event.timestamp.timestamp()),
+        "_timestamp": int(event.timestamp.timestamp()),
         "attributes": _attributes(attributes),
     }
 
