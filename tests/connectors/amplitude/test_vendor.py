@@ -35,9 +35,9 @@ class TestEvents(VendorEventsConformance):
         "MissingName": {"event": " "},
         "ReservedName": {"event": "$identify"},
         "InvalidProperties": {"properties": Raw(b'{"n":%s}' % (b"[" * 40 + b"]" * 40))},
-        "InvalidOutput": {"properties": Raw(b'{"revenue":"EUR 9.50"}')},
+        "InvalidNumber": {"properties": Raw(b'{"revenue":"EUR 9.50"}')},
     }
-    REPAIRS = ("InvalidOutput", {"revenue": "9.5"})
+    REPAIRS = ("InvalidNumber", {"revenue": "9.5"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return AmplitudeServer(plan, now)

@@ -150,7 +150,7 @@ def test_the_requests_are_those_of_the_page() -> None:
     assert encoded.count == 2
     assert json.loads(sink().request([encoded], FIRST).body) == json.loads(blocks("mixpanel")["products"])
     traits = {"email": "ada@example.com", "plan": "pro", "firstName": "Ada"}
-    values = {"email": "ada@example.com", "first_name": "Ada"}
+    values = {"email": "ada@example.com", "first_name": "Ada", "ip": "203.0.113.9"}
     identified = sink().request([sink().encode(event(3, traits, "identify", values=values, user_id="ada"))], FIRST)
     shown = json.loads(format_request(identified, Redactor((TOKEN,))).partition("\r\n\n")[2])
     assert shown == json.loads(blocks("mixpanel")["profile"])

@@ -12,6 +12,7 @@
 | 429 without a header; 2 s, doubled until 60 s | import-events |
 | `/engage`: 2,000 updates, 1 MB each, `$token` in each, no gzip, 200 also for errors | limits, profile-set |
 | `$set` creates a profile and overwrites its properties, `$unset` removes them by name | profile-set, profile-unset |
+| `$ip` of an update, outside of `$set`, gives the profile its location | server-side-best-practices |
 | a time is `YYYY-MM-DDTHH:MM:SS` in UTC | data-type |
 | `distinct_id` is `$user_id`, or else `$device:` and `$device_id` | server-side-events-without-a-user |
 | `bucket` hides other events, `$ignore` drops an event | reserved-properties |
@@ -208,7 +209,9 @@ class MixpanelServer(VendorServer):
     def _check_update(self, update: dict[str, Any], user: Any, request: Request) -> None:
         operation, kind = ("$unset", list) if "$unset" in update else ("$set", dict)
         changes: Any = update.get(operation)
-        self.require(set(update) == {"$token", "$distinct_id", operation}, "an update has other members", request)
+        members = {"$token", "$distinct_id", operation}
+        self.require(set(update) - {"$ip"} == members, "an update has other members", request)
+        self.require(update.get("$ip") != "", "an IP address is empty", request)
         self.require(len(msgspec.json.encode(update)) <= 1_000_000, "an update is larger than 1 MB", request)
         self.require(update.get("$token") == TOKEN, "the token is wrong", request)
         self.require(user and user not in FORBIDDEN, "the profile is that of a placeholder", request)

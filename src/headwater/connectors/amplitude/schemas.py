@@ -3,8 +3,9 @@
 from typing import Final
 
 from headwater.connectors.contract import EventType
+from headwater.connectors.eventvalues import NUMBER
 from headwater.connectors.mappings import OS_NAME, UTM
-from headwater.schemas import FloatType, IntType, IpType, JsonType, MapType, ObjectType, Property, StringType
+from headwater.schemas import IntType, IpType, JsonType, MapType, ObjectType, Property, StringType
 
 IDENTIFY: Final = "identify"
 
@@ -31,14 +32,13 @@ _CONTEXT: Final = (
 _REVENUE: Final = (
     Property(
         "revenue",
-        FloatType(64, real=True),
-        # A shop may send amounts as texts, and only the total of an order.
-        prefilled="coalesce(trim(properties.revenue), if(eq(event, 'Order Completed'), trim(properties.total)))",
+        NUMBER,
+        prefilled="coalesce(properties.revenue, if(eq(event, 'Order Completed'), properties.total))",
         description="Revenue",
     ),
     _text("currency", "upper(properties.currency)", "Currency of the revenue, as EUR"),
-    Property("price", FloatType(64, real=True), description="Price of one, instead of the revenue"),
-    Property("quantity", IntType(32), description="Quantity"),
+    Property("price", NUMBER, description="Price of one, instead of the revenue"),
+    Property("quantity", NUMBER, description="Quantity, a whole number"),
     _text("productId", "", "Product ID"),
     _text("revenueType", "", "Type of the revenue"),
 )

@@ -149,7 +149,7 @@ class MixpanelSink:
                 properties[reserved] = value
         if not properties:
             raise EventRejected("MissingProperties", "the event has no properties for a profile")
-        body = set_properties(self._settings.project_token, user, properties)
+        body = set_properties(self._settings.project_token, user, properties, values.get("ip") or "")
         return EncodedEvent(id=event.key, body=body, route=ENGAGE_PATH, user=user)
 
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:

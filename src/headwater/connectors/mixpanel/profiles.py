@@ -18,9 +18,13 @@ def check_names(properties: Mapping[str, Any], reserved: frozenset[str] = _RESER
         raise EventRejected("ReservedProperty", f'Mixpanel reserves the property "{name}": map it to another name')
 
 
-def set_properties(token: str, user: str, properties: Mapping[str, Any]) -> bytes:
-    """Return the update that sets properties of a profile, and creates the profile if there is none."""
-    return _encode({"$token": token, "$distinct_id": user, "$set": properties})
+def set_properties(token: str, user: str, properties: Mapping[str, Any], ip: str = "") -> bytes:
+    """Return the update that sets properties of a profile, and creates the profile if there is none.
+
+    Mixpanel sets the city and the country from the IP address, if there is one.
+    """
+    location = {"$ip": ip} if ip else {}
+    return _encode({"$token": token, "$distinct_id": user, **location, "$set": properties})
 
 
 def remove_properties(token: str, user: str, names: Sequence[str]) -> bytes:

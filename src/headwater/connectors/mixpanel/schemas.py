@@ -79,8 +79,9 @@ def _text(name: str, prefilled: str, description: str) -> Property:
     return Property(name, StringType(), prefilled=prefilled, description=description)
 
 
+_IP: Final = Property("ip", IpType(), prefilled="context.ip", description="IP address, for the location")
 _CONTEXT: Final = (
-    Property("ip", IpType(), prefilled="context.ip", description="IP address, for the location"),
+    _IP,
     _text("current_url", "context.page.url", "Current URL"),
     _text("referrer", "context.page.referrer", "Referrer"),
     _text("os", OS_NAME, "Operating system"),
@@ -169,6 +170,7 @@ EVENT_TYPES: Final = (
                 _text("last_name", "coalesce(traits.lastName, traits.last_name)", "Last name"),
                 _text("phone", "traits.phone", "Phone, with + and the country code"),
                 _text("avatar", "traits.avatar", "URL of a picture"),
+                _IP,
                 Property("properties", MapType(JsonType()), prefilled="traits", description="Properties"),
             )
         ),
