@@ -1,5 +1,4 @@
-"""The servers of HubSpot, Mailchimp, MailerLite, Salesforce and Stripe find faults against the rules that only these
-vendors have."""
+"""The servers of vendors find faults in the writing of users against the rules that only these vendors have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,30 +8,37 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from headwater.connectors.braze.users import BrazeUsers
 from headwater.connectors.contract import (
+    DELIVERED,
     UNEXPECTED_RESPONSE,
+    BatchLimits,
     HttpRequest,
     HttpResponse,
     ItemResult,
     Outcome,
     UserSink,
     UserWrite,
-    spread,
 )
+from headwater.connectors.customerio.users import CustomerIoPeople
 from headwater.connectors.hubspot.users import HubSpotContacts
 from headwater.connectors.mailchimp.users import MailchimpContacts
 from headwater.connectors.mailerlite.users import MailerLiteSubscribers
+from headwater.connectors.mixpanel.users import MixpanelUsers
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.salesforce.api import Error
 from headwater.connectors.salesforce.records import SalesforceRecords
 from headwater.connectors.stripe.users import StripeCustomers
 from headwater.connectors.users import write_each
 from headwater.schemas import Codec, all_optional
+from tests.connectors.braze.test_vendor import TestUserSink as Braze
 from tests.connectors.conformance import vendor_users
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
+from tests.connectors.customerio.test_vendor import TestUserSink as CustomerIo
 from tests.connectors.hubspot.test_vendor import TestUserSink as HubSpot
 from tests.connectors.mailchimp.test_vendor import TestUserSink as Mailchimp
 from tests.connectors.mailerlite.test_vendor import TestUserSink as MailerLite
+from tests.connectors.mixpanel.test_vendor import TestUserSink as Mixpanel
 from tests.connectors.salesforce.test_vendor import TestUserSink as Salesforce
 from tests.connectors.stripe.test_vendor import TestUserSink as Stripe
 
@@ -113,10 +119,31 @@ class SendsNull(MailchimpContacts):
         return super().update_request(id_, {**member, "merge_fields": fields})
 
 
-class CountsBatches(MailerLiteSubscribers):
-    """Counts a call that creates 25 subscribers as one request."""
+class SendsEachAlone(MailerLiteSubscribers):
+    """Creates each subscriber with a request of its own, and ignores the rates."""
 
-    write_rates = (spread(120, 60, burst=25),)
+    write_rates = ()
+    write_limits = BatchLimits(max_events=1)
+
+
+class MakesImports(MailerLiteSubscribers):
+    """Sends batches with nothing but new subscribers."""
+
+    def batch_request(self, subscribers: Sequence[tuple[str, dict[str, Any]]]) -> HttpRequest:
+        request = super().batch_request(subscribers)
+        filler = b'{"method":"POST","path":"api/subscribers","body":{"email":"filler@example.com"}}'
+        body = request.body.replace(b'{"method":"GET","path":"api/fields"}', filler)
+        return msgspec.structs.replace(request, body=body)
+
+
+class MixesSubscribers(MailerLiteSubscribers):
+    """Returns results in another order."""
+
+    def _read_batch(
+        self, response: HttpResponse, subscribers: Sequence[tuple[str, dict[str, Any]]]
+    ) -> list[ItemResult]:
+        found = super()._read_batch(response, subscribers)
+        return [*found[1:], found[0]]
 
 
 class ChangesKeys(StripeCustomers):
@@ -146,6 +173,38 @@ class IgnoresRates(StripeCustomers):
     interval_seconds = 0.0
 
 
+class ReversesResults(BrazeUsers):
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        return list(reversed(await super().write_users(users)))
+
+
+class TakesPartsForSuccess(CustomerIoPeople):
+    """Takes a person that is refused alone for one that is written."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = await super().write_users(users)
+        return [
+            ItemResult(outcome=Outcome.DELIVERED, id=f"{user.attributes['id']}") if each.reason else each
+            for user, each in zip(users, results, strict=True)
+        ]
+
+
+class TakesOthersForWritten(MixpanelUsers):
+    """Takes the other users of a refused request for written, of which Mixpanel has taken none."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = await super().write_users(users)
+        return [msgspec.structs.replace(DELIVERED, id="x") if each.reason == "NotTaken" else each for each in results]
+
+
+class ShiftsResults(MixpanelUsers):
+    """Gives each user the result of another."""
+
+    async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
+        results = list(await super().write_users(users))
+        return results[1:] + results[:1]
+
+
 @dataclass(frozen=True)
 class Fault:
     """A faulty connector, and the suite that finds it."""
@@ -155,6 +214,8 @@ class Fault:
 
 
 FAULTS = [
+    Fault(ReversesResults, Braze),
+    Fault(TakesPartsForSuccess, CustomerIo),
     Fault(ReadsResultsInOrder, HubSpot),
     Fault(TakesSilenceForSuccess, HubSpot),
     Fault(ClearsWithNull, HubSpot),
@@ -165,7 +226,11 @@ FAULTS = [
     Fault(OverwritesStatus, Mailchimp),
     Fault(OpensConnections, Mailchimp),
     Fault(SendsNull, Mailchimp),
-    Fault(CountsBatches, MailerLite),
+    Fault(SendsEachAlone, MailerLite),
+    Fault(MakesImports, MailerLite),
+    Fault(MixesSubscribers, MailerLite),
+    Fault(TakesOthersForWritten, Mixpanel),
+    Fault(ShiftsResults, Mixpanel),
     Fault(ChangesKeys, Stripe),
     Fault(SharesKeys, Stripe),
     Fault(IgnoresRates, Stripe),

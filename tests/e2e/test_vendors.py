@@ -7,6 +7,7 @@ One system serves all vendors, each with the server of its rules. A vendor needs
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -33,7 +34,7 @@ from tests.connectors.vendors import (
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
-from tests.system import RunningSystem, start, wait_until
+from tests.system import HTTP, RunningSystem, start, wait_until
 
 SECONDS: Final = 60.0
 NAMES: Final = ("ada", "bob", "cid")
@@ -255,11 +256,69 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
     assert server.violations == []
 
 
-def connect(shop: Shop, code: str, server: VendorServer) -> int:
+@pytest.mark.timeout(240)
+def test_an_export_and_events_share_the_rate_of_an_account(
+    vendor_system: RunningSystem, servers: dict[str, VendorServer]
+) -> None:
+    """Export in 30 requests while the courier sends as many requests as HubSpot allows: 100 in ten seconds."""
+    server = servers["hubspot"]
+    shop = open_shop(vendor_system, "Rates", sources=2, identifiers=("email",))
+    names = [f"user{number}" for number in range(3_000)]
+    for first in range(0, len(names), 500):
+        some = names[first : first + 500]
+        shop.identify_all(
+            1, [{"userId": name, "traits": {"email": f"{name}@example.com", "name": name}} for name in some]
+        )
+    wait_until(lambda: len(names) == int(get(shop.system, "/v1/profiles")["total"]), SECONDS)
+    destination = connect(shop, "hubspot", server, sources=(0,))
+    add_events(shop.system, destination, VENDORS["hubspot"].event_type)
+    server.is_unlimited = True  # the test counts, without the requests that read schemas
+    server.requests.clear()
+    with sending_events(shop, 0):
+        wait_until(lambda: len(times(server, "send/batch")) > 80, SECONDS)
+        users = VENDORS["hubspot"].users
+        assert users is not None
+        export(shop.system, destination, users, len(names))
+    server.is_unlimited = False
+    events, contacts = times(server, "send/batch"), times(server, "contacts/batch/upsert")
+    assert len(contacts) == 30 and len([at for at in events if contacts[0] < at < contacts[-1]]) > 5
+    both = sorted(events + contacts)
+    assert max(sum(at <= each < at + 10 for each in both) for at in both) <= 100
+    assert server.violations == []
+
+
+def times(server: VendorServer, path: str) -> list[float]:
+    """Return the times of the requests with this end of their path."""
+    return [request.at for request in server.requests if request.path.endswith(path)]
+
+
+@contextmanager
+def sending_events(shop: Shop, source: int) -> Iterator[None]:
+    """Track some events of a source, 20 times a second, during the block."""
+    ended = threading.Event()
+
+    def send() -> None:
+        traits = {"email": "user0@example.com", "name": "user0"}
+        batch = 3 * [{"type": "track", "event": "Seen", "userId": "user0", "context": {"traits": traits}}]
+        while not ended.wait(0.05):
+            sent = HTTP.post(f"{shop.system.base_url}/v1/batch", json={"batch": batch}, auth=(shop.keys[source], ""))
+            assert sent.status_code == 200, sent.text
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(send)
+        try:
+            yield
+        finally:
+            ended.set()
+            sending.result(SECONDS)
+
+
+def connect(shop: Shop, code: str, server: VendorServer, sources: tuple[int, ...] | None = None) -> int:
     """Create a destination, after the vendor has refused its settings once, if it ever does."""
     body: dict[str, Any] = {"name": code, "role": "Destination"} | access(shop.system, code)
     if VENDORS[code].event_type:
-        body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
+        linked = [shop.sources[each] for each in sources] if sources is not None else list(shop.sources)
+        body |= {"sendingMode": "Server", "linkedConnections": linked}
     if VENDORS[code].refuses_credentials:
         server.is_revoked = True
         refused = call(shop.system, "POST", "/v1/connections", body)
@@ -317,7 +376,7 @@ def choose(schema: dict[str, Any], paths: set[str]) -> dict[str, Any]:
     return {"kind": "object", "properties": chosen}
 
 
-def export(system: RunningSystem, destination: int, users: Users) -> None:
+def export(system: RunningSystem, destination: int, users: Users, count: int = len(NAMES)) -> None:
     schema = get(system, f"/v1/connections/{destination}/schemas/user")["schemas"]["destination"]
     pipeline = {
         "connection": destination,
@@ -330,8 +389,21 @@ def export(system: RunningSystem, destination: int, users: Users) -> None:
         "outSchema": choose(schema, {users.matching, *users.exported}),
         "transformation": {"mapping": users.exported, "function": None},
     }
+    check_preview(system, destination, users, pipeline)
     run = execute(system, int(post(system, "/v1/pipelines", pipeline)["id"]))
-    assert (run["status"], run["passed"][-1], sum(run["failed"])) == ("Succeeded", len(NAMES), 0), run
+    errors = get(system, f"/v1/pipelines/runs/{run['id']}/errors")
+    assert (run["status"], run["passed"][-1], sum(run["failed"])) == ("Succeeded", count, 0), errors
+
+
+def check_preview(system: RunningSystem, destination: int, users: Users, pipeline: dict[str, Any]) -> None:
+    """Show the request of the export for a user. The vendor's server would object to a user that is written twice."""
+    body = {
+        "user": {"email": "ada@example.com", "name": "Ada"},
+        "transformation": {"mapping": {**users.exported, users.matching: "email"}},
+        "outSchema": pipeline["outSchema"],
+    }
+    shown = post(system, f"/v1/connections/{destination}/preview-export-user", body)["preview"]
+    assert shown.startswith(("POST https://", "PATCH https://")) and "Ada" in shown
 
 
 def import_users(system: RunningSystem, code: str, vendor: Vendor, mapping: dict[str, str]) -> None:

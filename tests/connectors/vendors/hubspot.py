@@ -81,6 +81,7 @@ class HubSpotServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://api.hubapi.com",)
+    SPECIFICATION = "hubspot"
     FAULTS = (
         *VendorServer.FAULTS,
         Reply(status=423, headers={"retry-after": "2"}, body={"status": "error", "message": "Locked"}),

@@ -31,6 +31,7 @@ class StripeServer(VendorServer):
     """The endpoints of customers, in a sandbox."""
 
     ORIGINS = ("https://api.stripe.com",)
+    SPECIFICATION = "stripe"
     FAULTS = (
         Reply(status=500, body={"error": {"type": "api_error", "message": "An unknown error occurred"}}),
         Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>bad gateway</html>"),

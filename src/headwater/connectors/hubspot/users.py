@@ -34,7 +34,7 @@ from headwater.connectors.hubspot.api import ORIGIN, VERSION, Error, failure, fi
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import Definition, to_text
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import read_text
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.users import format_cursor, parse_cursor
 from headwater.schemas import Codec, InvalidValue, ObjectType, Property, Record, Schema, StringType
 
@@ -212,7 +212,7 @@ class HubSpotContacts:
     def _rejected(self, response: HttpResponse) -> ItemResult:
         error = read_error(response)
         if error is None:
-            return rejected(f"Status{response.status}", self._context.redact(read_text(response)))
+            return rejected(f"Status{response.status}", read_safe_text(response, self._context))
         return rejected(error.reason, self._context.redact(error.message))
 
 

@@ -30,7 +30,7 @@ from headwater.connectors.contract import (
     spread,
 )
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import read_text
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.stripe.api import CUSTOMERS_URL, encode_form, headers, read_error
 from headwater.connectors.stripe.schemas import (
     ADDRESS_NAMES,
@@ -224,5 +224,5 @@ def _written(response: HttpResponse) -> ItemResult:
 def _refused(response: HttpResponse, context: ConnectorContext) -> ItemResult:
     error = read_error(response)
     if error is None:
-        return rejected(f"Status{response.status}", context.redact(read_text(response)))
+        return rejected(f"Status{response.status}", read_safe_text(response, context))
     return rejected(error.reason, context.redact(error.text))
