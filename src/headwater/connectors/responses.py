@@ -223,14 +223,14 @@ def _seconds(value: str, form: WaitForm, now: datetime) -> float | None:
         return None
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - now) / timedelta(seconds=1)
 
 
 def _number(text: str) -> float | None:
     whole, _, fraction = text.partition(".")
-    if len(text) > 20 or not (whole.isascii() and whole.isdigit()) or (fraction and not fraction.isdigit()):
+    if len(text) > 20 or not text.isascii() or not whole.isdigit() or (fraction and not fraction.isdigit()):
         return None
     return float(text)
 

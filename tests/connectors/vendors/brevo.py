@@ -35,6 +35,7 @@ class BrevoServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://api.brevo.com",)
+    SPECIFICATION = "brevo"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)

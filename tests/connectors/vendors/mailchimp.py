@@ -46,6 +46,7 @@ class MailchimpServer(VendorServer):
     """The endpoints of one audience."""
 
     ORIGINS = ("https://us6.api.mailchimp.com",)
+    SPECIFICATION = "mailchimp"
     FAULTS = (
         Reply(status=500, headers={"content-type": "application/problem+json"}, body={"title": "InternalServerError"}),
         Reply(status=503, headers={"content-type": "text/html"}, body=b"<html>unavailable</html>"),

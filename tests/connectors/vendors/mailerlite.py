@@ -43,6 +43,7 @@ class MailerLiteServer(VendorServer):
     """The endpoints of subscribers, fields and batches."""
 
     ORIGINS = ("https://connect.mailerlite.com",)
+    SPECIFICATION = "mailerlite"
     FAULTS = (
         Reply(status=500, body={"message": "Server Error"}),
         Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>bad gateway</html>"),
