@@ -1,5 +1,6 @@
 """The vendors' specifications: each accepts a request of the documentation, and finds what is wrong with others."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any, Final
@@ -285,6 +286,17 @@ def test_a_violation_of_the_specification_is_one_of_the_server(server: type[Vend
     vendor = server()
     vendor.respond(HttpRequest(method="GET", url=f"{vendor.ORIGINS[0]}/no/such/operation"))
     assert any("not as specified" in violation for violation in vendor.violations)
+
+
+async def test_a_request_that_arrives_is_validated() -> None:
+    vendor = AmplitudeServer(now=lambda: 0.0)
+    body = json.dumps(changed(_AMPLITUDE, ("events", 0, "carrier"), 1)).encode()
+    async with vendor.running():
+        reader, writer = await asyncio.open_connection("127.0.0.1", vendor.port)
+        writer.write(b"POST /batch HTTP/1.1\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        assert await reader.readline()
+        writer.close()
+    assert any("not as specified: events/0/carrier" in violation for violation in vendor.violations)
 
 
 def test_every_specification_is_of_a_server() -> None:

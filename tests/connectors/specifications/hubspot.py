@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.connectors.specifications.schemas import Schema, Types, read
+from tests.connectors.specifications.pythontypes import Types, read
+from tests.connectors.specifications.schemas import Schema
 from tests.connectors.specifications.specification import Operation, Operations
 
 _BARE: Final = (
