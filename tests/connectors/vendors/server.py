@@ -142,6 +142,8 @@ class VendorServer(ABC):
         self.port = 0
         self.is_unlimited = False
         """Whether the vendor's rates are not counted: for measurements."""
+        self.rate_divisor = 1
+        """Divides the vendor's rates: for measurements of those that one sender does not reach."""
         self.is_revoked = False
         """Whether the vendor refuses the credentials."""
         self._now = now
@@ -176,15 +178,17 @@ class VendorServer(ABC):
             self.violate(rule, request)
         return bool(condition)
 
-    def count(self, name: str, count: int, seconds: float, request: Request) -> bool:
-        """Count a request in a fixed window of the vendor, and return whether it is within the limit."""
+    def count(self, name: str, count: int, seconds: float, request: Request, *, number: int = 1) -> bool:
+        """Count a request in a fixed window of the vendor, or `number` events, and return whether it is within the
+        limit."""
         if self.is_unlimited:
             return True
+        count //= self.rate_divisor
         offset = Random(f"{self.plan.seed}/{name}/{seconds}").random() * seconds
         window = self._windows[name, count, seconds]
-        number = int((request.at + offset) // seconds)
-        window[number] += 1
-        return self.require(window[number] <= count, f"more than {count} requests in {seconds:g} s ({name})", request)
+        position = int((request.at + offset) // seconds)
+        window[position] += number
+        return self.require(window[position] <= count, f"more than {count} in {seconds:g} s ({name})", request)
 
     def shares(self) -> dict[str, float]:
         """Return the used share of each limit, in the windows between the first and the last one."""
@@ -270,7 +274,11 @@ class VendorServer(ABC):
         if fate is Fate.LOST_BEFORE:
             return None
         self._effects.clear()
-        reply = self.answer(request)
+        try:
+            reply = self.answer(request)
+        except (msgspec.DecodeError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self.violate(f"the request is malformed: {error!r}", request)
+            reply = Reply(status=400)
         if fate is Fate.LOST_AFTER:
             self.lost.update(set(self._effects))
             return None
