@@ -137,10 +137,11 @@ VALID: Final[dict[str, tuple[str, str, Any]]] = {
     "klaviyo upsert": ("POST", "/api/profile-import", _KLAVIYO_PROFILE),
     "klaviyo update": ("PATCH", "/api/profiles/01GD", _KLAVIYO_PROFILE),
     "klaviyo profiles": ("GET", "/api/profiles?sort=updated", None),
-    "hubspot events": ("POST", "/events/custom/2026-09/send/batch", {"inputs": [{**_HUBSPOT_EVENT, "properties": {}}]}),
+    "hubspot events": ("POST", "/events/2026-09/send/batch", {"inputs": [{**_HUBSPOT_EVENT, "properties": {}}]}),
     "hubspot search": ("POST", "/crm/objects/2026-09/contacts/search", _HUBSPOT_SEARCH),
     "hubspot upsert": ("POST", "/crm/objects/2026-09/contacts/batch/upsert", _HUBSPOT_CONTACTS),
-    "hubspot definitions": ("GET", "/events/custom/2026-09/event-definitions?limit=100&includeProperties=true", None),
+    "hubspot tokens": ("POST", "/oauth/2026-09/token", {"grant_type": "refresh_token", "refresh_token": "r"}),
+    "hubspot definitions": ("GET", "/events/2026-09/event-definitions?limit=100&includeProperties=true", None),
     "stripe create": ("POST", "/v1/customers", {"email": "a@b.com", "address[city]": "Oslo", "metadata[k]": "v"}),
     "stripe update": ("POST", "/v1/customers/cus_1", {"address": "", "preferred_locales[0]": "nb"}),
     "stripe list": ("GET", "/v1/customers?limit=100&starting_after=cus_1", None),
@@ -165,7 +166,8 @@ VALID: Final[dict[str, tuple[str, str, Any]]] = {
 def encode(name: str, body: Any) -> bytes:
     if body is None:
         return b""
-    return urlencode(body).encode() if name.startswith("stripe") else json.dumps(body).encode()
+    is_form = name.startswith("stripe") or name == "hubspot tokens"
+    return urlencode(body).encode() if is_form else json.dumps(body).encode()
 
 
 def find_errors(name: str, method: str, target: str, body: Any) -> list[str]:
@@ -213,6 +215,8 @@ _BULK_EVENT: Final = ("data", "attributes", "events-bulk-create", "data", 0, "at
         ("hubspot events", ("inputs", 0, "event_name"), "pe1_x"),
         ("hubspot search", ("filterGroups", 0, "filters", 0, "operator"), "GREATER"),
         ("hubspot upsert", ("inputs", 0, "traceId"), "0"),
+        ("hubspot tokens", ("grant_type",), "password"),
+        ("hubspot tokens", ("client",), "c"),
         ("stripe create", ("mail",), "a@b.com"),
         ("stripe create", ("address[town]",), "Oslo"),
         ("stripe create", ("balance",), "many"),
@@ -264,7 +268,8 @@ def test_a_wrong_request_is_found(name: str, path: tuple[str | int, ...], value:
     [
         ("klaviyo", "GET", "/api/persons"),
         ("hubspot", "POST", "/crm/objects/2026-09/contacts"),
-        ("hubspot", "GET", "/events/custom/2026-09/event-definitions?limit=all"),
+        ("hubspot", "POST", "/events/custom/2026-09/send/batch"),
+        ("hubspot", "GET", "/events/2026-09/event-definitions?limit=all"),
         ("stripe", "GET", "/v1/customers?limit=all"),
         ("stripe", "GET", "/v1/customers?page=2"),
         ("brevo", "GET", "/v3/contacts?sort=up"),

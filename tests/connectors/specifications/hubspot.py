@@ -1,12 +1,13 @@
 """HubSpot's specification, from the types of `hubspot-sdk`, which HubSpot generates from its OpenAPI.
 
-The package has the version 2026-03, in which the paths of events have no `custom`. Bodies are those of later versions.
+The package has the version 2026-03, and requests of later versions are validated by it.
 Of a search, it requires a position and takes sorts as texts, while HubSpot documents objects.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+from urllib.parse import parse_qsl
 
 from tests.connectors.specifications.pythontypes import Types, read
 from tests.connectors.specifications.schemas import Schema
@@ -14,9 +15,9 @@ from tests.connectors.specifications.specification import Operation, Operations
 
 _BARE: Final = (
     *("hubspot_sdk", "hubspot_sdk.types", "hubspot_sdk.types.crm", "hubspot_sdk.types.crm.objects"),
-    *("hubspot_sdk.types.crm.objects.contacts", "hubspot_sdk.types.events"),
+    *("hubspot_sdk.types.crm.objects.contacts", "hubspot_sdk.types.events", "hubspot_sdk.types.auth"),
 )
-_VERSION: Final = re.compile(r"/(events/custom|events|crm/objects|crm/properties|account-info)/\d{4}-\d{2}/")
+_VERSION: Final = re.compile(r"/\d{4}-\d{2}/")
 
 
 def _schema(module: str, name: str) -> Schema:
@@ -58,12 +59,18 @@ _OPERATIONS: Final = Operations(
 )
 
 
+_TOKENS: Final = Operations(
+    Operation("POST", "/oauth/2026-03/token", body=_schema("auth.oauth_create_token_params", "OAuthCreateTokenParams")),
+    read_form=lambda body: dict(parse_qsl(body.decode(), keep_blank_values=True)),
+)
+
+
 class _Versions:
     """The operations, for requests of each version."""
 
-    def find_errors(self, method: str, path: str, query: Mapping[str, list[str]], body: bytes) -> Any:
-        named = _VERSION.sub(lambda found: f"/{found[1].removesuffix('/custom')}/2026-03/", path, count=1)
-        return _OPERATIONS.find_errors(method, named, query, body)
+    def find_errors(self, method: str, path: str, query: Mapping[str, list[str]], body: bytes) -> list[str]:
+        operations = _TOKENS if path.startswith("/oauth/") else _OPERATIONS
+        return operations.find_errors(method, _VERSION.sub("/2026-03/", path, count=1), query, body)
 
 
 SPECIFICATION: Final = _Versions()

@@ -199,7 +199,7 @@ class CustomerIoServer(VendorServer):
         device = item["device"]
         self.require(set(device) <= {"token", "platform", "last_used", "attributes"}, f"unknown members: {set(device)}")
         self.require(device.get("platform") in ("ios", "android"), "the platform is not valid")
-        self._timestamp({"timestamp": device.get("last_used")})
+        self._timestamp(device.get("last_used"))
         texts = device.get("attributes", {}).values()
         self.require(all(isinstance(each, str) for each in texts), "attributes of a device are texts")
         if not self.require(device.get("token"), "the device has no token"):
