@@ -1,5 +1,6 @@
 """The vendors' specifications: each accepts a request of the documentation, and finds what is wrong with others."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any, Final
@@ -139,6 +140,7 @@ VALID: Final[dict[str, tuple[str, str, Any]]] = {
     "hubspot events": ("POST", "/events/2026-09/send/batch", {"inputs": [{**_HUBSPOT_EVENT, "properties": {}}]}),
     "hubspot search": ("POST", "/crm/objects/2026-09/contacts/search", _HUBSPOT_SEARCH),
     "hubspot upsert": ("POST", "/crm/objects/2026-09/contacts/batch/upsert", _HUBSPOT_CONTACTS),
+    "hubspot tokens": ("POST", "/oauth/2026-09/token", {"grant_type": "refresh_token", "refresh_token": "r"}),
     "hubspot definitions": ("GET", "/events/2026-09/event-definitions?limit=100&includeProperties=true", None),
     "stripe create": ("POST", "/v1/customers", {"email": "a@b.com", "address[city]": "Oslo", "metadata[k]": "v"}),
     "stripe update": ("POST", "/v1/customers/cus_1", {"address": "", "preferred_locales[0]": "nb"}),
@@ -164,7 +166,8 @@ VALID: Final[dict[str, tuple[str, str, Any]]] = {
 def encode(name: str, body: Any) -> bytes:
     if body is None:
         return b""
-    return urlencode(body).encode() if name.startswith("stripe") else json.dumps(body).encode()
+    is_form = name.startswith("stripe") or name == "hubspot tokens"
+    return urlencode(body).encode() if is_form else json.dumps(body).encode()
 
 
 def find_errors(name: str, method: str, target: str, body: Any) -> list[str]:
@@ -212,6 +215,8 @@ _BULK_EVENT: Final = ("data", "attributes", "events-bulk-create", "data", 0, "at
         ("hubspot events", ("inputs", 0, "event_name"), "pe1_x"),
         ("hubspot search", ("filterGroups", 0, "filters", 0, "operator"), "GREATER"),
         ("hubspot upsert", ("inputs", 0, "traceId"), "0"),
+        ("hubspot tokens", ("grant_type",), "password"),
+        ("hubspot tokens", ("client",), "c"),
         ("stripe create", ("mail",), "a@b.com"),
         ("stripe create", ("address[town]",), "Oslo"),
         ("stripe create", ("balance",), "many"),
@@ -263,6 +268,7 @@ def test_a_wrong_request_is_found(name: str, path: tuple[str | int, ...], value:
     [
         ("klaviyo", "GET", "/api/persons"),
         ("hubspot", "POST", "/crm/objects/2026-09/contacts"),
+        ("hubspot", "POST", "/events/custom/2026-09/send/batch"),
         ("hubspot", "GET", "/events/2026-09/event-definitions?limit=all"),
         ("stripe", "GET", "/v1/customers?limit=all"),
         ("stripe", "GET", "/v1/customers?page=2"),
@@ -285,6 +291,17 @@ def test_a_violation_of_the_specification_is_one_of_the_server(server: type[Vend
     vendor = server()
     vendor.respond(HttpRequest(method="GET", url=f"{vendor.ORIGINS[0]}/no/such/operation"))
     assert any("not as specified" in violation for violation in vendor.violations)
+
+
+async def test_a_request_that_arrives_is_validated() -> None:
+    vendor = AmplitudeServer(now=lambda: 0.0)
+    body = json.dumps(changed(_AMPLITUDE, ("events", 0, "carrier"), 1)).encode()
+    async with vendor.running():
+        reader, writer = await asyncio.open_connection("127.0.0.1", vendor.port)
+        writer.write(b"POST /batch HTTP/1.1\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        assert await reader.readline()
+        writer.close()
+    assert any("not as specified: events/0/carrier" in violation for violation in vendor.violations)
 
 
 def test_every_specification_is_of_a_server() -> None:

@@ -5,7 +5,8 @@ The members of `plan` and of `ingestion_metadata` have no types in a request, an
 
 from typing import Any, Final
 
-from tests.connectors.specifications.schemas import Schema, close, read
+from tests.connectors.specifications.pythontypes import read
+from tests.connectors.specifications.schemas import Schema, close
 from tests.connectors.specifications.specification import Operation, Operations
 
 _TYPES: Final = {str: "string", int: "integer", float: "number", dict: "object"}

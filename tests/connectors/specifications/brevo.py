@@ -8,7 +8,7 @@ numbers with a fraction, and in batches truth values, which their descriptions n
 import inspect
 from typing import Any, Final
 
-from tests.connectors.specifications.schemas import Types, read
+from tests.connectors.specifications.pythontypes import Types, read
 from tests.connectors.specifications.specification import Operation, Operations
 
 _BARE: Final = ("brevo", "brevo.event", "brevo.contacts", "brevo.account")

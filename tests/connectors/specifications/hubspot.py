@@ -1,22 +1,23 @@
 """HubSpot's specification, from the types of `hubspot-sdk`, which HubSpot generates from its OpenAPI.
 
-The package has the version 2026-03, whose paths and bodies are those of later versions.
+The package has the version 2026-03, and requests of later versions are validated by it.
 Of a search, it requires a position and takes sorts as texts, while HubSpot documents objects.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
-from tests.connectors.specifications.schemas import Schema, Types, read
+from tests.connectors.specifications.pythontypes import Types, read
+from tests.connectors.specifications.schemas import Schema
 from tests.connectors.specifications.specification import Operation, Operations
 
 _BARE: Final = (
     *("hubspot_sdk", "hubspot_sdk.types", "hubspot_sdk.types.crm", "hubspot_sdk.types.crm.objects"),
     *("hubspot_sdk.types.crm.objects.contacts", "hubspot_sdk.types.events", "hubspot_sdk.types.auth"),
 )
-_VERSION: Final = re.compile(r"/(events|crm/objects|crm/properties|account-info|oauth)/\d{4}-\d{2}/")
+_VERSION: Final = re.compile(r"/\d{4}-\d{2}/")
 
 
 def _schema(module: str, name: str) -> Schema:
@@ -67,10 +68,9 @@ _TOKENS: Final = Operations(
 class _Versions:
     """The operations, for requests of each version."""
 
-    def find_errors(self, method: str, path: str, query: Mapping[str, list[str]], body: bytes) -> Any:
-        named = _VERSION.sub(r"/\1/2026-03/", path, count=1)
-        operations = _TOKENS if named.startswith("/oauth/") else _OPERATIONS
-        return operations.find_errors(method, named, query, body)
+    def find_errors(self, method: str, path: str, query: Mapping[str, list[str]], body: bytes) -> list[str]:
+        operations = _TOKENS if path.startswith("/oauth/") else _OPERATIONS
+        return operations.find_errors(method, _VERSION.sub("/2026-03/", path, count=1), query, body)
 
 
 SPECIFICATION: Final = _Versions()

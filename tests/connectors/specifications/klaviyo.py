@@ -5,7 +5,8 @@ The package has one revision. Parameters are left out: importing its operations 
 
 from typing import Final
 
-from tests.connectors.specifications.schemas import Schema, Types, read
+from tests.connectors.specifications.pythontypes import Types, read
+from tests.connectors.specifications.schemas import Schema
 from tests.connectors.specifications.specification import Operation, Operations
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.connectors.specifications.schemas import read
+from tests.connectors.specifications.pythontypes import read
 
 _SUBSCRIBER: Final = re.compile(r"/?api/subscribers/[^/]+")
 _ANY_ADDRESS: Final = "ada@example.com"

@@ -8,7 +8,8 @@ import sys
 from types import ModuleType
 from typing import Any, Final
 
-from tests.connectors.specifications.schemas import Schema, close, read
+from tests.connectors.specifications.pythontypes import read
+from tests.connectors.specifications.schemas import Schema, close
 from tests.connectors.specifications.specification import Operation, Operations
 
 _PACKAGE: Final = "facebook_business.adobjects.serverside"

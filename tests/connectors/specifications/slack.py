@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.connectors.specifications.schemas import Types, close, read
+from tests.connectors.specifications.pythontypes import Types, read
+from tests.connectors.specifications.schemas import close
 from tests.connectors.specifications.specification import Operation, Operations
 
 _SEND: Final = read("slack_sdk.webhook.client", "WebhookClient").send

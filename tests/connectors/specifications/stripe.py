@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from tests.connectors.specifications.schemas import Schema, Types, read
+from tests.connectors.specifications.pythontypes import Types, read
+from tests.connectors.specifications.schemas import Schema
 from tests.connectors.specifications.specification import Operation, Operations
 
 _OPTIONS: Final = frozenset(read("stripe._request_options", "RequestOptions", "stripe").__annotations__)

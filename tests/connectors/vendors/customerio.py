@@ -199,8 +199,7 @@ class CustomerIoServer(VendorServer):
         device = item["device"]
         self.require(set(device) <= {"token", "platform", "last_used", "attributes"}, f"unknown members: {set(device)}")
         self.require(device.get("platform") in ("ios", "android"), "the platform is not valid")
-        is_seconds = isinstance(device.get("last_used", 0), int) and device.get("last_used", 0) < 100_000_000_000
-        self.require(is_seconds, "last_used must be in whole seconds")
+        self._timestamp(device.get("last_used"))
         texts = device.get("attributes", {}).values()
         self.require(all(isinstance(each, str) for each in texts), "attributes of a device are texts")
         if not self.require(device.get("token"), "the device has no token"):
