@@ -17,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 # Tests that need no process and no database. Those of other packages run much of the system.
 UNIT := $(filter-out %_dispatcher.py %_operations.py %_outages.py %_session.py,$(wildcard $(addprefix tests/,base catalog \
 	delivery/test_*.py events filters intake log management schemas test_language.py test_tiers.py transforms/mapping)))
-LONG := $(addprefix tests/,delivery/simulation delivery/test_operations.py e2e/crash e2e/test_any_body.py \
+LONG := $(wildcard tests/connectors/*/test_vendor.py) $(addprefix tests/,delivery/simulation delivery/test_operations.py e2e/crash e2e/test_any_body.py \
 	e2e/test_headwater_to_headwater.py e2e/test_memory.py e2e/test_schemathesis.py e2e/test_worst_memory.py log/test_sqlite.py \
 	log/jetstream/test_log.py processing/test_containment.py processing/test_lanes.py processing/test_stream.py \
 	runs/exporting/test_export_kills.py schemas transforms/mapping)
@@ -41,7 +41,7 @@ test-long: $(DEV) ## Run the crash, simulation, memory and generated-input tests
 	@HEADWATER_CRASH_ROUNDS=$${HEADWATER_CRASH_ROUNDS:-20} HEADWATER_BURST_SECONDS=$${HEADWATER_BURST_SECONDS:-30} \
 	HEADWATER_EXAMPLES=$${HEADWATER_EXAMPLES:-1000} HEADWATER_ACCEPTANCE_EVENTS=$${HEADWATER_ACCEPTANCE_EVENTS:-20000} \
 	HEADWATER_SCHEMATHESIS_EXAMPLES=$${HEADWATER_SCHEMATHESIS_EXAMPLES:-50} \
-	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} \
+	HEADWATER_SIMULATION_SEEDS=$${HEADWATER_SIMULATION_SEEDS:-20000} HEADWATER_VENDOR_SEEDS=$${HEADWATER_VENDOR_SEEDS:-30} \
 	HEADWATER_WORST_MAPPINGS=$${HEADWATER_WORST_MAPPINGS:-20} \
 	$(PYTEST) --timeout 3600 --hypothesis-profile thorough $(LONG)
 
@@ -76,6 +76,7 @@ lock: $(DEV) ## Pin the newest versions of what requirements/*.in name
 	@$(PIP) uv
 	@$(COMPILE) requirements/run.in -o requirements/run.txt
 	@$(COMPILE) -c requirements/run.txt requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) --no-deps requirements/specifications.in -o requirements/specifications.txt
 
 clean: ## Remove the environment and caches; data/ stays
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
@@ -89,7 +90,8 @@ $(RUN): requirements/run.txt pyproject.toml | $(BIN)/python
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): $(RUN) requirements/dev.txt
+$(DEV): $(RUN) requirements/dev.txt requirements/specifications.txt
 	@echo "Installing what tests and checks need into $(VENV) (once, about a minute) ..."
 	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-deps --no-compile -r requirements/specifications.txt
 	@touch $@

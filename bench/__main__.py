@@ -21,6 +21,7 @@ from pathlib import Path
 from bench import delivery, management
 from bench.accepting import backends, intake, single, stream
 from bench.containment import containment
+from bench.cpu import tree_seconds
 from bench.destinations import deliveries
 from bench.exports import exports
 from bench.filters import measure as measure_filters
@@ -99,6 +100,18 @@ def startup(folder: Path, seconds: float) -> None:
             time.sleep(1)
             print(f"  at rest: {memory(system)}   (goal: backend below 150 MB)")
         system.stop()
+
+
+def idle(folder: Path, seconds: float) -> None:
+    """Processor time of a whole system with nothing to do, in percent of one processor."""
+    with running(folder) as (system, _connection, _write_key):
+        time.sleep(10)  # readers become slower after some seconds
+        before, began = tree_seconds(system.process.pid), time.monotonic()
+        time.sleep(max(seconds, 30))
+        percent = 100 / (time.monotonic() - began)
+        spent = {pid: (name, each - before[pid][1]) for pid, (name, each) in tree_seconds(system.process.pid).items()}
+        parts = ", ".join(f"{name} {each * percent:.2f}" for name, each in spent.values())
+        print(f"  {sum(each for _, each in spent.values()) * percent:.2f} % (goal 2.00)   {parts}")
 
 
 def filters(folder: Path, seconds: float) -> None:
@@ -180,6 +193,7 @@ FIGURES: dict[str, Callable[[Path, float], None]] = {
     "visible": visible,
     "get": get,
     "startup": startup,
+    "idle": idle,
     "listing": management.listing,
     "creating": management.creating,
     "filters": filters,

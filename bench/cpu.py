@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tests.system import children, fork_server
+
 NAMES = ("bench.echo", "envoy", "backend", "worker", "courier")
 _TICKS: int = os.sysconf("SC_CLK_TCK")
 
@@ -17,6 +19,20 @@ def seconds_by_process(parent: int) -> dict[str, float]:
         user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         spent[name] = spent.get(name, 0.0) + (int(user) + int(system)) / _TICKS
     return spent
+
+
+def tree_seconds(supervisor: int) -> dict[int, tuple[str, float]]:
+    """Return the name and the processor seconds of each process of a system, by process id."""
+    fork = fork_server(supervisor)
+    names = {supervisor: "supervisor", **({} if fork is None else {fork: "fork server"})}
+    names |= {pid: name for name, pid in children(supervisor).items()}
+    return {pid: (name, _seconds(pid)) for pid, name in names.items()}
+
+
+def _seconds(pid: int) -> float:
+    """Return the time of all threads of a process, to the nanosecond: /proc/PID/stat counts hundredths."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def process_kind(pid: str) -> str:

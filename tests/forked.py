@@ -27,6 +27,7 @@ from headwater.server.forking import fork_fork_server
 from headwater.server.settings import read
 
 MODULES: Final = ("headwater.server.supervisor", *supervisor.forked_modules(read({})))
+COMMAND_LINE: Final = "headwater.cli"
 NUMBER: Final = struct.Struct("!i")
 """A process id, and later the exit status."""
 LENGTH: Final = forkserver.LENGTH
@@ -90,6 +91,26 @@ def run_program(module: str, *arguments: str) -> tuple[int, bytes]:
             raise
         output.seek(0)
         return status, output.read()
+
+
+def run_command(*arguments: str, variables: Mapping[str, str]) -> str:
+    """Run `headwater ARGUMENTS` with these environment variables; return its standard output.
+
+    Raises subprocess.CalledProcessError if it fails, and subprocess.TimeoutExpired.
+    """
+    with open(os.memfd_create("output"), "rb") as output, open(os.memfd_create("errors"), "rb") as errors:
+        process = _fork((COMMAND_LINE, *arguments), variables, output.fileno(), errors.fileno())
+        try:
+            status = process.wait(TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        for each in (output, errors):
+            each.seek(0)
+        printed, failures = output.read().decode(), errors.read().decode()
+    if status:
+        raise subprocess.CalledProcessError(status, ("headwater", *arguments), printed, failures)
+    return printed
 
 
 def _fork(command: Sequence[str], variables: Mapping[str, str], output: int, errors: int) -> ForkedProcess:
@@ -162,8 +183,10 @@ def _run(channel: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["variables"])
     gc.enable()
-    if request["command"]:
-        module, *arguments = request["command"]
+    module, *arguments = request["command"] or [""]
+    if module == COMMAND_LINE:
+        main(arguments)
+    elif module:
         importlib.import_module(module).main(*arguments)
     else:
         _run_system()

@@ -26,7 +26,6 @@ from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import LaneStore, open_lane_store
 from headwater.state.operations import OperationStore, open_operations
 from headwater.state.runs import RunStore, open_runs
-from headwater.storage.database import sqlite_url
 from headwater.storage.postgresql import open_connections
 from headwater.transforms.functions import Runner
 from headwater.warehouse import EventQuery, Warehouse, open_warehouse
@@ -154,7 +153,7 @@ async def open_harness(
             shared or migrated_url(folder / "catalog.db"), clock=clock, identifiers=identifiers, keyring=KEYRING
         ) as catalog,
         open_state(shared or migrated_url(folder / "state.db"), writes=True, clock=clock) as state,
-        open_warehouse(shared or sqlite_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
+        open_warehouse(shared or migrated_url(folder / "warehouse.db"), writes=True, clock=clock) as warehouse,
         open_lane_store(shared or migrated_url(folder / "courier.db")) as store,
         open_delivery_store(shared or migrated_url(folder / "delivery.db")) as deliveries,
         open_operations(

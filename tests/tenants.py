@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.forked import run_command
 from tests.system import HTTP, RunningSystem, wait_until
 
 SCHEMA: dict[str, Any] = {
@@ -62,12 +61,4 @@ def _run(system: RunningSystem, *arguments: str) -> str:
     """Run a command of `headwater` while the server runs, and return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     environment |= {**system.variables, "HEADWATER_DATA_DIR": str(system.data_dir)}
-    done = subprocess.run(
-        [sys.executable, "-m", "headwater.cli", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout
+    return run_command(*arguments, variables=environment)

@@ -31,6 +31,11 @@ def _statements(catalog: Catalog) -> list[str]:
     return found
 
 
+def _looks(catalog: Catalog) -> int:
+    """The number of queries of a refresh without news: SQLite has a counter of changes instead."""
+    return 0 if catalog._sessions.engine.dialect.name == "sqlite" else 1
+
+
 async def test_a_change_is_seen_after_a_refresh(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
     made = await make.added(catalog, workspace)
     assert other.find_source(made.event_write_keys[0]) is None
@@ -43,19 +48,21 @@ async def test_a_change_is_seen_after_a_refresh(catalog: Catalog, other: Catalog
     assert catalog.find_source(made.event_write_keys[0]) is None
 
 
-async def test_a_refresh_without_news_is_one_query(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
+async def test_a_refresh_without_news_is_one_query_at_most(
+    catalog: Catalog, other: Catalog, workspace: Workspace
+) -> None:
     await other.refresh()
     statements = _statements(other)
     await other.refresh()
-    assert len(statements) == 1
-    assert "catalog_version" in statements[0]
+    assert len(statements) == _looks(other)
+    assert all("catalog_version" in statement for statement in statements)
 
 
 async def test_callers_at_the_same_time_share_a_refresh(catalog: Catalog, other: Catalog, workspace: Workspace) -> None:
     await other.refresh()
     statements = _statements(other)
     await asyncio.gather(*(other.refresh() for _ in range(20)))
-    assert len(statements) == 2, "the first, and one for all who came while it ran"
+    assert len(statements) == 2 * _looks(other), "the first, and one for all who came while it ran"
     made = await make.added(catalog, workspace)
     running = asyncio.create_task(other.refresh())
     await asyncio.gather(running, other.refresh())
@@ -82,10 +89,10 @@ async def test_a_flood_of_unknown_keys_costs_few_queries(catalog: Catalog, url: 
         statements = _statements(other)
         for _ in range(100):
             assert await other.get_or_refresh(other.find_source, "unknown") is None
-        assert len(statements) == 1
+        assert len(statements) == _looks(other)
         for number in range(100):
             assert await other.get_or_refresh(other.find_source, f"unknown {number}") is None
-        assert len(statements) == MAX_MISSES
+        assert len(statements) == MAX_MISSES * _looks(other)
         made = await make.added(catalog, workspace)
         assert await other.get_or_refresh(other.find_source, made.event_write_keys[0]) is None
         clock.advance(WINDOW_SECONDS)

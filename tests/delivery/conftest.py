@@ -23,9 +23,9 @@ from headwater.events.event import Event, encode_event
 from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline
 from headwater.state.deliveries import DeliveryStore, NewChunk, NewDeliveries, QueuedEvent, open_delivery_store
-from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from tests.harness import add_source, add_workspace
+from tests.sqlite import migrated_url
 
 ENVIRONMENT = ConnectorEnvironment(addresses=AddressPolicy.parse("1"))
 SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
@@ -132,9 +132,9 @@ async def open_deliveries(folder: Path, **values: Any) -> AsyncIterator[Deliveri
     clock = SystemClock()
     async with (
         open_catalog(
-            sqlite_url(folder / "catalog.db"), clock=clock, identifiers=Identifiers(), keyring=Keyring("s" * 32)
+            migrated_url(folder / "catalog.db"), clock=clock, identifiers=Identifiers(), keyring=Keyring("s" * 32)
         ) as catalog,
-        open_delivery_store(sqlite_url(folder / "delivery.db")) as store,
+        open_delivery_store(migrated_url(folder / "delivery.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):
         workspaces = catalog.workspaces() or [await add_workspace(catalog)]

@@ -33,9 +33,9 @@ from headwater.state.deliveries import (
     QueuedChunk,
     open_delivery_store,
 )
-from headwater.storage.database import sqlite_url
 from tests.delivery.conftest import queued_event
 from tests.delivery.lanes import make_lane, make_policy
+from tests.sqlite import migrated_url
 
 WORKSPACE, SOURCE, DESTINATION, PIPELINE = 1, 2, 3, 7
 Answer = Callable[[Sequence[EncodedEvent]], Awaitable[SendResult]]
@@ -129,7 +129,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_delivery_store(sqlite_url(tmp_path / "delivery.db")) as store:
+    async with open_delivery_store(migrated_url(tmp_path / "delivery.db")) as store:
         world = World(store)
         world.epoch = await store.claim()
         yield world

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from headwater.connectors.registry import CONNECTORS
 from headwater.v1 import connections_pb2 as pb
 from headwater.v1.connections_pb2_grpc import ConnectionServiceStub
 from tests.e2e.source import get, post
+from tests.forked import run_command
 from tests.system import HTTP, RunningSystem, free_port, start, wait_until
 from tests.tenants import add_tenant
 
@@ -34,13 +33,7 @@ def read_error(response: httpx.Response) -> tuple[int, str]:
 
 def command(system: RunningSystem, *arguments: str) -> str:
     """Return the output of `headwater …` while the server runs."""
-    return subprocess.run(
-        [sys.executable, "-m", "headwater.cli", *arguments],
-        env={**os.environ, "HEADWATER_DATA_DIR": str(system.data_dir)},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    return run_command(*arguments, variables={**os.environ, "HEADWATER_DATA_DIR": str(system.data_dir)}).strip()
 
 
 def make(system: RunningSystem, connector: str, role: str, **members: Any) -> int:
@@ -260,9 +253,7 @@ def test_settings_survive_a_restart_and_a_change_of_the_key(tmp_path: Path) -> N
 
 def rotate(data: Path, **keys: str) -> str:
     """Return the output of `headwater secrets rotate` with these keys."""
-    command = [sys.executable, "-m", "headwater.cli", "secrets", "rotate"]
-    environment = {**os.environ, **keys, "HEADWATER_DATA_DIR": str(data)}
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return run_command("secrets", "rotate", variables={**os.environ, **keys, "HEADWATER_DATA_DIR": str(data)})
 
 
 def test_a_write_key_sends_events_and_nothing_else(system: RunningSystem) -> None:

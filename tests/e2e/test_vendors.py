@@ -59,15 +59,18 @@ class Vendor:
     """A vendor's server, settings that it accepts, and the event type of the test; empty without events.
 
     `oauth_code` is the code of a user who grants access, and `environment` has the OAuth client; empty without OAuth.
+    `connector` is the code of the connector if it has another entry too, which has the same server. `settings` are None
+    for a connection that has an account instead.
     """
 
     make_server: Callable[[], VendorServer]
-    settings: dict[str, Any]
+    settings: dict[str, Any] | None
     event_type: str = ""
     users: Users | None = None
     refuses_credentials: bool = True
     oauth_code: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
+    connector: str = ""
 
 
 VENDORS: Final = {
@@ -107,6 +110,19 @@ VENDORS: Final = {
         {"accessToken": hubspot.TOKEN},
         event_type=hubspot.ORDER_COMPLETED,
         users=Users("email", {"firstname": "name"}, {"email": "email", "city": "firstname"}),
+    ),
+    "hubspot-oauth": Vendor(
+        hubspot.HubSpotServer,
+        None,
+        event_type=hubspot.ORDER_COMPLETED,
+        users=Users("email", {"firstname": "name"}, {"email": "email", "city": "firstname"}),
+        refuses_credentials=False,
+        oauth_code=hubspot.CODE,
+        environment={
+            "HEADWATER_OAUTH_HUBSPOT_CLIENT_ID": hubspot.CLIENT_ID,
+            "HEADWATER_OAUTH_HUBSPOT_CLIENT_SECRET": hubspot.CLIENT_SECRET,
+        },
+        connector="hubspot",
     ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,
@@ -187,9 +203,9 @@ def serving(servers: list[VendorServer]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, VendorServer]]:
-    found = {code: vendor.make_server() for code, vendor in VENDORS.items()}
-    with serving(list(found.values())):
-        yield found
+    made = {make: make() for make in {vendor.make_server for vendor in VENDORS.values()}}
+    with serving(list(made.values())):
+        yield {code: made[vendor.make_server] for code, vendor in VENDORS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -221,12 +237,15 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
     put(shop.system, "/v1/identity-resolution/settings", {"identifiers": ["email"], "runOnBatchImport": True})
     wait_for_resolution(shop.system)
     destination = connect(shop, code, server)
+    before = len(server.accepted)
+    if isinstance(server, hubspot.HubSpotServer):
+        server.end_access()
     if vendor.event_type:
         add_events(shop.system, destination, vendor.event_type)
     users = [{"userId": name, "traits": {"email": f"{name}@example.com", "name": name.title()}} for name in NAMES]
     shop.identify_all(0, users)
     if vendor.event_type:
-        wait_until(lambda: len(server.accepted) >= len(NAMES), SECONDS)
+        wait_until(lambda: len(server.accepted) >= before + len(NAMES), SECONDS)
     if vendor.users is not None:
         wait_until(lambda: int(get(shop.system, "/v1/profiles")["total"]) == len(NAMES), SECONDS)
         export(shop.system, destination, vendor.users)
@@ -296,8 +315,7 @@ def sending_events(shop: Shop, source: int) -> Iterator[None]:
 
 def connect(shop: Shop, code: str, server: VendorServer, sources: tuple[int, ...] | None = None) -> int:
     """Create a destination, after the vendor has refused its settings once, if it ever does."""
-    body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
-    body |= authorize(shop.system, code)
+    body: dict[str, Any] = {"name": code, "role": "Destination"} | access(shop.system, code)
     if VENDORS[code].event_type:
         linked = [shop.sources[each] for each in sources] if sources is not None else list(shop.sources)
         body |= {"sendingMode": "Server", "linkedConnections": linked}
@@ -307,7 +325,7 @@ def connect(shop: Shop, code: str, server: VendorServer, sources: tuple[int, ...
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
         server.is_revoked = False
     id_ = int(post(shop.system, "/v1/connections", body)["id"])
-    if VENDORS[code].oauth_code:
+    if VENDORS[code].oauth_code and VENDORS[code].settings is not None:
         check_change(shop.system, id_, code)
     return id_
 
@@ -319,12 +337,14 @@ def check_change(system: RunningSystem, connection: int, code: str) -> None:
         assert changed.status_code == status, changed.text
 
 
-def authorize(system: RunningSystem, code: str) -> dict[str, str]:
-    """Return the member of a connection with the access that a user grants; none for a vendor without OAuth."""
-    if not VENDORS[code].oauth_code:
-        return {}
-    grant = {"connector": code, "redirectURI": "https://example.com/granted", "authCode": VENDORS[code].oauth_code}
-    return {"authToken": str(post(system, "/v1/connections/auth-token", grant)["authToken"])}
+def access(system: RunningSystem, code: str) -> dict[str, Any]:
+    """Return the members of a connection with its connector, its settings, and the access that a user grants."""
+    vendor = VENDORS[code]
+    members: dict[str, Any] = {"connector": vendor.connector or code}
+    if vendor.oauth_code:
+        grant = {**members, "redirectURI": "https://example.com/granted", "authCode": vendor.oauth_code}
+        members["authToken"] = post(system, "/v1/connections/auth-token", grant)["authToken"]
+    return members if vendor.settings is None else {**members, "settings": vendor.settings}
 
 
 def add_events(system: RunningSystem, destination: int, event_type: str) -> None:
@@ -388,8 +408,8 @@ def check_preview(system: RunningSystem, destination: int, users: Users, pipelin
 
 def import_users(system: RunningSystem, code: str, vendor: Vendor, mapping: dict[str, str]) -> None:
     """Import the users of the vendor, which are the people of the profiles."""
-    body = {"name": "Import", "role": "Source", "connector": code, "settings": vendor.settings}
-    source = int(post(system, "/v1/connections", body | authorize(system, code))["id"])
+    body = {"name": "Import", "role": "Source"} | access(system, code)
+    source = int(post(system, "/v1/connections", body)["id"])
     schema = get(system, f"/v1/connections/{source}/schemas/user")["schemas"]["source"]
     pipeline = {
         "connection": source,

@@ -33,6 +33,7 @@ from headwater.connectors.contract import AccessToken
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
+from headwater.storage.changes import Changes
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions, snapshot
 
@@ -61,6 +62,7 @@ class Catalog:
     def __init__(
         self,
         sessions: Sessions,
+        changes: Changes,
         clock: Clock,
         identifiers: Identifiers,
         connectors: Mapping[str, Connector],
@@ -73,6 +75,7 @@ class Catalog:
         self.oauth_accounts = OAuthAccounts(sessions, keyring, clock)
         self._access_tokens = AccessTokens(self.oauth_accounts, connectors, clock, identifiers)
         self._sessions = sessions
+        self._changes = changes
         self._clock = clock
         self._identifiers = identifiers
         self._view = View()
@@ -174,12 +177,15 @@ class Catalog:
             if self._reached > before:  # it began after this call
                 return
             self._begun = begun = self._begun + 1
-            async with self._sessions.open() as session:
-                if await session.run(_version) > self._view.version:
-                    changes = await session.run(_changes_since(self._view.version))
-                    # Checked after the read: a change meanwhile may have replaced the view.
-                    self._view = self._view.advanced(changes)
+            await self._changes.once("view", self._read_changes)
             self._reached = begun
+
+    async def _read_changes(self) -> None:
+        async with self._sessions.open() as session:
+            if await session.run(_version) > self._view.version:
+                changes = await session.run(_changes_since(self._view.version))
+                # Checked after the read: a change meanwhile may have replaced the view.
+                self._view = self._view.advanced(changes)
 
     async def get_or_refresh(self, lookup: Callable[[*_Key], _Found | None], *key: *_Key) -> _Found | None:
         """Return the result of a lookup for the key, even if another process created the object a moment ago.
@@ -265,7 +271,7 @@ async def open_catalog(
 ) -> AsyncIterator[Catalog]:
     """Open the catalog in the database at `location`, migrate its tables, and close it at the end of the block."""
     async with open_database(location, "headwater.catalog.migrations") as engine, sessions(engine) as open_sessions:
-        catalog = Catalog(open_sessions, clock, identifiers, connectors, keyring, is_shared)
+        catalog = Catalog(open_sessions, Changes(engine), clock, identifiers, connectors, keyring, is_shared)
         await catalog.refresh()
         try:
             yield catalog

@@ -42,6 +42,8 @@ DEFAULT_SLOTS: Final[Mapping[str, int]] = {"JavaScript": 2, "Python": 2, "Mappin
 POLL_SECONDS: Final = 0.05
 """Interval at which the courier looks for new entries. It doubles up to `MAX_POLL_SECONDS` while no lane runs."""
 MAX_POLL_SECONDS: Final = 0.2
+COMPACT_SECONDS: Final = 10.0
+"""Interval at which it moves old counts into larger periods."""
 UPKEEP_SECONDS: Final = 0.5
 """Interval at which it refreshes the catalog and removes applied results."""
 RETRY_SECONDS: Final = 1.0
@@ -110,6 +112,7 @@ class Courier:
         self._chunks = ChunkCache()
         self._wake = asyncio.Event()
         self._unapplied_bytes = 0
+        self._next_compact = 0.0
         self._counted: set[int] = set()
         """The pipelines at the time when no counts of other pipelines were left."""
         self._unsure: set[int] = set()
@@ -207,7 +210,9 @@ class Courier:
                     del known[gone]
             self._unsure &= pipelines
         now = microseconds(self._clock.now())
-        await self._store.compact_counts(now=now)
+        if time.monotonic() >= self._next_compact:
+            await self._store.compact_counts(now=now)
+            self._next_compact = time.monotonic() + COMPACT_SECONDS
         if pipelines != self._counted and not await self._store.remove_counts_except(pipelines):
             self._counted = pipelines
 

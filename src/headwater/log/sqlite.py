@@ -41,6 +41,7 @@ from headwater.base.threads import SerialExecutor
 from headwater.log.backpressure import BackPressure
 from headwater.log.contract import NEARLY_FULL, Backlog, Lease, LeaseLost, LeaseTaken, LogEntry, StoredEntry
 from headwater.log.groupcommit import SLOW_FSYNC_SECONDS, GroupCommit, measure_fsync
+from headwater.storage.changes import DataVersion
 from headwater.storage.database import BUSY_TIMEOUT_SECONDS, MIGRATION_TIMEOUT_SECONDS
 
 Result = TypeVar("Result")
@@ -48,8 +49,7 @@ Result = TypeVar("Result")
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 """Maximum size of entries that wait to be written. Above it, callers are rejected for a while."""
 POLL_SECONDS = 0.01
-"""Interval at which a waiting reader looks for entries. A look in the reading thread takes the processor for a quarter
-of a millisecond."""
+"""Interval at which a waiting reader looks for changes of the file."""
 IDLE_POLL_SECONDS = 0.04
 """The same interval after `IDLE_SECONDS` without an entry."""
 IDLE_SECONDS = 1.0
@@ -126,6 +126,9 @@ class SqliteEventLog:
         self._writer.execute(f"PRAGMA max_page_count={self._max_pages}")
         self._writer.execute("PRAGMA busy_timeout=0")  # `_begin` waits instead of SQLite
         self._reader = _connect(path)
+        self._version = DataVersion(path)
+        self._missing: tuple[int, int] | None = None
+        """A version of the file, and a position after which it had no entry."""
         self._reading = SerialExecutor("log-read")
         self._group = GroupCommit[LogEntry](
             self._append_group,
@@ -142,13 +145,22 @@ class SqliteEventLog:
 
     async def read(self, after: int, *, max_bytes: int, wait: timedelta) -> list[StoredEntry]:
         deadline = time.monotonic() + wait.total_seconds()
-        while not (entries := await self._off_loop(lambda: self._read(after, max_bytes))):
+        while not (entries := await self._read_if_changed(after, max_bytes)):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return []
             is_idle = time.monotonic() > self._active_at + IDLE_SECONDS
             await asyncio.sleep(min(IDLE_POLL_SECONDS if is_idle else POLL_SECONDS, remaining))
         self._active_at = time.monotonic()
+        return entries
+
+    async def _read_if_changed(self, after: int, max_bytes: int) -> list[StoredEntry]:
+        """Return the entries after a position. While the file does not change, a missing one is not looked for."""
+        if (version := self._version.read()) is not None and (version, after) == self._missing:
+            return []
+        entries = await self._off_loop(lambda: self._read(after, max_bytes))
+        if not entries and version is not None:
+            self._missing = version, after
         return entries
 
     async def lease(self, consumer: str, *, may_lag: bool = False) -> Lease:
@@ -194,12 +206,13 @@ class SqliteEventLog:
         self._closed = True
         await self._group.close()
         await self._reading.close(self._reader.close)
+        self._version.close()
         self._writer.close()
 
     async def advance(self, consumer: str, position: int) -> None:
         """Move a consumer's cursor forward, for its lease."""
-        update = "UPDATE cursors SET position = max(position, ?) WHERE consumer = ?"
-        await self._off_loop(lambda: self._reader.execute(update, (position, consumer)))
+        update = "UPDATE cursors SET position = ? WHERE consumer = ? AND position < ?"
+        await self._off_loop(lambda: self._reader.execute(update, (position, consumer, position)))
 
     def _append_group(self, group: list[LogEntry]) -> list[int]:
         try:

@@ -133,12 +133,13 @@ class ProfileCompanion:
         await self._catalog.refresh()
         await self._start_requested()
         applied, waiting = await self._state.read_profiles(
-            lambda rows: (rows.all_applied(), rows.unresolved_workspaces())
+            lambda rows: (rows.all_applied(), rows.unresolved_workspaces()), key="due"
         )
         workspaces = self._catalog.workspaces()
         unknown = [each.id for each in workspaces if each.id not in applied and self._changes.is_unknown(each.id)]
-        found = await self._state.read_profiles(lambda rows: [id_ for id_ in unknown if rows.has_identities(id_)])
-        self._changes.know(unknown, found)
+        if unknown:
+            found = await self._state.read_profiles(lambda rows: [id_ for id_ in unknown if rows.has_identities(id_)])
+            self._changes.know(unknown, found)
         for workspace in workspaces:
             id_ = workspace.id
             has_identities = id_ in applied or id_ in waiting or self._changes.had_identities(id_)
@@ -313,7 +314,7 @@ class ProfileCompanion:
 
         Return whether any waited.
         """
-        waiting = await self._state.read_profiles(lambda rows: rows.unresolved_workspaces())
+        waiting = await self._state.read_profiles(lambda rows: rows.unresolved_workspaces(), key="unresolved")
         for workspace in waiting - self._running.keys():
             context = self._resolver.context(workspace)
             drain = self._drains.setdefault(workspace, _Drain())

@@ -1,7 +1,7 @@
 """The state store in a SQL database: lists for readers, and the transactions of the process that writes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -38,6 +38,7 @@ from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionC
 from headwater.state.runprogress import StoredRunProgress
 from headwater.state.suppressions import Suppressions
 from headwater.state.transaction import LatestCall, Transaction, decode_position
+from headwater.storage.changes import Changes
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.postgresql import end_hung_transactions
 from headwater.storage.sessions import ConnectionSession, Sessions, sessions, snapshot
@@ -64,6 +65,7 @@ class StateStore:
     def __init__(self, engine: AsyncEngine, sessions: Sessions, messages: MessageStore, clock: Clock) -> None:
         self._engine = engine
         self._sessions = sessions
+        self._changes = Changes(engine)
         self._messages = messages
         self._rejections = Rejections()
         self._writing = asyncio.Lock()
@@ -125,8 +127,13 @@ class StateStore:
         async with self._connect() as connection:
             return await end_hung_transactions(connection)
 
-    async def read_profiles(self, work: Callable[[ResolutionRows], _Result]) -> _Result:
-        """Run `work` with the rows of profiles, possibly in another thread. It must not write."""
+    async def read_profiles(self, work: Callable[[ResolutionRows], _Result], *, key: Hashable = None) -> _Result:
+        """Run `work` with the rows of profiles, possibly in another thread. It must not write.
+
+        With a `key`, the result can be that of an earlier call with this key, if the database is unchanged.
+        """
+        if key is not None:
+            return await self._changes.once(key, lambda: self.read_profiles(work))
         async with as_unavailable(_WHAT), self._sessions.open() as session:
             return await session.run(lambda connection: work(ResolutionRows(connection)))
 
@@ -142,7 +149,7 @@ class StateStore:
 
     async def position(self, consumer: str) -> int:
         """Return the position up to which `consumer` has processed the log; initially 0."""
-        return decode_position(await self.checkpoint(consumer))
+        return decode_position(await self._changes.once(("checkpoint", consumer), lambda: self.checkpoint(consumer)))
 
     async def checkpoint(self, owner: str) -> bytes | None:
         """Return the checkpoint of `owner`; None if it has none yet."""
@@ -298,6 +305,9 @@ class StateStore:
 
     async def lanes(self) -> list[Lane]:
         """Return all lanes that have entries."""
+        return await self._changes.once("lanes", self._read_lanes)
+
+    async def _read_lanes(self) -> list[Lane]:
         async with self._connect() as connection:
             return await connection.run_sync(lanes.lanes)
 
@@ -336,7 +346,7 @@ class StateStore:
     async def requested_resolutions(self) -> dict[int, int]:
         """Return the workspaces whose identities have to be resolved after an import, with the time of the request in
         microseconds since the epoch."""
-        return await self.read(imports.requested_resolutions)
+        return await self._changes.once("requested", lambda: self.read(imports.requested_resolutions))
 
     async def messages(self, messages: Iterable[MessageKey]) -> MessageStates:
         """Return the states of those messages that are known."""

@@ -46,13 +46,14 @@ from headwater.state.deliveries import (
     open_delivery_store,
 )
 from headwater.storage import sessions
-from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import make_context
+from tests.connectors.conformance.seeds import SEEDS
 from tests.connectors.conformance.vendor_installation import MAX_SECONDS, Installation
 from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer, draw
 from tests.harness import add_source, add_workspace
+from tests.sqlite import migrated_url
 from tests.virtualtime import VirtualClock, run_in_virtual_time
 
 __all__ = ["MAX_SECONDS", "Installation", "VendorEventsConformance", "plain_schema", "prefilled"]
@@ -126,10 +127,13 @@ class VendorEventsConformance(ABC):
                 await stack.enter_async_context(server.running())
             catalog = await stack.enter_async_context(
                 open_catalog(
-                    sqlite_url(folder / "catalog.db"), clock=clock, identifiers=Identifiers(), keyring=Keyring("s" * 32)
+                    migrated_url(folder / "catalog.db"),
+                    clock=clock,
+                    identifiers=Identifiers(),
+                    keyring=Keyring("s" * 32),
                 )
             )
-            store = await stack.enter_async_context(open_delivery_store(sqlite_url(folder / "delivery.db")))
+            store = await stack.enter_async_context(open_delivery_store(migrated_url(folder / "delivery.db")))
             functions = await stack.enter_async_context(Runner(javascript=1, python=1))
             environment = self.environment(server, clock)
             workspace = await add_workspace(catalog)
@@ -256,7 +260,7 @@ class VendorEventsConformance(ABC):
 
     # Tests
 
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_every_event_is_delivered_or_dead_with_a_reason(
         self, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -42,6 +42,7 @@ from headwater.connectors.settings import Settings
 from headwater.delivery.rates import AccountRates, Rates
 from headwater.management.userpreviews import TransformedUser, make_key, show_user_request
 from headwater.schemas import Codec, ObjectType, Record, all_optional
+from tests.connectors.conformance.seeds import SEEDS
 from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer
 from tests.virtualtime import START, VirtualClock, run_in_virtual_time
 
@@ -163,7 +164,7 @@ class VendorUserSinkConformance(_Suite):
         """Return the attributes that identify a user."""
         return {"id": self.refused_key(number)}
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_each_user_is_written_once_or_rejected(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(clock: VirtualClock) -> None:
             async with self.vendor(draw(seed), clock) as vendor:
@@ -327,7 +328,7 @@ class VendorUserSourceConformance(_Suite):
     @abstractmethod
     def expected(self, number: int) -> Record: ...
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_each_user_is_read_once(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         async def main(clock: VirtualClock) -> None:
             async with self.vendor(draw(seed), clock) as vendor:

@@ -14,7 +14,7 @@ from tests.delivery.simulation.failing import find, run, shrink
 from tests.delivery.simulation.plan import DestinationPlan, Fault, Plan, draw
 from tests.delivery.simulation.simulation import Simulation
 
-SEEDS: Final = int(os.environ.get("HEADWATER_SIMULATION_SEEDS", "300"))
+SEEDS: Final = int(os.environ.get("HEADWATER_SIMULATION_SEEDS", "150"))
 BLOCKS: Final = 8
 """Parts of the seeds, which can run in several processes."""
 FOUND: Final = (16, 552, 1672)

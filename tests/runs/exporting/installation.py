@@ -25,7 +25,6 @@ from headwater.state.profiles import ProfileRow, tables
 from headwater.state.profiles.exporting import ExportRecord
 from headwater.state.profiles.model import no_changes
 from headwater.state.runs import STEPS, Run
-from headwater.storage.database import sqlite_url
 from headwater.transforms.functions import Runner
 from tests.harness import NOW, MovableClock
 from tests.sqlite import migrated_url
@@ -238,7 +237,7 @@ async def open_installation(
     async with AsyncExitStack() as exits:
         catalog = await exits.enter_async_context(
             open_catalog(
-                database_url or sqlite_url(folder / "catalog.db"),
+                database_url or migrated_url(folder / "catalog.db"),
                 clock=clock,
                 identifiers=Identifiers(),
                 connectors=known,

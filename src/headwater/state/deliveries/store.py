@@ -38,13 +38,14 @@ from headwater.state.deliveries.tables import (
     delivery_lanes,
     delivery_locks,
 )
+from headwater.storage.changes import Changes as DatabaseChanges
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.sessions import Sessions, sessions
 
 CACHE_MIB: Final = 4
 """Cache of each connection to the SQLite file."""
 POLL_SECONDS: Final = 0.01
-"""Interval at which `wait_for_chunk` looks for chunks: 0.2 ms of processor time each."""
+"""Interval at which `wait_for_chunk` looks for chunks."""
 IDLE_POLL_SECONDS: Final = 0.04
 """The same interval while there has been no chunk for `IDLE_SECONDS`."""
 IDLE_SECONDS: Final = 5.0
@@ -75,8 +76,9 @@ _HEADS: Final = (
 class SqlDeliveryStore(DeliveryStore):
     """The delivery queue in SQLite or PostgreSQL."""
 
-    def __init__(self, sessions: Sessions, *, max_bytes: int) -> None:
+    def __init__(self, sessions: Sessions, database: DatabaseChanges, *, max_bytes: int) -> None:
         self._sessions = sessions
+        self._database = database
         self._max_bytes = max_bytes
         self._writing = asyncio.Lock()
         self._bodies = BodyCache()
@@ -169,7 +171,7 @@ class SqlDeliveryStore(DeliveryStore):
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_seconds
         while True:
-            newest = await self.newest_chunk()
+            newest = await self._database.once("newest", self.newest_chunk)
             now = loop.time()
             if newest > after:
                 self._active_at = now
@@ -234,9 +236,12 @@ class SqlDeliveryStore(DeliveryStore):
         return await self._write(work)
 
     async def check(self, epoch: int) -> None:
-        query = select(delivery_locks.c.epoch).where(delivery_locks.c.name == "finish")
-        if await self._read(lambda connection: connection.scalar(query)) != epoch:
+        if await self._database.once("epoch", self._read_epoch) != epoch:
             raise CourierReplaced(_REPLACED)
+
+    async def _read_epoch(self) -> int | None:
+        query = select(delivery_locks.c.epoch).where(delivery_locks.c.name == "finish")
+        return await self._read(lambda connection: connection.scalar(query))
 
     async def commit(
         self,
@@ -420,4 +425,4 @@ async def open_delivery_store(
         ) as engine,
         sessions(engine, cache_mib=CACHE_MIB) as opened,
     ):
-        yield SqlDeliveryStore(opened, max_bytes=max_bytes)
+        yield SqlDeliveryStore(opened, DatabaseChanges(engine), max_bytes=max_bytes)

@@ -17,6 +17,7 @@ from headwater.base.steps import ProcessingStep
 from headwater.state.counts import PipelineCounts, PipelineError
 from headwater.state.erasure import remove_errors
 from headwater.state.lanestore.tables import counts, lane_counter, lane_progress, lane_results
+from headwater.storage.changes import Changes
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.scrubbing import make_scrubber
 
@@ -57,6 +58,7 @@ class LaneStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._changes = Changes(engine)
         self._scrubber = make_scrubber(engine)
         self._insert: Any = (sqlite if engine.dialect.name == "sqlite" else postgresql).insert
 
@@ -116,6 +118,9 @@ class LaneStore:
 
     async def results(self, after: int, *, max_bytes: int) -> list[StoredResult]:
         """Return the results after a sequence number in their order: about `max_bytes` at most, and one at least."""
+        return await self._changes.once(("results", after, max_bytes), lambda: self._read_results(after, max_bytes))
+
+    async def _read_results(self, after: int, max_bytes: int) -> list[StoredResult]:
         query = select(lane_results).where(lane_results.c.sequence > after).order_by(lane_results.c.sequence)
         found: list[StoredResult] = []
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
@@ -154,6 +159,9 @@ class LaneStore:
 
     async def trim(self, applied: int) -> None:
         """Delete the results up to this sequence number, because the worker has applied them."""
+        await self._changes.once(("trim", applied), lambda: self._trim(applied))
+
+    async def _trim(self, applied: int) -> None:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await connection.execute(delete(lane_results).where(lane_results.c.sequence <= applied))
 

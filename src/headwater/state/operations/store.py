@@ -27,6 +27,7 @@ from headwater.state.operations.model import (
     encode_parameters,
 )
 from headwater.state.operations.tables import operations
+from headwater.storage.changes import Changes
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
 from headwater.storage.scrubbing import make_scrubber
@@ -57,6 +58,7 @@ class OperationStore:
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
         self._engine = engine
+        self._changes = Changes(engine)
         self._scrubber = make_scrubber(engine)
         self._clock = clock
         self._identifiers = identifiers
@@ -150,6 +152,9 @@ class OperationStore:
 
         `owner` is unique to the process. Operations of the workspaces in `without` are not taken.
         """
+        chosen = tuple(kinds)
+        if self._changes.are_known and not await self._changes.once(chosen, lambda: self._has_unfinished(chosen)):
+            return None
         is_free = [_c.ended_at.is_(None), _c.lease_until < lease_time(self._engine, self._clock)]
         oldest = select(_c.id).where(*is_free, _c.kind.in_(kinds), _c.workspace.not_in(without))
         oldest = oldest.order_by(_c.created_at, _c.id).limit(1)
@@ -172,6 +177,11 @@ class OperationStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             row = (await connection.execute(taken)).one_or_none()
         return None if row is None else _operation(row)
+
+    async def _has_unfinished(self, kinds: Collection[OperationKind]) -> bool:
+        query = select(_c.id).where(_c.ended_at.is_(None), _c.kind.in_(kinds)).limit(1)
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            return (await connection.execute(query)).first() is not None
 
     async def advance(self, id_: int, owner: str, *, done: int, enqueued: int, total: int | None) -> bool:
         """Store the progress of an operation and prolong the lease; return whether a cancel was requested.

@@ -32,6 +32,7 @@ from headwater.state.runs.model import (
 )
 from headwater.state.runs.removing import MAX_REMOVED, remove_runs, shorten
 from headwater.state.runs.tables import run_errors, runs, schedules
+from headwater.storage.changes import Changes
 from headwater.storage.database import Location, as_unavailable, open_database
 from headwater.storage.leases import lease_time
 from headwater.storage.scrubbing import make_scrubber
@@ -79,6 +80,7 @@ class RunStore:
 
     def __init__(self, engine: AsyncEngine, clock: Clock, identifiers: Identifiers) -> None:
         self._engine = engine
+        self._changes = Changes(engine)
         self._scrubber = make_scrubber(engine)
         self._clock = clock
         self._identifiers = identifiers
@@ -206,14 +208,13 @@ class RunStore:
 
     async def waiting(self) -> list[WaitingRuns]:
         """Return the workspaces with runs that no process executes, and the number of running ones of each."""
-        is_live, now = _c.ended_at.is_(None), self._lease_time()
-        is_waiting = case((_c.lease_until < now, 1), else_=0)
-        oldest = func.min(case((_c.lease_until < now, _c.created_at)))
-        query = (
-            select(_c.workspace, oldest.label("oldest"), (func.count() - func.sum(is_waiting)).label("running"))
-            .where(is_live)
-            .group_by(_c.workspace)
-        )
+        if self._changes.are_known and not any((await self._changes.once("live", self.count_live)).values()):
+            return []
+        is_free = _c.lease_until < self._lease_time()
+        oldest = func.min(case((is_free, _c.created_at)))
+        running = func.count() - func.sum(case((is_free, 1), else_=0))
+        query = select(_c.workspace, oldest.label("oldest"), running.label("running"))
+        query = query.where(_c.ended_at.is_(None)).group_by(_c.workspace)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
             rows = (await connection.execute(query)).all()
         return [WaitingRuns(row.workspace, row.oldest, int(row.running)) for row in rows if row.oldest is not None]
