@@ -82,7 +82,7 @@ def raw_value(column: "Column[Any]", number: int) -> object:
         return f"2026-11-{number:02} 10:00:00.{number:06}"
     if isinstance(type_, LargeBinary):
         return bytes([0, 255, number])
-    if type_.python_type is int or isinstance(type_, Numeric):
+    if type_.python_type in (int, float) or isinstance(type_, Numeric):
         return number
     return f"{number}é\U0001f600"[: getattr(type_, "length", None) or 10]
 

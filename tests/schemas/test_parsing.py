@@ -48,6 +48,15 @@ def test_types(text: str, type: t.Type) -> None:
     assert parse_type(text.encode()) == type
 
 
+def test_the_empty_lists_of_responses_are_no_members() -> None:
+    text = '{"kind":"string","values":[],"properties":[]}'
+    assert parse_type(text) == t.StringType()
+    schema = f'{{"kind":"object","values":[],"properties":[{{"name":"a","type":{text}}}]}}'
+    assert parse_type(schema) == t.ObjectType((t.Property("a", t.StringType()),))
+    with pytest.raises(InvalidType, match="values is not a key of a type of kind boolean"):
+        parse_type('{"kind":"boolean","values":["a"]}')
+
+
 @pytest.mark.parametrize("kind", KINDS_WITHOUT_KEYS)
 def test_kinds_without_keys(kind: str) -> None:
     assert parse_type(f'{{"kind":"{kind}"}}').kind == kind

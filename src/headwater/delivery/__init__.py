@@ -14,6 +14,7 @@ all of it in virtual time.
 | `backoff` | the durations of pauses |
 | `concurrency` | the number of requests in flight |
 | `rates` | rate limits of an account, shared by its lanes |
+| `shares` | the shares of rate limits that the courier and runs have |
 | `preparing` | from a queued event to what the destination gets, or the reason why it cannot be sent |
 | `chunks` | the finished items and the attempts of the chunks that are being sent |
 | `session` | sends the deliveries of one destination with its present settings and pipelines |

@@ -1,6 +1,7 @@
 """Parses types and schemas from their JSON form. Unknown members and kinds are errors.
 
 Every text is brought into Unicode's normalization form C. `charLen`, which older documents use, is read as `maxLength`.
+Responses of the API have empty lists in types of every kind, so these are no unknown members.
 """
 
 import json
@@ -88,6 +89,10 @@ def _load(text: str | bytes) -> object:
     return decoded
 
 
+_LISTS: Final = frozenset({"values", "properties"})
+"""The members of types that are lists."""
+
+
 # --- Types --------------------------------------------------------------------------------------------------------
 
 
@@ -102,8 +107,8 @@ def _read(document: object, levels: int) -> t.Type:
     if reader is None:
         raise InvalidType(f"must be one of {', '.join(t.KINDS)}", "kind")
     keys, read = reader
-    for key in members:
-        if key != "kind" and key not in keys:
+    for key, value in members.items():
+        if key != "kind" and key not in keys and not (key in _LISTS and value == []):
             raise InvalidType(_unknown(key, f"a type of kind {kind}", keys), _quoted(key))
     return read(members, levels - 1)
 
@@ -120,7 +125,7 @@ def _string(members: Mapping[str, object], levels: int) -> t.Type:
         max_bytes=_int(members, "maxBytes") if "maxBytes" in members else None,
         pattern=_text(members["pattern"], "pattern") if "pattern" in members else None,
         values=tuple(_text(value, f"values[{index}]") for index, value in enumerate(values))
-        if isinstance(values, list)
+        if isinstance(values, list) and values
         else None,
     )
 

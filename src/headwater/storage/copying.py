@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, LargeBinary, MetaData, String, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -40,7 +40,7 @@ _INITIAL_ROWS: Final = {
     "event_loading": "position = 0 AND old_position IS NULL",
 }
 """The tables that have rows in a new database, with the condition of these rows."""
-_PLAIN: Final = (Integer, BigInteger, String, LargeBinary)
+_PLAIN: Final = (Integer, BigInteger, Float, String, LargeBinary)
 """Types whose values are the same in both drivers. Text and SmallInteger are subclasses."""
 
 
