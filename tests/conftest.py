@@ -4,7 +4,7 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +55,7 @@ if (memory := roomy_memory(ROOM_BYTES, programs=True)) is not None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Leave modules and tests, some million objects, out of all collections of garbage: one takes 0.4 s with them."""
     gc.disable()
     try:
