@@ -76,6 +76,7 @@ lock: $(DEV) ## Pin the newest versions of what requirements/*.in name
 	@$(PIP) uv
 	@$(COMPILE) requirements/run.in -o requirements/run.txt
 	@$(COMPILE) -c requirements/run.txt requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) --no-deps requirements/specifications.in -o requirements/specifications.txt
 
 clean: ## Remove the environment and caches; data/ stays
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
@@ -89,7 +90,8 @@ $(RUN): requirements/run.txt pyproject.toml | $(BIN)/python
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): $(RUN) requirements/dev.txt
+$(DEV): $(RUN) requirements/dev.txt requirements/specifications.txt
 	@echo "Installing what tests and checks need into $(VENV) (once, about a minute) ..."
 	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-deps --no-compile -r requirements/specifications.txt
 	@touch $@

@@ -55,7 +55,7 @@ if (memory := roomy_memory(ROOM_BYTES, programs=True)) is not None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Leave modules and tests, some million objects, out of all collections of garbage: one takes 0.4 s with them."""
     gc.disable()
     try:

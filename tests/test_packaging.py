@@ -52,8 +52,8 @@ def test_written_and_generated_code_share_one_namespace() -> None:
     assert connections_pb2.Connection().id == 0
 
 
-def test_there_are_two_locks() -> None:
-    assert [path.name for path in LOCKS] == ["dev.txt", "run.txt"]
+def test_there_are_three_locks() -> None:
+    assert [path.name for path in LOCKS] == ["dev.txt", "run.txt", "specifications.txt"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)

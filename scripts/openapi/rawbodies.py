@@ -395,6 +395,17 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                 *("type", "event"),
             )
         ),
+        "ApplicationService.PreviewExportUser": RawBody(
+            _object(
+                {
+                    "user": _object({}, description="The attributes of a profile."),
+                    "transformation": sent("Transformation"),
+                    "outSchema": sent("DataType"),
+                    "userId": _text("The application's id of the user to update. Absent means none.", maxLength=1000),
+                },
+                *("user", "transformation", "outSchema"),
+            )
+        ),
         "DatabaseService.QueryDatabase": RawBody(
             response=_object(
                 {

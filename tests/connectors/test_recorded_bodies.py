@@ -22,10 +22,11 @@ from headwater.events import Envelope
 from headwater.events.protocols.track import read_call
 from headwater.events.wire import WireEvent
 from headwater.filters import Predicate, check_filter, compile_filter, parse_text
-from headwater.schemas import EVENT_SCHEMA
+from headwater.schemas import EVENT_SCHEMA, Json
 from headwater.transforms.mapping import CompiledMapping
 from tests.connectors.conformance.context import NOW, FixedClock, ScriptedHttp, make_context
 from tests.connectors.conformance.vendor import VendorEventsConformance, plain_schema, prefilled
+from tests.connectors.test_pages import page
 from tests.connectors.vendors.server import CALM, VendorServer
 from tests.events.reading import canonical, check
 from tests.sdks.bodies import BODIES, body_at
@@ -43,19 +44,44 @@ _REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]+")
 _NOT_FOR_PEOPLE: Final = ("InternalError", "TooDeep", "UnexpectedResponse")
 
 
+UNUSUAL_CONTEXTS: Final = (
+    b'{"app":null,"campaign":null,"device":null,"ip":null,"os":null,"page":null,"screen":null,"session":null}',
+    b'{"app":"a","campaign":[],"device":1,"ip":7,"locale":{},"os":"iOS","page":true,"session":"s","userAgent":5}',
+    b'{"app":{"version":1},"campaign":{"name":null},"ip":"x","os":{"name":5},"page":{"url":5,"title":null},"screen":{}}',
+    b'{"device":{"id":null},"library":[1],"network":{"carrier":{}},"session":{"id":true},"timezone":1,"traits":"x"}',
+)
+"""Contexts whose members have other types than documented. They are stored as clients send them."""
+
+
+@cache
+def unusual_documents() -> tuple[bytes, ...]:
+    """Return stored events of each type with unusual contexts."""
+    members = (
+        b'"userId":"ada","event":"Signed Up","name":"A","groupId":"acme","previousId":"old","traits":{"email":"a@b.c"}'
+    )
+    types = (b"track", b"page", b"screen", b"identify", b"group", b"alias")
+    calls = [
+        b'{"type":"%s",%s,"context":%s}' % (each, members, context) for each in types for context in UNUSUAL_CONTEXTS
+    ]
+    return tuple(read_documents(b'{"batch":[%s]}' % b",".join(calls), 0))
+
+
 @cache
 def documents() -> tuple[bytes, ...]:
     """Return the stored events of all bodies."""
+    return tuple(each for number, sdk in enumerate(BODIES) for each in read_documents(body_at(sdk, CALLED_AT), number))
+
+
+def read_documents(body: bytes, position: int) -> list[bytes]:
+    """Return the stored events of a body."""
+    call = read_call("page" if b'"batch"' not in body else "batch", body)
+    envelope = Envelope("track", "batch", 7, 42, microseconds(NOW), bytes([position] * 16))
     found = []
-    for position, sdk in enumerate(BODIES):
-        body = body_at(sdk, CALLED_AT)
-        call = read_call("page" if b'"batch"' not in body else "batch", body)
-        envelope = Envelope("track", "batch", 7, 42, microseconds(NOW), bytes([position] * 16))
-        for index, event in enumerate(call.events):
-            wire = check(event, call.type)
-            assert isinstance(wire, WireEvent), (sdk, wire)
-            found.append(canonical(wire, event, call, envelope, index)[1])
-    return tuple(found)
+    for index, event in enumerate(call.events):
+        wire = check(event, call.type)
+        assert isinstance(wire, WireEvent), (body[:200], wire)
+        found.append(canonical(wire, event, call, envelope, index)[1])
+    return found
 
 
 def find_suite(code: str) -> VendorEventsConformance:
@@ -78,7 +104,9 @@ def passes(type_: EventType) -> Predicate:
     return compile_filter(check_filter(filter_, EVENT_SCHEMA, role="Destination", target="Event"))
 
 
-async def prepare(sink: EventSink, type_: EventType, number: int) -> list[EncodedEvent | Rejected]:
+async def prepare(
+    sink: EventSink, type_: EventType, number: int, stored: Iterable[bytes]
+) -> list[EncodedEvent | Rejected]:
     """Return the events that pass the filter of an event type, with its suggested mapping."""
     mapping = None
     if type_.schema is not None:
@@ -86,7 +114,7 @@ async def prepare(sink: EventSink, type_: EventType, number: int) -> list[Encode
         mapping = CompiledMapping(expressions, EVENT_SCHEMA, plain_schema(type_.schema, expressions))
     preparer = Preparer(number, type_.id, sink, MappingTransformation(mapping), FixedClock())
     accepts = passes(type_)
-    events = [each for each in map(SourceEvent, documents()) if accepts(each.record)]
+    events = [each for each in map(SourceEvent, stored) if accepts(each.record)]
     return list(await preparer.prepare(events)) if events else []
 
 
@@ -115,6 +143,15 @@ async def send(sink: EventSink, events: Sequence[EncodedEvent]) -> list[ItemResu
     return [*finished, *(await send(sink, again) if again else ())]
 
 
+def make_sink(suite: VendorEventsConformance, server: VendorServer, http: ScriptedHttp | None = None) -> EventSink:
+    """Return the sink of a suite, whose requests go to the server without a socket, or to another client."""
+    connector = CONNECTORS[suite.CODE]
+    make = connector.engine.event_sink
+    assert connector.destination is not None and connector.destination.settings is not None and make is not None
+    settings = connector.destination.settings.read(suite.SETTINGS)
+    return make(settings, make_context(http or ScriptedHttp(server.respond)))
+
+
 def check_reason(reason: str, message: str) -> None:
     """Check that people understand why an event is rejected."""
     assert _REASON.fullmatch(reason) and reason not in _NOT_FOR_PEOPLE, (reason, message)
@@ -126,12 +163,9 @@ async def test_events_of_sdks_are_accepted_or_rejected_with_a_reason(code: str) 
     suite = find_suite(code)
     server: VendorServer = suite.make_server(CALM, lambda: (NOW - START).total_seconds())
     server.is_unlimited = True
-    settings = CONNECTORS[code].destination
-    make = CONNECTORS[code].engine.event_sink
-    assert settings is not None and settings.settings is not None and make is not None
-    sink = make(settings.settings.read(suite.SETTINGS), make_context(ScriptedHttp(server.respond)))
+    sink = make_sink(suite, server)
     for number, type_ in enumerate(await sink.event_types()):
-        prepared = await prepare(sink, type_, number)
+        prepared = await prepare(sink, type_, number, documents())
         for each in prepared:
             if isinstance(each, Rejected):
                 check_reason(each.reason, each.message)
@@ -143,5 +177,27 @@ async def test_events_of_sdks_are_accepted_or_rejected_with_a_reason(code: str) 
     assert server.accepted
 
 
+@pytest.mark.parametrize("code", CODES)
+async def test_unusual_contexts_are_no_errors(code: str) -> None:
+    """Each event becomes a request, or is rejected with a reason for people."""
+    suite = find_suite(code)
+    sink = make_sink(suite, suite.make_server(CALM, lambda: (NOW - START).total_seconds()))
+    for number, type_ in enumerate(await sink.event_types()):
+        for each in await prepare(sink, type_, number, unusual_documents()):
+            if isinstance(each, Rejected):
+                check_reason(each.reason, each.message)
+
+
 def test_every_sdk_has_an_event_that_is_stored() -> None:
     assert len(documents()) >= 2 * len(BODIES)
+
+
+@pytest.mark.parametrize("code", ["braze", "customerio"])
+def test_the_filter_of_the_page_finds_people_with_an_email_only(code: str) -> None:
+    text = "type is 'identify' and userId is empty and traits.email is not empty"
+    assert f"`{text}`" in page(code)
+    accepts = passes(EventType(id="x", name="x", description="x", filter=text, schema=None))
+    person = {"type": "identify", "traits": Json('{"email":"ada@example.com"}')}
+    assert accepts(person)
+    assert not accepts(person | {"userId": "ada"})
+    assert not accepts(person | {"traits": Json("{}")})

@@ -42,6 +42,9 @@ values = st.one_of(
     st.integers().map(str),
     st.floats().map(str),
     st.sampled_from(["", "0", "Mon, 04 May 2026 12:02:00 GMT", "Mon, 99 May 2026", "Mon, 04 May 9999 12:02:00 -9999"]),
+    st.sampled_from(
+        ["1.\xb2", "\xb2", f"Mon, 04 May {'9' * 20} 12:02:00 GMT", f"Mon, 04 May 2026 12:02:00 +{'9' * 14}"]
+    ),
 )
 members = st.sampled_from(["status", "accepted", "processed", "errors", "index", "id", "pointer", "code", "message"])
 texts = st.sampled_from(["ok", "/data/0", "/data/", "e0", "throttled", "a"])

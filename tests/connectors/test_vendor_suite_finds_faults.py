@@ -1,10 +1,10 @@
 """The conformance suite of vendors finds each kind of fault that it is for: connectors with one fault."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -24,22 +24,26 @@ from headwater.connectors.contract import (
     succeeded,
 )
 from headwater.connectors.customerio.events import CustomerIoSink
+from headwater.connectors.hubspot.events import HubSpotSink
 from headwater.connectors.klaviyo.events import KlaviyoSink
 from headwater.connectors.mixpanel.events import MixpanelSink
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.responses import NOT_TAKEN
+from headwater.connectors.slack.events import SlackSink
 from headwater.delivery import sender
 from tests.connectors.amplitude.test_vendor import TestEvents as Amplitude
 from tests.connectors.braze.test_vendor import TestEvents as Braze
 from tests.connectors.conformance.vendor import VendorEventsConformance
 from tests.connectors.customerio.test_vendor import TestEvents as CustomerIo
+from tests.connectors.hubspot.test_vendor import TestEvents as HubSpot
 from tests.connectors.klaviyo.test_vendor import TestEvents as Klaviyo
 from tests.connectors.mixpanel.test_vendor import TestEvents as Mixpanel
+from tests.connectors.slack.test_vendor import TestEvents as Slack
 from tests.connectors.vendors.server import Plan, VendorServer
 
 PAIRS = BatchLimits(max_events=2)
-FAULTY = Plan(seed=1, throttled=0.1, failed=0.1, lost_before=0.1, lost_after=0.2, refused=0.05, max_faults=30)
-SEEDS: Final = (1, 2, 3)
+FAULTY: Final = Plan(throttled=0.1, failed=0.1, lost_before=0.1, lost_after=0.2, refused=0.05, max_faults=30)
+PLANS: Final = (Plan(refused=0.3), *[replace(FAULTY, seed=seed) for seed in (1, 2, 3)])
 """Plans to try. Sockets are real, so the requests that meet a fault differ from run to run."""
 
 
@@ -111,6 +115,26 @@ class SendsPartsAgain(BrazeSink):
         return replace(result, items=tuple(items)) if items.count(NOT_TAKEN) < len(items) else result
 
 
+class MixesItems(BrazeSink):
+    """Gives the results of a request in another order."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return replace(result, items=result.items[::-1])
+
+
+class OverfillsRequests(BrazeSink):
+    """Sends an object more than Braze takes."""
+
+    policy = replace(BrazeSink.policy, limits=replace(BrazeSink.policy.limits, max_events=76))
+
+
+class HasAnotherMediaType(BrazeSink):
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        request = super().request(events, attempt)
+        return replace(request, headers={**request.headers, "content-type": "text/plain"})
+
+
 class DoesNotWait(AmplitudeSink):
     """Sends events of throttled users again immediately."""
 
@@ -120,6 +144,22 @@ class DoesNotWait(AmplitudeSink):
             replace(each, retry_after_seconds=0.1) if each.reason == "ThrottledUser" else each for each in result.items
         ]
         return replace(result, items=tuple(items))
+
+
+class TakesOthersForDelivered(AmplitudeSink):
+    """Takes the other events of a refused request for delivered, of which Amplitude has taken none."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return replace(result, items=tuple(DELIVERED if each == NOT_TAKEN else each for each in result.items))
+
+
+class MixesResults(MixpanelSink):
+    """Takes the results of records in the opposite order."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return replace(result, items=result.items[::-1])
 
 
 class TakesAllOrNothing(MixpanelSink):
@@ -140,6 +180,59 @@ class ChangesTimes(MixpanelSink):
         return replace(request, body=request.body.replace(b'"time":1', b'"time":1%d' % attempt.number))
 
 
+class CountsTooFew(SlackSink):
+    """Leaves out an event of each summary."""
+
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        return super().request(events if len(events) < 3 else events[1:], attempt)
+
+
+class SendsMentions(SlackSink):
+    """Sends what users have typed as control characters, which notify a channel."""
+
+    def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        request = super().request(events, attempt)
+        return replace(request, body=request.body.replace(b"&lt;!", b"<!"))
+
+
+class SendsTooOften(SlackSink):
+    policy = replace(SlackSink.policy, rates=(), max_concurrency=1)
+
+
+class TakesRefusalsForSuccess(SlackSink):
+    """Takes a message for delivered that Slack rejects."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return succeeded([DELIVERED] * len(events), 200) if result.status == 400 else result
+
+
+class DropsSummaries(SlackSink):
+    """Rejects a summary for an error of the server, which can be sent again."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        if result.status is None or result.status < 500:
+            return result
+        return succeeded([rejected("Refused", "refused")] * len(events), result.status)
+
+
+class TakesARefusedRequestForSuccess(HubSpotSink):
+    """Takes a request that HubSpot refuses for one event for a success."""
+
+    async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        result = await super().send(request, events)
+        return succeeded([DELIVERED] * len(events), 204) if result.status == 400 else result
+
+
+class SendsNumbers(HubSpotSink):
+    """Sends numbers as such, where HubSpot takes texts only."""
+
+    def encode(self, event: OutgoingEvent) -> EncodedEvent:
+        encoded = super().encode(event)
+        return replace(encoded, body=re.sub(rb'"n":"(\d+)"', rb'"n":\1', encoded.body))
+
+
 @pytest.mark.parametrize(
     ("suite", "faulty"),
     [
@@ -154,12 +247,16 @@ class ChangesTimes(MixpanelSink):
                 IgnoresOrder,
             )
         ],
-        (Amplitude(), DoesNotWait),
-        (Braze(), SendsPartsAgain),
+        *[(Amplitude(), faulty) for faulty in (DoesNotWait, TakesOthersForDelivered)],
+        *[(Braze(), faulty) for faulty in (SendsPartsAgain, MixesItems, OverfillsRequests, HasAnotherMediaType)],
         (CustomerIo(), TakesPartsForSuccess),
         (CustomerIo(), HasAnotherUlidEachTime),
-        (Mixpanel(), TakesAllOrNothing),
-        (Mixpanel(), ChangesTimes),
+        *[(HubSpot(), faulty) for faulty in (TakesARefusedRequestForSuccess, SendsNumbers)],
+        *[(Mixpanel(), faulty) for faulty in (TakesAllOrNothing, MixesResults, ChangesTimes)],
+        *[
+            (Slack(), faulty)
+            for faulty in (CountsTooFew, SendsMentions, SendsTooOften, TakesRefusalsForSuccess, DropsSummaries)
+        ],
     ],
     ids=lambda value: getattr(value, "__name__", getattr(value, "CODE", "")),
 )
@@ -169,6 +266,13 @@ def test_a_fault_is_found(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert finds_fault(suite, faulty, tmp_path, monkeypatch), "no plan finds the fault"
+
+
+def finds_fault(
+    suite: VendorEventsConformance, faulty: Callable[..., EventSink], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Return whether the suite fails with a faulty sink."""
     connector = CONNECTORS[suite.CODE]
     changed = replace(connector, engine=replace(connector.engine, event_sink=faulty))
     monkeypatch.setattr(sender, "CONNECTORS", {**CONNECTORS, suite.CODE: changed})
@@ -177,11 +281,11 @@ def test_a_fault_is_found(
         await suite.send_events(installation, server)
         await suite.verify(installation, server)
 
-    for seed in SEEDS:
-        folder = tmp_path / str(seed)
-        folder.mkdir()
+    for number, plan in enumerate(PLANS):
+        run = folder / str(number)
+        run.mkdir()
         try:
-            suite.run(monkeypatch, folder, msgspec.structs.replace(FAULTY, seed=seed), main)
+            suite.run(monkeypatch, run, plan, main)
         except (AssertionError, KeyError):
-            return
-    pytest.fail("no plan finds the fault")
+            return True
+    return False

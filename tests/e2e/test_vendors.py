@@ -7,6 +7,7 @@ One system serves all vendors, each with the server of its rules. A vendor needs
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -33,7 +34,7 @@ from tests.connectors.vendors import (
 from tests.connectors.vendors.server import VendorServer
 from tests.e2e.source import get, post
 from tests.e2e.test_profiles import SCHEMA, Shop, call, open_shop, put, wait_for_resolution
-from tests.system import RunningSystem, start, wait_until
+from tests.system import HTTP, RunningSystem, start, wait_until
 
 SECONDS: Final = 60.0
 NAMES: Final = ("ada", "bob", "cid")
@@ -58,15 +59,18 @@ class Vendor:
     """A vendor's server, settings that it accepts, and the event type of the test; empty without events.
 
     `oauth_code` is the code of a user who grants access, and `environment` has the OAuth client; empty without OAuth.
+    `connector` is the code of the connector if it has another entry too, which has the same server. `settings` are None
+    for a connection that has an account instead.
     """
 
     make_server: Callable[[], VendorServer]
-    settings: dict[str, Any]
+    settings: dict[str, Any] | None
     event_type: str = ""
     users: Users | None = None
     refuses_credentials: bool = True
     oauth_code: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
+    connector: str = ""
 
 
 VENDORS: Final = {
@@ -106,6 +110,19 @@ VENDORS: Final = {
         {"accessToken": hubspot.TOKEN},
         event_type=hubspot.ORDER_COMPLETED,
         users=Users("email", {"firstname": "name"}, {"email": "email", "city": "firstname"}),
+    ),
+    "hubspot-oauth": Vendor(
+        hubspot.HubSpotServer,
+        None,
+        event_type=hubspot.ORDER_COMPLETED,
+        users=Users("email", {"firstname": "name"}, {"email": "email", "city": "firstname"}),
+        refuses_credentials=False,
+        oauth_code=hubspot.CODE,
+        environment={
+            "HEADWATER_OAUTH_HUBSPOT_CLIENT_ID": hubspot.CLIENT_ID,
+            "HEADWATER_OAUTH_HUBSPOT_CLIENT_SECRET": hubspot.CLIENT_SECRET,
+        },
+        connector="hubspot",
     ),
     "klaviyo": Vendor(
         klaviyo.KlaviyoServer,
@@ -186,9 +203,9 @@ def serving(servers: list[VendorServer]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, VendorServer]]:
-    found = {code: vendor.make_server() for code, vendor in VENDORS.items()}
-    with serving(list(found.values())):
-        yield found
+    made = {make: make() for make in {vendor.make_server for vendor in VENDORS.values()}}
+    with serving(list(made.values())):
+        yield {code: made[vendor.make_server] for code, vendor in VENDORS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +237,15 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
     put(shop.system, "/v1/identity-resolution/settings", {"identifiers": ["email"], "runOnBatchImport": True})
     wait_for_resolution(shop.system)
     destination = connect(shop, code, server)
+    before = len(server.accepted)
+    if isinstance(server, hubspot.HubSpotServer):
+        server.end_access()
     if vendor.event_type:
         add_events(shop.system, destination, vendor.event_type)
     users = [{"userId": name, "traits": {"email": f"{name}@example.com", "name": name.title()}} for name in NAMES]
     shop.identify_all(0, users)
     if vendor.event_type:
-        wait_until(lambda: len(server.accepted) >= len(NAMES), SECONDS)
+        wait_until(lambda: len(server.accepted) >= before + len(NAMES), SECONDS)
     if vendor.users is not None:
         wait_until(lambda: int(get(shop.system, "/v1/profiles")["total"]) == len(NAMES), SECONDS)
         export(shop.system, destination, vendor.users)
@@ -236,19 +256,76 @@ def test_a_vendor_gets_events_and_users_and_gives_users(
     assert server.violations == []
 
 
-def connect(shop: Shop, code: str, server: VendorServer) -> int:
+@pytest.mark.timeout(240)
+def test_an_export_and_events_share_the_rate_of_an_account(
+    vendor_system: RunningSystem, servers: dict[str, VendorServer]
+) -> None:
+    """Export in 30 requests while the courier sends as many requests as HubSpot allows: 100 in ten seconds."""
+    server = servers["hubspot"]
+    shop = open_shop(vendor_system, "Rates", sources=2, identifiers=("email",))
+    names = [f"user{number}" for number in range(3_000)]
+    for first in range(0, len(names), 500):
+        some = names[first : first + 500]
+        shop.identify_all(
+            1, [{"userId": name, "traits": {"email": f"{name}@example.com", "name": name}} for name in some]
+        )
+    wait_until(lambda: len(names) == int(get(shop.system, "/v1/profiles")["total"]), SECONDS)
+    destination = connect(shop, "hubspot", server, sources=(0,))
+    add_events(shop.system, destination, VENDORS["hubspot"].event_type)
+    server.is_unlimited = True  # the test counts, without the requests that read schemas
+    server.requests.clear()
+    with sending_events(shop, 0):
+        wait_until(lambda: len(times(server, "send/batch")) > 80, SECONDS)
+        users = VENDORS["hubspot"].users
+        assert users is not None
+        export(shop.system, destination, users, len(names))
+    server.is_unlimited = False
+    events, contacts = times(server, "send/batch"), times(server, "contacts/batch/upsert")
+    assert len(contacts) == 30 and len([at for at in events if contacts[0] < at < contacts[-1]]) > 5
+    both = sorted(events + contacts)
+    assert max(sum(at <= each < at + 10 for each in both) for at in both) <= 100
+    assert server.violations == []
+
+
+def times(server: VendorServer, path: str) -> list[float]:
+    """Return the times of the requests with this end of their path."""
+    return [request.at for request in server.requests if request.path.endswith(path)]
+
+
+@contextmanager
+def sending_events(shop: Shop, source: int) -> Iterator[None]:
+    """Track some events of a source, 20 times a second, during the block."""
+    ended = threading.Event()
+
+    def send() -> None:
+        traits = {"email": "user0@example.com", "name": "user0"}
+        batch = 3 * [{"type": "track", "event": "Seen", "userId": "user0", "context": {"traits": traits}}]
+        while not ended.wait(0.05):
+            sent = HTTP.post(f"{shop.system.base_url}/v1/batch", json={"batch": batch}, auth=(shop.keys[source], ""))
+            assert sent.status_code == 200, sent.text
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(send)
+        try:
+            yield
+        finally:
+            ended.set()
+            sending.result(SECONDS)
+
+
+def connect(shop: Shop, code: str, server: VendorServer, sources: tuple[int, ...] | None = None) -> int:
     """Create a destination, after the vendor has refused its settings once, if it ever does."""
-    body: dict[str, Any] = {"name": code, "role": "Destination", "connector": code, "settings": VENDORS[code].settings}
-    body |= authorize(shop.system, code)
+    body: dict[str, Any] = {"name": code, "role": "Destination"} | access(shop.system, code)
     if VENDORS[code].event_type:
-        body |= {"sendingMode": "Server", "linkedConnections": list(shop.sources)}
+        linked = [shop.sources[each] for each in sources] if sources is not None else list(shop.sources)
+        body |= {"sendingMode": "Server", "linkedConnections": linked}
     if VENDORS[code].refuses_credentials:
         server.is_revoked = True
         refused = call(shop.system, "POST", "/v1/connections", body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "InvalidSettings")
         server.is_revoked = False
     id_ = int(post(shop.system, "/v1/connections", body)["id"])
-    if VENDORS[code].oauth_code:
+    if VENDORS[code].oauth_code and VENDORS[code].settings is not None:
         check_change(shop.system, id_, code)
     return id_
 
@@ -260,12 +337,14 @@ def check_change(system: RunningSystem, connection: int, code: str) -> None:
         assert changed.status_code == status, changed.text
 
 
-def authorize(system: RunningSystem, code: str) -> dict[str, str]:
-    """Return the member of a connection with the access that a user grants; none for a vendor without OAuth."""
-    if not VENDORS[code].oauth_code:
-        return {}
-    grant = {"connector": code, "redirectURI": "https://example.com/granted", "authCode": VENDORS[code].oauth_code}
-    return {"authToken": str(post(system, "/v1/connections/auth-token", grant)["authToken"])}
+def access(system: RunningSystem, code: str) -> dict[str, Any]:
+    """Return the members of a connection with its connector, its settings, and the access that a user grants."""
+    vendor = VENDORS[code]
+    members: dict[str, Any] = {"connector": vendor.connector or code}
+    if vendor.oauth_code:
+        grant = {**members, "redirectURI": "https://example.com/granted", "authCode": vendor.oauth_code}
+        members["authToken"] = post(system, "/v1/connections/auth-token", grant)["authToken"]
+    return members if vendor.settings is None else {**members, "settings": vendor.settings}
 
 
 def add_events(system: RunningSystem, destination: int, event_type: str) -> None:
@@ -297,7 +376,7 @@ def choose(schema: dict[str, Any], paths: set[str]) -> dict[str, Any]:
     return {"kind": "object", "properties": chosen}
 
 
-def export(system: RunningSystem, destination: int, users: Users) -> None:
+def export(system: RunningSystem, destination: int, users: Users, count: int = len(NAMES)) -> None:
     schema = get(system, f"/v1/connections/{destination}/schemas/user")["schemas"]["destination"]
     pipeline = {
         "connection": destination,
@@ -310,14 +389,27 @@ def export(system: RunningSystem, destination: int, users: Users) -> None:
         "outSchema": choose(schema, {users.matching, *users.exported}),
         "transformation": {"mapping": users.exported, "function": None},
     }
+    check_preview(system, destination, users, pipeline)
     run = execute(system, int(post(system, "/v1/pipelines", pipeline)["id"]))
-    assert (run["status"], run["passed"][-1], sum(run["failed"])) == ("Succeeded", len(NAMES), 0), run
+    errors = get(system, f"/v1/pipelines/runs/{run['id']}/errors")
+    assert (run["status"], run["passed"][-1], sum(run["failed"])) == ("Succeeded", count, 0), errors
+
+
+def check_preview(system: RunningSystem, destination: int, users: Users, pipeline: dict[str, Any]) -> None:
+    """Show the request of the export for a user. The vendor's server would object to a user that is written twice."""
+    body = {
+        "user": {"email": "ada@example.com", "name": "Ada"},
+        "transformation": {"mapping": {**users.exported, users.matching: "email"}},
+        "outSchema": pipeline["outSchema"],
+    }
+    shown = post(system, f"/v1/connections/{destination}/preview-export-user", body)["preview"]
+    assert shown.startswith(("POST https://", "PATCH https://")) and "Ada" in shown
 
 
 def import_users(system: RunningSystem, code: str, vendor: Vendor, mapping: dict[str, str]) -> None:
     """Import the users of the vendor, which are the people of the profiles."""
-    body = {"name": "Import", "role": "Source", "connector": code, "settings": vendor.settings}
-    source = int(post(system, "/v1/connections", body | authorize(system, code))["id"])
+    body = {"name": "Import", "role": "Source"} | access(system, code)
+    source = int(post(system, "/v1/connections", body)["id"])
     schema = get(system, f"/v1/connections/{source}/schemas/user")["schemas"]["source"]
     pipeline = {
         "connection": source,

@@ -23,7 +23,7 @@ from headwater.connectors.dummy.users import DummyUsers
 from headwater.connectors.formats.csv import CsvFormat
 from headwater.connectors.formats.parquet import ParquetFormat
 from headwater.runs.files import open_file
-from headwater.runs.importing import applications, execute_import
+from headwater.runs.importing import applications, execute_import, sources
 from headwater.runs.importing.files import FileSource
 from headwater.runs.importing.records import Place
 from headwater.runs.importing.sources import _report_copied
@@ -41,6 +41,7 @@ from headwater.schemas import (
 )
 from tests.connectors.conformance.context import make_context
 from tests.connectors.reference.files import MemoryStorage
+from tests.runs.rates import CountedRates
 from tests.runs.scenario import TEXT, open_scenario, passed, schema
 from tests.runs.test_files import ForwardStorage
 
@@ -233,14 +234,17 @@ class PacedApplication(Application):
     read_rates = (RateLimit(count=6, seconds=60, burst=3),)
 
 
-async def test_pages_are_read_at_the_rate_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr(applications.ApplicationSource, "_pause", lambda _, seconds: pauses.append(seconds))
+async def test_each_page_is_counted_at_the_rates_of_the_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = CountedRates()
+    monkeypatch.setattr(sources, "open_rates", opened)
     app = PacedApplication(*([user(str(number))] for number in range(5)))
+    app.failures = [Unavailable("no response")]
     async with open_scenario(tmp_path, definition(), users=app) as scenario:
         await scenario.run()
-        assert len(app.asked) == 5
-    assert [round(each, -1) for each in pauses] == [10, 20], "the pause of the test does not let time pass"
+        assert len(app.asked) == 6
+    assert (opened.limits, opened.calls) == (PacedApplication.read_rates, [(1, False)] * 6)
 
 
 # --- Files --------------------------------------------------------------------------------------------------------

@@ -89,6 +89,74 @@ class PreviewSendEventResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class PreviewExportUserRequest(message.Message):
+    """PreviewExportUserRequest holds a user and how it is to be written."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    USER_JSON_FIELD_NUMBER: builtins.int
+    TRANSFORMATION_FIELD_NUMBER: builtins.int
+    OUT_SCHEMA_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of a destination application connection that users are written to."""
+    user_json: builtins.str
+    """user_json are the attributes of a profile: a JSON object as text that fits the profile schema, of at most 262,144
+    bytes.
+    """
+    user_id: builtins.str
+    """user_id is the application's id of the user to update, up to 1,000 characters. Empty means that a user is created,
+    and in an application that cannot be read, created or updated.
+    """
+    @builtins.property
+    def transformation(self) -> transformations_pb2.Transformation:
+        """transformation turns the attributes into those of the application's users."""
+
+    @builtins.property
+    def out_schema(self) -> schemas_pb2.DataType:
+        """out_schema is the schema of what the transformation returns: an object type with properties of the application's
+        destination schema.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        user_json: builtins.str = ...,
+        transformation: transformations_pb2.Transformation | None = ...,
+        out_schema: schemas_pb2.DataType | None = ...,
+        user_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["out_schema", b"out_schema", "transformation", b"transformation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id", "out_schema", b"out_schema", "transformation", b"transformation", "user_id", b"user_id", "user_json", b"user_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PreviewExportUserResponse(message.Message):
+    """PreviewExportUserResponse holds the request to the application."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PREVIEW_FIELD_NUMBER: builtins.int
+    preview: builtins.str
+    """preview is the HTTP request as text, in the form of PreviewSendEventResponse. It has no requests that depend on the
+    response to this one.
+    """
+    def __init__(
+        self,
+        *,
+        preview: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListApplicationUsersRequest(message.Message):
     """ListApplicationUsersRequest selects users of the application."""
 

@@ -42,6 +42,11 @@ class ApplicationServiceStub:
                 request_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.FromString,
                 _registered_method=True)
+        self.PreviewExportUser = channel.unary_unary(
+                '/headwater.v1.ApplicationService/PreviewExportUser',
+                request_serializer=headwater_dot_v1_dot_applications__pb2.PreviewExportUserRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewExportUserResponse.FromString,
+                _registered_method=True)
         self.ListApplicationUsers = channel.unary_unary(
                 '/headwater.v1.ApplicationService/ListApplicationUsers',
                 request_serializer=headwater_dot_v1_dot_applications__pb2.ListApplicationUsersRequest.SerializeToString,
@@ -69,6 +74,15 @@ class ApplicationServiceServicer:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
         SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewExportUser(self, request, context):
+        """PreviewExportUser shows the request with which a user would be written to an application, without sending it. It
+        fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+        TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +118,11 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
                     servicer.PreviewSendEvent,
                     request_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.SerializeToString,
+            ),
+            'PreviewExportUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewExportUser,
+                    request_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewExportUserRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_applications__pb2.PreviewExportUserResponse.SerializeToString,
             ),
             'ListApplicationUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListApplicationUsers,
@@ -151,6 +170,33 @@ class ApplicationService:
             '/headwater.v1.ApplicationService/PreviewSendEvent',
             headwater_dot_v1_dot_applications__pb2.PreviewSendEventRequest.SerializeToString,
             headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.v1.ApplicationService/PreviewExportUser',
+            headwater_dot_v1_dot_applications__pb2.PreviewExportUserRequest.SerializeToString,
+            headwater_dot_v1_dot_applications__pb2.PreviewExportUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class ApplicationServiceStub:
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
     SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
+    PreviewExportUser: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewExportUserRequest, applications_pb2.PreviewExportUserResponse]
+    """PreviewExportUser shows the request with which a user would be written to an application, without sending it. It
+    fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+    TransformationFailed, UnsupportedLanguage or TooExpensive.
+    """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
     It fails with 422 SchemaNotAligned when the schema asked for does not fit the application's.
@@ -64,6 +69,11 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
     fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
     SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
+    """
+    PreviewExportUser: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewExportUserRequest, applications_pb2.PreviewExportUserResponse]  # type: ignore[assignment]
+    """PreviewExportUser shows the request with which a user would be written to an application, without sending it. It
+    fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+    TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, applications_pb2.ListApplicationUsersResponse]  # type: ignore[assignment]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them.
@@ -90,6 +100,16 @@ class ApplicationServiceServicer:
         """PreviewSendEvent shows the request with which an event would be sent to an application, without sending it. It
         fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
         SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
+        """
+
+    def PreviewExportUser(
+        self,
+        request: applications_pb2.PreviewExportUserRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[applications_pb2.PreviewExportUserResponse, abc.Awaitable[applications_pb2.PreviewExportUserResponse]]:
+        """PreviewExportUser shows the request with which a user would be written to an application, without sending it. It
+        fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+        TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
 
     def ListApplicationUsers(

@@ -138,6 +138,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """ERROR_REASON_NO_COLUMNS_FOUND means that the file has no columns."""
     ERROR_REASON_SHEET_NOT_EXIST: _ErrorReason.ValueType  # 56
     """ERROR_REASON_SHEET_NOT_EXIST means that the file has no sheet of that name."""
+    ERROR_REASON_INVALID_USER: _ErrorReason.ValueType  # 57
+    """ERROR_REASON_INVALID_USER means that the application does not accept the user."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons of errors. An error has the `code` of its reason, as `error.code` over REST and as `reason`
@@ -262,3 +264,5 @@ ERROR_REASON_NO_COLUMNS_FOUND: ErrorReason.ValueType  # 55
 """ERROR_REASON_NO_COLUMNS_FOUND means that the file has no columns."""
 ERROR_REASON_SHEET_NOT_EXIST: ErrorReason.ValueType  # 56
 """ERROR_REASON_SHEET_NOT_EXIST means that the file has no sheet of that name."""
+ERROR_REASON_INVALID_USER: ErrorReason.ValueType  # 57
+"""ERROR_REASON_INVALID_USER means that the application does not accept the user."""

@@ -41,6 +41,7 @@ Reason = Literal[
     "InvalidPath",
     "InvalidPlaceholder",
     "InvalidSettings",
+    "InvalidUser",
     "LinkedConnectionNotExist",
     "NoColumnsFound",
     "NoIdentityRemains",

@@ -5,7 +5,7 @@ from typing import Final
 
 from headwater.base.errors import Unavailable
 from headwater.connectors.contract import ConnectorContext, HttpRequest, HttpResponse
-from headwater.connectors.responses import read_text
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.settings import invalid
 
 REFUSED: Final = frozenset({401, 403})
@@ -30,6 +30,6 @@ async def check_credentials(
     if 200 <= response.status < 300 or response.status in accepted:
         return response
     if response.status in refused:
-        text = context.redact(read_text(response, 200))
+        text = read_safe_text(response, context, 200)
         raise invalid(f"settings.{member}", f"is not accepted by {vendor} (status {response.status}): {text}")
     raise Unavailable(f"{vendor} cannot check the settings at present: it responds with status {response.status}")

@@ -2,10 +2,11 @@
 
 It has one pool of connections for one connection of a workspace, so that a slow destination does not use up the pool of
 another. It checks the address of every socket before the first packet, follows no redirects, keeps no cookies, reads no
-proxy settings, and limits times and bytes. `stream` exchanges bodies that are larger
-than the memory. It retries nothing, with two exceptions. As HTTP allows, aiohttp sends a
-GET, HEAD, PUT or DELETE again if the server has just closed the idle connection that it was sent on. A request whose
-access token is rejected with 401 has had no effect, and is sent once more with another token.
+proxy settings, and limits times and bytes. `stream` exchanges bodies that are larger than the memory.
+
+It retries nothing, with two exceptions. As HTTP allows, aiohttp sends a GET, HEAD, PUT or DELETE again if the server
+has just closed the idle connection that it was sent on. A request whose access token is rejected with 401 has had no
+effect, and is sent once more with another token.
 """
 
 import asyncio

@@ -22,6 +22,7 @@ PLACEHOLDERS: Final = frozenset(
         "false",
         "guest",
         "id",
+        "lmy47d",
         "n/a",
         "na",
         "nan",
@@ -37,7 +38,8 @@ PLACEHOLDERS: Final = frozenset(
         "{}",
     }
 )
-"""In lower case, without spaces and quotation marks around them: those that PostHog and Mixpanel refuse, and more."""
+"""In lower case, without spaces and quotation marks around them: those that PostHog, Mixpanel and Amplitude refuse, and
+more."""
 _MAX_CHARACTERS: Final = 40
 """More than any placeholder has, with quotation marks."""
 

@@ -33,6 +33,9 @@ from headwater.connectors.contract import (
 MAX_WAIT_SECONDS: Final = 3_600.0
 """Maximum wait that a destination can request; longer ones are shortened to it."""
 
+_MAX_SECRET_CHARACTERS: Final = 8_192
+"""More than a secret of settings has."""
+
 ItemsReader: TypeAlias = Callable[[HttpResponse, Sequence[EncodedEvent]], Sequence[ItemResult]]
 """Returns a result for each event. Raises UnexpectedResponse if the response does not account for all of them,
 NoItemNamed for an error that is about the request, and RequestFailed for a body that states a failure."""
@@ -220,14 +223,14 @@ def _seconds(value: str, form: WaitForm, now: datetime) -> float | None:
         return None
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - now) / timedelta(seconds=1)
 
 
 def _number(text: str) -> float | None:
     whole, _, fraction = text.partition(".")
-    if len(text) > 20 or not (whole.isascii() and whole.isdigit()) or (fraction and not fraction.isdigit()):
+    if len(text) > 20 or not text.isascii() or not whole.isdigit() or (fraction and not fraction.isdigit()):
         return None
     return float(text)
 
@@ -236,6 +239,14 @@ def read_text(response: HttpResponse, max_characters: int = 1_000) -> str:
     """Return the beginning of the body as text for users."""
     text = response.body[: 4 * max_characters].decode(errors="replace")
     return "".join(each if each.isprintable() else " " for each in text)[:max_characters].strip()
+
+
+def read_safe_text(response: HttpResponse, context: ConnectorContext, max_characters: int = 1_000) -> str:
+    """Return the beginning of the body as text for users, without secrets of the settings.
+
+    It is redacted before it is cut: half of a secret would not be found.
+    """
+    return context.redact(read_text(response, max_characters + _MAX_SECRET_CHARACTERS))[:max_characters].strip()
 
 
 def json_body(response: HttpResponse) -> Any:

@@ -8,8 +8,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from headwater.base.errors import BadRequest, Unavailable
-from headwater.connectors.contract import ConnectorContext, HttpResponse, ItemResult, UserWrite, retry
-from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_text
+from headwater.connectors.contract import (
+    NOT_ATTEMPTED,
+    ConnectorContext,
+    HttpResponse,
+    ItemResult,
+    UserWrite,
+    rejected,
+    retry,
+)
+from headwater.connectors.responses import RETRY_AFTER, Wait, find_wait, read_safe_text
 
 MAX_CURSOR_CHARACTERS: Final = 1_000
 
@@ -47,10 +55,39 @@ def unavailable(
     """Return the error for a response that is no success and names no user, with the wait that it asks for in one of
     the headers of `waits`."""
     wait = find_wait(response.headers, waits, context.clock.now())
-    text = context.redact(read_text(response, 200))
+    text = read_safe_text(response, context, 200)
     return Unavailable(
         f"{vendor} responds with status {response.status}: {text}", retry_after=max(1, math.ceil(wait or 0.0))
     )
+
+
+def read_batch(
+    vendor: str,
+    response: HttpResponse,
+    context: ConnectorContext,
+    count: int,
+    *,
+    is_success: bool,
+    refused: Iterable[tuple[int | None, ItemResult]],
+    waits: Iterable[Wait] = (RETRY_AFTER,),
+) -> list[ItemResult | None]:
+    """Return the results of a request that writes `count` users, None for each that is written.
+
+    `refused` are results that the response states by the index of a user; None for an error about the request. If it is
+    no success, the other users are not attempted. Raises Unavailable for a response that says nothing about users, and
+    for a success that names a user who is not in the request.
+    """
+    if not is_success and response.status not in (400, 413):
+        raise unavailable(vendor, response, context, waits)
+    results: list[ItemResult | None] = [None if is_success else NOT_ATTEMPTED] * count
+    for index, result in refused:
+        if index is not None and 0 <= index < count:
+            results[index] = rejected(result.reason, context.redact(result.message))
+        elif is_success:
+            raise Unavailable(f"{vendor} names user {index}, who is not in the request")
+    if not is_success and count == 1 and results[0] is NOT_ATTEMPTED:
+        results[0] = rejected(f"Status{response.status}", read_safe_text(response, context))
+    return results
 
 
 async def write_each(
@@ -58,16 +95,20 @@ async def write_each(
     write: Callable[[UserWrite], Awaitable[ItemResult]],
     *,
     max_concurrency: int | None = None,
+    interval_seconds: float = 0.0,
 ) -> list[ItemResult]:
     """Write users with one request each, and return their results in order.
 
     It implements `UserSink.write_users`. All requests are under way at the same time, or at most `max_concurrency`.
+    With `interval_seconds` each begins so long after the one before: for a rate that allows no burst.
     `write` raises Unavailable if the outcome is unknown: then the user is sent again. If no outcome is known, that
     error is raised.
     """
     turns = asyncio.Semaphore(max_concurrency or max(len(users), 1))
 
-    async def attempt(user: UserWrite) -> ItemResult | Unavailable:
+    async def attempt(index: int, user: UserWrite) -> ItemResult | Unavailable:
+        if interval_seconds:
+            await asyncio.sleep(index * interval_seconds)
         async with turns:
             try:
                 return await write(user)
@@ -75,7 +116,7 @@ async def write_each(
                 return error
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(attempt(user)) for user in users]
+        tasks = [group.create_task(attempt(index, user)) for index, user in enumerate(users)]
     results = [task.result() for task in tasks]
     errors = [each for each in results if isinstance(each, Unavailable)]
     if errors and len(errors) == len(results):

@@ -7,9 +7,9 @@ every 20 ms, so that the cost of a commit does not grow with the number of desti
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from hashlib import sha256
 from typing import Final, Protocol
 
 import msgspec
@@ -19,21 +19,21 @@ from headwater.base.clock import Clock, microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import NO_METRICS, DestinationStatus, Metrics
 from headwater.base.outcomes import NO_OUTCOMES, Outcomes
-from headwater.catalog import Catalog, Connection
+from headwater.catalog import Catalog
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
-from headwater.connectors.settings import Settings
 from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.health import restored_health
 from headwater.delivery.items import HEALTHY, Health
 from headwater.delivery.progress import Progress
-from headwater.delivery.rates import AccountRates
 from headwater.delivery.reporting import Reporter
 from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Session, SessionHooks
+from headwater.delivery.shares import CourierShares
 from headwater.state import PipelineCounts
 from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
 from headwater.state.deliveries.records import EXPIRED, NO_SPACE
+from headwater.state.rateshares import RateShares
 from headwater.transforms.functions import Runner
 
 MAX_CACHED_BYTES: Final = 48 << 20
@@ -44,7 +44,7 @@ FLUSH_SECONDS: Final = 0.02
 WATCH_SECONDS: Final = 1.0
 """Time limit of one wait for new chunks."""
 REFRESH_SECONDS: Final = 0.5
-"""Interval at which changes of the catalog are taken in, and erased deliveries are noticed."""
+"""Interval at which changes of the catalog are taken in, erased deliveries are noticed, and rates are shared."""
 CLEAN_SECONDS: Final = 10.0
 """Interval at which deliveries are given up that have expired, or for which there is no space."""
 IDLE_SECONDS: Final = 60.0
@@ -84,15 +84,17 @@ class Dispatcher:
         metrics: Metrics = NO_METRICS,
         outcomes: Outcomes = NO_OUTCOMES,
         record_counts: RecordCounts | None = None,
+        rate_shares: RateShares | None = None,
     ) -> None:
         """`expiry` is the time after which an event that could not be delivered is given up. `record_counts` stores the
-        counts of pipelines."""
+        counts of pipelines, and `rate_shares` has the limits that runs use; None if there are no runs."""
         self._catalog = catalog
         self._store = store
         self._clock = clock
         self._expiry = expiry
         self._metrics = metrics
         self._reporter = Reporter(metrics, outcomes, clock)
+        self._shares = CourierShares(rate_shares, clock)
         self._record_counts = record_counts
         self._resources = Resources(
             store=store,
@@ -100,7 +102,7 @@ class Dispatcher:
             functions=functions,
             clock=clock,
             catalog=catalog,
-            account_rates=self._account_rates,
+            account_rates=self._shares.account,
             ended=self._take_ended,
             settle=self._settle,
             hooks=self._hooks,
@@ -116,7 +118,6 @@ class Dispatcher:
         self._senders: dict[int, tuple[Sender, asyncio.Task[None]]] = {}
         self._health: dict[int, tuple[Health, int]] = {}
         """The stored health of destinations, and the times of their last successes, when their senders began."""
-        self._rates: dict[str, AccountRates] = {}
         self._ended: list[Session] = []
         """Ended sessions whose progress is not taken."""
         self._taken: list[tuple[Session, Progress]] = []
@@ -128,6 +129,9 @@ class Dispatcher:
         """Deliver until `stop` is set. Raises Unavailable; the caller runs it again."""
         self._ended.clear()  # another courier may have sent what these did not commit
         self._epoch = await self._store.claim()
+        self._shares.begin(self._epoch)
+        with suppress(Unavailable):  # destinations without limits need no shares
+            await self._shares.look()
         self._health = {
             destination: (restored_health(stored), stored.last_success_at)
             for destination, stored in (await self._store.health()).items()
@@ -140,7 +144,13 @@ class Dispatcher:
                 flushing = tasks.create_task(_persist(self._flush_regularly))
                 working = [
                     tasks.create_task(_persist(work))
-                    for work in (self._watch, self._refresh_regularly, self._clean_regularly, self._report_regularly)
+                    for work in (
+                        self._watch,
+                        self._refresh_regularly,
+                        self._share_regularly,
+                        self._clean_regularly,
+                        self._report_regularly,
+                    )
                 ]
                 await stop.wait()
                 for task in working:
@@ -159,6 +169,7 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*(task for _, task in self._senders.values()), return_exceptions=True)
             self._senders.clear()
+            await self._shares.release()
 
     # Destinations
 
@@ -191,6 +202,11 @@ class Dispatcher:
             self._take_changes()
             await asyncio.sleep(REFRESH_SECONDS)
 
+    async def _share_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._shares.look()
+
     def _take_changes(self) -> None:
         """Begin, replace and end senders after changes of the catalog."""
         self._destinations = {each.id: each for each in find_destinations(self._catalog)}
@@ -214,12 +230,6 @@ class Dispatcher:
         running = [task for _, task in self._senders.values()]
         if running:
             await asyncio.wait(running, timeout=STOP_SECONDS)
-
-    def _account_rates(self, connection: Connection, settings: Settings | None) -> AccountRates:
-        """Return the rates of an account: connections of a connector with the same secrets belong to one."""
-        secrets = () if settings is None else settings.secrets()
-        identity = "\0".join((connection.connector, *(secrets or (str(connection.id),))))
-        return self._rates.setdefault(sha256(identity.encode()).hexdigest(), AccountRates())
 
     # Progress
 

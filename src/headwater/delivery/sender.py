@@ -17,13 +17,13 @@ from headwater.catalog import Catalog, Connection, Pipeline
 from headwater.connectors.contract import EventSink
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
-from headwater.connectors.settings import Settings
 from headwater.delivery.chunks import ChunkCache
 from headwater.delivery.items import HEALTHY, Health, LaneLimits
 from headwater.delivery.lane import Lane
 from headwater.delivery.preparing import Preparer, compile_preparer
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.session import Session, SessionHooks
+from headwater.delivery.shares import identify_account
 from headwater.events.record import RecordReader
 from headwater.state.deliveries import DeliveryStore
 from headwater.transforms.functions import Runner
@@ -59,8 +59,8 @@ class Resources(Struct, frozen=True):
     clock: Clock
     catalog: Catalog
     """Decrypts settings, and has the access tokens of OAuth accounts."""
-    account_rates: Callable[[Connection, Settings | None], AccountRates]
-    """Returns the rates that connections with the same credentials share."""
+    account_rates: Callable[[str], AccountRates]
+    """Returns the rates of an account by its identity."""
     ended: Callable[[Session], None]
     """Takes an ended session, whose progress is to be committed."""
     settle: Callable[[Session], Awaitable[None]]
@@ -199,7 +199,8 @@ class Sender:
                 raise Unavailable(f"connector {connector.code} does not return its event types") from None
             paths = {path for each in preparers.values() if each is not None for path in each.in_paths}
             limits = LaneLimits.of(sink.policy, expiry_seconds=resources.expiry_seconds)
-            rates = resources.account_rates(connection, settings).rates(sink.policy.rates)
+            account = resources.account_rates(identify_account(connection, settings))
+            rates = account.rates(sink.policy.rates, max_events=sink.policy.limits.max_events)
             yield Session(
                 destination=connection.id,
                 workspace=connection.workspace,

@@ -145,6 +145,19 @@ def find_event_destination(catalog: Catalog, workspace: int, id_: int) -> Connec
     return connection
 
 
+def find_user_destination(catalog: Catalog, workspace: int, id_: int) -> Connection:
+    """Return the connection, if it is an application that users are written to with requests. Raises BadRequest,
+    NotFound."""
+    connection, connector = _find(catalog, workspace, id_)
+    if connection.role != "Destination":
+        raise BadRequest(f"connection {id_} is not a destination", field="id")
+    if connector.destination is None or "User" not in connector.destination.targets:
+        raise BadRequest(f"connection {id_} does not support users", field="id")
+    if not connector.engine.writes_users_over_http:
+        raise BadRequest(f"connector {connector.code} writes users without a request", field="id")
+    return connection
+
+
 def _predicate(filter_: Filter, schema: Schema) -> Predicate:
     try:
         return compile_filter(check_filter(filter_, schema, role="Source", target="User"))

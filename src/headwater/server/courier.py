@@ -33,6 +33,7 @@ from headwater.state import open_state
 from headwater.state.deliveries import DeliveryStore, open_delivery_store
 from headwater.state.lanestore import open_lane_store
 from headwater.state.operations import open_operations
+from headwater.state.rateshares import RateShares
 from headwater.transforms.functions import Runner
 from headwater.warehouse import open_warehouse
 
@@ -81,7 +82,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         outcomes = await stack.enter_async_context(open_outcomes(settings.outcomes_dir, settings.nats_url))
         dispatcher = await stack.enter_async_context(
-            _open_dispatcher(settings, catalog, deliveries, clock, metrics, outcomes, store.record)
+            _open_dispatcher(settings, catalog, deliveries, clock, metrics, outcomes, store.record, state.rate_shares)
         )
         operations = await stack.enter_async_context(
             _open_operations(locations, catalog, deliveries, clock, identifiers)
@@ -102,6 +103,7 @@ async def _open_dispatcher(
     metrics: Metrics,
     outcomes: Outcomes,
     record_counts: RecordCounts,
+    rate_shares: RateShares,
 ) -> AsyncIterator[Dispatcher]:
     """Open the sandboxes of destinations, and yield what delivers to them.
 
@@ -123,6 +125,7 @@ async def _open_dispatcher(
             metrics=metrics,
             outcomes=outcomes,
             record_counts=record_counts,
+            rate_shares=rate_shares,
         )
 
 

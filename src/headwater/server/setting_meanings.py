@@ -204,7 +204,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     "oauth_hubspot_client_id": Meaning(
         "none",
-        "client id of the connector hubspot; without it, connections need the token of a private app",
+        "client id of the connector hubspot; without it, connections need a key of their own",
     ),
     "oauth_hubspot_client_secret": Meaning(
         "none",

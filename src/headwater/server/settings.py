@@ -179,7 +179,7 @@ class Settings:
     """The redirect URIs that authorizations may use; empty: any that is valid."""
 
     oauth_hubspot_client_id: str | None = None
-    """The client id of this installation at HubSpot; None: connections have the token of a private app."""
+    """The client id of this installation at HubSpot; None: connections have a key of their own."""
 
     oauth_hubspot_client_secret: str | None = field(default=None, repr=False)
     """The client secret that belongs to the client id."""

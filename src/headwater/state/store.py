@@ -33,6 +33,7 @@ from headwater.state.lanes import Chunk, Lane
 from headwater.state.profiles.exporting import ProfileExports
 from headwater.state.profiles.reading import ProfileReader
 from headwater.state.profiles.resolving import ResolutionRows
+from headwater.state.rateshares import RateShares
 from headwater.state.rejections import RejectedEvent, RejectionCount, RejectionCountCursor, Rejections
 from headwater.state.runprogress import StoredRunProgress
 from headwater.state.suppressions import Suppressions
@@ -61,7 +62,7 @@ class StateStore:
     Every method raises Unavailable while the database is unavailable.
     """
 
-    def __init__(self, engine: AsyncEngine, sessions: Sessions, messages: MessageStore) -> None:
+    def __init__(self, engine: AsyncEngine, sessions: Sessions, messages: MessageStore, clock: Clock) -> None:
         self._engine = engine
         self._sessions = sessions
         self._changes = Changes(engine)
@@ -74,6 +75,8 @@ class StateStore:
         """Reads profiles."""
         self.exports = ProfileExports(sessions)
         """Reads the profiles of exports."""
+        self.rate_shares = RateShares(sessions, clock)
+        """The shares of rate limits, which every process may write."""
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection]:
@@ -381,6 +384,6 @@ async def open_state(
         else:
             messages = SqlMessageStore(clock)
         try:
-            yield StateStore(engine, writers, messages)
+            yield StateStore(engine, writers, messages, clock)
         finally:
             await messages.close()

@@ -1,6 +1,19 @@
 """The tables of the state store. Times are microseconds since the epoch, UTC: exact, and compared as integers."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy import UniqueConstraint as Unique
 
 from headwater.state.counts import CountTables
@@ -230,3 +243,19 @@ messages = Table(
 
 counts = CountTables(METADATA)
 """The counts and errors of pipelines in the worker."""
+
+rate_shares = Table(
+    "rate_shares",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("holder", String, primary_key=True),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("duration", BigInteger, nullable=False),
+    Column("burst", Float, nullable=False),
+    Column("amount", Float, nullable=False),
+    Column("wanted", Float, nullable=False),
+    Column("is_seen", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The processes that send within one limit of an account, and their shares: a row for each of them. `duration` is the
+time of the limit in microseconds. `burst` is taken for so long after `lease_until`."""

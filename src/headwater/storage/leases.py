@@ -11,7 +11,7 @@ from headwater.base.clock import Clock, microseconds
 _DATABASE_TIME: Final = cast(extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger)
 
 
-def lease_time(engine: AsyncEngine, clock: Clock) -> ColumnElement[int]:
+def lease_time(engine: Engine | AsyncEngine, clock: Clock) -> ColumnElement[int]:
     """Return the present time in microseconds since the epoch, as an expression of a statement.
 
     It is the time of the database on PostgreSQL: the clock of a machine may be wrong, and would end the leases of the

@@ -7,7 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from headwater.base.errors import Unavailable, Unprocessable
+from headwater.connectors.amplitude.api import check
 from headwater.connectors.amplitude.events import AmplitudeSink
 from headwater.connectors.amplitude.schemas import EVENT_TYPES
 from headwater.connectors.amplitude.settings import AmplitudeSettings
@@ -23,9 +27,12 @@ from headwater.connectors.contract import (
     SendResult,
 )
 from headwater.connectors.redaction import Redactor, format_request
-from headwater.schemas import Json
+from headwater.schemas import EVENT_SCHEMA, Json
+from headwater.transforms.mapping import CompiledMapping
+from tests.connectors.bodies import bodies
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
+from tests.connectors.conformance.vendor import plain_schema, prefilled
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.amplitude import INVALID_IDS, KEY
 
@@ -40,13 +47,13 @@ def as_json(properties: dict[str, Any]) -> dict[str, Json]:
 def event(
     number: int = 1, properties: dict[str, Any] | None = None, type_: str = "track", **values: Any
 ) -> OutgoingEvent:
-    given: dict[str, Any] = {"user_id": f"user-{number}", "device_id": f"device-{number}"}
+    members: dict[str, Any] = {"user_id": f"user-{number}", "device_id": f"device-{number}"}
     if type_ != "identify":
-        given["event_type"] = "Order Completed"
+        members["event_type"] = "Order Completed"
     if properties is not None:
-        given["user_properties" if type_ == "identify" else "event_properties"] = as_json(properties)
-    given = {name: value for name, value in (given | values).items() if value is not None}
-    return make_event(number, event_type=type_, timestamp=TIME, values=given)
+        members["user_properties" if type_ == "identify" else "event_properties"] = as_json(properties)
+    members = {name: value for name, value in (members | values).items() if value is not None}
+    return make_event(number, event_type=type_, timestamp=TIME, values=members)
 
 
 def accepted(events: Sequence[EncodedEvent], count: int | None = None) -> HttpResponse:
@@ -117,9 +124,12 @@ def test_the_requests_are_those_of_the_page() -> None:
         "os_name": "iOS",
         "app_version": "2.1.0",
         "language": "en-US",
+        "platform": "ios",
         "revenue": 9.5,
+        "currency": "EUR",
     }
-    tracked = event(1, order, user_id="ada", device_id="d-1", **values)
+    campaign = as_json({"utm_source": "news", "utm_campaign": "spring"})
+    tracked = event(1, order, user_id="ada", device_id="d-1", user_properties=campaign, **values)
     identified = event(2, {"plan": "pro"}, "identify", user_id="ada", device_id=None)
     for name, each in (("track", tracked), ("identify", identified)):
         request = sink().request([sink().encode(each)], FIRST)
@@ -143,6 +153,55 @@ def test_the_mappings_are_those_of_the_page() -> None:
         for each in type_.schema.properties:
             shown = f"`{each.prefilled}`" if each.prefilled else "none"
             assert shown in page("amplitude") and f"`{each.name}`" in page("amplitude"), each
+
+
+@pytest.mark.parametrize(
+    ("values", "sent"),
+    [
+        ({"revenue": 9.5, "currency": "EUR"}, {"revenue": 9.5, "currency": "EUR"}),
+        ({"price": 9.5, "quantity": 2, "productId": "p"}, {"price": 9.5, "quantity": 2, "productId": "p"}),
+        ({"revenue": 9.5, "currency": "Euro"}, {"revenue": 9.5}),
+        ({"revenue": 9.5, "currency": "eur"}, {"revenue": 9.5}),
+        ({"currency": "EUR", "productId": "p", "revenueType": "r"}, {}),
+        ({"user_properties": {}, "groups": {}, "event_properties": {}}, {}),
+    ],
+)
+def test_what_amplitude_does_not_take_is_left_out(values: dict[str, Any], sent: dict[str, Any]) -> None:
+    body = json.loads(sink().encode(event(**values)).body)
+    always = {"event_type", "user_id", "device_id", "time", "insert_id"}
+    assert {name: value for name, value in body.items() if name not in always} == sent
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "revenue"),
+    [
+        ("Order Completed", '{"revenue":44.98,"total":49.98}', 44.98),
+        ("Order Completed", '{"revenue":"44.98","total":"49.98"}', 44.98),
+        ("Order Completed", '{"revenue":"","total":49.98}', None),
+        ("Order Completed", '{"total":49.98}', 49.98),
+        ("Order Completed", '{"total":" 49.98 "}', 49.98),
+        ("Order Completed", "{}", None),
+        ("Order Updated", '{"total":49.98}', None),
+    ],
+)
+def test_the_revenue_is_that_of_the_event_or_the_total_of_an_order(
+    name: str, properties: str, revenue: float | None
+) -> None:
+    [schema] = [type_.schema for type_ in EVENT_TYPES if type_.id == "track" and type_.schema is not None]
+    mapping = CompiledMapping(prefilled(schema), EVENT_SCHEMA, plain_schema(schema, prefilled(schema)))
+    values = mapping.apply({"event": name, "properties": Json(properties), "traits": Json("{}")})
+    assert values.get("revenue") == revenue
+
+
+async def test_the_firewall_rejects_the_event_with_the_value() -> None:
+    blocked = HttpResponse(status=403, body=b'{"code":403,"error":"Forbidden"}')
+    connector, events = sink(blocked), [sink().encode(event(number)) for number in (1, 2)]
+    result = await connector.send(connector.request(events, FIRST), events)
+    assert result.failure is not None and result.failure.scope is FailureScope.BATCH
+    [item] = (await connector.send(connector.request(events[:1], FIRST), events[:1])).items
+    assert (item.outcome, item.reason) == (Outcome.REJECTED, "Blocked") and "firewall" in item.message
+    with pytest.raises(Unavailable, match="status 403"):
+        await check(SETTINGS, make_context(ScriptedHttp(lambda _: blocked)))
 
 
 async def test_invalid_and_missing_fields_reject_their_events() -> None:
@@ -210,6 +269,45 @@ async def test_a_rejection_that_names_no_event_is_about_the_request() -> None:
 async def test_a_refused_key_pauses_the_destination(body: dict[str, str]) -> None:
     result = await send(2, 400, **body)
     assert result.failure is not None and result.failure.scope is FailureScope.CREDENTIALS
+
+
+INDEXES = st.lists(st.integers(-1, 4), max_size=3)
+OWNERS = st.dictionaries(st.sampled_from(["user-0", "device-1", "x"]), st.floats(0, 9), max_size=2)
+RESPONSES = bodies(
+    {
+        "code": st.sampled_from([200, 400]),
+        "events_ingested": st.integers(0, 4),
+        "error": st.sampled_from(["", "Invalid API key: x", "Request missing required field"]),
+        "missing_field": st.none() | st.sampled_from(["api_key", "events"]),
+        "events_with_invalid_fields": st.dictionaries(st.text(max_size=3), INDEXES, max_size=2),
+        "events_with_missing_fields": st.dictionaries(st.text(max_size=3), INDEXES, max_size=2),
+        "events_with_invalid_id_lengths": st.dictionaries(st.text(max_size=3), INDEXES, max_size=2),
+        "silenced_events": INDEXES,
+        "throttled_events": INDEXES,
+        "throttled_users": OWNERS,
+        "throttled_devices": OWNERS,
+        "exceeded_daily_quota_users": OWNERS,
+        "exceeded_daily_quota_devices": OWNERS,
+    }
+)
+
+
+@given(body=RESPONSES, status=st.sampled_from([200, 200, 400, 403, 429]))
+async def test_no_response_delivers_an_event_that_it_does_not_count(body: bytes, status: int) -> None:
+    connector = sink(HttpResponse(status=status, body=body))
+    events = [connector.encode(event(number)) for number in range(3)]
+    result = await connector.send(connector.request(events, FIRST), events)
+    assert len(result.items) == 3
+    if any(item.outcome is Outcome.DELIVERED for item in result.items):
+        assert status == 200 and json.loads(body)["events_ingested"] == 3
+        assert {item.outcome for item in result.items} == {Outcome.DELIVERED}
+
+
+async def test_the_check_of_a_refused_key_names_the_zone() -> None:
+    refused = HttpResponse(status=400, body=b'{"code":400,"error":"Invalid API key: ' + KEY.encode() + b'"}')
+    with pytest.raises(Unprocessable, match="not accepted by Amplitude in the zone EU") as failure:
+        await check(SETTINGS, make_context(ScriptedHttp(lambda _: refused), secrets=(KEY,)))
+    assert failure.value.field == "settings.apiKey" and KEY not in failure.value.message
 
 
 async def test_a_success_must_count_all_events() -> None:

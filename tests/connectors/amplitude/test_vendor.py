@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from headwater.base.clock import Clock
 from headwater.events.event import Event
 from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import MAX_SECONDS, Installation, VendorEventsConformance
-from tests.connectors.conformance.vendor_types import send_each_event_type
+from tests.connectors.conformance.vendor_types import send_each_event_type, send_full_requests
 from tests.connectors.vendors.amplitude import KEY, AmplitudeServer
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
 
@@ -29,9 +30,21 @@ class TestEvents(VendorEventsConformance):
     CODE = "amplitude"
     SETTINGS: ClassVar = SETTINGS
     SECRETS = (KEY,)
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "null", "anonymous_id": "lmy47d"},
+        "MissingName": {"event": " "},
+        "ReservedName": {"event": "$identify"},
+        "InvalidProperties": {"properties": Raw(b'{"n":%s}' % (b"[" * 40 + b"]" * 40))},
+        "InvalidOutput": {"properties": Raw(b'{"revenue":"EUR 9.50"}')},
+    }
+    REPAIRS = ("InvalidOutput", {"revenue": "9.5"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return AmplitudeServer(plan, now)
+
+    async def test_full_requests_are_accepted(self) -> None:
+        server = await send_full_requests(self)
+        assert len(server.accepted) == 2 * 2_000
 
     async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
         event = msgspec.structs.replace(self.event(1, "ada", FixedClock()), connection_id=1, name="Home")

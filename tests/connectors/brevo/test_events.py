@@ -1,12 +1,16 @@
 """Brevo's events: the contract, the requests of the page, limits, and errors by positions."""
 
+import asyncio
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headwater.connectors.brevo.events import BATCH_URL, EVENT_URL, BrevoSink
 from headwater.connectors.brevo.schemas import EVENT_TYPES
@@ -24,6 +28,7 @@ from headwater.connectors.contract import (
 from headwater.schemas import Json
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
+from tests.connectors.pacing import call_times, most_within
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.brevo import KEY, BrevoServer
 
@@ -35,8 +40,8 @@ PARTIAL = {"status": "partial_success", "total_events": 3, "successful_events": 
 def event(number: int = 1, properties: dict[str, Any] | None = None, **values: Any) -> OutgoingEvent:
     if properties is not None:
         values["event_properties"] = {name: Json(json.dumps(value)) for name, value in properties.items()}
-    given = {"event_name": "Order Completed", "email_id": f"user-{number}@example.com"} | values
-    return make_event(number, event_type="create_event", timestamp=TIME, values=given)
+    named = {"event_name": "Order Completed", "email_id": f"user-{number}@example.com"} | values
+    return make_event(number, event_type="create_event", timestamp=TIME, values=named)
 
 
 def user_event(**values: Any) -> OutgoingEvent:
@@ -111,24 +116,26 @@ def test_the_example_of_the_vendor_is_accepted_by_its_server() -> None:
         "autoplayed": False,
         "upload_date": "2023-11-24T12:09:10+01:00",
     }
-    contact = {"AGE": Json("32"), "GENDER": Json('"FEMALE"')}
+    contact = {"AGE": Json("32"), "GENDER": Json('"FEMALE"'), "CITY": Json("null")}
     sink, server = BrevoSink(SETTINGS, make_context()), BrevoServer()
-    given = event(1, properties, event_name="video_played", email_id="jane.doe@example.com", contact_properties=contact)
-    request = sink.request([sink.encode(given)], FIRST)
+    video = event(1, properties, event_name="video_played", email_id="jane.doe@example.com", contact_properties=contact)
+    request = sink.request([sink.encode(video)], FIRST)
     assert server.respond(request).status == 204 and server.violations == []
     assert json.loads(request.body)["event_properties"] == properties
+    assert json.loads(request.body)["contact_properties"] == {"AGE": 32, "GENDER": "FEMALE"}, "null is left out"
 
 
-def test_the_mappings_are_those_of_the_page() -> None:
+def test_the_filters_and_mappings_are_those_of_the_page() -> None:
     for type_ in EVENT_TYPES:
-        assert f"| `{type_.id}` |" in page("brevo") and type_.schema is not None
+        assert re.search(rf"\| `{type_.id}` \| .* \| `{re.escape(type_.filter)}` \|", page("brevo"))
+        assert type_.schema is not None
         for each in type_.schema.properties:
             shown = f"`{each.prefilled}`" if each.prefilled else "none"
             assert f"| `{each.name}` | {shown} |" in page("brevo")
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("name", "sent"),
     [
         ("Order Completed", "Order_Completed"),
         ("  Video: played!  ", "Video_played"),
@@ -136,8 +143,8 @@ def test_the_mappings_are_those_of_the_page() -> None:
         ("Café ouvert", "Caf_ouvert"),
     ],
 )
-def test_a_name_has_only_characters_that_brevo_takes(given: str, sent: str) -> None:
-    assert json.loads(BrevoSink(SETTINGS, make_context()).encode(event(event_name=given)).body)["event_name"] == sent
+def test_a_name_has_only_characters_that_brevo_takes(name: str, sent: str) -> None:
+    assert json.loads(BrevoSink(SETTINGS, make_context()).encode(event(event_name=name)).body)["event_name"] == sent
 
 
 async def send(response: HttpResponse, count: int = 3) -> Any:
@@ -174,6 +181,63 @@ async def test_an_event_that_brevo_refuses_has_its_reason() -> None:
     assert (item.outcome, item.reason, item.message) == (Outcome.REJECTED, "InvalidParameter", "Invalid email_id")
 
 
+NONE = PARTIAL | {"status": "failed", "successful_events": 0, "failed_events": 3}
+
+
+async def test_each_event_of_a_batch_without_a_valid_one_has_its_reason() -> None:
+    errors = [{"eventIndex": [0, 2], "message": "Invalid email_id"}, {"eventIndex": [1], "message": "Invalid date"}]
+    result = await send(answer(400, NONE | {"errors": errors}))
+    assert [each.message for each in result.items] == ["Invalid email_id", "Invalid date", "Invalid email_id"]
+    assert {each.outcome for each in result.items} == {Outcome.REJECTED}
+
+
+async def test_an_event_of_a_refused_batch_without_a_reason_is_sent_again() -> None:
+    result = await send(answer(400, NONE | {"errors": [{"eventIndex": [1], "message": "Invalid email_id"}]}))
+    assert [each.outcome for each in result.items] == [Outcome.RETRY, Outcome.REJECTED, Outcome.RETRY]
+
+
+@pytest.mark.parametrize("body", [b"<html>welcome</html>", b'{"events":[]}', b"[]", b"null", b"\xff"])
+async def test_a_success_in_another_form_delivers_no_event(body: bytes) -> None:
+    """A proxy or a web server under the address of Brevo responds to everything."""
+    for status, count in ((200, 1), (204, 1), (200, 3), (202, 3)):
+        result = await send(HttpResponse(status=status, body=body), count)
+        assert {each.outcome for each in result.items} == {Outcome.RETRY}, (status, count)
+
+
+@settings(max_examples=300)
+@given(
+    status=st.sampled_from([200, 202, 204, 207, 400]),
+    count=st.integers(1, 4),
+    body=st.one_of(
+        st.binary(max_size=40),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "count": st.one_of(st.integers(-1, 5), st.none(), st.text(max_size=2)),
+                "total_events": st.integers(0, 5),
+                "successful_events": st.one_of(st.integers(-1, 5), st.none()),
+                "errors": st.lists(
+                    st.fixed_dictionaries(
+                        {"eventIndex": st.lists(st.integers(-1, 5), max_size=4)},
+                        optional={"message": st.text(max_size=5)},
+                    ),
+                    max_size=3,
+                ),
+            },
+        ).map(msgspec.json.encode),
+    ),
+)
+def test_an_event_is_delivered_only_if_the_response_accounts_for_it(status: int, count: int, body: bytes) -> None:
+    result = asyncio.run(send(HttpResponse(status=status, body=body), count))
+    assert len(result.items) == count
+    delivered = sum(each.outcome is Outcome.DELIVERED for each in result.items)
+    if delivered and count > 1:
+        stated = json.loads(body)
+        assert status < 300 and delivered in (stated.get("count"), stated.get("successful_events"))
+    elif delivered:
+        assert status < 300 and body.strip() in (b"", b"{}")
+
+
 async def test_a_batch_that_brevo_refuses_is_halved() -> None:
     result = await send(answer(400, {"code": "invalid_parameter", "message": "no"}))
     assert result.failure is not None and result.failure.scope is FailureScope.BATCH
@@ -190,3 +254,8 @@ def test_placeholders_are_left_out() -> None:
     assert body["identifiers"] == {"email_id": "ada@example.com", "contact_id": 7}
     with pytest.raises(EventRejected, match="no identifier"):
         sink.encode(user_event(ext_id="undefined"))
+
+
+def test_at_full_load_the_limits_of_the_account_are_kept_and_used() -> None:
+    times = call_times(BrevoSink.policy.rates, seconds=7_200)
+    assert most_within(times, 1) <= 10 and 0.95 * 36_000 <= most_within(times, 3_600) <= 36_000

@@ -1,5 +1,6 @@
 """Brevo's contacts: the contracts, the requests of the page, attributes, limits, and errors."""
 
+import asyncio
 import json
 from datetime import date, timedelta
 from typing import Any
@@ -7,11 +8,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.brevo.schemas import Attribute, Choice, attributes_by_property, readable_schema
 from headwater.connectors.brevo.settings import BrevoSettings
-from headwater.connectors.brevo.users import ATTRIBUTES_URL, CONTACTS_URL, MAX_CONTACT_BYTES, BrevoContacts
+from headwater.connectors.brevo.users import (
+    ATTRIBUTES_URL,
+    BATCH_USERS,
+    CONTACTS_URL,
+    MAX_CONTACT_BYTES,
+    BrevoContacts,
+)
 from headwater.connectors.contract import (
     ConnectorContext,
     HttpRequest,
@@ -28,6 +36,8 @@ from headwater.schemas import Record
 from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, make_context
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
+from tests.connectors.pacing import call_times, most_within
+from tests.connectors.responding import check_writes, responses
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.brevo import KEY, BrevoServer
 from tests.connectors.vendors.brevo_contacts import ATTRIBUTES
@@ -241,6 +251,28 @@ async def test_the_id_of_a_contact_that_exists_is_read(attributes: Any, path: st
     assert http.requests[1].url == f"{CONTACTS_URL}/{path}"
 
 
+@pytest.mark.parametrize("is_blocked", [True, False])
+@pytest.mark.parametrize("email", ["ada@example.com", "ADA@example.com", "ada@new.example"])
+async def test_a_new_address_does_not_subscribe_a_blocked_contact(email: str, is_blocked: bool) -> None:
+    server = BrevoServer()
+    id_ = server.contacts.add(EMAIL="ada@example.com")
+    server.contacts.by_id[id_]["email"] = is_blocked
+    contacts = BrevoContacts(SETTINGS, serve(server))
+    [result] = await contacts.write_users([write(id=str(id_), email=email, FIRSTNAME="Ada")])
+    stored = server.contacts.by_id[id_]
+    assert result.outcome is Outcome.DELIVERED and server.violations == []
+    assert (stored["email"], stored["attributes"]["FIRSTNAME"]) == (is_blocked, "Ada")
+    assert stored["attributes"]["EMAIL"] == (email if "new" in email else "ada@example.com")
+    await contacts.write_users([write(id=str(id_), email="ada@third.example", email_blacklisted=False)])
+    assert stored["email"] is False, "the profile states that the person agrees"
+
+
+async def test_a_contact_that_does_not_exist_is_not_written() -> None:
+    contacts = BrevoContacts(SETTINGS, serve(BrevoServer()))
+    results = await contacts.write_users([write(id="7", email="a@b.c"), write(id="8", FIRSTNAME="Ada")])
+    assert [(each.outcome, each.reason) for each in results] == [(Outcome.REJECTED, "DocumentNotFound")] * 2
+
+
 async def test_identifiers_of_two_contacts_are_a_conflict() -> None:
     server = BrevoServer()
     server.contacts.add(EMAIL="ada@example.com")
@@ -256,7 +288,22 @@ async def test_a_response_without_an_error_has_its_status_as_reason() -> None:
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "Status400")
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500, 503, 302])
+@pytest.mark.parametrize("spaces", [0, 190, 990])
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_response_shows_no_secret(status: int, spaces: int) -> None:
+    """Long texts are cut, which may not leave the first half of a secret."""
+    text = f"no{' ' * spaces}{KEY}"
+    for body in ({"code": "invalid_parameter", "message": text}, text):
+        contacts, _ = make(respond(status, body))
+        try:
+            [result] = await contacts.write_users([write(email="a@b.c")])
+        except Unavailable as error:
+            assert KEY[:4] not in error.message
+        else:
+            assert result.outcome is Outcome.REJECTED and KEY[:4] not in result.message and "no" in result.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 425, 429, 500, 503, 302])
 async def test_other_responses_say_nothing_about_the_user(status: int) -> None:
     contacts, _ = make(respond(status, f"a page about {KEY}", x_sib_ratelimit_reset="7"))
     with pytest.raises(Unavailable) as failure:
@@ -275,3 +322,21 @@ async def test_a_user_whose_outcome_is_unknown_is_sent_again_alone() -> None:
     contacts, _ = make(reply)
     first, second = await contacts.write_users([write(email="ada@b.c"), write(email="bob@b.c")])
     assert (first.outcome, first.id, second.outcome) == (Outcome.DELIVERED, "1", Outcome.RETRY)
+
+
+def test_at_full_load_the_limits_of_the_account_are_kept_and_used() -> None:
+    """A call for five contacts is ten requests: five that write, and five that read them before or afterwards."""
+    calls = call_times(BrevoContacts.write_rates, seconds=3_600, events=BATCH_USERS)
+    assert 2 * BATCH_USERS * most_within(calls, 1) <= 10
+    assert calls == call_times(BrevoContacts.write_rates, seconds=3_600), "a call with fewer makes no room for more"
+    assert 0.95 * 36_000 <= 2 * BATCH_USERS * len(calls) <= 36_000
+    pages = call_times(BrevoContacts.read_rates, seconds=3_600)
+    assert most_within(pages, 1) <= 10 and 0.95 * 36_000 <= len(pages) <= 36_000
+
+
+@settings(max_examples=300)
+@given(response=responses(("id", "code", "message"), '{"id": %s, "code": %s}'))
+def test_no_response_is_taken_for_that_to_a_contact_that_is_written(response: HttpResponse) -> None:
+    for id_ in ("", "7"):
+        users = [write(id=id_, email=f"user-{number}@example.com") for number in range(2)]
+        asyncio.run(check_writes(make(lambda _: response)[0], users, response))

@@ -45,8 +45,9 @@ class TestUserSink(VendorUserSinkConformance):
         return BrevoServer(plan, now)
 
     def attributes(self, number: int, version: int) -> Record:
-        return {
-            "email": self.refused_key(number),
+        # As in exports that match contacts by their address: it is written only to create one.
+        email: Record = {"email": self.refused_key(number)} if version == 1 else {}
+        return email | {
             "ext_id": f"u-{number}",
             "email_blacklisted": version == 2,
             "FIRSTNAME": f"Name {version}",
@@ -69,12 +70,13 @@ class TestUserSink(VendorUserSinkConformance):
 
     def has(self, server: Any, id_: str, attributes: Record) -> bool:
         stored = server.contacts.by_id[int(id_)]
-        expected: Record = {"EMAIL": attributes["email"], "EXT_ID": attributes["ext_id"]} | {
+        expected: Record = {"EXT_ID": attributes["ext_id"]} | {
             name: str(value) if isinstance(value, date) else value
             for name, value in attributes.items()
             if name.isupper() and value is not None
         }
-        return bool(stored["attributes"] == expected and stored["email"] is attributes["email_blacklisted"])
+        others = {name: value for name, value in stored["attributes"].items() if name != "EMAIL"}
+        return bool(others == expected and stored["email"] is attributes["email_blacklisted"])
 
 
 class TestUserSource(VendorUserSourceConformance):

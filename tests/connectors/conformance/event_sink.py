@@ -4,6 +4,7 @@ It plays the destination: statuses, waits, lost connections and nonsense. Connec
 in the way that responses identify single events: the subclass supplies both.
 """
 
+import gzip
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -157,6 +158,23 @@ class EventSinkConformance(ABC):
         preview = format_request(sink.request(self.batch(sink), FIRST), Redactor(self.SECRETS))
         assert preview.startswith("POST http") or preview.startswith("PUT http")
         assert not any(secret in preview for secret in self.SECRETS)
+
+    async def test_the_preview_is_the_request_that_is_sent(self) -> None:
+        """Compare the method, the URL, the names of all headers and the body, which is indented."""
+        http = ScriptedHttp()
+        sink = self.sink(http)
+        events = self.batch(sink)
+        http.respond = lambda _: self.success(events)
+        request = sink.request(events, FIRST)
+        await sink.send(request, events)
+        [sent] = http.requests
+        head, _, shown = format_request(request, Redactor(())).partition("\r\n\n")
+        line, *headers = head.splitlines()
+        assert line == f"{sent.method} {sent.url}"
+        names = {each.partition(":")[0].lower() for each in headers}
+        assert names == {*sent.headers} | ({"authorization"} if sent.authorize else set())
+        body = gzip.decompress(sent.body) if sent.headers.get("content-encoding") == "gzip" else sent.body
+        assert "".join(shown.split()) == "".join(body.decode().split())
 
     async def test_success_delivers_every_event(self) -> None:
         result, count = await self.exchange(None)

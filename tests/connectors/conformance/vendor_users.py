@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
+import msgspec
 import pytest
 
 from headwater.base.clock import Clock
@@ -22,6 +24,9 @@ from headwater.connectors.contract import (
     MAX_PAGE_USERS,
     AccessToken,
     Engine,
+    HttpClient,
+    HttpRequest,
+    HttpResponse,
     ItemResult,
     Outcome,
     SourceUser,
@@ -31,10 +36,12 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.origins import Origins
+from headwater.connectors.redaction import Redactor, format_request
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.delivery.rates import AccountRates, Rates
-from headwater.schemas import Codec, Record, all_optional
+from headwater.management.userpreviews import TransformedUser, make_key, show_user_request
+from headwater.schemas import Codec, ObjectType, Record, all_optional
 from tests.connectors.conformance.seeds import SEEDS
 from tests.connectors.vendors.server import CALM, Fate, Plan, VendorServer
 from tests.virtualtime import START, VirtualClock, run_in_virtual_time
@@ -51,6 +58,18 @@ def draw(seed: int) -> Plan:
     )
 
 
+class _ListingClient:
+    """Sends requests, and adds them to a list."""
+
+    def __init__(self, client: HttpClient, sent: list[HttpRequest]) -> None:
+        self._client = client
+        self._sent = sent
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self._sent.append(request)
+        return await self._client.send(request)
+
+
 class _Vendor:
     """A vendor's server, and the connector's engine with a context that reaches it."""
 
@@ -60,9 +79,13 @@ class _Vendor:
         self._settings = settings
         self._context = context
 
-    def sink(self) -> UserSink:
+    def sink(self, sent: list[HttpRequest] | None = None) -> UserSink:
+        """Make a sink. `sent` gets the requests that it sends."""
         assert self._engine.user_sink is not None
-        return self._engine.user_sink(self._settings, self._context)
+        context = self._context
+        if sent is not None:
+            context = msgspec.structs.replace(context, http=_ListingClient(context.http, sent))
+        return self._engine.user_sink(self._settings, context)
 
     def source(self) -> UserSource:
         assert self._engine.user_source is not None
@@ -92,15 +115,22 @@ class _Suite(ABC):
     @asynccontextmanager
     async def connect(self, server: VendorServer, clock: Clock) -> AsyncIterator[_Vendor]:
         """Open the connector's context for a server that is running."""
+        settings, environment = self.settings(), self.environment(server, clock)
+        async with environment.context(self.CODE, 1, settings, self.access_token(), workspace=1) as context:
+            yield _Vendor(server, CONNECTORS[self.CODE].engine, settings, context)
+
+    def settings(self) -> Settings:
+        """Return the settings as the connector reads them."""
         connector = CONNECTORS[self.CODE]
         capabilities = connector.destination or connector.source
         assert capabilities is not None and capabilities.settings is not None
-        settings = capabilities.settings.read(self.SETTINGS)
-        environment = ConnectorEnvironment(
+        return capabilities.settings.read(self.SETTINGS)
+
+    def environment(self, server: VendorServer, clock: Clock) -> ConnectorEnvironment:
+        """Return an environment in which the connector reaches the server."""
+        return ConnectorEnvironment(
             addresses=AddressPolicy.parse("127.0.0.0/8"), clock=clock, origins=Origins(server.origins)
         )
-        async with environment.context(self.CODE, 1, settings, self.access_token(), workspace=1) as context:
-            yield _Vendor(server, connector.engine, settings, context)
 
 
 class VendorUserSinkConformance(_Suite):
@@ -200,6 +230,46 @@ class VendorUserSinkConformance(_Suite):
                 assert result.outcome is Outcome.DELIVERED
 
         run_in_virtual_time(monkeypatch, (), main)
+
+    def test_a_preview_shows_the_request_that_writes_a_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(clock: VirtualClock) -> None:
+            async with self.vendor(CALM, clock) as vendor:
+                created = await self.compare_preview(vendor, clock, self.attributes(1, 1), "")
+                if self.IS_WRITE_ONLY:
+                    with pytest.raises(BadRequest, match="not by an id"):
+                        await self.compare_preview(vendor, clock, self.attributes(1, 2), created.id)
+                else:
+                    await self.compare_preview(vendor, clock, self.attributes(1, 2), created.id)
+
+        run_in_virtual_time(monkeypatch, (), main)
+
+    async def compare_preview(
+        self, vendor: _Vendor, clock: VirtualClock, attributes: Record, user_id: str
+    ) -> ItemResult:
+        """Compare the preview of a user with the request that writes it, and return the result of the write."""
+        schema, server = await vendor.sink().writable_schema(), vendor.server
+        used = ObjectType(tuple(each for each in schema if each.name in attributes))
+        body = Codec(all_optional(used)).encode(attributes)
+        transformed = TransformedUser(user_id=user_id, out_schema=used, attributes=body)
+        catalog: Any = SimpleNamespace(
+            connectors=CONNECTORS,
+            decrypt_settings=lambda connection: self.settings(),
+            access_token=lambda connection, environment: self.access_token(),
+        )
+        connection: Any = SimpleNamespace(id=1, connector=self.CODE, workspace=1)
+        shown = await show_user_request(catalog, connection, transformed, self.environment(server, clock))
+        assert self.find(server, 1) == ([user_id] if user_id else []), "a preview writes nothing"
+        assert not any(secret in shown for secret in self.SECRETS)
+        sent: list[HttpRequest] = []
+        sink = vendor.sink(sent)
+        await sink.writable_schema()
+        sent.clear()
+        [result] = await sink.write_users([UserWrite(id=user_id, attributes=attributes, key=make_key(1, transformed))])
+        assert result.outcome is Outcome.DELIVERED
+        assert shown == format_request(sent[0], Redactor(self.settings().secrets()))
+        arrived = server.requests[-len(sent)]
+        assert (arrived.method, arrived.body) == (sent[0].method, sent[0].body)
+        return result
 
     def missing_id(self) -> str:
         """Return the id of a user that the vendor does not have."""

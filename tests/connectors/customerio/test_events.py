@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import (
@@ -26,9 +28,11 @@ from headwater.connectors.customerio.events import CustomerIoSink
 from headwater.connectors.customerio.schemas import EVENT_TYPES
 from headwater.connectors.customerio.settings import CustomerIoSettings
 from headwater.schemas import Json
+from tests.connectors import unexpected
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
+from tests.connectors.unexpected import INDEXES, SCALARS, STATUSES, bodies
 from tests.connectors.vendors.customerio import API_KEY, SITE_ID, CustomerIoServer
 
 SETTINGS = CustomerIoSettings(site_id=SITE_ID, api_key=API_KEY, region="US")
@@ -88,6 +92,8 @@ class TestContract(EventSinkConformance):
             event(type_="identify", attributes={"a": "é" * 501}),
             event(type_="identify", attributes={"a": list(range(400))}),
             event(type_="identify", attributes={"cio_id": "1"}),
+            event(type_="device", token="null", platform="ios"),
+            event(type_="device", id="0", token="t", platform="ios"),
             event(type_="group", object_type_id="1", object_id="undefined"),
             event(type_="group", object_type_id="1", object_id="g", attributes={"a": "x" * 1_001}),
             event(type_="merge", previous_id="null"),
@@ -109,6 +115,7 @@ def test_the_requests_are_those_of_the_page() -> None:
     made = [
         event(attributes={"orderId": "o-1", "total": 9.5, "shippedAt": "2026-05-04T10:00:00Z"}, id="ada"),
         event(type_="identify", id="ada", email="ada@example.com", anonymous_id="a-1", attributes={"plan": "pro"}),
+        event(type_="device", id="ada", token="ff15bc0c20c4", platform="ios", device_model="iPhone"),
         event(type_="group", id="ada", object_type_id="1", object_id="acme", attributes={"name": "Acme"}),
         event(type_="merge", id="ada", previous_id="ada-old"),
     ]
@@ -151,6 +158,21 @@ def test_identify_gives_the_other_identifiers_as_attributes() -> None:
     assert (item["identifiers"], item["attributes"]) == ({"email": "ada@example.com"}, {"anonymous_id": "a-1"})
     with pytest.raises(EventRejected, match="no identifier"):
         encode(event(type_="identify", id="", anonymous_id="a-1"))
+
+
+@pytest.mark.parametrize("time", ['"2026-05-04T10:00:00.123Z"', "1777888800", "1777888800123"])
+def test_the_time_of_the_sign_up_is_in_seconds(time: str) -> None:
+    [item] = encode(event(type_="identify", created_at=Json(time), attributes={"createdAt": "2026-05-04T10:00:00Z"}))
+    assert item["attributes"] == {"createdAt": 1777888800, "created_at": 1777888800}
+
+
+def test_a_device_belongs_to_its_person() -> None:
+    server = CustomerIoServer()
+    sink = CustomerIoSink(SETTINGS, make_context())
+    made = event(type_="device", id="ada", token="t-1", platform="android", app_version="1.2")
+    assert server.respond(sink.request([sink.encode(made)], FIRST)).status == 200 and server.violations == []
+    device = {"token": "t-1", "platform": "android", "last_used": 1777895999, "attributes": {"app_version": "1.2"}}
+    assert server.devices == {"t-1": {**device, "person": "ada"}}
 
 
 def test_a_group_without_a_person_is_an_object() -> None:
@@ -237,3 +259,22 @@ async def test_the_region_must_be_that_of_the_account() -> None:
     assert await check(in_europe, context) == in_europe
     with pytest.raises(Unavailable):
         await check(SETTINGS, make_context(ScriptedHttp(lambda _: HttpResponse(status=429))))
+
+
+ERRORS = st.fixed_dictionaries(
+    {},
+    optional={"batch_index": INDEXES, "reason": st.one_of(st.text(max_size=5), SCALARS), "field": st.text(max_size=3)},
+)
+
+
+@given(
+    status=STATUSES,
+    body=bodies(st.fixed_dictionaries({}, optional={"errors": st.one_of(SCALARS, st.lists(ERRORS, max_size=4))})),
+)
+async def test_no_response_delivers_an_event_that_it_does_not_account_for(status: int, body: bytes) -> None:
+    events = [event(number) for number in (1, 2, 3)]
+    result = await unexpected.send(partial(CustomerIoSink, SETTINGS), events, status, body)
+    delivered = [each.outcome for each in result.items].count(Outcome.DELIVERED)
+    if delivered:
+        named = {each["batch_index"] for each in json.loads(body).get("errors", [])}
+        assert named <= {0, 1, 2} and delivered == 3 - len(named)

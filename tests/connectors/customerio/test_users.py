@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from headwater.base.errors import Unavailable
-from headwater.connectors.contract import NOT_ATTEMPTED, HttpResponse, Outcome, UserWrite
+from headwater.connectors.contract import NOT_ATTEMPTED, HttpResponse, Outcome, UserSink, UserWrite
 from headwater.connectors.customerio.schemas import WRITABLE_SCHEMA
 from headwater.connectors.customerio.settings import CustomerIoSettings
 from headwater.connectors.customerio.users import BATCH_PEOPLE, MAX_BATCH_BYTES, CustomerIoPeople
-from headwater.schemas import DateTime, Json
+from headwater.schemas import DateTime, Json, Record
 from tests.connectors.conformance.context import Responder, ScriptedHttp, make_context
+from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.customerio import API_KEY, MAX_BODY_BYTES, SITE_ID, CustomerIoServer
 
@@ -33,6 +34,30 @@ def write(**attributes: Any) -> UserWrite:
 def respond(status: int, body: Any = None, **headers: str) -> Responder:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: HttpResponse(status=status, headers=named, body=msgspec.json.encode(body))
+
+
+class TestContract(UserSinkConformance):
+    IS_WRITE_ONLY = True
+
+    def make(self) -> UserSink:
+        self.server = CustomerIoServer()
+        return make(self.server.respond)[0]
+
+    async def read(self, sink: UserSink, id_: str) -> Record | None:
+        [cio_id] = self.server.find(id=id_)
+        return {name: value for name, value in self.server.people[cio_id].items() if name in WRITABLE_SCHEMA.by_name}
+
+    def examples(self) -> list[Record]:
+        return [
+            {"id": "1", "email": "ada@example.com", "phone": "+15005550006", "timezone": "Europe/Rome"},
+            {"id": "2", "email": "bob@example.com", "timezone": "Europe/Oslo", "unsubscribed": True},
+        ]
+
+    def identity(self, example: Record) -> Record:
+        return {"id": example["id"]}
+
+    def rejected(self) -> Record:
+        return {"id": "3", "email": "no address"}
 
 
 async def test_the_request_is_that_of_the_page() -> None:
@@ -98,6 +123,13 @@ async def test_other_responses_say_nothing_about_people(status: int, body: Any) 
     with pytest.raises(Unavailable) as failure:
         await people.write_users([write(id="1")])
     assert failure.value.retry_after == 7 and API_KEY not in failure.value.message
+
+
+@pytest.mark.parametrize("error", [{"batch_index": 1}, {"batch_index": -1}, {"reason": "invalid"}])
+async def test_an_error_about_no_person_of_the_request_is_not_a_success(error: dict[str, Any]) -> None:
+    people, _ = make(respond(207, {"errors": [error]}))
+    with pytest.raises(Unavailable, match="not in the request"):
+        await people.write_users([write(id="1")])
 
 
 async def test_the_largest_batch_is_within_the_limit() -> None:

@@ -52,7 +52,8 @@ class TestEvents(VendorEventsConformance):
 
     async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
         members = {"connection_id": 1, "name": "Home", "group_id": "acme", "previous_id": "ada-old"}
-        event = msgspec.structs.replace(self.event(1, "ada", FixedClock()), **members)
+        context = Raw(b'{"device":{"token":"t-1","type":"iOS"},"os":{"name":"iOS","version":"17.1"},"locale":"it-IT"}')
+        event = msgspec.structs.replace(self.event(1, "ada", FixedClock()), context=context, **members)
         server = await send_each_event_type(self, event)
         assert isinstance(server, CustomerIoServer)
         names = [item.content.get("name") for item in server.accepted]
@@ -60,6 +61,7 @@ class TestEvents(VendorEventsConformance):
         assert (
             server.find(email="ada@example.com") == server.find(id="ada") == server.find(anonymous_id="anonymous-ada")
         )
+        assert server.devices["t-1"]["platform"] == "ios" and server.devices["t-1"]["person"] == "ada"
         assert server.relationships == {("acme", "ada")} and ("1", "acme") in server.objects
 
 

@@ -73,8 +73,26 @@ def custom(name: str = "Order Shipped", /, **params: Any) -> OutgoingEvent:
     return event(values={"name": name, "params": {name: Json(json.dumps(each)) for name, each in params.items()}})
 
 
-def purchase(*items: dict[str, Any], **values: Any) -> OutgoingEvent:
-    return event("purchase", values={"transaction_id": "o-1", "items": [*items], **values})
+def purchase(*items: Any, **values: Any) -> OutgoingEvent:
+    return event("purchase", values={"transaction_id": "o-1", "items": as_json([*items]), **values})
+
+
+def described(**properties: Any) -> OutgoingEvent:
+    """Return an event with properties of its user."""
+    given = {name: as_json(value) for name, value in properties.items()}
+    return event(values={"name": "Order Shipped", "user_properties": given})
+
+
+def as_json(value: Any) -> Json:
+    return Json(json.dumps(value))
+
+
+def mapped(type_: EventType, properties: Any, **members: Any) -> Any:
+    """Return the values that the suggested mapping makes of an event."""
+    assert type_.schema is not None
+    mapping = prefilled(type_.schema)
+    record = {"type": "track", "event": "Order Shipped", "properties": as_json(properties), **members}
+    return CompiledMapping(mapping, EVENT_SCHEMA, plain_schema(type_.schema, mapping)).apply(record, "Create")
 
 
 def sent(*events: OutgoingEvent) -> dict[str, Any]:
@@ -125,6 +143,17 @@ class TestContract(EventSinkConformance):
             purchase({"item_id": "a"}, {"coupon": "c"}),
             purchase(*[{"item_id": "a"}] * 201),
             purchase({"item_id": "x" * 101}),
+            purchase({"item_id": ["a"]}),
+            purchase({"item_id": "a", "price": "cheap"}),
+            purchase("a"),
+            purchase(),
+            purchase({"item_id": "a"}, value=as_json("9,50")),
+            purchase({"item_id": "a"}, currency="€"),
+            described(nested={"a": 1}),
+            described(**{"x" * 25: 1}),
+            described(user_id="a"),
+            described(plan="x" * 37),
+            described(**{f"p{number}": 1 for number in range(26)}),
         ]
 
 
@@ -132,18 +161,14 @@ def test_values_at_the_limits_are_accepted() -> None:
     long = {"page_location": "x" * 1_000, "page_referrer": "x" * 420, "page_title": "é" * 300}
     sent(event("page_view", values=long), custom("x" * 40, **{f"p{number}": "x" * 100 for number in range(24)}))
     sent(purchase(*[{"item_id": "a"}] * 200))
+    sent(described(**{f"{'p' * 22}{number}": "x" * 36 for number in range(10, 35)}))
 
 
 @pytest.mark.parametrize("type_", EVENT_TYPES, ids=lambda type_: type_.id)
 def test_suggested_mappings_suit_the_events_of_sdks(type_: EventType) -> None:
     """The validation server has no objection to a recorded event, and every given value is sent."""
     properties = RECORDED.get(type_.id, LEAD)
-    record: dict[str, Any] = {"type": "track", "event": "Order Shipped", "properties": Json(json.dumps(properties))}
-    values: Any = {}
-    if type_.schema is not None:
-        mapping = prefilled(type_.schema)
-        assert set(mapping) == {each.name for each in type_.schema.properties}, "each property has a suggestion"
-        values = CompiledMapping(mapping, EVENT_SCHEMA, plain_schema(type_.schema, mapping)).apply(record, "Create")
+    values = {} if type_.schema is None else mapped(type_, properties)
     [made] = sent(event(type_.id, values=values))["events"]
     assert made["name"] == ("order_shipped" if type_.id == "custom_event" else type_.id)
     if "products" in properties or properties is PRODUCT:
@@ -152,16 +177,79 @@ def test_suggested_mappings_suit_the_events_of_sdks(type_: EventType) -> None:
         assert item == expected
 
 
-def test_an_order_without_products_is_refused_by_the_mapping() -> None:
-    schema = BY_ID["purchase"].schema
-    assert schema is not None
-    mapping = CompiledMapping(prefilled(schema), EVENT_SCHEMA, plain_schema(schema, prefilled(schema)))
+def test_most_properties_have_a_suggestion() -> None:
+    without = {"ad_user_data", "ad_personalization", "user_properties"}
+    for type_ in EVENT_TYPES:
+        if type_.schema is not None:
+            assert {each.name for each in type_.schema.properties if not each.prefilled} == without
+
+
+@pytest.mark.parametrize("products", [[], None, "o-1"])
+def test_an_order_without_products_is_refused(products: Any) -> None:
+    with pytest.raises(EventRejected, match="items"):
+        sent(event("purchase", values=mapped(BY_ID["purchase"], {"order_id": "o-1", "products": products})))
     with pytest.raises(MappingFailed):
-        mapping.apply({"type": "track", "properties": Json('{"order_id":"o-1"}')}, "Create")
+        mapped(BY_ID["purchase"], {"order_id": "o-1"})
+
+
+def test_prices_may_be_texts_and_currencies_in_lower_case() -> None:
+    product = {
+        "sku": 7,
+        "name": "Cup",
+        "price": "9.50",
+        "quantity": "2",
+        "position": "3",
+        "coupon": "",
+        "category": None,
+    }
+    order = {"order_id": 12, "revenue": "19.00", "tax": "", "currency": "eur", "products": [product]}
+    [made] = sent(event("purchase", values=mapped(BY_ID["purchase"], order)))["events"]
+    params = made["params"]
+    assert (params["value"], params["currency"], params["transaction_id"], "tax" in params) == (
+        19.0,
+        "EUR",
+        "12",
+        False,
+    )
+    assert params["items"] == [{"item_id": "7", "item_name": "Cup", "price": 9.5, "quantity": 2, "index": 3}]
+
+
+@pytest.mark.parametrize(
+    ("type_", "properties", "value"),
+    [
+        ("add_to_cart", {"product_id": "a", "price": "9.50", "quantity": 3}, 28.5),
+        ("view_item", {"product_id": "a", "price": 9.5}, 9.5),
+        ("view_item", {"product_id": "a", "price": 9.5, "quantity": 3, "value": 1}, 1),
+        ("view_item", {"product_id": "a"}, None),
+        (
+            "view_cart",
+            {"products": [{"sku": "a", "price": 0.1, "quantity": 3}, {"sku": "b", "price": 2}, {"sku": "c"}]},
+            2.3,
+        ),
+        ("purchase", {"order_id": "o", "total": 5, "products": [{"sku": "a", "price": 1}]}, 5),
+        ("view_promotion", {"promotion_id": "p", "name": "Sale", "price": 1}, None),
+    ],
+)
+def test_the_value_is_that_of_the_items_without_another(type_: str, properties: Any, value: float | None) -> None:
+    [made] = sent(event(type_, values=mapped(BY_ID[type_], properties)))["events"]
+    assert made["params"].get("value") == value
+
+
+@pytest.mark.parametrize(
+    ("product", "item"),
+    [
+        ({"sku": "s", "productId": "i", "product_id": "p"}, {"item_id": "p"}),
+        ({"sku": "s", "item_id": "", "name": "n", "item_name": "m"}, {"item_id": "s", "item_name": "m"}),
+        ({"name": "Sale", "position": "home", "url": "u"}, {"item_name": "Sale"}),
+        ({"name": True, "item_brand": 1.5, "index": "4"}, {"item_name": "true", "item_brand": "1.5", "index": 4}),
+    ],
+)
+def test_products_become_items(product: Any, item: Any) -> None:
+    assert sent(purchase(product))["events"][0]["params"]["items"] == [item]
 
 
 def test_there_are_the_documented_event_types() -> None:
-    assert len(EVENT_TYPES) == 39
+    assert len(EVENT_TYPES) == 39, "38 of Google, and custom events"
     purchases = BY_ID["purchase"]
     assert (purchases.name, purchases.description) == ("Purchase", "Send 'Purchase' events to Google Analytics")
     assert BY_ID["tutorial_begin"].schema is None and BY_ID["tutorial_complete"].schema is None
@@ -191,18 +279,12 @@ def test_the_request_is_that_of_the_page() -> None:
         "integrations": {"GA4": {"clientId": "GA1.1.1234567890.1700000000", "sessionId": 1_777_895_999}},
     }
     product = {"product_id": "p-1", "name": "Cup", "price": 9.5, "quantity": 1}
-    schema = BY_ID["purchase"].schema
-    assert schema is not None
-    properties = {
-        "order_id": "o-1",
-        "total": 9.5,
-        "currency": "EUR",
-        "products": [product | {"price": 9.5, "quantity": 1}],
-    }
-    mapping = CompiledMapping(prefilled(schema), EVENT_SCHEMA, plain_schema(schema, prefilled(schema)))
-    values = mapping.apply({"type": "track", "properties": Json(json.dumps(properties))}, "Create")
-    first = event("purchase", values=values, **ids)
-    second = event(values={"name": "Order Shipped", "params": {"carrier": Json('"post"')}}, number=2, **ids)
+    order = {"order_id": "o-1", "total": 9.5, "currency": "EUR", "products": [product]}
+    context = {"ip": "203.0.113.9", "userAgent": "Mozilla/5.0"}
+    first = event("purchase", values=mapped(BY_ID["purchase"], order, context=context), **ids)
+    place = {"ip_override": context["ip"], "user_agent": context["userAgent"]}
+    shipped = {"name": "Order Shipped", "params": {"carrier": Json('"post"')}, **place}
+    second = event(values=shipped, number=2, **ids)
     assert sent(first, second) == json.loads(blocks("google-analytics")["request"])
     assert "`https://region1.google-analytics.com/mp/collect`" in page("google-analytics")
 
@@ -216,6 +298,8 @@ def test_the_request_is_that_of_the_page() -> None:
         ({"anonymous_id": ""}, "user-1", "user-1"),
         ({"integrations": {"Google Analytics 4": {"clientId": "1.2"}}}, "1.2", "user-1"),
         ({"integrations": {"Google Analytics": {"clientId": "1.2"}, "All": True}}, "1.2", "user-1"),
+        ({"integrations": {"GA4": {"clientId": "GA1.1.1234567890.1700000000"}}}, "1234567890.1700000000", "user-1"),
+        ({"integrations": {"GA4": {"clientId": "GA1.1-2.1.2"}}}, "1.2", "user-1"),
         ({"integrations": {"GA4": {"clientId": "undefined"}}}, "anonymous-1", "user-1"),
         ({"integrations": {"GA4": True, "x": {"clientId": "1.2"}}}, "anonymous-1", "user-1"),
         ({"integrations": {"GA4": {"clientId": 5}}}, "anonymous-1", "user-1"),
@@ -228,9 +312,38 @@ def test_users_are_named_by_the_ids_of_the_browser_or_the_event(
     assert (body["client_id"], body.get("user_id")) == (client, user)
 
 
-def test_the_session_is_that_of_the_event() -> None:
-    [made] = sent(event(context={"session": {"id": 1_777_895_999_000}}))["events"]
-    assert made["params"] == {"engagement_time_msec": 1, "session_id": "1777895999000"}
+@pytest.mark.parametrize(
+    ("tag", "session", "sent_id"),
+    [
+        ({}, "1777895999000", "1777895999000"),
+        ({"sessionId": 1_777_895_999}, "1", "1777895999"),
+        ({"sessionId": "1777895999"}, None, "1777895999"),
+        ({"sessionId": "GS2.1.s1"}, "7", "7"),
+        ({}, "a1b2", None),
+        ({}, "0", None),
+        ({}, -5, None),
+    ],
+)
+def test_the_session_is_that_of_the_tag_or_the_event(tag: Any, session: Any, sent_id: str | None) -> None:
+    given = event(context={"session": {"id": session}}, integrations={"GA4": tag})
+    [made] = sent(given)["events"]
+    assert made["params"] == {"engagement_time_msec": 1} | ({} if sent_id is None else {"session_id": sent_id})
+
+
+def test_a_request_has_the_place_the_device_and_the_consent_of_its_user() -> None:
+    values = {
+        "name": "Order Shipped",
+        "ip_override": "203.0.113.9",
+        "user_agent": "Mozilla/5.0",
+        "ad_user_data": "GRANTED",
+        "ad_personalization": "DENIED",
+        "user_properties": {"plan": as_json("pro"), "seats": as_json(3), "trial": as_json(True), "none": as_json(None)},
+    }
+    body = sent(event(values=values), event(values=values, number=2, anonymous_id="anonymous-1", user_id="user-1"))
+    assert (body["ip_override"], body["user_agent"]) == ("203.0.113.9", "Mozilla/5.0")
+    assert body["consent"] == {"ad_user_data": "GRANTED", "ad_personalization": "DENIED"}
+    assert body["user_properties"] == {"plan": {"value": "pro"}, "seats": {"value": 3}, "trial": {"value": "true"}}
+    assert [each["params"] for each in body["events"]] == [{"engagement_time_msec": 1}] * 2
 
 
 def test_a_user_may_contain_any_text() -> None:
@@ -243,7 +356,9 @@ def test_users_are_kept_apart() -> None:
     sink = GoogleAnalyticsSink(SETTINGS, make_context())
     same = {sink.encode(event(number=number, anonymous_id="a", user_id="u")).user for number in (1, 2)}
     others = {sink.encode(event(anonymous_id="a", user_id=user)).user for user in ("u", "v", "")}
-    assert len(same) == 1 and len(others) == 3
+    moved = {"name": "a", "ip_override": "203.0.113.9"}
+    others.add(sink.encode(event(anonymous_id="a", user_id="u", values=moved)).user)
+    assert len(same) == 1 and len(others) == 4
 
 
 def test_the_policy_has_the_window_of_google() -> None:

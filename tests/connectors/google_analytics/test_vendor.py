@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec import Raw
 
 from headwater.events.event import Event
-from tests.connectors.conformance.vendor import VendorEventsConformance
+from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
 from tests.connectors.vendors.google_analytics import MEASUREMENT_ID, SECRET, GoogleAnalyticsServer
 from tests.connectors.vendors.server import Plan, VendorServer
 
@@ -38,3 +38,10 @@ class TestEvents(VendorEventsConformance):
 
     def vendor_id(self, key: str, event: Event) -> str:
         return event.message_id.removeprefix("m")
+
+    async def verify(self, installation: Installation, server: VendorServer) -> None:
+        """Compare the users of events too, which a request has only once."""
+        await super().verify(installation, server)
+        users = {item.id: (item.user, item.content.get("user_id")) for item in server.accepted}
+        for number, event in installation.events.items():
+            assert users.get(str(number), (event.anonymous_id, event.user_id)) == (event.anonymous_id, event.user_id)

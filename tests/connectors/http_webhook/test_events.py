@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from headwater.connectors.contract import Attempt, ConnectorContext, EventSink, HttpRequest, OutgoingEvent
+from headwater.connectors.contract import (
+    Attempt,
+    ConnectorContext,
+    EventRejected,
+    EventSink,
+    HttpRequest,
+    OutgoingEvent,
+)
 from headwater.connectors.http_webhook.events import MAX_EVENT_BYTES, WebhookSink
 from headwater.connectors.http_webhook.settings import WebhookSettings
 from headwater.connectors.http_webhook.signatures import decode_secret, sign
@@ -174,14 +181,30 @@ def test_only_single_events_have_many_requests_in_flight() -> None:
     assert (batch.scope, batch.max_concurrency, batch.limits.max_events) == ("Any", 16, 500)
 
 
-def test_a_full_batch_stays_below_the_limit() -> None:
-    its = settings(batch_size=500)
-    sink = WebhookSink(its, make_context())
-    document = msgspec.json.encode({"event": "x" * 1_900})
-    encoded = [sink.encode(event(number, document=document)) for number in range(500)]
+def of_size(sink: EventSink, size: int) -> OutgoingEvent:
+    """Return an event that has so many bytes in the request."""
+    found = len(sink.encode(event(document=b'{"event":""}')).body)
+    return event(document=b'{"event":"%s"}' % (b"x" * (size - found)))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("count", [4, 500])
+def test_a_full_batch_stays_below_the_limit(format_: Any, count: int) -> None:
+    sink = WebhookSink(settings(batch_size=500, format=format_), make_context())
     limit = sink.policy.limits.max_bytes
-    assert limit is not None and sum(len(each.body) for each in encoded) <= limit
+    assert limit is not None
+    encoded = [sink.encode(of_size(sink, limit // count))] * count
+    assert limit - count < sum(len(each.body) for each in encoded) <= limit
     assert len(sink.request(encoded, FIRST).body) <= 1024 * 1024
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_event_has_at_most_256_kib(format_: Any) -> None:
+    sink = WebhookSink(settings(format=format_), make_context())
+    assert len(sink.encode(of_size(sink, 262_144)).body) == 262_144 == MAX_EVENT_BYTES
+    with pytest.raises(EventRejected) as caught:
+        sink.encode(of_size(sink, 262_145))
+    assert caught.value.reason == "EventTooLarge" and "262145 bytes" in str(caught.value)
 
 
 def test_printed_settings_show_no_secret() -> None:

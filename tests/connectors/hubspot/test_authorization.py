@@ -1,5 +1,6 @@
 """Access to HubSpot by OAuth: the conformance suite, scopes, HubSpot's own errors, and connections with an account."""
 
+from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -19,13 +20,21 @@ from headwater.connectors.hubspot.authorization import EVENT_SCOPES, SCOPES, TOK
 from headwater.connectors.hubspot.events import HubSpotSink
 from headwater.connectors.hubspot.users import HubSpotContacts
 from headwater.management.connection_rules import check_account_or_settings, check_auth_token, read_settings
-from tests.connectors.conformance.context import ScriptedHttp, make_context
+from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, make_event
 from tests.connectors.conformance.oauth import REQUEST, OAuthConformance
 from tests.connectors.test_pages import page
-from tests.connectors.vendors.hubspot import ORDER_COMPLETED, TOKEN, HubSpotServer
+from tests.connectors.vendors.hubspot import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    CODE,
+    ORDER_COMPLETED,
+    REFRESH_TOKEN,
+    TOKEN,
+    HubSpotServer,
+)
 
-CLIENT = OAuthClient(id="the-client", secret="the-client-secret")
+CLIENT = OAuthClient(id=CLIENT_ID, secret=CLIENT_SECRET)
 SETTINGS = {"accessToken": TOKEN}
 
 
@@ -54,6 +63,19 @@ def test_the_scopes_depend_on_the_role() -> None:
     assert query["scope"] == [" ".join(SCOPES["Source"])] and "optional_scope" not in query
     for scope in {*SCOPES["Source"], *SCOPES["Destination"], *EVENT_SCOPES}:
         assert f"`{scope}`" in page("hubspot")
+
+
+async def test_a_user_grants_access_to_an_account() -> None:
+    server = HubSpotServer()
+    provider = make(ScriptedHttp(server.respond))
+    tokens = await provider.exchange(CODE, "https://example.com/granted", "the-verifier")
+    assert tokens.refresh_token == REFRESH_TOKEN and tokens.expires_at == NOW + timedelta(minutes=30)
+    assert await provider.account(tokens) == "123"
+    refreshed = await provider.refresh(REFRESH_TOKEN)
+    assert refreshed.access_token != tokens.access_token
+    with pytest.raises(AuthorizationRevoked):
+        await provider.refresh("another")
+    assert server.violations == []
 
 
 async def test_a_bad_code_ends_the_authorization() -> None:

@@ -1,11 +1,14 @@
 """HubSpot's contacts: the contracts, the requests of the page, properties, partial results, and errors."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -19,10 +22,12 @@ from headwater.connectors.contract import (
     UserSink,
     UserSource,
     UserWrite,
+    find_read_rates,
 )
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.users import (
     PROPERTIES_URL,
+    SEARCH_LIMIT,
     SEARCH_URL,
     UPDATE_URL,
     UPSERT_URL,
@@ -30,6 +35,7 @@ from headwater.connectors.hubspot.users import (
     make_input,
 )
 from headwater.connectors.hubspot.values import Definition
+from headwater.connectors.responses import MAX_WAIT_SECONDS
 from headwater.connectors.users import format_cursor
 from headwater.schemas import Record
 from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, make_context
@@ -271,6 +277,78 @@ async def test_a_response_without_an_error_has_its_status_as_reason() -> None:
     contacts, _ = make(respond(400, ["no"]))
     [result] = await contacts.write_users([write(email="a@b.c")])
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "Status400")
+
+
+@pytest.mark.parametrize(("more", "violations"), [(0, []), (1, ["a batch has 1 to 100 contacts"])])
+async def test_the_largest_call_is_one_that_hubspot_takes(more: int, violations: list[str]) -> None:
+    server = HubSpotServer()
+    contacts = HubSpotContacts(SETTINGS, serve(server))
+    users = [write(number, email=f"user-{number}@b.c") for number in range(contacts.write_limits.max_events + more)]
+    await contacts.write_users(users)
+    assert [each.partition(": ")[2] for each in server.violations] == violations
+
+
+KEYS = st.sampled_from([f"{number:032x}" for number in range(4)] + ["", "user-2@b.c", "another"])
+RESULTS = st.lists(
+    st.fixed_dictionaries({"id": st.sampled_from(["11", "12", ""]), "objectWriteTraceId": KEYS}), max_size=5
+)
+ERRORS = st.lists(
+    st.fixed_dictionaries(
+        {"message": st.text(max_size=5), "category": st.text(max_size=5)},
+        optional={
+            "context": st.dictionaries(st.sampled_from(["ids", "objectWriteTraceId"]), st.lists(KEYS, max_size=3))
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(results=RESULTS, errors=ERRORS, status=st.sampled_from([200, 201, 207]), kept=st.integers(0, 1_000))
+def test_no_response_delivers_a_contact_that_it_does_not_name(
+    results: list[dict[str, str]], errors: list[dict[str, Any]], status: int, kept: int
+) -> None:
+    body = msgspec.json.encode({"status": "COMPLETE", "results": results, "errors": errors})
+    contacts, _ = make(lambda _: HttpResponse(status=status, body=body[:kept]))
+    users = [write(number, email=f"user-{number}@b.c") for number in range(4)]
+    try:
+        written = asyncio.run(contacts.write_users(users))
+    except Unavailable:
+        return
+    named = {each["objectWriteTraceId"] for each in results if each["id"]}
+    refused = {key for each in errors for keys in each.get("context", {}).values() for key in keys}
+    assert len(written) == len(users) and kept >= len(body)
+    for user, result in zip(users, written, strict=True):
+        names = {user.key, user.attributes["email"]}
+        if result.outcome is Outcome.DELIVERED:
+            assert result.id and names & named and not names & refused
+        else:
+            assert result.outcome is (Outcome.REJECTED if names & refused else Outcome.RETRY)
+
+
+async def test_errors_that_name_no_contact_are_shown() -> None:
+    errors = [{"category": "VALIDATION_ERROR", "message": f"a contact of {TOKEN} is wrong"}]
+    contacts, _ = make(respond(207, {"results": [{"id": "11", "objectWriteTraceId": f"{1:032x}"}], "errors": errors}))
+    first, second = await contacts.write_users([write(1, email="a@b.c"), write(2, email="b@b.c")])
+    assert (first.id, second.outcome) == ("11", Outcome.RETRY)
+    assert second.message == "HubSpot names no contact for the error: a contact of [REDACTED] is wrong"
+
+
+async def test_the_limit_of_a_day_ends_a_run() -> None:
+    body = error("RATE_LIMITS", "You have reached your daily limit.") | {"policyName": "DAILY"}
+    contacts, _ = make(respond(429, body, x_hubspot_ratelimit_interval_milliseconds="10000"))
+    for call in (contacts.write_users([write(email="a@b.c")]), contacts.users("")):
+        with pytest.raises(Unavailable, match="a day are used up") as failure:
+            await call
+        assert failure.value.retry_after == MAX_WAIT_SECONDS
+
+
+def test_searches_have_a_rate_of_their_own() -> None:
+    assert find_read_rates(HubSpotContacts(SETTINGS, make_context())) == (SEARCH_LIMIT,)
+
+
+def test_the_limits_of_an_app_depend_on_its_kind() -> None:
+    private, granted = (HubSpotContacts(settings, make_context()) for settings in (SETTINGS, None))
+    assert [sink.write_rates[0].count for sink in (private, granted)] == [98, 108]
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 477, 500, 503, 302])

@@ -25,10 +25,10 @@ class TestEvents(VendorEventsConformance):
     SECRETS = (TOKEN,)
     INVALID: ClassVar = {
         "MissingIdentity": {"traits": Raw(b'{"email":"0"}')},
-        "ValidationError": {"properties": Raw(b'{"currency":"%s"}' % (b"x" * 51))},
-        "EventTooLarge": {"context": Raw(b'{"page":{"url":"https://%s"}}' % (b"x" * 100_000))},
+        "ValidationError": {"traits": Raw(b'{"email":"no address"}')},
+        "InvalidOutput": {"properties": Raw(b'{"currency":"%s"}' % (b"x" * 257))},
     }
-    REPAIRS = ("ValidationError", {"currency": "substring(properties.currency, 1, 3)"})
+    REPAIRS = ("InvalidOutput", {"currency": "substring(properties.currency, 1, 3)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return HubSpotServer(plan, now)

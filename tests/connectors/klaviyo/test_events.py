@@ -3,10 +3,13 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.connectors.contract import (
     ConnectorContext,
@@ -21,10 +24,13 @@ from headwater.connectors.klaviyo.events import BULK_URL, EVENT_URL, KlaviyoSink
 from headwater.connectors.klaviyo.schemas import EVENT_TYPES
 from headwater.connectors.klaviyo.settings import KlaviyoSettings
 from headwater.connectors.registry import CONNECTORS
-from headwater.schemas import Json
+from headwater.schemas import EVENT_SCHEMA, Json, ObjectType, Property, StringType
+from headwater.transforms.mapping import CompiledMapping
+from tests.connectors import unexpected
 from tests.connectors.conformance.context import ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
+from tests.connectors.unexpected import SCALARS, STATUSES, bodies
 from tests.connectors.vendors.klaviyo import KEY, REFUSED_KEYS
 
 SETTINGS = KlaviyoSettings(private_api_key=KEY)
@@ -101,6 +107,15 @@ def test_the_mappings_and_the_revision_are_those_of_the_page() -> None:
     version = CONNECTORS["klaviyo"].version
     assert version is not None and version.ends_on is not None
     assert f"revision `{version.name}` of the API, until {version.ends_on:%-d %B %Y}" in page("klaviyo")
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("Order Completed", "Placed Order"), ("Product Viewed", "Viewed Product"), ("Other", "Other")]
+)
+def test_the_page_renames_metrics(name: str, metric: str) -> None:
+    schema = ObjectType((Property("metric_name", StringType()),))
+    mapping = CompiledMapping({"metric_name": blocks("klaviyo")["metric"].strip()}, EVENT_SCHEMA, schema)
+    assert mapping.apply({"event": name}) == {"metric_name": metric}
 
 
 async def test_errors_name_events_of_their_profiles() -> None:
@@ -180,3 +195,27 @@ def test_a_profile_may_contain_any_text() -> None:
     [element] = body["data"]["attributes"]["events-bulk-create"]["data"]
     assert element["attributes"]["profile"]["data"]["attributes"]["email"] == email
     assert len(element["attributes"]["events"]["data"]) == 2
+
+
+POINTERS = st.one_of(
+    st.builds(
+        pointer, st.integers(-1, 4), st.integers(-1, 3), st.sampled_from(["time", "unique_id", "value_currency"])
+    ),
+    st.sampled_from(
+        ["", "/data", "/data/attributes/events-bulk-create/data/0", "/data/attributes/x/data/0", "//", "é"]
+    ),
+    SCALARS,
+)
+ERRORS = st.fixed_dictionaries(
+    {"source": st.one_of(st.fixed_dictionaries({}, optional={"pointer": POINTERS}), SCALARS)},
+    optional={"code": st.one_of(st.text(max_size=6), SCALARS), "detail": st.text(max_size=9)},
+)
+
+
+@given(status=STATUSES, body=bodies(st.fixed_dictionaries({}, optional={"errors": st.lists(ERRORS, max_size=4)})))
+async def test_no_refusal_delivers_an_event_but_one_that_klaviyo_has(status: int, body: bytes) -> None:
+    emails = ["ada@example.com", "bob@example.com", "ada@example.com"]
+    events = [event(number, email=email) for number, email in enumerate(emails, start=1)]
+    result = await unexpected.send(partial(KlaviyoSink, SETTINGS), events, status, body, knows_repetitions=True)
+    if status >= 300 and Outcome.DELIVERED in {each.outcome for each in result.items}:
+        assert status == 400 and b"/unique_id" in body

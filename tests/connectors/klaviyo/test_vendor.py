@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import Raw
 
 from headwater.connectors.klaviyo.schemas import WRITABLE_SCHEMA
 from headwater.schemas import Codec, DateTime, Json, Record, all_optional
+from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import VendorEventsConformance
+from tests.connectors.conformance.vendor_types import send_each_event_type
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance, VendorUserSourceConformance
 from tests.connectors.vendors.klaviyo import KEY, KlaviyoServer
 from tests.connectors.vendors.server import Plan, VendorServer
@@ -26,7 +29,7 @@ class TestEvents(VendorEventsConformance):
         "MissingIdentity": {"traits": Raw(b'{"email":"undefined"}')},
         "MissingMetric": {"event": "null"},
         "Invalid": {"traits": Raw(b'{"email":"no address"}')},
-        "InvalidOutput": {"properties": Raw(b'{"currency":"EURO"}')},
+        "InvalidOutput": {"properties": Raw(b'{"currency":"EURO","total":"9.50"}')},
         "InvalidProperties": {"properties": Raw(b'{"text":"%s"}' % (b"x" * 100_001))},
         "TooManyProperties": {"properties": Raw(json.dumps(dict.fromkeys(map(str, range(401)), 1)).encode())},
         "EventTooOld": {"age": timedelta(days=27 * 365)},
@@ -36,6 +39,20 @@ class TestEvents(VendorEventsConformance):
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return KlaviyoServer(plan, now)
+
+    async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
+        """The amount of a shop can be a text, and its currency in lower case."""
+        event = self.event(1, "ada", FixedClock())
+        properties = Raw(b'{"order_id":"o-1","total":"27.50","currency":"usd","products":[{"price":"9.50"}]}')
+        server = await send_each_event_type(
+            self, msgspec.structs.replace(event, connection_id=1, properties=properties)
+        )
+        for item in server.accepted:
+            assert (item.content["value"], item.content["value_currency"]) == (27.5, "USD")
+            assert item.content["metric"]["data"]["attributes"]["name"] == "Order Completed"
+        profiles = [item.content["profile"] for item in server.accepted]
+        everyone = {"email": "ada@example.com", "external_id": "ada", "anonymous_id": "anonymous-ada"}
+        assert profiles == [{"email": "ada@example.com"}, everyone]
 
 
 class TestUserSink(VendorUserSinkConformance):

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -32,6 +33,7 @@ from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, m
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
 from tests.connectors.invalid import invalid_settings
+from tests.connectors.responding import check_writes, responses
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.mailchimp import FIELDS, KEY, LIST, MailchimpServer
 
@@ -114,9 +116,13 @@ async def test_the_requests_are_those_of_the_page() -> None:
     updated = json.loads(blocks("mailchimp")["update"])
     await contacts.write_users([write(None, id="c1", merge_fields={"FNAME": "Ada", "PLAN": None}, vip=True)])
     request = http.requests[-1]
-    assert (request.method, request.url, json.loads(request.body)) == ("PATCH", f"{URL}/members/c1", updated)
+    parameters = "skip_merge_validation=true"
+    assert (request.method, request.url) == ("PATCH", f"{URL}/members/c1?{parameters}")
+    assert json.loads(request.body) == updated
     template = URL.replace(LIST, "<audience>").replace("us6", "<data center>")
-    assert f"`{template}`" in page("mailchimp") and f"`{template}/members/<contact id>`" in page("mailchimp")
+    assert f"`{template}`" in page("mailchimp") and f"`{template}/members/<contact id>?{parameters}`" in page(
+        "mailchimp"
+    )
 
 
 def test_the_properties_are_those_of_the_page() -> None:
@@ -175,10 +181,6 @@ async def test_a_contact_in_another_form_is_an_error_of_its_own(member: Any) -> 
     good = {"id": "h", "contact_id": "c1", "email_address": "ada@example.com", "status": "subscribed", "tags": []}
     bad = msgspec.json.encode({"members": [good, {**good, "contact_id": "c2", **member}]})
     contacts, _ = make(lambda _: HttpResponse(status=200, body=bad))
-    if member == {"email_address": None}:
-        with pytest.raises(Unavailable):
-            await contacts.users("")
-        return
     first, second = (await contacts.users("")).users
     assert (first.id, first.error, first.attributes["email_address"]) == ("c1", "", "ada@example.com")
     assert (second.id, second.attributes) == ("c2", {}) and second.error
@@ -206,6 +208,28 @@ async def test_the_merge_fields_are_properties() -> None:
     assert "merge_fields" not in (await MailchimpContacts(SETTINGS, serve(server)).readable_schema()).by_name
 
 
+async def test_a_contact_without_a_required_field_can_be_changed() -> None:
+    """Only new contacts need all required fields: others came another way, or the field became required later."""
+    server = MailchimpServer()
+    id_ = server.add(email_address="ada@example.com")
+    server.fields.append({"tag": "LNAME", "name": "Last Name", "type": "text", "required": True, "options": {}})
+    contacts = MailchimpContacts(SETTINGS, serve(server))
+    [result] = await contacts.write_users([write(None, id=id_, merge_fields={"FNAME": "Ada"})])
+    assert (result.outcome, server.members[id_]["merge_fields"]["FNAME"]) == (Outcome.DELIVERED, "Ada")
+    results = await contacts.write_users([write("ada@example.com", vip=True), write("bob@example.com")])
+    assert (results[1].outcome, results[1].reason) == (Outcome.REJECTED, "ErrorGeneric")
+    assert results[1].message == "Your merge fields were invalid. (LNAME: Please enter a value)"
+
+
+async def test_a_contact_that_was_archived_is_created_again() -> None:
+    server = MailchimpServer()
+    id_ = server.add(email_address="ada@example.com", status="archived")
+    contacts = MailchimpContacts(SETTINGS, serve(server))
+    assert (await contacts.users("")).users == ()
+    [result] = await contacts.write_users([write("ada@example.com", status_if_new="pending")])
+    assert (result.id, server.members[id_]["status"], server.violations) == (id_, "pending", [])
+
+
 async def test_a_contact_that_unsubscribed_stays_so() -> None:
     server = MailchimpServer()
     id_ = server.add(email_address="Ada@example.com", status="unsubscribed")
@@ -226,9 +250,23 @@ async def test_a_contact_without_an_address_is_not_sent(email: str | None) -> No
     [result] = await contacts.write_users([write(email)])
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "MissingIdentity")
     assert all(request.method == "GET" for request in http.requests)
-    without_status = UserWrite(id="", attributes={"email_address": "ada@example.com"}, key="1" * 32)
-    [result] = await contacts.write_users([without_status])
-    assert (result.outcome, result.reason) == (Outcome.REJECTED, "MissingStatus")
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({}, "transactional"),
+        ({"status_if_new": "pending"}, "pending"),
+        ({"status": "subscribed"}, "subscribed"),
+        ({"status": "unsubscribed", "status_if_new": "subscribed"}, "unsubscribed"),
+    ],
+)
+async def test_a_new_contact_receives_marketing_only_by_a_status(given: Record, status: str) -> None:
+    server = MailchimpServer()
+    contacts = MailchimpContacts(SETTINGS, serve(server))
+    user = UserWrite(id="", attributes={"email_address": "ada@example.com", **given}, key="1" * 32)
+    [result] = await contacts.write_users([user])
+    assert (server.members[result.id]["status"], server.violations) == (status, [])
 
 
 async def test_placeholders_are_left_out_of_updates() -> None:
@@ -246,19 +284,37 @@ async def test_an_address_that_is_repeated_is_sent_once() -> None:
     assert (again.id, server.violations) == (first.id, [])
 
 
+async def test_a_full_call_is_one_request_to_create() -> None:
+    server = MailchimpServer()
+    http = ScriptedHttp(server.respond)
+    contacts = MailchimpContacts(SETTINGS, make_context(http))
+    emails = [f"user-{number}@example.com" for number in range(contacts.write_limits.max_events)]
+    results = await contacts.write_users([write(email) for email in emails])
+    assert [server.members[each.id]["email_address"] for each in results] == emails
+    assert [request.method for request in http.requests] == ["GET", "POST"] and server.violations == []
+
+
 async def test_each_contact_of_a_batch_has_its_own_result() -> None:
     error = {"email_address": '"cid@example.com"', "error": "no", "error_code": "ERROR_GENERIC", "field": "PLAN"}
+    unknown = {"email_address": None, "error": None, "error_code": None, "field": None, "field_message": None}
     body = {
         "new_members": [{"id": "h", "contact_id": "c1", "email_address": "Ada@example.com"}],
         "updated_members": [{"id": "g", "email_address": "bob@example.com"}],
-        "errors": [{**error, "field_message": f"not {KEY}"}, {**error, "email_address": "unknown@example.com"}],
+        "errors": [
+            {**error, "field_message": f"not {KEY}"},
+            {**error, "email_address": "unknown@example.com"},
+            unknown,
+            {**unknown, "email_address": "eve@example.com"},
+        ],
     }
-    contacts, _ = make(respond(200, body))
-    emails = ["ada@example.com", "bob@example.com", "cid@example.com", "dan@example.com"]
+    contacts, http = make(respond(200, body))
+    emails = [" ada@example.com ", "bob@example.com", "Cid@example.com", "dan@example.com", "eve@example.com"]
     results = await contacts.write_users([write(email) for email in emails])
+    assert json.loads(http.requests[-1].body)["members"][0]["email_address"] == "ada@example.com"
     assert [(each.outcome, each.id) for each in results[:2]] == [(Outcome.DELIVERED, "c1"), (Outcome.DELIVERED, "g")]
     assert (results[2].reason, results[2].message) == ("ErrorGeneric", "no (PLAN: not [REDACTED])")
     assert (results[3].outcome, results[3].reason) == (Outcome.RETRY, UNEXPECTED_RESPONSE)
+    assert (results[4].reason, results[4].message) == ("Refused", "Mailchimp refuses the contact")
 
 
 async def test_a_contact_that_exists_is_sent_again_if_its_update_fails() -> None:
@@ -349,3 +405,18 @@ async def test_attributes_of_the_page_conform_to_the_schema() -> None:
     contacts, _ = make(respond(200))
     [member] = json.loads(blocks("mailchimp")["create"])["members"]
     Codec(all_optional(await contacts.writable_schema())).check(member)
+
+
+@settings(max_examples=300)
+@given(
+    response=responses(
+        ("id", "contact_id", "email_address", "error_code", "error", "title", "errors"),
+        '{"new_members": [%s], "errors": [%s]}',
+        texts=("user-0@example.com", "ERROR_CONTACT_EXISTS"),
+    )
+)
+def test_no_response_is_taken_for_that_to_a_contact_that_is_written(response: HttpResponse) -> None:
+    for id_ in ("", "7"):
+        for count in (1, 2):
+            users = [write(f"user-{number}@example.com", id=id_) for number in range(count)]
+            asyncio.run(check_writes(make(lambda _: response)[0], users, response))

@@ -1,5 +1,6 @@
 """MailerLite's subscribers: the contracts, the requests of the page, batches, limits, and errors."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -16,7 +18,6 @@ from headwater.connectors.contract import (
     HttpResponse,
     Outcome,
     TransportError,
-    TransportFailure,
     UserSink,
     UserSource,
     UserWrite,
@@ -31,6 +32,8 @@ from tests.connectors.conformance.context import NOW, Responder, ScriptedHttp, m
 from tests.connectors.conformance.user_sink import UserSinkConformance
 from tests.connectors.conformance.user_source import UserSourceConformance
 from tests.connectors.invalid import invalid_settings
+from tests.connectors.pacing import call_times, most_within
+from tests.connectors.responding import check_writes, responses
 from tests.connectors.test_pages import blocks, page
 from tests.connectors.vendors.mailerlite import FIELDS, KEY, MailerLiteServer
 
@@ -91,10 +94,14 @@ class TestSource(UserSourceConformance):
 
 async def test_the_requests_are_those_of_the_page() -> None:
     subscribers, http = make(respond(200, {"data": {"id": "1"}, "responses": []}))
-    created = json.loads(blocks("mailerlite")["create"])
-    await subscribers.write_users([write(**created)])
+    together = json.loads(blocks("mailerlite")["create"])
+    created = [each["body"] for each in together["requests"] if each["method"] == "POST"]
+    await subscribers.write_users([write(**each) for each in created])
     request = http.requests[-1]
-    assert (request.method, request.url, json.loads(request.body)) == ("POST", SUBSCRIBERS_URL, created)
+    assert (request.method, request.url, json.loads(request.body)) == ("POST", BATCH_URL, together)
+    await subscribers.write_users([write(**created[0])])
+    request = http.requests[-1]
+    assert (request.method, request.url, json.loads(request.body)) == ("POST", SUBSCRIBERS_URL, created[0])
     assert all(f"| `{name}` |" in page("mailerlite") for name in request.headers)
     await subscribers.write_users(
         [
@@ -185,14 +192,18 @@ async def test_placeholders_are_left_out_of_updates() -> None:
     assert json.loads(http.requests[-1].body)["requests"][0]["body"] == {"status": "active"}
 
 
-async def test_a_repetition_updates_the_subscriber_with_the_address() -> None:
+@pytest.mark.parametrize("status", ["active", "unsubscribed"])
+@pytest.mark.parametrize("others", [0, 2])
+async def test_a_repetition_updates_the_subscriber_with_the_address(status: str, others: int) -> None:
     server = MailerLiteServer()
     subscribers = MailerLiteSubscribers(SETTINGS, serve(server))
-    id_ = server.add(email="Ada@example.com", status="unsubscribed", fields={"name": "A", "last_name": "L"})
-    [result] = await subscribers.write_users([write(email="ada@example.com", fields={"name": "Ada"})])
+    id_ = server.add(email="Ada@example.com", status=status, fields={"name": "A", "last_name": "L"})
+    more = [write(email=f"user-{number}@example.com") for number in range(others)]
+    *created, result = await subscribers.write_users([*more, write(email="ada@example.com", fields={"name": "Ada"})])
     stored = server.subscribers[id_]
-    assert (result.id, len(server.subscribers), stored["status"]) == (id_, 1, "unsubscribed")
+    assert (result.outcome, result.id, stored["status"]) == (Outcome.DELIVERED, id_, status)
     assert (stored["fields"]["name"], stored["fields"]["last_name"]) == ("Ada", "L")
+    assert len({each.id for each in created}) == others == len(server.subscribers) - 1 and server.violations == []
 
 
 async def test_each_subscriber_of_a_batch_has_its_own_result() -> None:
@@ -230,11 +241,21 @@ async def test_each_subscriber_of_a_batch_has_its_own_result() -> None:
     ]
 
 
-@pytest.mark.parametrize("body", [{"responses": [{"code": 200}]}, {}, "x"])
-async def test_a_batch_that_does_not_account_for_all_is_sent_again(body: Any) -> None:
-    subscribers, _ = make(respond(200, body))
-    results = await subscribers.write_users([write(id="1", status="active"), write(id="2", status="active")])
-    assert [(each.outcome, each.reason) for each in results] == [(Outcome.RETRY, UNEXPECTED_RESPONSE)] * 2
+WITHOUT_IDS = {"responses": [{"code": 200, "body": {"import": 1}}] * 3}
+
+
+@pytest.mark.parametrize("body", [{"responses": [{"code": 200}]}, {}, "x", [], WITHOUT_IDS])
+async def test_a_batch_that_does_not_account_for_any_is_halved(body: Any) -> None:
+    """An import of MailerLite might have such a response. It is no loss: at last each subscriber is sent alone."""
+    subscribers, http = make(respond(200, body))
+    for users in ([write(email="a@b.c"), write(email="b@b.c")], [write(id=each, status="active") for each in "123"]):
+        results = await subscribers.write_users(users)
+        assert [each.outcome for each in results] == [Outcome.NOT_ATTEMPTED] * len(users)
+    [result] = await subscribers.write_users([write(id="1", status="active")])
+    assert (result.outcome, result.reason) == (Outcome.RETRY, UNEXPECTED_RESPONSE)
+    with pytest.raises(Unavailable):
+        await subscribers.write_users([write(email="a@b.c")])
+    assert http.requests[-1].url == SUBSCRIBERS_URL
 
 
 async def test_a_batch_that_is_refused_is_halved() -> None:
@@ -245,16 +266,29 @@ async def test_a_batch_that_is_refused_is_halved() -> None:
     assert (result.outcome, result.message) == (Outcome.REJECTED, "invalid (requests.0.body: no)")
 
 
-async def test_a_full_call_is_one_request_to_update() -> None:
+async def test_a_full_call_is_one_request() -> None:
     server = MailerLiteServer()
     http = ScriptedHttp(server.respond)
-    ids = [server.add(email=f"user-{number}@example.com") for number in range(BATCH_USERS)]
     subscribers = MailerLiteSubscribers(SETTINGS, make_context(http))
     await subscribers.writable_schema()
     before = len(http.requests)
+    emails = [f"user-{number}@example.com" for number in range(BATCH_USERS)]
+    ids = [each.id for each in await subscribers.write_users([write(email=email) for email in emails])]
+    assert [server.subscribers[id_]["email"] for id_ in ids] == emails
     results = await subscribers.write_users([write(id=id_, fields={"points": 2.5}) for id_ in ids])
-    assert ([each.id for each in results], len(http.requests) - before) == (ids, 1)
+    assert ([each.id for each in results], len(http.requests) - before) == (ids, 2)
     assert all(each["fields"]["points"] == 2.5 for each in server.subscribers.values()) and server.violations == []
+
+
+async def test_only_subscribers_with_an_address_are_created() -> None:
+    subscribers = MailerLiteSubscribers(SETTINGS, serve(server := MailerLiteServer()))
+    users = [write(email=email) for email in ("ada@example.com", "null", "no address", "bob@example.com")]
+    results = await subscribers.write_users(users)
+    assert [each.reason for each in results] == ["", "MissingIdentity", "InvalidEmail", ""]
+    assert [server.subscribers[results[index].id]["email"] for index in (0, 3)] == [
+        "ada@example.com",
+        "bob@example.com",
+    ]
 
 
 async def test_an_address_of_another_subscriber_is_refused() -> None:
@@ -278,17 +312,6 @@ async def test_other_responses_say_nothing_about_subscribers(status: int) -> Non
         await subscribers.users("")
 
 
-async def test_a_subscriber_whose_outcome_is_unknown_is_sent_again_alone() -> None:
-    def answer(request: HttpRequest) -> HttpResponse | TransportError:
-        if b"bob" in request.body:
-            return TransportError(TransportFailure.TIMED_OUT, "no response")
-        return HttpResponse(status=201, body=b'{"data":{"id":"1"}}')
-
-    subscribers, _ = make(answer)
-    first, second = await subscribers.write_users([write(email="ada@b.c"), write(email="bob@b.c")])
-    assert (first.outcome, first.id, second.outcome) == (Outcome.DELIVERED, "1", Outcome.RETRY)
-
-
 async def test_the_settings_are_checked() -> None:
     server = MailerLiteServer()
     assert await check(SETTINGS, serve(server)) == SETTINGS and server.violations == []
@@ -300,3 +323,19 @@ async def test_the_settings_are_checked() -> None:
 async def test_settings_are_refused_with_the_key(status: int) -> None:
     with invalid_settings("settings.apiKey"):
         await check(SETTINGS, make_context(ScriptedHttp(respond(status, {"message": "Unauthenticated."}))))
+
+
+@pytest.mark.parametrize("limits", [MailerLiteSubscribers.write_rates, MailerLiteSubscribers.read_rates])
+def test_at_full_load_the_limit_of_the_account_is_kept_and_used(limits: Any) -> None:
+    for creates in (True, False):
+        times = call_times(limits, seconds=600, events=BATCH_USERS, creates=creates)
+        assert 0.95 * 120 <= most_within(times, 60) <= 120
+
+
+@settings(max_examples=300)
+@given(response=responses(("data", "id", "responses", "code", "body", "errors", "message"), '{"responses": [%s, %s]}'))
+def test_no_response_is_taken_for_that_to_a_subscriber_that_is_written(response: HttpResponse) -> None:
+    for id_ in ("", "7"):
+        for count in (1, 2):
+            users = [write(id=id_, email=f"user-{number}@example.com") for number in range(count)]
+            asyncio.run(check_writes(make(lambda _: response)[0], users, response))

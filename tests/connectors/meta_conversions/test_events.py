@@ -43,9 +43,15 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64)"
 
 def event(number: int = 1, type_: str = "Purchase", /, **values: Any) -> OutgoingEvent:
     """Return a purchase, or an event of another type, whose values are changed. None removes one."""
-    given = {"em": f"user-{number}@example.com", "value": 9.5, "currency": "EUR"} | values
+    given = {"em": f"user-{number}@example.com", "value": Json("9.5"), "currency": "EUR"} | values
     present = {name: value for name, value in given.items() if value is not None}
-    return make_event(number, event_type=type_, timestamp=TIME, values=present)
+    return make_event(number, event_type=type_, timestamp=present.pop("timestamp", TIME), values=present)
+
+
+def app_event(context: dict[str, Any], **values: Any) -> OutgoingEvent:
+    """Return an event of an app with this context."""
+    given = event(action_source="app", **values)
+    return msgspec.structs.replace(given, document=msgspec.json.encode({"context": context}))
 
 
 def sink(http: ScriptedHttp | None = None) -> MetaConversionsSink:
@@ -84,6 +90,15 @@ class TestContract(EventSinkConformance):
             event(action_source="website", client_user_agent=AGENT),
             event(action_source="website", event_source_url="https://shop.example/"),
             event(event_source_url="shop.example"),
+            event(value=Json('"9,50"')),
+            event(value=Json('""')),
+            event(timestamp=NOW - timedelta(days=8)),
+            event(timestamp=NOW - timedelta(days=63), action_source="physical_store"),
+            app_event({}),
+            app_event({"os": {"name": "Windows", "version": "11"}}),
+            app_event({"os": {"name": "iOS"}}),
+            app_event({"os": "iOS"}),
+            event(contents=Json('[{"id":"p-1","price":"cheap"}]')),
             event(contents=Json('"p-1"')),
             event(contents=Json("[1]")),
             event(contents=Json(json.dumps([{"id": "p"}] * 1_001))),
@@ -121,9 +136,16 @@ def test_the_types_the_mapping_and_the_version_are_those_of_the_page() -> None:
         assert f"| `{type_.id}` | `{type_.filter}` |" in text and type_.schema is not None
         for each in type_.schema.properties:
             shown = f"`{each.prefilled}`" if each.prefilled else "none"
-            assert each.name == "contents" or f"| `{each.name}` | {shown} |" in text
+            assert f"| `{each.name}` | {shown}" in text or (each.name in ("contents", "value") and shown in text)
     assert VERSION.ends_on is not None
     assert f"version `{VERSION.name}` of the API, until {VERSION.ends_on:%-d %B %Y}" in text
+
+
+def test_reasons_are_those_of_the_page() -> None:
+    for each in TestContract().unacceptable():
+        with pytest.raises(EventRejected) as rejected:
+            sink().encode(each)
+        assert f"`{rejected.value.reason}`" in page("meta-conversions") or rejected.value.reason == "UnknownEventType"
 
 
 @pytest.mark.parametrize(
@@ -227,11 +249,28 @@ def test_products_have_the_names_of_meta() -> None:
     data = encode(event(contents=Json(json.dumps(products))))["custom_data"]
     assert data["contents"] == [{"id": "7", "item_price": 2}, {"id": "a", "quantity": 2}]
     assert (data["content_ids"], data["content_type"]) == (["7", "a"], "product")
+    texts = [{"sku": "a", "price": "2.50", "quantity": "2"}, {"sku": "b", "price": ""}]
+    data = encode(event(contents=Json(json.dumps(texts))))["custom_data"]
+    assert data["contents"] == [{"id": "a", "item_price": 2.5, "quantity": 2}, {"id": "b"}]
     given = {"content_ids": ["x"], "content_type": "product_group", "contents": Json('{"product_id":"a"}')}
     data = encode(event(**given))["custom_data"]
     assert (data["content_ids"], data["content_type"], data["contents"]) == (["x"], "product_group", [{"id": "a"}])
     for empty in ("null", "{}", "[]"):
         assert "contents" not in encode(event(contents=Json(empty)))["custom_data"]
+
+
+@pytest.mark.parametrize(
+    ("value", "products", "expected"),
+    [
+        ('"19.99"', [], 19.99),
+        ("null", [{"id": "a", "price": 0.1, "quantity": 3}, {"id": "b", "price": 2}, {"id": "c"}], 2.3),
+        ("1", [{"id": "a", "price": 2}], 1),
+        ("null", [{"id": "a"}], None),
+    ],
+)
+def test_the_value_is_that_of_the_products_without_another(value: str, products: Any, expected: float | None) -> None:
+    given = event(1, "AddToCart", value=Json(value), contents=Json(json.dumps(products)))
+    assert encode(given)["custom_data"].get("value") == expected
 
 
 def test_further_properties_do_not_replace_those_of_meta() -> None:

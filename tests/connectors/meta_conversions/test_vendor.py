@@ -24,6 +24,7 @@ class TestEvents(VendorEventsConformance):
     INVALID: ClassVar = {
         "MissingIdentity": {"user_id": "undefined", "anonymous_id": "null", "traits": msgspec.Raw(b"{}")},
         "InvalidOutput": {"properties": msgspec.Raw(b'{"total":9.5}')},
+        "InvalidNumber": {"properties": msgspec.Raw(b'{"total":"9,50","currency":"EUR"}')},
         "InvalidCurrency": {"properties": msgspec.Raw(b'{"total":9.5,"currency":"12"}')},
         "InvalidContents": {"properties": msgspec.Raw(b'{"total":9.5,"currency":"EUR","products":[1]}')},
         "EventTooOld": {"age": timedelta(days=8)},

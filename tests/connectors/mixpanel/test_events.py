@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.connectors.contract import (
     ConnectorContext,
@@ -19,14 +21,17 @@ from headwater.connectors.contract import (
     OutgoingEvent,
 )
 from headwater.connectors.mixpanel.events import MixpanelSink
+from headwater.connectors.mixpanel.responses import RULES
 from headwater.connectors.mixpanel.schemas import EVENT_TYPES
 from headwater.connectors.mixpanel.settings import MixpanelSettings
 from headwater.connectors.redaction import Redactor, format_request
+from headwater.connectors.responses import NOT_TAKEN, read_response
 from headwater.schemas import Json
-from tests.connectors.conformance.context import ScriptedHttp, make_context
+from tests.connectors.bodies import JSON, bodies
+from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, EventSinkConformance, make_event
 from tests.connectors.test_pages import blocks, page
-from tests.connectors.vendors.mixpanel import FORBIDDEN, TOKEN
+from tests.connectors.vendors.mixpanel import FORBIDDEN, RESERVED, TOKEN
 
 SETTINGS = MixpanelSettings(project_id="3012345", project_token=TOKEN, data_residency="EU")
 TIME = datetime(2026, 5, 4, 11, 59, 59, 500_000, tzinfo=UTC)
@@ -78,8 +83,8 @@ class TestContract(EventSinkConformance):
             *[event(user_id=each, anonymous_id="undefined") for each in (*FORBIDDEN, "null", " NULL ", "0")],
             event(values={"event": " "}),
             event(values={"event": "$merge"}),
-            event(properties={"time": 1}),
-            event(properties={"distinct_id": "x"}),
+            *[event(properties={name: 1}) for name in ("time", "distinct_id", "$insert_id", *RESERVED)],
+            event(values={"campaign": as_json({"bucket": "a"})}),
             event(properties={f"p{number}": 1 for number in range(250)}),
             event(properties={"a": {"b": {"c": {"d": {}}}}}),
             event(properties={"a": [{"b": {"c": [{"d": {}}]}}]}),
@@ -109,7 +114,8 @@ class TestContractOfProfiles(EventSinkConformance):
         return HttpResponse(status=200, body=b'{"error":null,"status":1}')
 
     def mixed(self, events: Sequence[EncodedEvent]) -> HttpResponse:
-        body = {"status": 0, "error": "some failed", "failed_records": [{"index": 0, "message": "no"}]}
+        failed, taken = [{"index": 0, "message": "no"}], len(events) - 1
+        body = {"status": 0, "error": "some failed", "failed_records": failed, "num_good_events": taken}
         return HttpResponse(status=200, body=msgspec.json.encode(body))
 
 
@@ -122,7 +128,13 @@ def test_values_at_the_limits_are_accepted() -> None:
 
 def test_the_requests_are_those_of_the_page() -> None:
     order = {"order_id": "o-1", "total": 9.5}
-    context = {"ip": "203.0.113.9", "current_url": "https://shop.example/", "os": "iOS", "browser": "Safari"}
+    context = {
+        "ip": "203.0.113.9",
+        "current_url": "https://shop.example/",
+        "os": "iOS",
+        "browser": "Safari",
+        "campaign": as_json({"utm_source": "news"}),
+    }
     tracked = sink().request([sink().encode(event(1, order, values=context, user_id="ada", anonymous_id="d-1"))], FIRST)
     assert json.loads(tracked.body) == json.loads(blocks("mixpanel")["import"])
     products = [as_json({"sku": "a", "price": 4.5}), as_json({"sku": "b", "price": 5})]
@@ -150,6 +162,35 @@ def test_the_mappings_are_those_of_the_page() -> None:
         assert f"| `{type_.id}` | {type_.filter.replace('|', '')} |" in page("mixpanel") and type_.schema is not None
         for each in type_.schema.properties:
             assert f"`{each.prefilled}`" in page("mixpanel"), each.prefilled
+
+
+@pytest.mark.parametrize(
+    ("amount", "sent"),
+    [
+        ("19.99", 19.99),
+        (" 7 ", 7),
+        ("-0.5", -0.5),
+        (19.99, 19.99),
+        ("", ""),
+        ("007", "007"),
+        ("1,50", "1,50"),
+        ("€5", "€5"),
+        ("1e5", "1e5"),
+        (None, None),
+        (True, True),
+        ({"amount": "5"}, {"amount": "5"}),
+    ],
+)
+def test_amounts_of_orders_are_numbers(amount: Any, sent: Any) -> None:
+    order = {"total": amount, "order_id": "7"}
+    values = {"products": [as_json({"price": amount, "sku": "7"})]}
+    purchased = event(1, order, "product_purchased", values=values)
+    [product] = json.loads(b"[%s]" % sink().encode(purchased).body)
+    completed = json.loads(sink().encode(event(1, order, "order_completed")).body)
+    tracked = json.loads(sink().encode(event(1, order, "track")).body)
+    assert (product["properties"]["total"], product["properties"]["price"]) == (sent, sent)
+    assert (completed["properties"]["total"], completed["properties"]["order_id"]) == (sent, "7")
+    assert product["properties"]["sku"] == "7" and tracked["properties"]["total"] == amount
 
 
 @pytest.mark.parametrize("member", ["insert_id", "$insert_id"])
@@ -206,6 +247,55 @@ async def test_a_refusal_of_profiles_without_names_halves_the_request(body: byte
     assert result.failure is not None and result.failure.scope is FailureScope.BATCH
     [item] = (await connector.send(connector.request(events[:1], FIRST), events[:1])).items
     assert (item.outcome, item.reason) == (Outcome.REJECTED, "InvalidProfile") and item.message
+
+
+@pytest.mark.parametrize("count", [None, 0])
+async def test_profiles_that_are_not_counted_are_sent_again(count: int | None) -> None:
+    events = [sink().encode(event(number, {"a": 1}, type_="identify")) for number in (1, 2)]
+    failed = [{"index": 1, "message": "no"}]
+    body = {"status": 0, "error": "some failed", "failed_records": failed, "num_good_events": count}
+    connector = sink(HttpResponse(status=200, body=msgspec.json.encode(body)))
+    result = await connector.send(connector.request(events, FIRST), events)
+    assert (result.failure, result.items[0], result.items[1].outcome) == (None, NOT_TAKEN, Outcome.REJECTED)
+
+
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "index": st.integers(-1, 4) | JSON,
+            "insert_id": st.sampled_from(["", f"{2:032x}", f"{3:032x}-1", "x"]) | JSON,
+            "field": st.text(max_size=3) | JSON,
+            "message": st.text(max_size=3) | JSON,
+        },
+    ),
+    max_size=4,
+)
+RESPONSES = bodies(
+    {
+        "status": st.sampled_from([0, 1, "OK", "Bad Request"]),
+        "error": st.none() | st.text(max_size=3),
+        "num_records_imported": st.integers(-1, 6),
+        "num_good_events": st.integers(-1, 6),
+        "failed_records": RECORDS,
+    }
+)
+
+
+@given(body=RESPONSES, status=st.sampled_from([200, 400]), type_=st.sampled_from(["product_purchased", "identify"]))
+def test_no_response_delivers_an_event_that_it_does_not_account_for(body: bytes, status: int, type_: str) -> None:
+    products = {"products": [as_json({"sku": "a"}), as_json({"sku": "b"})]} if type_ != "identify" else {}
+    events = [sink().encode(event(number, {"a": 1}, type_=type_, values=products)) for number in (1, 2, 3)]
+    response = HttpResponse(status=status, body=body)
+    result = read_response(response, events, RULES[events[0].route], NOW)
+    assert len(result.items) == 3
+    delivered = sum(item.outcome is Outcome.DELIVERED for item in result.items)
+    if delivered:
+        answer = json.loads(body)
+        failed = len(answer.get("failed_records") or ())
+        counted = [answer[name] for name in ("num_records_imported", "num_good_events") if answer.get(name) is not None]
+        assert status == 200 or failed
+        assert sum(each.count for each in events) - failed in counted or (not failed and answer["status"] in (1, "OK"))
 
 
 async def test_a_refused_token_pauses_the_destination() -> None:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from headwater.base.clock import Clock
 from headwater.connectors.mixpanel.schemas import WRITABLE_NAMES, WRITABLE_SCHEMA
@@ -14,7 +16,7 @@ from headwater.events.event import Event
 from headwater.schemas import Codec, Json, Record, all_optional
 from tests.connectors.conformance.context import FixedClock
 from tests.connectors.conformance.vendor import Installation, VendorEventsConformance
-from tests.connectors.conformance.vendor_types import send_each_event_type
+from tests.connectors.conformance.vendor_types import send_each_event_type, send_full_requests
 from tests.connectors.conformance.vendor_users import VendorUserSinkConformance
 from tests.connectors.vendors.mixpanel import TOKEN, MixpanelServer, update_id
 from tests.connectors.vendors.server import CALM, Plan, VendorServer
@@ -28,6 +30,19 @@ class TestEvents(VendorEventsConformance):
     SETTINGS: ClassVar = SETTINGS
     SECRETS = (TOKEN,)
     EVENT_TYPE = "track"
+    INVALID: ClassVar = {
+        "MissingIdentity": {"user_id": "null", "anonymous_id": "undefined"},
+        "MissingName": {"event": " "},
+        "InvalidOutput": {"event": "x" * 256},
+        "ReservedName": {"event": "$merge"},
+        "ReservedProperty": {"properties": Raw(b'{"bucket":"a"}')},
+        "InvalidProperties": {"properties": Raw(b'{"n":{"a":{"b":{"c":{}}}}}')},
+        "TooManyProperties": {"properties": Raw(b"{%s}" % b",".join(b'"p%d":1' % number for number in range(255)))},
+        "EventTooLarge": {"properties": Raw(b'{"n":"%s"}' % (b"x" * 1_000_000))},
+        "EventTooOld": {"age": timedelta(days=60 * 365)},
+        "EventInFuture": {"age": timedelta(hours=-2)},
+    }
+    REPAIRS = ("InvalidOutput", {"event": "substring(event, 1, 255)"})
 
     def make_server(self, plan: Plan, now: Callable[[], float]) -> VendorServer:
         return MixpanelServer(plan, now)
@@ -45,6 +60,10 @@ class TestEvents(VendorEventsConformance):
             assert max(server.copies.values()) == 1
 
         self.run(monkeypatch, tmp_path, CALM, main)
+
+    async def test_full_requests_are_accepted(self) -> None:
+        server = await send_full_requests(self)
+        assert len(server.accepted) == 2 * 2_000
 
     async def test_each_event_type_is_accepted_with_its_suggested_mapping(self) -> None:
         event = self.event(1, "ada", FixedClock())

@@ -10,6 +10,7 @@ import pytest
 
 from headwater.base.errors import Unavailable, Unprocessable
 from headwater.connectors.contract import (
+    Attempt,
     ConnectorContext,
     EncodedEvent,
     EventRejected,
@@ -40,7 +41,7 @@ def event(type_: str = "track", number: int = 1, *, properties: dict[str, Any] |
     """Return an event; members that no field has are values of the event type, or of the stored document."""
     values: dict[str, Any] = {"event": "Order Completed"} if type_ == "track" else {}
     values |= {"group_type": "company"} if type_ == "group" else {}
-    values |= {name: changes.pop(name) for name in ("event", "group_type", "session_id") if name in changes}
+    values |= {name: changes.pop(name) for name in ("event", "group_type", "session_id", "groups") if name in changes}
     if properties is not None:
         values["properties"] = {name: Json(json.dumps(value)) for name, value in properties.items()}
     document = {name: changes.pop(name) for name in ("context", "groupId", "previousId", "name") if name in changes}
@@ -119,6 +120,7 @@ def test_the_event_types_and_mappings_are_those_of_the_page() -> None:
 def test_events_have_the_names_and_members_of_posthog() -> None:
     context = {"ip": "192.0.2.7", "page": {"url": "https://a.example/", "referrer": "https://b.example/", "title": "A"}}
     place = {"$current_url": "https://a.example/", "$referrer": "https://b.example/", "$title": "A"}
+    place |= {"$host": "a.example", "$referring_domain": "b.example"}
     traits = {"plan": "pro"}
     identify, group, alias, view, screen, track = encoded(
         event("identify", 1, properties=traits),
@@ -161,6 +163,76 @@ def test_old_events_are_sent_in_requests_of_their_own() -> None:
     assert live.route != old.route
     flags = [json.loads(sink.request([each], FIRST).body)["historical_migration"] for each in (live, old)]
     assert flags == [False, True]
+
+
+def test_events_that_become_old_while_they_wait_are_historical() -> None:
+    """The flag is that of the attempt: all events of the request are older than 48 hours."""
+    sink = PostHogSink(SETTINGS, make_context())
+    older, newer = (sink.encode(event(timestamp=NOW - timedelta(hours=hours))) for hours in (47, 46))
+    assert older.route == newer.route
+    for hours, expected in ((0.5, False), (1.5, False), (2.5, True)):
+        attempt = Attempt(key="0" * 32, number=2, at=NOW + timedelta(hours=hours))
+        assert json.loads(sink.request([older, newer], attempt).body)["historical_migration"] is expected
+
+
+def test_the_context_has_the_names_of_posthogs_libraries() -> None:
+    context = {
+        "app": {"name": "Shop", "version": "3.1", "build": "77", "namespace": "com.shop"},
+        "browser": {"name": "Chrome", "version": "126.0"},
+        "campaign": {"name": "summer", "source": "google", "medium": "cpc", "term": "mug", "content": "a"},
+        "device": {"manufacturer": "Apple", "model": "Mac"},
+        "ip": "192.0.2.7",
+        "library": {"name": "analytics.js", "version": "2"},
+        "locale": "en-GB",
+        "network": {"carrier": "O2"},
+        "os": {"name": "macOS", "version": "14"},
+        "page": {"url": "https://me:pw@a.example:8080/x", "path": "/x", "referrer": "https://[", "title": "X"},
+        "screen": {"width": 1440, "height": 900, "density": "2.00"},
+        "timezone": "Europe/London",
+        "userAgent": "Mozilla/5.0",
+    }
+    expected = {
+        "$app_build": "77",
+        "$app_name": "Shop",
+        "$app_namespace": "com.shop",
+        "$app_version": "3.1",
+        "$browser": "Chrome",
+        "$browser_version": "126.0",
+        "$current_url": "https://me:pw@a.example:8080/x",
+        "$device_manufacturer": "Apple",
+        "$device_model": "Mac",
+        "$host": "a.example:8080",
+        "$ip": "192.0.2.7",
+        "$lib": "analytics.js",
+        "$lib_version": "2",
+        "$locale": "en-GB",
+        "$network_carrier": "O2",
+        "$os": "Mac OS X",
+        "$os_version": "14",
+        "$pathname": "/x",
+        "$raw_user_agent": "Mozilla/5.0",
+        "$referrer": "https://[",
+        "$screen_height": 900,
+        "$screen_width": 1440,
+        "$timezone": "Europe/London",
+        "$title": "X",
+        "utm_campaign": "summer",
+        "utm_content": "a",
+        "utm_medium": "cpc",
+        "utm_source": "google",
+        "utm_term": "mug",
+    }
+    assert [each["properties"] for each in encoded(event(context=context))] == [expected]
+    [identify] = encoded(event("identify", context=context, properties={}))
+    assert set(identify["properties"]) == {"$set", "$anon_distinct_id", "$ip"}
+    [own] = encoded(event(context=context, properties={"$os": "BeOS", "utm_source": None}))
+    assert own["properties"] == expected | {"$os": "BeOS", "utm_source": None}
+    assert all(f"`{name}`" in page("posthog") for name in expected)
+
+
+def test_events_can_have_groups() -> None:
+    [made] = encoded(event(groups={"company": "acme"}))
+    assert made["properties"]["$groups"] == {"company": "acme"}
 
 
 def test_an_event_that_was_queued_twice_is_in_a_request_once() -> None:
@@ -221,6 +293,12 @@ async def test_wrong_settings_are_refused(status: int, body: bytes, field: str) 
     with pytest.raises(Unprocessable) as refused:
         await check(settings, make_context(ScriptedHttp(flags(status, body))))
     assert (refused.value.code, refused.value.field) == ("InvalidSettings", field)
+
+
+async def test_a_key_of_the_other_region_is_refused_with_the_region() -> None:
+    with pytest.raises(Unprocessable, match="PostHog in the region EU") as refused:
+        await check(SETTINGS, make_context(ScriptedHttp(flags(401, b"The provided API key is invalid"))))
+    assert refused.value.field == "settings.apiKey"
 
 
 async def test_a_server_that_fails_is_unavailable() -> None:

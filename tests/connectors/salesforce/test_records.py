@@ -1,5 +1,6 @@
 """Salesforce's records: the contracts, the requests of the page, schemas, limits, and errors."""
 
+import asyncio
 import json
 from datetime import UTC, timedelta, timezone
 from typing import Any
@@ -7,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.base.errors import BadRequest, Unavailable
 from headwater.connectors.contract import (
@@ -20,7 +23,13 @@ from headwater.connectors.contract import (
     UserSource,
     UserWrite,
 )
-from headwater.connectors.salesforce.api import LIMIT_PAUSE_SECONDS, Description, Field, read_description
+from headwater.connectors.salesforce.api import (
+    CONCURRENCY_PAUSE_SECONDS,
+    LIMIT_PAUSE_SECONDS,
+    Description,
+    Field,
+    read_description,
+)
 from headwater.connectors.salesforce.records import SalesforceRecords
 from headwater.connectors.salesforce.schemas import make_readable_schema, make_writable_schema
 from headwater.connectors.salesforce.settings import SalesforceSettings
@@ -166,7 +175,7 @@ def test_the_types_of_fields() -> None:
         StringType(),
         BooleanType(),
         IntType(32),
-        FloatType(64),
+        FloatType(64, real=True),
         DateType(),
         DateTimeType(),
     ]
@@ -331,6 +340,44 @@ async def test_results_that_do_not_add_up_are_unknown(body: Any) -> None:
         await records.write_users([write(1), write(2)])
 
 
+@pytest.mark.parametrize(("more", "violations"), [(0, []), (1, ["201 records"])])
+async def test_the_largest_call_is_one_that_salesforce_takes(more: int, violations: list[str]) -> None:
+    server = SalesforceServer()
+    records, _ = serve(server)
+    await records.write_users([write(number) for number in range(records.write_limits.max_events + more)])
+    assert [each.partition(": ")[2] for each in server.violations] == violations
+
+
+RESULTS = st.lists(
+    st.fixed_dictionaries(
+        {"success": st.booleans()},
+        optional={
+            "id": st.sampled_from(["003xx000004TmiQAAS", "", None]),
+            "errors": st.lists(
+                st.fixed_dictionaries({"statusCode": st.sampled_from(["UNABLE_TO_LOCK_ROW", "STRING_TOO_LONG", ""])}),
+                max_size=2,
+            ),
+        },
+    ),
+    max_size=4,
+)
+
+
+@given(results=RESULTS, kept=st.integers(0, 2_000))
+def test_no_response_delivers_a_record_without_a_success_of_its_own(results: list[dict[str, Any]], kept: int) -> None:
+    body = msgspec.json.encode(results)
+    records, _ = answering(HttpResponse(status=200, body=body[:kept]))
+    users = [write(number) for number in range(3)]
+    try:
+        written = asyncio.run(records.write_users(users))
+    except Unavailable:
+        assert kept < len(body) or len(results) != len(users)
+        return
+    for result, given_ in zip(written, results, strict=True):
+        assert (result.outcome is Outcome.DELIVERED) is bool(given_["success"] and given_.get("id"))
+        assert result.outcome is Outcome.DELIVERED or result.reason
+
+
 async def test_a_success_without_an_id_is_sent_again() -> None:
     records, _ = answering(response([{"success": True, "errors": []}]))
     [result] = await records.write_users([write()])
@@ -393,6 +440,14 @@ async def test_the_daily_limit_pauses() -> None:
         with pytest.raises(Unavailable, match="24 hours") as failure:
             await call
         assert failure.value.retry_after == LIMIT_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("message", ["ConcurrentRequests (Concurrent API Requests) Limit exceeded.", "CONCURRENT"])
+async def test_too_many_requests_at_the_same_time_pause_shortly(message: str) -> None:
+    records, _ = answering(refusal(403, "REQUEST_LIMIT_EXCEEDED", message))
+    with pytest.raises(Unavailable, match="same time") as failure:
+        await records.write_users([write()])
+    assert failure.value.retry_after == CONCURRENCY_PAUSE_SECONDS
 
 
 async def test_a_connection_without_an_account_is_to_be_authorized() -> None:

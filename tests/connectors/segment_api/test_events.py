@@ -22,6 +22,7 @@ from headwater.connectors.contract import (
     Outcome,
     OutgoingEvent,
 )
+from headwater.connectors.identities import is_placeholder
 from headwater.connectors.segment_api.events import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_RECEIVERS, SegmentSink
 from headwater.connectors.segment_api.settings import DEFAULT_ENDPOINT, SegmentSettings
 from headwater.events import DEFAULT_LIMITS, PROTOCOLS, Envelope, Rejection, check_events
@@ -29,6 +30,7 @@ from headwater.events.canonical import canonical
 from headwater.events.event import Event
 from tests.connectors.conformance.context import NOW, ScriptedHttp, make_context
 from tests.connectors.conformance.event_sink import FIRST, KEY, SECOND, EventSinkConformance, make_event
+from tests.connectors.pacing import call_times, most_within
 
 SETTINGS = SegmentSettings(write_key="a-secret-write-key")
 OTHER = SegmentSettings(write_key="a-secret-write-key", endpoint="https://other.example/v1/batch")
@@ -135,11 +137,30 @@ def test_json_of_users_is_sent_as_it_is() -> None:
         {"type": "group", "groupId": "g"},
         {"type": "identify", "traits": {"email": "ada@example.com"}},
         {"type": "page", "anonymousId": "a"},
+        {"type": "page", "userId": "null", "anonymousId": "a"},
+        {"type": "track", "event": "E", "groupId": 7},
         {"type": "alias", "userId": "u", "previousId": "p"},
     ],
 )
 def test_an_event_with_any_identity_of_its_type_is_sent(document: dict[str, Any]) -> None:
-    assert encoded(document)["type"] == document["type"]
+    assert encoded(document, OTHER)["type"] == document["type"]
+
+
+@pytest.mark.parametrize("host", ["api.segment.io", "events.eu1.segmentapis.com"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": "track", "event": "E", "groupId": "g"},
+        {"type": "identify", "traits": {"email": "ada@example.com"}},
+        {"type": "page", "userId": "null", "anonymousId": ""},
+    ],
+)
+def test_an_event_that_segment_would_drop_is_rejected(document: dict[str, Any], host: str) -> None:
+    """Segment returns 200 for it, and has an error "no_user_anon_id" in its debugger."""
+    with pytest.raises(EventRejected, match="Segment drops") as caught:
+        encoded(document, SegmentSettings(write_key="a-secret-write-key", endpoint=f"https://{host}/v1/batch"))
+    assert caught.value.reason == "MissingIdentity"
+    assert encoded({**document, "anonymousId": "a"})["anonymousId"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -149,12 +170,16 @@ def test_an_event_with_any_identity_of_its_type_is_sent(document: dict[str, Any]
         {"type": "page", "groupId": "g"},
         {"type": "identify", "traits": {"email": None}},
         {"type": "identify", "traits": {"email": ""}},
+        {"type": "identify", "traits": {"email": "undefined"}},
+        {"type": "identify", "traits": {"email": {}}},
         {"type": "identify"},
+        {"type": "page", "userId": "null", "anonymousId": "0"},
+        {"type": "track", "event": "E", "userId": "undefined", "groupId": "null"},
     ],
 )
 def test_an_event_without_an_identity_is_rejected(document: dict[str, Any]) -> None:
     with pytest.raises(EventRejected) as caught:
-        encoded(document)
+        encoded(document, OTHER)
     assert caught.value.reason == "MissingIdentity"
 
 
@@ -222,14 +247,32 @@ async def test_both_headers_of_waits_are_read(headers: dict[str, str], seconds: 
     assert failure is not None and failure.retry_after_seconds == seconds
 
 
-def test_a_full_batch_stays_below_the_limits_of_the_vendor() -> None:
+def of_size(size: int) -> OutgoingEvent:
+    """Return an event that has so many bytes in the request."""
+    found = len(sink().encode(of_document({**SENT_ACTION, "properties": {"text": ""}})).body)
+    return of_document({**SENT_ACTION, "properties": {"text": "x" * (size - found)}})
+
+
+@pytest.mark.parametrize("count", [16, MAX_BATCH_EVENTS])
+def test_a_full_batch_stays_below_the_limits_of_the_vendor(count: int) -> None:
     its = sink()
     limits = its.policy.limits
     assert limits.max_bytes is not None and limits.max_events == MAX_BATCH_EVENTS
-    one = its.encode(of_document({**SENT_ACTION, "properties": {"text": "x" * 800}}))
-    events = [one] * MAX_BATCH_EVENTS
-    assert sum(len(each.body) for each in events) <= limits.max_bytes
+    events = [its.encode(of_size(limits.max_bytes // count))] * count
+    assert limits.max_bytes - count < sum(len(each.body) for each in events) <= limits.max_bytes
     assert len(its.request(events, FIRST).body) <= 500_000
+
+
+def test_an_event_has_at_most_32_kib() -> None:
+    assert len(sink().encode(of_size(32_768)).body) == 32_768 == MAX_EVENT_BYTES
+    with pytest.raises(EventRejected) as caught:
+        sink().encode(of_size(32_769))
+    assert caught.value.reason == "EventTooLarge" and "32769 bytes" in str(caught.value)
+
+
+def test_at_full_load_the_limit_of_the_vendor_is_kept_and_used() -> None:
+    times = call_times(SegmentSink.policy.rates, seconds=10)
+    assert 950 <= most_within(times, 1) <= 1_000
 
 
 def test_the_message_id_is_kept() -> None:
@@ -265,7 +308,7 @@ _context = st.fixed_dictionaries(
     },
 )
 _members = st.fixed_dictionaries(
-    {"userId": _text},
+    {"userId": _text.filter(lambda text: not is_placeholder(text))},
     optional={
         **dict.fromkeys(("anonymousId", "messageId", "name", "category", "channel", "objectTypeId"), _text),
         **dict.fromkeys(("properties", "traits", "integrations"), _object),

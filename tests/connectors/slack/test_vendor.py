@@ -71,6 +71,27 @@ class TestEvents(VendorEventsConformance):
 
         self.run(monkeypatch, tmp_path, CALM, main)
 
+    def test_a_message_is_sent_again_after_the_mapping_is_repaired(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main(installation: Installation, server: VendorServer) -> None:
+            source, clock = installation.source.id, installation.clock
+            events = [self.event(number, "ada", clock) for number in (1, 2, 3)]
+            events[1] = msgspec.structs.replace(events[1], event="<" * 10_001)
+            await installation.append([msgspec.structs.replace(each, connection_id=source) for each in events])
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+            [letter] = await installation.dead_letters()
+            assert (letter.event.message_id, letter.reason) == ("m2", "TextTooLong")
+            assert letter.message.startswith("the escaped text has 40007 characters, and 40000 are allowed")
+            await self._repair(installation, {"text": "'Long ' messageId"}, self.environment(server, clock))
+            async with installation.dispatching():
+                await installation.wait_until_empty()
+            assert not await installation.dead_letters() and server.violations == []
+            assert [each.id for each in server.accepted] == ["m1", "m3", "m2"]
+
+        self.run(monkeypatch, tmp_path, CALM, main)
+
     def test_revoked_credentials_lose_no_event(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A webhook that is gone is probed after a long pause, until a user changes the connection."""
         monkeypatch.setattr(breaker, "REFUSING_SECONDS", 60.0)

@@ -175,7 +175,8 @@ async def test_a_customer_that_stripe_never_accepts_is_not_sent(attributes: Any,
 async def test_values_at_the_limits_are_accepted() -> None:
     server = StripeServer()
     metadata = {f"{number:040d}": "é" * 500 for number in range(50)}
-    user = write(email="ada@example.com", name="n" * 256, phone="1" * 20, metadata=metadata)
+    names = {"name": "n" * 256, "business_name": "é" * 150, "individual_name": "n" * 150}
+    user = write(email="ada@example.com", **names, phone="1" * 20, metadata=metadata)
     [result] = await StripeCustomers(SETTINGS, serve(server)).write_users([user])
     assert (result.outcome, server.violations) == (Outcome.DELIVERED, [])
     assert server.customers[result.id]["metadata"] == metadata

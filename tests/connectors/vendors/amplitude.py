@@ -4,38 +4,59 @@
 | --- | --- |
 | `/2/httpapi`: 100 requests/s, 10 events each, 1 MB; 30 events/s of a user or device | http-v2 |
 | `/batch`: 2,000 events, 20 MB; 1,000 events/s of a user or device, over 30 s | batch-event-upload |
-| `api_key` in the body; 400 "Invalid API key" | http-v2, Amplitude-TypeScript |
-| ids of 5 characters, unless `options.min_id_length` is lower; user_id or device_id | http-v2 |
-| levels of properties: 40 | http-v2 |
+| `api_key` in the body; 400 "Invalid API key" | http-v2 (values of `error`), Amplitude-TypeScript |
+| 403 for values that the firewall blocks; it names no event | http-v2 |
+| ids of 5 characters, unless `options.min_id_length` is lower; user_id or device_id; invalid ids | http-v2 |
+| levels of properties: 40; 5 types of groups and 10 groups; `currency` has 3 capital letters | http-v2 |
 | 400 names invalid or silenced events; the client sends the others again | http-api-batching-retries |
 | 429 names throttled users, devices and events, which wait for 30 s | http-v2, batch-event-upload |
 | 429 names users over the quota of a day, without indexes | batch-event-upload |
 | an event with the `insert_id` of another of its device is ignored for 7 days | http-v2 |
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
 from tests.connectors.vendors.server import CALM, Item, Plan, Reply, Request, VendorServer, depth
 
 KEY: Final = "4f1ab2c3d4e5f60718293a4b5c6d7e8f"
-INVALID_IDS: Final = frozenset({"", "0", "anonymous", "nil", "none", "null", "n/a", "nan", "undefined", "unknown"})
+INVALID_IDS: Final = frozenset(
+    {
+        *("anonymous", "nil", "none", "null", "n/a", "na", "undefined", "unknown", "", '""'),
+        *("00000000-0000-0000-0000-000000000000", "{}", "lmy47d", "0", "-1"),
+    }
+)
 MEMBERS: Final = frozenset(
     {
         *("user_id", "device_id", "event_type", "time", "insert_id", "event_properties", "user_properties"),
         *("groups", "session_id", "ip", "os_name", "os_version", "app_version", "device_model", "language"),
-        *("platform", "revenue", "price", "quantity", "productId", "revenueType"),
+        *("device_manufacturer", "carrier", "platform"),
+        *("revenue", "currency", "price", "quantity", "productId", "revenueType"),
     }
 )
 THROTTLED_SECONDS: Final = 30.0
+
+
+@dataclass
+class Found:
+    """The events of a request that are refused: their indexes, by field."""
+
+    invalid: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    missing: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    short: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    silenced: list[int] = field(default_factory=list)
+    is_blocked: bool = False
+    """Whether the firewall blocks the request, which names no event."""
 
 
 class AmplitudeServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://api2.amplitude.com", "https://api.eu.amplitude.com")
+    SPECIFICATION = "amplitude"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)
@@ -89,50 +110,50 @@ class AmplitudeServer(VendorServer):
     def _events(self, request: Request, events: list[dict[str, Any]], min_length: int) -> Reply:
         if limited := self._limited(request, events):
             return limited
-        invalid: dict[str, list[int]] = {}
-        missing: dict[str, list[int]] = {}
-        short: dict[str, list[int]] = {}
-        silenced: list[int] = []
+        found = Found()
         for index, event in enumerate(events):
-            self._validate(event, request, invalid, missing, short, index, min_length)
+            self._validate(index, event, request, found, min_length)
             if self.refuses(event["insert_id"]):
-                kind = Random(event["insert_id"]).randrange(4)
-                if kind == 3:
-                    silenced.append(index)
-                else:
-                    fields, field = ((invalid, "time"), (missing, "event_type"), (short, "user_id"))[kind]
-                    fields.setdefault(field, []).append(index)
-        if silenced:
-            devices = [events[index].get("device_id", "") for index in silenced]
+                self._refuse(index, event, found)
+        if found.is_blocked:
+            return Reply(status=403, body={"code": 403, "error": "Forbidden"})
+        if found.silenced:
             return _rejection(
                 error="Events silenced for device_id",
-                silenced_events=silenced,
-                silenced_devices=devices,
+                silenced_events=found.silenced,
+                silenced_devices=[events[index].get("device_id", "") for index in found.silenced],
                 eps_threshold=100,
                 throttled_devices={},
                 throttled_events=[],
                 exceeded_daily_quota_devices={},
             )
-        if invalid or missing or short:
+        if found.invalid or found.missing or found.short:
             return _rejection(
                 error="Request has events with invalid or missing fields",
                 missing_field=None,
-                events_with_invalid_fields=invalid,
-                events_with_missing_fields=missing,
-                events_with_invalid_id_lengths=short,
+                events_with_invalid_fields=found.invalid,
+                events_with_missing_fields=found.missing,
+                events_with_invalid_id_lengths=found.short,
             )
         for event in events:
             key = f"{event.get('device_id') or 'hash of ' + event['user_id']}\0{event['insert_id']}"
             self.accept(Item(id=event["insert_id"], user=_owners(event)[0], content=event), key=key)
-        size = len(request.body)
-        return Reply(
-            body={
-                "code": 200,
-                "events_ingested": len(events),
-                "payload_size_bytes": size,
-                "server_upload_time": 1_777_896_000_000,
-            }
-        )
+        body = {"code": 200, "events_ingested": len(events), "payload_size_bytes": len(request.body)}
+        return Reply(body={**body, "server_upload_time": 1_777_896_000_000})
+
+    def _refuse(self, index: int, event: dict[str, Any], found: Found) -> None:
+        """Refuse an event in one of the documented ways."""
+        match Random(event["insert_id"]).randrange(5):
+            case 0:
+                found.invalid["time"].append(index)
+            case 1:
+                found.missing["event_type"].append(index)
+            case 2:
+                found.short["user_id"].append(index)
+            case 3:
+                found.silenced.append(index)
+            case _:
+                found.is_blocked = True
 
     # Throttling
 
@@ -174,37 +195,38 @@ class AmplitudeServer(VendorServer):
             self._sent[request.path, owner, window] += number
         return None
 
-    def _validate(
-        self,
-        event: dict[str, Any],
-        request: Request,
-        invalid: dict[str, list[int]],
-        missing: dict[str, list[int]],
-        short: dict[str, list[int]],
-        index: int,
-        min_length: int,
-    ) -> None:
+    def _validate(self, index: int, event: dict[str, Any], request: Request, found: Found, min_length: int) -> None:
         self.require(set(event) <= MEMBERS, f"unknown members: {set(event) - MEMBERS}", request)
         self.require(event.get("insert_id"), "without insert_id, a repetition counts twice", request)
         name = event.get("event_type")
         if not self.require(isinstance(name, str) and name.strip(), "an event has no type", request):
-            missing.setdefault("event_type", []).append(index)
+            found.missing["event_type"].append(index)
         properties = event.get("user_properties", {})
         if name == "$identify":
             self.require(set(properties) == {"$set"} and properties["$set"], "it sets no property", request)
-        for field in ("event_properties", "user_properties", "groups"):
-            if not isinstance(event.get(field, {}), dict) or depth(event.get(field, {})) > 40:
-                self.violate(f"{field} is not valid", request)
-                invalid.setdefault(field, []).append(index)
+        for member in ("event_properties", "user_properties", "groups"):
+            if not isinstance(event.get(member, {}), dict) or depth(event.get(member, {})) > 40:
+                self.violate(f"{member} is not valid", request)
+                found.invalid[member].append(index)
+        self.require(properties or "user_properties" not in event, "user_properties is empty", request)
+        self._validate_values(event, request)
         owners = _owners(event)
         self.require(owners, "an event has no user and no device", request)
         for owner in owners:
             self.require(isinstance(owner, str) and owner.lower() not in INVALID_IDS, f"the id is {owner!r}", request)
             if not self.require(len(owner) >= min_length, "an id is too short", request):
-                short.setdefault("user_id", []).append(index)
+                found.short["user_id"].append(index)
         time = event.get("time")
         if not self.require(isinstance(time, int) and time > 10**11, f"the time is {time!r}", request):
-            invalid.setdefault("time", []).append(index)
+            found.invalid["time"].append(index)
+
+    def _validate_values(self, event: dict[str, Any], request: Request) -> None:
+        groups = [each if isinstance(each, list) else [each] for each in event.get("groups", {}).values()]
+        self.require(len(groups) <= 5 and sum(map(len, groups)) <= 10, "groups are not tracked", request)
+        currency = event.get("currency", "EUR")
+        self.require(len(currency) == 3 and currency.isalpha() and currency.isupper(), "the currency is wrong", request)
+        amounts = {"revenue", "price"}.intersection(event)
+        self.require(amounts or not {"currency", "productId", "revenueType"}.intersection(event), "no amount", request)
 
 
 def _owners(event: dict[str, Any]) -> list[str]:

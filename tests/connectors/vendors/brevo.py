@@ -4,7 +4,9 @@
 | --- | --- |
 | the header `api-key`; 401 `{"code": "unauthorized", "message"}` | docs/how-it-works |
 | single event: 204; `event_name` 255 of letters, digits, "-", "_"; 50 KB of properties; an identifier | create-event |
-| batch: 200 events, 512 KB; `{"message", "count"}`, or 207 with `errors` of `eventIndex` | docs/event-endpoints |
+| batch: `{"events": […]}`, 200 events, 512 KB; 202 `{"message", "count"}` if all are taken | docs/event-endpoints |
+| 207 if some are taken, 400 if none: `successful_events`, and `errors` of `eventIndex`, from 0 | create-batch-events |
+| values of contact properties: text, number, boolean | create-event, create-batch-events |
 | `POST /v3/events` and `/v3/contacts`: each 10 requests/s and 36,000/h | docs/api-limits |
 | 429 with `x-sib-ratelimit-reset` in seconds, and no `Retry-After` | docs/limit-headers |
 | no recognition of repetitions | none is documented |
@@ -33,6 +35,7 @@ class BrevoServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://api.brevo.com",)
+    SPECIFICATION = "brevo"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)
@@ -94,9 +97,9 @@ class BrevoServer(VendorServer):
             return Reply(status=202, body={"message": text, "count": len(events)})
         failed = sum(map(len, errors.values()))
         return Reply(
-            status=207,
+            status=207 if failed < len(events) else 400,
             body={
-                "status": "partial_success",
+                "status": "partial_success" if failed < len(events) else "failed",
                 "total_events": len(events),
                 "successful_events": len(events) - failed,
                 "failed_events": failed,
@@ -121,6 +124,10 @@ class BrevoServer(VendorServer):
         properties = event.get("event_properties", {})
         self.require(len(msgspec.json.encode(properties)) <= 50_000, "the properties have more than 50 KB")
         self.require(all(map(NAME.fullmatch, _names(properties))), "the name of a property is not allowed")
+        contact = event.get("contact_properties", {})
+        self.require(
+            all(isinstance(each, str | int | float) for each in contact.values()), "a contact property is no value"
+        )
         if "email_id" in identifiers and not EMAIL.fullmatch(identifiers["email_id"]):
             return "Invalid email_id"
         return "The event is not accepted" if self.refuses(_id(event)) else ""

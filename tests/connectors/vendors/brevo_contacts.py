@@ -6,6 +6,7 @@
 | `updateEnabled`: 201 with the id of a created contact, 204 without a body for an updated one | create-contact |
 | an identifier of another contact: 400 `duplicate_parameter` | create-contact, update-contact |
 | `identifierType` of `contact_id`, `email_id`, `ext_id`, `phone_id`; 404 `document_not_found`; 204 | update-contact |
+| a blocked contact whose address changes is subscribed again; 425 | update-contact |
 | attributes that the account does not have, and values of another type, are ignored | update-contact |
 | categories and types of attributes, choices by number | get-attributes |
 
@@ -164,15 +165,18 @@ class Contacts:
         body = request.json()
         self._server.require(set(body) <= _UPDATED, f"unknown members: {set(body) - _UPDATED}", request)
         given = dict(body.get("attributes", {}))
-        if reply := self._check(body, given, request):
+        if reply := self._check(body, given, request, email=self.by_id[id_]["attributes"].get("EMAIL")):
             return reply
         if self._owners(given) - {id_}:
             return _refuse("duplicate_parameter", "EMAIL, SMS or EXT_ID is already associated with another contact")
         self._write(id_, body, given)
         return Reply(status=204)
 
-    def _check(self, body: Any, given: dict[str, Any], request: Request) -> Reply | None:
-        """Complete the attributes with the external id, and return the response to a contact that is not valid."""
+    def _check(self, body: Any, given: dict[str, Any], request: Request, *, email: str | None = None) -> Reply | None:
+        """Complete the attributes with the external id, and return the response to a contact that is not valid.
+
+        `email` is the address that the contact has.
+        """
         if body.get("ext_id"):
             given["EXT_ID"] = body["ext_id"]
         for name, value in given.items():
@@ -184,7 +188,7 @@ class Contacts:
             self._server.require(is_known and isinstance(value, type_), f"{name} would be ignored", request)
         if given.get("EMAIL") and not EMAIL.fullmatch(given["EMAIL"]):
             return _refuse("invalid_parameter", "Invalid email address")
-        if self._server.refuses(str(given.get("EMAIL"))):
+        if self._server.refuses(str(given.get("EMAIL", email))):
             return _refuse("invalid_parameter", "The contact is not accepted")
         return None
 
@@ -194,6 +198,8 @@ class Contacts:
 
     def _write(self, id_: int, body: Any, given: dict[str, Any]) -> None:
         contact = self.by_id[id_]
+        if given.get("EMAIL", contact["attributes"].get("EMAIL")) != contact["attributes"].get("EMAIL"):
+            contact["email"] = False
         for name, value in given.items():
             if value == "":
                 contact["attributes"].pop(name, None)

@@ -8,7 +8,8 @@
 | items: `type` person, object, delivery; `action`; one of id, email, cio_id; anonymous_id for events | track v2 |
 | event, page, screen: name, Unix seconds, `id` a ULID: the first of equal ones counts | track v2, events |
 | names of events 100 bytes; ids and names of attributes 150; values 1,000; 300 attributes | track, limits |
-| identify creates or updates; null or an empty text removes an attribute | track v2 |
+| identify creates or updates; null or an empty text removes an attribute; created_at in seconds | track v2 |
+| add_device: a token, the platform ios or android, last_used in seconds, attributes that are texts | track v2 |
 | merge of `secondary` into `primary`, which exists | track v2 |
 | 200 without errors; 207 with errors by `batch_index`, the other items are taken | multi-status responses |
 | 400 with `meta.error` for a request that cannot be read; 429 | invalid-api-requests |
@@ -29,7 +30,7 @@ MAX_BODY_BYTES: Final = 500_000
 MAX_ITEM_BYTES: Final = 32_000
 ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 ITEM_ACTIONS: Final = {
-    "person": {"identify", "event", "page", "screen", "merge"},
+    "person": {"identify", "event", "page", "screen", "merge", "add_device"},
     "object": {"identify"},
 }
 IDENTIFIERS: Final = ("id", "email", "cio_id")
@@ -42,12 +43,15 @@ class CustomerIoServer(VendorServer):
     """The endpoints that connectors use. `people` has the attributes of each by its own id."""
 
     ORIGINS = ("https://track.customer.io", "https://track-eu.customer.io")
+    SPECIFICATION = "customerio"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None, region: str = "us") -> None:
         super().__init__(plan, now)
         self.region = region
         self.people: dict[str, dict[str, Any]] = {}
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.devices: dict[str, dict[str, Any]] = {}
+        """The device of each token, with its person."""
         self.relationships: set[tuple[str, str]] = set()
         """Each an object and a person."""
 
@@ -101,6 +105,8 @@ class CustomerIoServer(VendorServer):
                 return self._merge(item)
             case "person", "identify":
                 return self._identify(item)
+            case "person", "add_device":
+                return self._device(item)
             case "object", _:
                 return self._object(item)
         return self._event(item)
@@ -119,7 +125,7 @@ class CustomerIoServer(VendorServer):
             return "invalid", "name", "event name cannot be longer than 100 bytes"
         if not self.require(isinstance(item.get("attributes", {}), dict), "attributes must be an object"):
             return "invalid", "attributes", "event data must be a hash"
-        self._timestamp(item)
+        self._timestamp(item.get("timestamp"))
         id_ = item.get("id")
         if not self.require(isinstance(id_, str) and ULID.fullmatch(id_), "the id of an event is no ULID"):
             return "invalid", "id", "id must be a ULID"
@@ -129,8 +135,7 @@ class CustomerIoServer(VendorServer):
         self.accept(Item(id=id_, user=user, content=item))
         return None
 
-    def _timestamp(self, item: Any) -> None:
-        at = item.get("timestamp")
+    def _timestamp(self, at: Any) -> None:
         is_seconds = isinstance(at, int) and not isinstance(at, bool) and abs(at) < 100_000_000_000
         self.require(at is None or is_seconds, "timestamp must be in whole seconds")
 
@@ -156,15 +161,18 @@ class CustomerIoServer(VendorServer):
             self.require(name != "cio_id", "cio_id cannot be set")
             text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
             self.require(len(text.encode()) <= 1_000, f"value for attribute {name} cannot be longer than 1000 bytes")
+        created_at = attributes.get("created_at")
+        is_seconds = created_at is None or (isinstance(created_at, int) and abs(created_at) < 100_000_000_000)
+        self.require(is_seconds, f"created_at is not in seconds: {created_at}")
         email = attributes.get("email")
         if email and not EMAIL.fullmatch(email):
             return "invalid", "attributes.email", "email is not valid"
         return None
 
     def _identify(self, item: Any) -> Broken | None:
-        known = {"type", "identifiers", "action", "timestamp", "attributes", "cio_relationships"}
+        known = {"type", "identifiers", "action", "_timestamp", "attributes", "cio_relationships"}
         self.require(set(item) <= known, f"unknown members: {set(item) - known}")
-        self._timestamp(item)
+        self._timestamp(item.get("_timestamp"))
         broken = self._identifiers(item.get("identifiers")) or self._attributes(item.get("attributes", {}))
         if broken:
             return broken
@@ -182,6 +190,21 @@ class CustomerIoServer(VendorServer):
             else:
                 person[attribute] = each
         self.accept(Item(id=f"{name}/{value}", user=value, content=item))
+        return None
+
+    def _device(self, item: Any) -> Broken | None:
+        self.require(set(item) == {"type", "identifiers", "action", "device"}, f"unknown members: {set(item)}")
+        if broken := self._identifiers(item.get("identifiers")):
+            return broken
+        device = item["device"]
+        self.require(set(device) <= {"token", "platform", "last_used", "attributes"}, f"unknown members: {set(device)}")
+        self.require(device.get("platform") in ("ios", "android"), "the platform is not valid")
+        self._timestamp({"timestamp": device.get("last_used")})
+        texts = device.get("attributes", {}).values()
+        self.require(all(isinstance(each, str) for each in texts), "attributes of a device are texts")
+        if not self.require(device.get("token"), "the device has no token"):
+            return "required", "device.token", "token must not be blank"
+        self.devices[device["token"]] = {**device, "person": next(iter(item["identifiers"].values()))}
         return None
 
     def _object(self, item: Any) -> Broken | None:

@@ -5,6 +5,10 @@ https://developers.google.com/analytics/devguides/collection/protocol/ga4.
 | --- | --- |
 | `POST /mp/collect?measurement_id=…&api_secret=…`; a 2xx whatever the payload is; `region1` is in the EU | reference |
 | `client_id`, `user_id`, `events` of `name`, `params`, `timestamp_micros`; the user is that of all events | reference |
+| `ip_override`, `user_agent`; `consent` of `ad_user_data`, `ad_personalization`: GRANTED or DENIED | reference |
+| 25 `user_properties`, each `{"value": …}`, names of 24 characters, values of 36, reserved names | sending-events |
+| `session_id` is a positive number, or its text | reference, Common event parameters |
+| `currency` of ISO 4217; `value`, `price`, `quantity`, `discount` are numbers; required items | reference/events |
 | 25 events, 25 parameters, 130 kB; names of 40 letters, digits and _, beginning with a letter | sending-events |
 | values of 100 characters, page_title 300, page_referrer 420, page_location 1,000 | answer 9267744 |
 | reserved names of events and parameters, reserved prefixes | reference |
@@ -40,6 +44,7 @@ _RESERVED: Final = frozenset(
         "app_background",
         "app_clear_data",
         "app_exception",
+        "app_install",
         "app_remove",
         "app_store_refund",
         "app_store_subscription_cancel",
@@ -62,12 +67,34 @@ _RESERVED: Final = frozenset(
         "notification_foreground",
         "notification_open",
         "notification_receive",
+        "notification_send",
         "os_update",
         "session_start",
         "session_start_with_rollout",
         "user_engagement",
     }
 )
+_RESERVED_PROPERTIES: Final = {"first_open_time", "first_visit_time", "last_deep_link_referrer", "user_id"} | {
+    "first_open_after_install"
+}
+_MEMBERS: Final = {"client_id", "user_id", "timestamp_micros", "user_properties", "consent", "ip_override"} | {
+    "user_agent",
+    "events",
+}
+_NUMBERS: Final = ("value", "price", "quantity", "discount", "shipping", "tax")
+_NEED_ITEMS: Final = {
+    "add_shipping_info",
+    "add_to_cart",
+    "add_to_wishlist",
+    "begin_checkout",
+    "purchase",
+    "remove_from_cart",
+    "select_item",
+    "view_cart",
+    "view_item",
+    "view_item_list",
+    "view_promotion",
+}
 
 
 class GoogleAnalyticsServer(VendorServer):
@@ -126,12 +153,12 @@ class GoogleAnalyticsServer(VendorServer):
 
         check(len(request.body) <= MAX_BODY_BYTES, "", "The body is too large.", "VALUE_OUT_OF_BOUNDS")
         body = request.json()
-        known = {"client_id", "user_id", "timestamp_micros", "user_properties", "consent", "events"}
-        check(set(body) <= known, "", f"Unknown members: {set(body) - known}")
+        check(set(body) <= _MEMBERS, "", f"Unknown members: {set(body) - _MEMBERS}")
         check(body.get("client_id"), "client_id", "It is required.", "VALUE_REQUIRED")
-        for name in ("client_id", "user_id"):
+        for name in ("client_id", "user_id", "ip_override", "user_agent"):
             check(isinstance(body.get(name, ""), str), name, "It must be a string.")
         check(len(body.get("user_id", "")) <= 256, "user_id", "It is too long.")
+        _check_user(body, check)
         check(0 < len(body["events"]) <= 25, "events", "1 to 25 events.", "EXCEEDED_MAX_ENTITIES")
         for index, event in enumerate(body["events"]):
             self._check_event(event, f"events[{index}]", request, check)
@@ -143,6 +170,13 @@ class GoogleAnalyticsServer(VendorServer):
         check(_NAME.fullmatch(name), path, f"The name {name} is invalid.", "NAME_INVALID")
         check(name not in _RESERVED and not name.startswith(_PREFIXES), path, f"{name} is reserved.", "NAME_RESERVED")
         check(len(params) <= 25, path, "Too many parameters.", "EXCEEDED_MAX_ENTITIES")
+        check(name not in _NEED_ITEMS or params.get("items"), path, "items are required.", "VALUE_REQUIRED")
+        check(name != "purchase" or params.get("transaction_id"), path, "transaction_id.", "VALUE_REQUIRED")
+        if name in _NEED_ITEMS or name in ("generate_lead", "refund"):
+            check(re.fullmatch("[A-Z]{3}", params.get("currency", "EUR")), path, "currency is not of ISO 4217.")
+            numbers = [each.get(member, 0) for each in (params, *params.get("items", [])) for member in _NUMBERS]
+            check(all(isinstance(each, int | float) for each in numbers), path, "A number is a text.")
+        check(re.fullmatch("[0-9]+", str(params.get("session_id", 1))), path, "session_id is not valid.")
         for param, value in params.items():
             check(_NAME.fullmatch(param), path, f"The name {param} is invalid.", "NAME_INVALID")
             check(not param.startswith(_PREFIXES), path, f"{param} is reserved.", "NAME_RESERVED")
@@ -160,6 +194,21 @@ class GoogleAnalyticsServer(VendorServer):
             present = START + timedelta(seconds=request.at - self._began)
             age = timedelta(seconds=present.timestamp() - micros / 1_000_000)
             check(timedelta(minutes=-10) <= age <= WINDOW, path, "The time is not within 72 hours.")
+
+
+def _check_user(body: Any, check: Any) -> None:
+    consent = body.get("consent", {"ad_user_data": "GRANTED"})
+    check(consent and set(consent) <= {"ad_user_data", "ad_personalization"}, "consent", "Unknown members.")
+    check(set(consent.values()) <= {"GRANTED", "DENIED"}, "consent", "It must be GRANTED or DENIED.")
+    properties = body.get("user_properties", {})
+    check(len(properties) <= 25, "user_properties", "Too many user properties.", "EXCEEDED_MAX_ENTITIES")
+    for name, given in properties.items():
+        check(_NAME.fullmatch(name) and len(name) <= 24, "user_properties", f"The name {name} is invalid.")
+        is_reserved = name in _RESERVED_PROPERTIES or name.startswith(_PREFIXES)
+        check(not is_reserved, "user_properties", f"{name} is reserved.", "NAME_RESERVED")
+        value = given.get("value") if isinstance(given, dict) and len(given) == 1 else None
+        is_valid = isinstance(value, str | int | float) and not isinstance(value, bool) and len(str(value)) <= 36
+        check(is_valid, "user_properties", f"The value of {name} is invalid.")
 
 
 def _check_value(name: str, value: Any, path: str, check: Any) -> None:

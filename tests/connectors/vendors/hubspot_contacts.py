@@ -12,6 +12,7 @@
 """
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any, Final
 
 from tests.connectors.vendors.server import EMAIL, Item, Reply, Request, VendorServer
@@ -57,8 +58,10 @@ class Contacts:
         self.by_id: dict[str, dict[str, str]] = {}
         self.updated: dict[str, datetime] = {}
         self.is_silent = False
-        """Whether batches are COMPLETE with no results."""
+        """Whether batches are COMPLETE with no results. The plan makes others silent."""
         self._server = server
+        self._silences = Random(f"{server.plan.seed}/silences")
+        self._max_silences = server.plan.max_faults
 
     def add(self, updated: datetime | None = None, **properties: str) -> str:
         """Add a contact, and return its id."""
@@ -124,7 +127,7 @@ class Contacts:
 
     def _batch(self, request: Request, *, is_update: bool) -> Reply:
         body = request.json()
-        if self.is_silent or "inputs" not in body:
+        if self.is_silent or "inputs" not in body or self._is_silenced():
             return Reply(body={"status": "COMPLETE", "results": []})
         inputs, require = body["inputs"], self._server.require
         require(0 < len(inputs) <= 100, "a batch has 1 to 100 contacts", request)
@@ -152,6 +155,12 @@ class Contacts:
         if not errors:
             return Reply(body=reply)
         return Reply(status=207, body={**reply, "numErrors": len(errors), "errors": errors})
+
+    def _is_silenced(self) -> bool:
+        """Return whether the plan makes the batch one of which nothing is done."""
+        is_silenced = self._max_silences > 0 and self._silences.random() < self._server.plan.failed
+        self._max_silences -= is_silenced
+        return is_silenced
 
     def _write(self, given: Any, is_update: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Write one contact, and return its result or its error."""

@@ -5,6 +5,7 @@
 | `Authorization: Klaviyo-API-Key`, `revision`, JSON:API media type | api_overview, authenticate_ |
 | bulk: 1,000 events, 5 MB, 10/s and 150/min; single: 350/s and 3,500/min; 202 | bulk_create_events, create_event |
 | 400 properties, 10 levels, 4,000 elements, strings of 100 KB, `time` 2000 to a year ahead | create_event |
+| names of metrics of less than 128 characters; `value` a number, `value_currency` in ISO 4217 | create_event |
 | the first event with a `unique_id` of a profile and metric is kept | create_event |
 | a repeated `unique_id` in a bulk request fails it | bulk_create_events |
 | profiles: pages of 1 to 100, sorts, filters of `updated`, sparse fields; 75/s and 750/min | get_profiles |
@@ -39,6 +40,7 @@ class KlaviyoServer(VendorServer):
     """The endpoints that connectors use."""
 
     ORIGINS = ("https://a.klaviyo.com",)
+    SPECIFICATION = "klaviyo"
 
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         super().__init__(plan, now)
@@ -160,7 +162,7 @@ class KlaviyoServer(VendorServer):
     def _event_errors(self, attributes: Any, pointer: str) -> list[Found]:
         metric = attributes["metric"]["data"]
         self.is_resource(metric, "metric")
-        self.require(metric["attributes"].get("name"), "the metric has no name")
+        self.require(0 < len(metric["attributes"].get("name", "")) < 128, "the metric has no name, or a long one")
         self.require(isinstance(attributes.get("properties"), dict), "properties must be an object")
         known = {"properties", "time", "value", "value_currency", "unique_id", "metric"}
         self.require(set(attributes) <= known, f"unknown attributes: {set(attributes) - known}")
@@ -174,6 +176,8 @@ class KlaviyoServer(VendorServer):
         is_valid = datetime(2000, 1, 1, tzinfo=UTC) <= time <= self.today() + timedelta(days=366)
         self.require(is_valid, "the time is not between 2000 and a year ahead")
         self.require(isinstance(attributes.get("value", 0), int | float), "value must be a number")
+        currency = attributes.get("value_currency", "EUR")
+        self.require(len(currency) == 3 and currency.isupper(), f"not a currency: {currency}")
         if self.refuses(attributes["unique_id"]):
             return [("invalid", "Invalid value for the currency.", f"{pointer}/value_currency")]
         return []

@@ -11,7 +11,11 @@
 | `GET .../members`: `count` 1,000, `offset`, `sort_field`, `since_last_changed`: changed after it | list members info |
 | `GET .../merge-fields`; an unset field is an empty text, as is a value that is cleared | merge fields |
 | an address has `addr1`, `city`, `state` and `zip`; a choice is one of the list | merge fields |
+| a required field, unless `skip_merge_validation` is true | batch subscribe, update list member |
 | a contact that was cleaned cannot be subscribed | errors: member in compliance state |
+
+Not documented, and that of users of the API: a batch creates a contact that is archived again, and an update without a
+status leaves it archived (issue 951 of mc-woocommerce).
 """
 
 import asyncio
@@ -42,6 +46,7 @@ class MailchimpServer(VendorServer):
     """The endpoints of one audience."""
 
     ORIGINS = ("https://us6.api.mailchimp.com",)
+    SPECIFICATION = "mailchimp"
     FAULTS = (
         Reply(status=500, headers={"content-type": "application/problem+json"}, body={"title": "InternalServerError"}),
         Reply(status=503, headers={"content-type": "text/html"}, body=b"<html>unavailable</html>"),
@@ -150,7 +155,7 @@ class MailchimpServer(VendorServer):
         self.require(1 <= count <= 1_000, "a page has 1 to 1,000 members", request)
         self.require(query.get("sort_field") in ("timestamp_opt", "timestamp_signup", "last_changed"), "sort", request)
         names = {each.partition(".")[2] for each in query.get("fields", "").split(",")}
-        found = list(self.members.values())
+        found = [each for each in self.members.values() if each["status"] != "archived"]
         if since := query.get("since_last_changed"):
             moment = datetime.fromisoformat(since)
             found = [each for each in found if datetime.fromisoformat(each["last_changed"]) > moment]
@@ -170,15 +175,16 @@ class MailchimpServer(VendorServer):
         created, errors = [], []
         for member in members:
             self.require(member.get("status") in STATUSES, "status is required", request)
-            if found := self._errors(member, request):
+            known = self.find(md5(member["email_address"].lower().encode()).hexdigest())
+            if found := self._errors(member, request, given=member.get("merge_fields", {})):
                 errors.append({"email_address": member["email_address"], "error_code": "ERROR_GENERIC", **found})
-            elif self.find(md5(member["email_address"].lower().encode()).hexdigest()):
+            elif known and self.members[known]["status"] != "archived":
                 self.require(not body.get("update_existing"), "the status of a contact is overwritten", request)
                 text = f"{member['email_address']} is already a list member, do you want to update?"
                 exists = {"error_code": "ERROR_CONTACT_EXISTS", "error": text, "field": "", "field_message": ""}
                 errors.append({"email_address": member["email_address"], **exists})
             else:
-                id_ = self.add(email_address=member["email_address"])
+                id_ = known or self.add(email_address=member["email_address"])
                 self._set(id_, member)
                 created.append(self.members[id_])
         counts = {"total_created": len(created), "total_updated": 0, "error_count": len(errors)}
@@ -189,7 +195,8 @@ class MailchimpServer(VendorServer):
         if not contact_id:
             return missing()
         member, stored = request.json(), self.members[contact_id]
-        if found := self._errors({"email_address": stored["email_address"], **member}, request):
+        given = stored["merge_fields"] | member.get("merge_fields", {})
+        if found := self._errors({"email_address": stored["email_address"], **member}, request, given=given):
             fields = {"field": found["field"], "message": found["field_message"]}
             return refuse(400, "Invalid Resource", found["error"], *([fields] if found["field"] else []))
         if member.get("status") == "subscribed" and stored["status"] == "cleaned":
@@ -201,13 +208,17 @@ class MailchimpServer(VendorServer):
         self._set(contact_id, member)
         return Reply(body=stored)
 
-    def _errors(self, member: dict[str, Any], request: Request) -> dict[str, str]:
-        """Return why a member is not accepted; empty if it is."""
+    def _errors(self, member: dict[str, Any], request: Request, *, given: dict[str, Any]) -> dict[str, str]:
+        """Return why a member is not accepted; empty if it is. `given` are the merge fields that it will have."""
         self.require(set(member) <= MEMBER, f"unknown members: {set(member) - MEMBER}", request)
         email = member["email_address"]
         if not EMAIL.fullmatch(email) or self.refuses(email):
             text = f"{email} looks fake or invalid, please enter a real email address."
             return {"error": text, "field": "", "field_message": ""}
+        if request.query.get("skip_merge_validation") != ["true"]:
+            for tag in [each["tag"] for each in self.fields if each["required"] and not given.get(each["tag"])]:
+                text = "Your merge fields were invalid."
+                return {"error": text, "field": tag, "field_message": "Please enter a value"}
         types = {each["tag"]: each for each in self.fields}
         for tag, value in member.get("merge_fields", {}).items():
             if not self.require(tag in types and value is not None, f"{tag} is no field, or null", request):

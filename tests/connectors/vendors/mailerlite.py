@@ -11,13 +11,18 @@
 | `status`: active, unsubscribed, unconfirmed, bounced, junk; times as `2021-08-31 14:22:08` | subscribers |
 | `GET /api/fields`: pages of `limit`; text, number or date | fields |
 | `POST /api/batch`: 1 to 50 requests, 200 with a response for each, in their order | batching |
-| a batch of nothing but new subscribers is an import: 5 a minute | batching |
+| a batch of nothing but `POST api/subscribers` is an import: 5 a minute, 429 | batching |
+
+Not documented, and that of users of the API: an address that has unsubscribed is not created again, by a 422 with the
+id as `subscriber` (issue 37 of mailerlite-nodejs).
 """
 
 import base64
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any, Final
+
+import msgspec
 
 from tests.connectors.vendors.server import CALM, EMAIL, Item, Plan, Reply, Request, VendorServer
 
@@ -38,6 +43,7 @@ class MailerLiteServer(VendorServer):
     """The endpoints of subscribers, fields and batches."""
 
     ORIGINS = ("https://connect.mailerlite.com",)
+    SPECIFICATION = "mailerlite"
     FAULTS = (
         Reply(status=500, body={"message": "Server Error"}),
         Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>bad gateway</html>"),
@@ -135,6 +141,9 @@ class MailerLiteServer(VendorServer):
         if found := self._errors(body, request, is_new=True):
             return refuse(**found)
         ids = self.find(body["email"])
+        if ids and self.subscribers[ids[0]]["status"] == "unsubscribed":
+            reply = refuse(email="This subscriber is unsubscribed and cannot be imported")
+            return msgspec.structs.replace(reply, body={**reply.body, "subscriber": ids[0]})
         id_ = ids[0] if ids else self.add(email=body["email"])
         return self._write(200 if ids else 201, id_, body)
 
@@ -152,7 +161,7 @@ class MailerLiteServer(VendorServer):
         self.require(1 <= len(requests) <= 50, "a batch has 1 to 50 requests", request)
         self.require(all(each["path"].startswith("api/") for each in requests), "a path must start with api/", request)
         upserts = [each for each in requests if (each["method"], each["path"]) == ("POST", "api/subscribers")]
-        self.require(len(upserts) < len(requests), "the batch is an import, whose response has no ids", request)
+        self.require(len(upserts) < len(requests), "the batch is an import, whose response is not documented", request)
         replies = [self._handle(each["method"], each["path"], each.get("body"), request) for each in requests]
         failed = sum(reply.status >= 400 for reply in replies)
         responses = [{"code": reply.status, "body": reply.body} for reply in replies]

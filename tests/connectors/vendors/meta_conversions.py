@@ -6,6 +6,9 @@
 | the token as a parameter, or in the header of a bearer token | using-the-api, graph-api/guides/explorer |
 | up to 1,000 events; one that is not valid fails the request | using-the-api, Batch requests |
 | `event_time`: whole seconds, up to 7 days old, or the request fails as a whole | parameters/server-event |
+| `physical_store`: up to 62 days old | using-the-api, Time Constraints |
+| `app`: `app_data` with two permissions (0 or 1), and the 16 texts of `extinfo` | parameters/app-data |
+| `madid`, `anon_id`: not hashed, of apps only | customer-information-parameters, app-events |
 | events need `action_source`, those of a website also `client_user_agent` and `event_source_url` | parameters |
 | `event_source_url` begins with http:// or https:// | parameters/server-event |
 | personal data as SHA-256; IP address, user agent, `fbc`, `fbp` as they are | customer-information-parameters |
@@ -29,16 +32,21 @@ from tests.virtualtime import START
 DATASET: Final = "1234567890123456"
 TOKEN: Final = "EAATestTokenOfTheDataset0123456789"
 VERSIONS: Final = ("v24.0", "v25.0", "v26.0", "v27.0")
-WEEK_SECONDS: Final = 7 * 86_400
+MAX_AGE_SECONDS: Final = 7 * 86_400
+MAX_STORE_AGE_SECONDS: Final = 62 * 86_400
 HASHED: Final = {"em", "ph", "fn", "ln", "ge", "db", "ct", "st", "zp", "country", "external_id"}
 PLAIN: Final = {"client_ip_address", "client_user_agent", "fbc", "fbp", "subscription_id"}
+OF_APPS: Final = {"madid", "anon_id"}
 TOO_BROAD: Final = (
     {"ct", "country", "st", "zp", "ge", "client_user_agent"},
     {"db", "client_user_agent"},
     {"fn", "ge"},
     {"ln", "ge"},
 )
-ACTION_SOURCES: Final = {"email", "website", "phone_call", "chat", "physical_store", "system_generated", "other"}
+ACTION_SOURCES: Final = {"email", "website", "app", "phone_call", "chat", "physical_store"} | {
+    "system_generated",
+    "other",
+}
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _CLICK: Final = re.compile(r"fb\.[0-2]\.[0-9]{13}\..+")
 
@@ -57,6 +65,7 @@ class MetaConversionsServer(VendorServer):
     """The endpoint of one dataset."""
 
     ORIGINS = ("https://graph.facebook.com",)
+    SPECIFICATION = "meta_conversions"
     FAULTS = (
         error(500, 1, "An unknown error occurred", transient=True),
         error(503, 2, "Service temporarily unavailable", transient=True),
@@ -108,6 +117,7 @@ class MetaConversionsServer(VendorServer):
     def _problems(self, event: Any, request: Request) -> list[str]:
         """Return the reasons for which Meta refuses an event, and note what no careful client sends."""
         problems = self._server_problems(event, request)
+        self._check_app(event, request)
         problems += self._user_problems(event["user_data"])
         data = event.get("custom_data", {})
         for name in ("value", "currency") if event["event_name"] == "Purchase" else ():
@@ -115,7 +125,10 @@ class MetaConversionsServer(VendorServer):
                 problems.append(f"The purchase has no {name}.")
         self.require(isinstance(data.get("value", 0), int | float), "value is no number")
         self.require(re.fullmatch("[A-Za-z]{3}", data.get("currency", "EUR")), "currency is no code of ISO 4217")
-        self.require(all(isinstance(each.get("id"), str) for each in data.get("contents", [])), "contents without id")
+        for each in data.get("contents", []):
+            self.require(isinstance(each.get("id"), str), "contents without id")
+            numbers = (each.get("quantity", 1), each.get("item_price", 0))
+            self.require(all(isinstance(number, int | float) for number in numbers), "a number of contents is a text")
         if self.refuses(event["event_id"]):
             problems.append("The value of the currency is not valid.")
         return problems
@@ -123,7 +136,7 @@ class MetaConversionsServer(VendorServer):
     def _server_problems(self, event: Any, request: Request) -> list[str]:
         known = {"event_name", "event_time", "event_id", "action_source", "event_source_url", "user_data"}
         known |= {"custom_data", "data_processing_options", "data_processing_options_country"}
-        known |= {"data_processing_options_state"}
+        known |= {"data_processing_options_state", "app_data"}
         self.require(set(event) <= known, f"unknown members: {set(event) - known}", request)
         self.require(event.get("event_name") and event.get("event_id"), "the event has no name, or no id", request)
         self.require(event.get("action_source") in ACTION_SOURCES, "action_source is not valid", request)
@@ -137,12 +150,27 @@ class MetaConversionsServer(VendorServer):
             return ["The event time is not valid."]
         now = self._seconds(request)
         self.require(seconds <= now + 1, "the event is in the future", request)
-        if not self.require(seconds >= now - WEEK_SECONDS, "the event is older than seven days", request):
-            return ["The event time is more than seven days in the past."]
+        is_store = event.get("action_source") == "physical_store"
+        oldest = now - (MAX_STORE_AGE_SECONDS if is_store else MAX_AGE_SECONDS)
+        if not self.require(seconds >= oldest, "the event is too old", request):
+            return ["The event time is too far in the past."]
         return []
 
+    def _check_app(self, event: Any, request: Request) -> None:
+        is_app = event.get("action_source") == "app"
+        self.require(is_app or not OF_APPS & set(event["user_data"]), "madid and anon_id are for apps", request)
+        if not self.require(is_app == ("app_data" in event), "app_data is for apps", request) or not is_app:
+            return
+        app = event["app_data"]
+        for name in ("advertiser_tracking_enabled", "application_tracking_enabled"):
+            self.require(app.get(name) in (0, 1), f"{name} is required", request)
+        extinfo = app.get("extinfo", [])
+        self.require(len(extinfo) == 16 and all(isinstance(each, str) for each in extinfo), "extinfo", request)
+        self.require(extinfo[0] in ("i2", "a2") and extinfo[4], "extinfo has no version", request)
+
     def _user_problems(self, user: Any) -> list[str]:
-        self.require(set(user) <= HASHED | PLAIN, f"unknown parameters: {set(user) - HASHED - PLAIN}")
+        unknown = set(user) - HASHED - PLAIN - OF_APPS
+        self.require(not unknown, f"unknown parameters: {unknown}")
         for name in HASHED & set(user):
             values = user[name] if isinstance(user[name], list) else [user[name]]
             self.require(all(_HASH.fullmatch(each) for each in values), f"{name} is not hashed")

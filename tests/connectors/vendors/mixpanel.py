@@ -14,6 +14,8 @@
 | `$set` creates a profile and overwrites its properties, `$unset` removes them by name | profile-set, profile-unset |
 | a time is `YYYY-MM-DDTHH:MM:SS` in UTC | data-type |
 | `distinct_id` is `$user_id`, or else `$device:` and `$device_id` | server-side-events-without-a-user |
+| `bucket` hides other events, `$ignore` drops an event | reserved-properties |
+| 1.8 million events a minute of a project | import-events |
 """
 
 import re
@@ -36,6 +38,7 @@ FORBIDDEN: Final = frozenset(
         *("<nil>", "0", "-1", "true", "false", "[]", "{}"),
     }
 )
+RESERVED: Final = frozenset({"bucket", "$bucket", "$ignore", "$distinct_id", "$time", "token"})
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _INSERT_ID: Final = re.compile(r"[A-Za-z0-9-]{1,36}")
 
@@ -59,6 +62,8 @@ class MixpanelServer(VendorServer):
         self.profiles: dict[str, dict[str, Any]] = {}
         self.refuses_users = False
         """Whether the plan refuses all updates of a profile, by its distinct id, and not some of them by content."""
+        self.takes_valid_updates = plan.seed % 2 == 0
+        """Whether it takes the valid updates of a request with others. Mixpanel documents only that it names these."""
         self._began = 0.0
 
     def answer(self, request: Request) -> Reply:
@@ -88,6 +93,9 @@ class MixpanelServer(VendorServer):
         error = "Project exceeded rate limits. Please retry the request with exponential backoff."
         return Reply(status=429, body={"code": 429, "error": error, "status": "Too Many Requests"})
 
+    def _count(self, records: list[Any], request: Request) -> bool:
+        return self.count("records", 1_800_000, 60, request, number=len(records))
+
     # Events
 
     def _import(self, request: Request) -> Reply:
@@ -96,6 +104,8 @@ class MixpanelServer(VendorServer):
         if not events:
             return Reply(status=400, body={"code": 400, "error": "no events", "status": "Bad Request"})
         self.require(len(events) <= 2_000, "a request has at most 2,000 events", request)
+        if not self._count(events, request):
+            return self.throttle()
         failed: list[dict[str, Any]] = []
         for index, event in enumerate(events):
             self.require(set(event) == {"event", "properties"}, f"an event has other members: {set(event)}", request)
@@ -135,6 +145,8 @@ class MixpanelServer(VendorServer):
         require(name not in ("$identify", "$create_alias", "$merge"), f"{name} changes identities", request)
         require(len(msgspec.json.encode(properties)) < 1_000_000, "an event has 1 MB", request)
         require(len(properties) < 255, "an event has 255 properties", request)
+        reserved = RESERVED.intersection(properties)
+        require(not reserved, f"properties are reserved: {reserved}", request)
         require(isinstance(insert_id, str) and _INSERT_ID.fullmatch(insert_id), f"the id is {insert_id!r}", request)
         require("ip" in properties, "without ip, the event gets the location of the sender", request)
         if not require(isinstance(user, str) and user, "without distinct_id, all users of a sender are one", request):
@@ -164,7 +176,10 @@ class MixpanelServer(VendorServer):
             self.require(request.query.get(name) == [value], f"{name} must be {value}", request)
         updates = request.json()
         self.require(0 < len(updates) <= 2_000, "a request has 1 to 2,000 updates", request)
+        if not self._count(updates, request):
+            return self.throttle()
         failed: list[dict[str, Any]] = []
+        taken: list[tuple[dict[str, Any], Item]] = []
         for index, update in enumerate(updates):
             user = update.get("$distinct_id", "")
             self._check_update(update, user, request)
@@ -173,16 +188,22 @@ class MixpanelServer(VendorServer):
             if self.refuses(user if self.refuses_users else id_):
                 failed.append({"index": index, "field": "$distinct_id", "message": "'$distinct_id' is not valid"})
                 continue
-            profile = self.profiles.setdefault(user, {})
-            profile.update(update.get("$set", {}))
-            for name in update.get("$unset", ()):
-                profile.pop(name, None)
-            self.accept(Item(id=id_, user=user, content=changes))
+            taken.append((update, Item(id=id_, user=user, content=changes)))
+        error = "some data points in the request failed validation"
+        if failed and not self.takes_valid_updates:
+            return Reply(body={"error": error, "status": 0, "failed_records": failed})
+        for update, item in taken:
+            self._set(update, item)
         if not failed:
             return Reply(body={"error": None, "status": 1, "num_good_events": len(updates)})
-        error = "some data points in the request failed validation"
-        taken = len(updates) - len(failed)
-        return Reply(body={"error": error, "status": 0, "failed_records": failed, "num_good_events": taken})
+        return Reply(body={"error": error, "status": 0, "failed_records": failed, "num_good_events": len(taken)})
+
+    def _set(self, update: dict[str, Any], item: Item) -> None:
+        profile = self.profiles.setdefault(item.user, {})
+        profile.update(update.get("$set", {}))
+        for name in update.get("$unset", ()):
+            profile.pop(name, None)
+        self.accept(item)
 
     def _check_update(self, update: dict[str, Any], user: Any, request: Request) -> None:
         operation, kind = ("$unset", list) if "$unset" in update else ("$set", dict)

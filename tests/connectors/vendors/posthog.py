@@ -91,7 +91,7 @@ class PostHogServer(VendorServer):
         if any(self.refuses(each) for each in uuids):
             return _text(400, "maximum event size exceeded")
         for event in events:
-            key = "\0".join((event["uuid"], event["event"], event["distinct_id"], event["timestamp"]))
+            key = "\0".join((event["uuid"], event["event"], event["distinct_id"], str(event["timestamp"])))
             content = {**event, "historical": body.get("historical_migration", False)}
             self.accept(Item(id=event["uuid"], user=event["distinct_id"], content=content), key=key)
         return Reply(body={"status": "Ok"})
@@ -117,7 +117,7 @@ class PostHogServer(VendorServer):
             for member in ("$group_type", "$group_key"):
                 self.require(0 < len(properties.get(member) or "") <= 400, f"{member} has no valid length")
             self.require(isinstance(properties.get("$group_set", {}), dict), "$group_set must be an object")
-        for member in ("$set", "$set_once"):
+        for member in ("$set", "$set_once", "$groups"):
             self.require(isinstance(properties.get(member, {}), dict), f"{member} must be an object")
         has_place = "$ip" in properties or properties.get("$geoip_disable") is True
         self.require(has_place, "without $ip, the person is where the server is")

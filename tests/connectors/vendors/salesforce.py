@@ -10,13 +10,14 @@
 | an external id that is given twice fails both; one of several records fails | upsert() |
 | `DUPLICATE_EXTERNAL_ID`, `INVALID_CROSS_REFERENCE_KEY`, `STRING_TOO_LONG`, `UNABLE_TO_LOCK_ROW` | status codes |
 | queries: `totalSize`, `done`, `nextRecordsUrl`; 2,000 records a response | query |
-| `REQUEST_LIMIT_EXCEEDED` with 403 | errorcodes |
+| `REQUEST_LIMIT_EXCEEDED` with 403, of 24 hours or of concurrent requests | errorcodes, API limits |
 | fields of an object with their types and properties | sobject_describe |
 """
 
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -81,9 +82,12 @@ class SalesforceServer(VendorServer):
         super().__init__(plan, now)
         self.by_id: dict[str, dict[str, Any]] = {}
         self.locked = 0
-        """Number of the next records whose row is locked."""
+        """Number of the next records whose row is locked. The plan locks others."""
+        self._locks = Random(f"{plan.seed}/locks")
         self.batch = 2_000
         """Number of records of a response. Salesforce lowers it for large records."""
+        self.max_locks = plan.max_faults
+        """Number of rows that the plan can lock."""
         self._cursors: dict[str, list[dict[str, Any]]] = {}
 
     def add(self, updated: datetime | None = None, **fields: Any) -> str:
@@ -139,7 +143,8 @@ class SalesforceServer(VendorServer):
         return refuse(401, "INVALID_SESSION_ID", "Session expired or invalid")
 
     def throttle(self) -> Reply:
-        return refuse(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+        limit = self._random.choice(("TotalRequests", "ConcurrentRequests (Concurrent API Requests)"))
+        return refuse(403, "REQUEST_LIMIT_EXCEEDED", f"{limit} Limit exceeded.")
 
     # Access
 
@@ -256,8 +261,9 @@ class SalesforceServer(VendorServer):
                 return fail("STRING_TOO_LONG", f"{field['label']}: data value too large", field["name"])
         if (email := fields.get("Email")) is not None and not EMAIL.fullmatch(email):
             return fail("INVALID_EMAIL_ADDRESS", f"Email: invalid email address: {email}", "Email")
-        if self.locked > 0:
-            self.locked -= 1
+        is_locked = self.plan.failed > self._locks.random() and self.max_locks > 0
+        if self.locked > 0 or is_locked:
+            self.locked, self.max_locks = max(self.locked - 1, 0), self.max_locks - is_locked
             return fail("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record")
         id_ = fields.get("Headwater_ID__c") or ""
         if id_ and self.refuses(id_):

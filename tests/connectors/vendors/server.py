@@ -2,8 +2,9 @@
 
 A subclass is written from the vendor's documented rules, not from the connector. `answer` checks a request, changes the
 server's state and returns the documented response. Everything that the vendor would not accept of a careful client is
-a violation, which tests assert to be empty. The base decides the fate of each request by a seed: handled, throttled,
-failed, or with a connection that is lost before or after the request took effect.
+a violation, which tests assert to be empty. So is a request that is not as the vendor's specification for machines
+has it, if a package has one: the base validates every request. The base decides the fate of each request by a seed:
+handled, throttled, failed, or with a connection that is lost before or after the request took effect.
 """
 
 import asyncio
@@ -16,12 +17,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from headwater.connectors.contract import HttpRequest, HttpResponse
+from tests.connectors.specifications.specification import Specification, load
 from tests.virtualtime import START
 
 RESET: Final = bytes((1, 0, 0, 0, 0, 0, 0, 0))
@@ -113,6 +115,8 @@ class VendorServer(ABC):
 
     ORIGINS: tuple[str, ...] = ()
     """The vendor's origins for which it stands."""
+    SPECIFICATION: ClassVar[str] = ""
+    """The module of `tests/connectors/specifications` with the vendor's specification; empty without one."""
     FAULTS: tuple[Reply, ...] = (
         Reply(status=500, body={"error": "internal"}),
         Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>bad gateway</html>"),
@@ -122,6 +126,8 @@ class VendorServer(ABC):
     def __init__(self, plan: Plan = CALM, now: Callable[[], float] | None = None) -> None:
         """`now` returns the time in seconds of a monotonic clock; by default that of the loop."""
         self.plan = plan
+        self.specification: Specification | None = load(self.SPECIFICATION) if self.SPECIFICATION else None
+        """Validates each request; None for measurements."""
         self.violations: list[str] = []
         self.requests: list[Request] = []
         self.accepted: list[Item] = []
@@ -136,6 +142,8 @@ class VendorServer(ABC):
         self.port = 0
         self.is_unlimited = False
         """Whether the vendor's rates are not counted: for measurements."""
+        self.rate_divisor = 1
+        """Divides the vendor's rates: for measurements of those that one sender does not reach."""
         self.is_revoked = False
         """Whether the vendor refuses the credentials."""
         self._now = now
@@ -170,15 +178,17 @@ class VendorServer(ABC):
             self.violate(rule, request)
         return bool(condition)
 
-    def count(self, name: str, count: int, seconds: float, request: Request) -> bool:
-        """Count a request in a fixed window of the vendor, and return whether it is within the limit."""
+    def count(self, name: str, count: int, seconds: float, request: Request, *, number: int = 1) -> bool:
+        """Count a request in a fixed window of the vendor, or `number` events, and return whether it is within the
+        limit."""
         if self.is_unlimited:
             return True
+        count //= self.rate_divisor
         offset = Random(f"{self.plan.seed}/{name}/{seconds}").random() * seconds
         window = self._windows[name, count, seconds]
-        number = int((request.at + offset) // seconds)
-        window[number] += 1
-        return self.require(window[number] <= count, f"more than {count} requests in {seconds:g} s ({name})", request)
+        position = int((request.at + offset) // seconds)
+        window[position] += number
+        return self.require(window[position] <= count, f"more than {count} in {seconds:g} s ({name})", request)
 
     def shares(self) -> dict[str, float]:
         """Return the used share of each limit, in the windows between the first and the last one."""
@@ -214,16 +224,16 @@ class VendorServer(ABC):
     def respond(self, request: HttpRequest) -> HttpResponse:
         """Return the response to a request of a connector without a socket and without faults: for `ScriptedHttp`."""
         parts = urlsplit(request.url)
-        reply = self.answer(
-            Request(
-                method=request.method,
-                path=parts.path,
-                query=parse_qs(parts.query, keep_blank_values=True),
-                headers=request.headers,
-                body=request.body,
-                at=0.0,
-            )
+        received = Request(
+            method=request.method,
+            path=parts.path,
+            query=parse_qs(parts.query, keep_blank_values=True),
+            headers=request.headers,
+            body=request.body,
+            at=0.0,
         )
+        self._check_specification(received)
+        reply = self.answer(received)
         return HttpResponse(status=reply.status, headers=reply.headers, body=_body(reply))
 
     # The server
@@ -244,8 +254,15 @@ class VendorServer(ABC):
         finally:
             writer.close()
 
+    def _check_specification(self, request: Request) -> None:
+        """Record how a request violates the vendor's specification."""
+        if self.specification is not None:
+            for error in self.specification.find_errors(request.method, request.path, request.query, request.body):
+                self.violate(f"not as specified: {error}", request)
+
     def _decide(self, request: Request) -> Reply | None:
         self.requests.append(request)
+        self._check_specification(request)
         fate = Fate.REVOKED if self.is_revoked else self._draw()
         self.fates[fate] += 1
         if fate is Fate.REVOKED:
@@ -257,7 +274,11 @@ class VendorServer(ABC):
         if fate is Fate.LOST_BEFORE:
             return None
         self._effects.clear()
-        reply = self.answer(request)
+        try:
+            reply = self.answer(request)
+        except (msgspec.DecodeError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self.violate(f"the request is malformed: {error!r}", request)
+            reply = Reply(status=400)
         if fate is Fate.LOST_AFTER:
             self.lost.update(set(self._effects))
             return None

@@ -6,6 +6,7 @@
 | a message a second in a channel, with short bursts; 429 with `Retry-After` | rate-limits |
 | 400 `invalid_payload`, `user_not_found`, `no_text`; 500 `rollup_error` | incoming webhooks, changelog 2016-05-17 |
 | 403 `action_prohibited`; 404 `channel_not_found`, `no_service`, `no_team`; 410 `channel_is_archived` | the same |
+| `invalid_token`, `no_active_hooks`, `posting_to_general_channel_denied` | incoming webhooks, users' reports |
 | `&`, `<` and `>` are control characters, and escaped as entities | formatting-message-text |
 | a text over 40,000 characters is cut | changelog 2018-04-truncating-really-long-messages |
 | up to 50 blocks in a message | reference/block-kit/blocks |
@@ -31,7 +32,12 @@ GONE: Final = (
     (404, "no_service"),
     (404, "no_team"),
     (410, "channel_is_archived"),
+    (403, "invalid_token"),
+    (404, "no_active_hooks"),
+    (400, "posting_to_general_channel_denied"),
+    (400, "user_not_found"),
 )
+"""Responses to every message of a webhook that cannot be used any more."""
 _SUMMARY: Final = re.compile(r"\*([0-9]+) events\*")
 _LINE: Final = re.compile(r"(.+): ([0-9]+)")
 _CONTROL: Final = re.compile(r"&(?!amp;|lt;|gt;)|[<>]")
@@ -46,6 +52,7 @@ class SlackServer(VendorServer):
     several events whose response was lost."""
 
     ORIGINS = ("https://hooks.slack.com",)
+    SPECIFICATION = "slack"
     FAULTS = (
         text(500, "rollup_error"),
         text(502, "<html>bad gateway</html>"),

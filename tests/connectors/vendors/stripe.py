@@ -21,7 +21,8 @@ from tests.connectors.vendors.server import CALM, EMAIL, Item, Plan, Reply, Requ
 
 KEY: Final = "rk_test_0123456789abcdefghijklmn"
 VERSIONS: Final = ("2026-04-22.dahlia", "2026-07-29.dahlia", "2026-09-30.endive")
-TEXTS: Final = {"email": 512, "name": 256, "phone": 20, "description": 5_000, "tax_exempt": 10}
+NAMES: Final = {"name": 256, "business_name": 150, "individual_name": 150}
+TEXTS: Final = {**NAMES, "email": 512, "phone": 20, "description": 5_000, "tax_exempt": 10}
 ADDRESS: Final = frozenset({"line1", "line2", "city", "state", "postal_code", "country"})
 LIST: Final = frozenset({"limit", "starting_after"})
 
@@ -30,6 +31,7 @@ class StripeServer(VendorServer):
     """The endpoints of customers, in a sandbox."""
 
     ORIGINS = ("https://api.stripe.com",)
+    SPECIFICATION = "stripe"
     FAULTS = (
         Reply(status=500, body={"error": {"type": "api_error", "message": "An unknown error occurred"}}),
         Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>bad gateway</html>"),
@@ -71,7 +73,7 @@ class StripeServer(VendorServer):
         """Add a customer, and return its id."""
         id_ = f"cus_{len(self.customers):014d}"
         self.customers[id_] = {
-            **dict.fromkeys(("email", "name", "phone", "description", "address", "currency", "shipping")),
+            **dict.fromkeys((*NAMES, "email", "phone", "description", "address", "currency", "shipping")),
             "id": id_,
             "object": "customer",
             "created": int((created or self.today()).timestamp()),

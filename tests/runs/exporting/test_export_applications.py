@@ -1,15 +1,12 @@
 """Exports to applications: matching, modes, what differs, and applications that fail."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from headwater.base.clock import SystemClock
 from headwater.base.errors import Unavailable
 from headwater.catalog import Pipeline, TransformationDefinition
 from headwater.catalog.definition import Matching
@@ -25,7 +22,7 @@ from headwater.connectors.contract import (
     rejected,
     retry,
 )
-from headwater.runs.exporting import execute_export, pausing
+from headwater.runs.exporting import applications, execute_export, pausing
 from headwater.runs.exporting.recording import Recorder
 from headwater.runs.job import Job, RunCancelled, RunFailed
 from headwater.schemas import IntType, ObjectType, Property, StringType
@@ -33,6 +30,7 @@ from headwater.state import runprogress
 from headwater.state.profiles.exporting import ExportRecord
 from tests.runs.exporting.application import WRITABLE, Application, Killed
 from tests.runs.exporting.installation import Installation, connector, counts, errors, kpid, open_installation
+from tests.runs.rates import CountedRates
 
 
 @pytest.fixture
@@ -307,13 +305,21 @@ async def test_an_application_that_stops_in_the_middle(
     assert set(application.emails().values()) == {1}
 
 
-async def test_rates_are_kept(installation: Installation, application: Application) -> None:
-    application.write_rates = (RateLimit(count=20, seconds=1.0),)
+async def test_each_call_is_counted_at_the_rates_of_the_application(
+    installation: Installation, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = CountedRates()
+    monkeypatch.setattr(applications, "open_rates", opened)
+    application.write_rates = (RateLimit(count=20, seconds=1.0, unit="Event"),)
     await installation.write_profiles(people(*range(1, 13)))
-    job = msgspec.structs.replace(installation.job(await add(installation)), clock=SystemClock())
-    began = time.perf_counter()
-    await execute_export(job)
-    assert len(application.calls) == 4 and time.perf_counter() - began > 0.14
+    pipeline = await add(installation)
+    await installation.export(pipeline)
+    sizes = [len(call) for call in application.calls]
+    assert (opened.limits, opened.max_users) == (application.write_rates, application.write_limits.max_events)
+    assert opened.calls == [(size, True) for size in sizes]
+    await installation.write_profiles(people(1, name="Other"))
+    await installation.export(pipeline)
+    assert opened.calls[len(sizes) :] == [(1, False)]
 
 
 async def test_a_batch_has_the_bytes_of_the_limit(installation: Installation, application: Application) -> None:

@@ -29,7 +29,7 @@ from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot
 from headwater.v1 import applications_pb2 as headwater_dot_v1_dot_applications__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headwater/rest/v1/applications.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\x1a\x1fheadwater/v1/applications.proto\"_\n\x17PreviewSendEventRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12.\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02R\x04\x62ody\"\x91\x01\n\x1bListApplicationUsersRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x1c\n\x06schema\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x06schema\x12\x1b\n\x06\x66ilter\x18\x03 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x16\n\x06\x63ursor\x18\x04 \x01(\tR\x06\x63ursorB\t\n\x07_filter2\xbe\x03\n\x12\x41pplicationService\x12\x8e\x02\n\x10PreviewSendEvent\x12*.headwater.rest.v1.PreviewSendEventRequest\x1a&.headwater.v1.PreviewSendEventResponse\"\xa5\x01\xca\xda\x18l\n\x11\x45ventTypeNotExist\n\x0cInvalidEvent\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x82\xd3\xe4\x93\x02/\"\'/v1/connections/{id}/preview-send-event:\x04\x62ody\x12\x96\x01\n\x14ListApplicationUsers\x12..headwater.rest.v1.ListApplicationUsersRequest\x1a\x14.google.api.HttpBody\"8\xca\xda\x18\x12\n\x10SchemaNotAligned\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/connections/{id}/usersB\x8d\x01\n\x15\x63om.headwater.rest.v1B\x11\x41pplicationsProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headwater/rest/v1/applications.proto\x12\x11headwater.rest.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\"headwater/options/v1/options.proto\x1a\x1fheadwater/v1/applications.proto\"_\n\x17PreviewSendEventRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12.\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02R\x04\x62ody\"`\n\x18PreviewExportUserRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12.\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBodyB\x04\xe2\x41\x01\x02R\x04\x62ody\"\x91\x01\n\x1bListApplicationUsersRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x1c\n\x06schema\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x06schema\x12\x1b\n\x06\x66ilter\x18\x03 \x01(\tH\x00R\x06\x66ilter\x88\x01\x01\x12\x16\n\x06\x63ursor\x18\x04 \x01(\tR\x06\x63ursorB\t\n\x07_filter2\xbf\x05\n\x12\x41pplicationService\x12\x8e\x02\n\x10PreviewSendEvent\x12*.headwater.rest.v1.PreviewSendEventRequest\x1a&.headwater.v1.PreviewSendEventResponse\"\xa5\x01\xca\xda\x18l\n\x11\x45ventTypeNotExist\n\x0cInvalidEvent\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x82\xd3\xe4\x93\x02/\"\'/v1/connections/{id}/preview-send-event:\x04\x62ody\x12\xfe\x01\n\x11PreviewExportUser\x12+.headwater.rest.v1.PreviewExportUserRequest\x1a\'.headwater.v1.PreviewExportUserResponse\"\x92\x01\xca\xda\x18X\n\x0bInvalidUser\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x82\xd3\xe4\x93\x02\x30\"(/v1/connections/{id}/preview-export-user:\x04\x62ody\x12\x96\x01\n\x14ListApplicationUsers\x12..headwater.rest.v1.ListApplicationUsersRequest\x1a\x14.google.api.HttpBody\"8\xca\xda\x18\x12\n\x10SchemaNotAligned\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/connections/{id}/usersB\x8d\x01\n\x15\x63om.headwater.rest.v1B\x11\x41pplicationsProtoP\x01Z!headwater/rest/v1;headwaterrestv1\xaa\x02\x11Headwater.Rest.V1\xca\x02\x11Headwater\\Rest\\V1\xea\x02\x13Headwater::Rest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,18 +41,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWSENDEVENTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_PREVIEWSENDEVENTREQUEST'].fields_by_name['body']._loaded_options = None
   _globals['_PREVIEWSENDEVENTREQUEST'].fields_by_name['body']._serialized_options = b'\342A\001\002'
+  _globals['_PREVIEWEXPORTUSERREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_PREVIEWEXPORTUSERREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_PREVIEWEXPORTUSERREQUEST'].fields_by_name['body']._loaded_options = None
+  _globals['_PREVIEWEXPORTUSERREQUEST'].fields_by_name['body']._serialized_options = b'\342A\001\002'
   _globals['_LISTAPPLICATIONUSERSREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_LISTAPPLICATIONUSERSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_LISTAPPLICATIONUSERSREQUEST'].fields_by_name['schema']._loaded_options = None
   _globals['_LISTAPPLICATIONUSERSREQUEST'].fields_by_name['schema']._serialized_options = b'\342A\001\002'
   _globals['_APPLICATIONSERVICE'].methods_by_name['PreviewSendEvent']._loaded_options = None
   _globals['_APPLICATIONSERVICE'].methods_by_name['PreviewSendEvent']._serialized_options = b'\312\332\030l\n\021EventTypeNotExist\n\014InvalidEvent\n\020SchemaNotAligned\n\024TransformationFailed\n\023UnsupportedLanguage\n\014TooExpensive\202\323\344\223\002/\"\'/v1/connections/{id}/preview-send-event:\004body'
+  _globals['_APPLICATIONSERVICE'].methods_by_name['PreviewExportUser']._loaded_options = None
+  _globals['_APPLICATIONSERVICE'].methods_by_name['PreviewExportUser']._serialized_options = b'\312\332\030X\n\013InvalidUser\n\020SchemaNotAligned\n\024TransformationFailed\n\023UnsupportedLanguage\n\014TooExpensive\202\323\344\223\0020\"(/v1/connections/{id}/preview-export-user:\004body'
   _globals['_APPLICATIONSERVICE'].methods_by_name['ListApplicationUsers']._loaded_options = None
   _globals['_APPLICATIONSERVICE'].methods_by_name['ListApplicationUsers']._serialized_options = b'\312\332\030\022\n\020SchemaNotAligned\202\323\344\223\002\034\022\032/v1/connections/{id}/users'
   _globals['_PREVIEWSENDEVENTREQUEST']._serialized_start=218
   _globals['_PREVIEWSENDEVENTREQUEST']._serialized_end=313
-  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_start=316
-  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_end=461
-  _globals['_APPLICATIONSERVICE']._serialized_start=464
-  _globals['_APPLICATIONSERVICE']._serialized_end=910
+  _globals['_PREVIEWEXPORTUSERREQUEST']._serialized_start=315
+  _globals['_PREVIEWEXPORTUSERREQUEST']._serialized_end=411
+  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_start=414
+  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_end=559
+  _globals['_APPLICATIONSERVICE']._serialized_start=562
+  _globals['_APPLICATIONSERVICE']._serialized_end=1265
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,34 @@ class PreviewSendEventRequest(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class PreviewExportUserRequest(message.Message):
+    """PreviewExportUserRequest holds a user and how it is to be written, as JSON."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    BODY_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """id is the id of a destination application connection that users are written to."""
+    @builtins.property
+    def body(self) -> httpbody_pb2.HttpBody:
+        """body is a JSON object with the members "user", an object with the attributes of a profile, and "transformation",
+        "outSchema" and "userId", which are like the fields of headwater.v1.PreviewExportUserRequest.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        body: httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListApplicationUsersRequest(message.Message):
     """ListApplicationUsersRequest selects users of the application; all fields but the id are query parameters."""
 

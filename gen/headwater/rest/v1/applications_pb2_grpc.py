@@ -42,6 +42,11 @@ class ApplicationServiceStub:
                 request_serializer=headwater_dot_rest_dot_v1_dot_applications__pb2.PreviewSendEventRequest.SerializeToString,
                 response_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.FromString,
                 _registered_method=True)
+        self.PreviewExportUser = channel.unary_unary(
+                '/headwater.rest.v1.ApplicationService/PreviewExportUser',
+                request_serializer=headwater_dot_rest_dot_v1_dot_applications__pb2.PreviewExportUserRequest.SerializeToString,
+                response_deserializer=headwater_dot_v1_dot_applications__pb2.PreviewExportUserResponse.FromString,
+                _registered_method=True)
         self.ListApplicationUsers = channel.unary_unary(
                 '/headwater.rest.v1.ApplicationService/ListApplicationUsers',
                 request_serializer=headwater_dot_rest_dot_v1_dot_applications__pb2.ListApplicationUsersRequest.SerializeToString,
@@ -63,6 +68,16 @@ class ApplicationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewExportUser(self, request, context):
+        """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
+        body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
+        kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+        TransformationFailed, UnsupportedLanguage or TooExpensive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListApplicationUsers(self, request, context):
         """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
         as {"users": [...], "cursor": "..."}. Each user is a JSON object with the properties of the schema; every digit is
@@ -79,6 +94,11 @@ def add_ApplicationServiceServicer_to_server(servicer, server):
                     servicer.PreviewSendEvent,
                     request_deserializer=headwater_dot_rest_dot_v1_dot_applications__pb2.PreviewSendEventRequest.FromString,
                     response_serializer=headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.SerializeToString,
+            ),
+            'PreviewExportUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewExportUser,
+                    request_deserializer=headwater_dot_rest_dot_v1_dot_applications__pb2.PreviewExportUserRequest.FromString,
+                    response_serializer=headwater_dot_v1_dot_applications__pb2.PreviewExportUserResponse.SerializeToString,
             ),
             'ListApplicationUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListApplicationUsers,
@@ -114,6 +134,33 @@ class ApplicationService:
             '/headwater.rest.v1.ApplicationService/PreviewSendEvent',
             headwater_dot_rest_dot_v1_dot_applications__pb2.PreviewSendEventRequest.SerializeToString,
             headwater_dot_v1_dot_applications__pb2.PreviewSendEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.rest.v1.ApplicationService/PreviewExportUser',
+            headwater_dot_rest_dot_v1_dot_applications__pb2.PreviewExportUserRequest.SerializeToString,
+            headwater_dot_v1_dot_applications__pb2.PreviewExportUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

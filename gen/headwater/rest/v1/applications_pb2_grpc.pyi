@@ -41,6 +41,12 @@ class ApplicationServiceStub:
     It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
     SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
+    PreviewExportUser: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewExportUserRequest, applications_pb2_1.PreviewExportUserResponse]
+    """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
+    body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
+    kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+    TransformationFailed, UnsupportedLanguage or TooExpensive.
+    """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, httpbody_pb2.HttpBody]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
     as {"users": [...], "cursor": "..."}. Each user is a JSON object with the properties of the schema; every digit is
@@ -57,6 +63,12 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     is an object with the members "type", "event", "transformation" and "outSchema"; every digit of the event is kept.
     It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
     SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
+    """
+    PreviewExportUser: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewExportUserRequest, applications_pb2_1.PreviewExportUserResponse]  # type: ignore[assignment]
+    """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
+    body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
+    kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+    TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
@@ -76,6 +88,17 @@ class ApplicationServiceServicer:
         is an object with the members "type", "event", "transformation" and "outSchema"; every digit of the event is kept.
         It fails with 400 when the event does not fit the event schema, and with 422 EventTypeNotExist, InvalidEvent,
         SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
+        """
+
+    def PreviewExportUser(
+        self,
+        request: applications_pb2.PreviewExportUserRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[applications_pb2_1.PreviewExportUserResponse, abc.Awaitable[applications_pb2_1.PreviewExportUserResponse]]:
+        """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
+        body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
+        kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
+        TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
 
     def ListApplicationUsers(

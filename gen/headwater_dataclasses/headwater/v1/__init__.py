@@ -204,6 +204,8 @@ __all__ = (
     "PipelineRunErrorSample",
     "PipelineRunProgress",
     "PipelineSuggestion",
+    "PreviewExportUserRequest",
+    "PreviewExportUserResponse",
     "PreviewProfileSchemaUpdateRequest",
     "PreviewProfileSchemaUpdateResponse",
     "PreviewSendEventRequest",
@@ -579,6 +581,11 @@ class ErrorReason(betterproto2.Enum):
     ERROR_REASON_SHEET_NOT_EXIST means that the file has no sheet of that name.
     """
 
+    INVALID_USER = 57
+    """
+    ERROR_REASON_INVALID_USER means that the application does not accept the user.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -638,6 +645,7 @@ class ErrorReason(betterproto2.Enum):
             54: "ERROR_REASON_INVALID_PATH",
             55: "ERROR_REASON_NO_COLUMNS_FOUND",
             56: "ERROR_REASON_SHEET_NOT_EXIST",
+            57: "ERROR_REASON_INVALID_USER",
         }
 
     @classmethod
@@ -699,6 +707,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_INVALID_PATH": 54,
             "ERROR_REASON_NO_COLUMNS_FOUND": 55,
             "ERROR_REASON_SHEET_NOT_EXIST": 56,
+            "ERROR_REASON_INVALID_USER": 57,
         }
 
 
@@ -6617,6 +6626,60 @@ class PipelineSuggestion(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.v1", "PipelineSuggestion", PipelineSuggestion)
+
+
+@dataclass(eq=False, repr=False)
+class PreviewExportUserRequest(betterproto2.Message):
+    """
+    PreviewExportUserRequest holds a user and how it is to be written.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of a destination application connection that users are written to.
+    """
+
+    user_json: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    user_json are the attributes of a profile: a JSON object as text that fits the profile schema, of at most 262,144
+    bytes.
+    """
+
+    transformation: "Transformation | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    transformation turns the attributes into those of the application's users.
+    """
+
+    out_schema: "DataType | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    out_schema is the schema of what the transformation returns: an object type with properties of the application's
+    destination schema.
+    """
+
+    user_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    user_id is the application's id of the user to update, up to 1,000 characters. Empty means that a user is created,
+    and in an application that cannot be read, created or updated.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PreviewExportUserRequest", PreviewExportUserRequest)
+
+
+@dataclass(eq=False, repr=False)
+class PreviewExportUserResponse(betterproto2.Message):
+    """
+    PreviewExportUserResponse holds the request to the application.
+    """
+
+    preview: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    preview is the HTTP request as text, in the form of PreviewSendEventResponse. It has no requests that depend on the
+    response to this one.
+    """
+
+
+default_message_pool.register_message("headwater.v1", "PreviewExportUserResponse", PreviewExportUserResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""ApplicationService: the users and the schemas of the application behind a connection, and previews of events."""
+"""ApplicationService: the users and the schemas of the application behind a connection, and previews of requests."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,6 +27,14 @@ from headwater.management.previewing import (
     show_request,
 )
 from headwater.management.transformations import run_trial, trial_owner
+from headwater.management.userpreviews import (
+    TransformedUser,
+    UserPreviewRequest,
+    begin_user_preview,
+    end_user_preview,
+    show_user_request,
+)
+from headwater.profiles.alignment import find_profile_schema
 from headwater.rest.v1 import applications_pb2 as rest_pb
 from headwater.rest.v1 import applications_pb2_grpc as rest_grpc
 from headwater.schemas import InvalidType, Schema, parse_schema
@@ -44,8 +52,15 @@ class _Preview(Struct, rename="camel"):
     out_schema: Raw = NULL
 
 
+class _UserPreview(Struct, rename="camel"):
+    user: Raw = NULL
+    transformation: TransformationBody | None = None
+    out_schema: Raw = NULL
+    user_id: str = ""
+
+
 class Previewer:
-    """Shows the requests with which events would be sent."""
+    """Shows the requests with which events would be sent, and users written."""
 
     def __init__(
         self, catalog: Catalog, functions: Runner, computing: Computing, environment: ConnectorEnvironment
@@ -68,6 +83,21 @@ class Previewer:
         shown = await show_request(self._catalog, connection, begun, self._environment)
         return pb.PreviewSendEventResponse(preview=shown)
 
+    async def preview_user(
+        self, workspace: int, id_: int, body: pb.PreviewExportUserRequest | HttpBody
+    ) -> pb.PreviewExportUserResponse:
+        """Return the preview of the user that the body describes, for a connection of the workspace."""
+        connection = applications.find_user_destination(self._catalog, workspace, id_)
+        found = find_profile_schema(self._catalog, workspace)
+        profiles = None if found is None else found.schema
+        owner, function = f"workspace {workspace}", trial_owner()
+        begun = await compute(self._computing, owner, _begin_user_preview, body, profiles, function)
+        if isinstance(begun, Prepared):
+            ran = await run_trial(self._functions, begun, owner)
+            begun = await compute(self._computing, owner, _end_user_preview, body, profiles, function, ran)
+        shown = await show_user_request(self._catalog, connection, begun, self._environment)
+        return pb.PreviewExportUserResponse(preview=shown)
+
 
 class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
     """Shows users, schemas and previews."""
@@ -83,6 +113,13 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         await connections.get_connection(self._catalog, workspace, request.id)
         return await self._previewer.preview(workspace, request.id, request)
+
+    async def PreviewExportUser(
+        self, request: pb.PreviewExportUserRequest, context: Context
+    ) -> pb.PreviewExportUserResponse:
+        workspace = await require_workspace(self._catalog, context)
+        await connections.get_connection(self._catalog, workspace, request.id)
+        return await self._previewer.preview_user(workspace, request.id, request)
 
     async def ListApplicationUsers(
         self, request: pb.ListApplicationUsersRequest, context: Context
@@ -115,7 +152,7 @@ class ApplicationServicer(applications_pb2_grpc.ApplicationServiceServicer):
 
 
 class ApplicationRestServicer(rest_grpc.ApplicationServiceServicer):
-    """Lists users as JSON, and shows previews of events as JSON."""
+    """Lists users as JSON, and shows previews of requests with JSON."""
 
     def __init__(self, catalog: Catalog, environment: ConnectorEnvironment, previewer: Previewer) -> None:
         self._catalog = catalog
@@ -128,6 +165,13 @@ class ApplicationRestServicer(rest_grpc.ApplicationServiceServicer):
         workspace = await require_workspace(self._catalog, context)
         await connections.get_connection(self._catalog, workspace, request.id)
         return await self._previewer.preview(workspace, request.id, request.body)
+
+    async def PreviewExportUser(
+        self, request: rest_pb.PreviewExportUserRequest, context: Context
+    ) -> pb.PreviewExportUserResponse:
+        workspace = await require_workspace(self._catalog, context)
+        await connections.get_connection(self._catalog, workspace, request.id)
+        return await self._previewer.preview_user(workspace, request.id, request.body)
 
     async def ListApplicationUsers(self, request: rest_pb.ListApplicationUsersRequest, context: Context) -> HttpBody:
         workspace = await require_workspace(self._catalog, context)
@@ -173,6 +217,35 @@ def _preview(request: pb.PreviewSendEventRequest | HttpBody) -> PreviewRequest:
         event=event_json(request.event) if request.HasField("event") else None,
         transformation=read_transformation(request.transformation) if request.HasField("transformation") else None,
         out_schema=_out_schema(to_schema, request.out_schema) if request.HasField("out_schema") else None,
+    )
+
+
+def _begin_user_preview(
+    request: pb.PreviewExportUserRequest | HttpBody, profiles: Schema | None, owner: str
+) -> TransformedUser | Prepared:
+    return begin_user_preview(_user_preview(request), profiles, owner)
+
+
+def _end_user_preview(
+    request: pb.PreviewExportUserRequest | HttpBody, profiles: Schema | None, owner: str, ran: RunOutput
+) -> TransformedUser:
+    return end_user_preview(_user_preview(request), profiles, owner, ran)
+
+
+def _user_preview(request: pb.PreviewExportUserRequest | HttpBody) -> UserPreviewRequest:
+    if isinstance(request, HttpBody):
+        body = read_body(request, _UserPreview)
+        return UserPreviewRequest(
+            user=None if bytes(body.user) == bytes(NULL) else bytes(body.user),
+            transformation=None if body.transformation is None else body.transformation.definition(),
+            out_schema=_out_schema(parse_schema, bytes(body.out_schema)),
+            user_id=body.user_id,
+        )
+    return UserPreviewRequest(
+        user=request.user_json.encode() or None,
+        transformation=read_transformation(request.transformation) if request.HasField("transformation") else None,
+        out_schema=_out_schema(to_schema, request.out_schema) if request.HasField("out_schema") else None,
+        user_id=request.user_id,
     )
 
 

@@ -23,6 +23,8 @@ MAX_BATCH_BYTES: Final = 20_000_000
 MAX_DEPTH: Final = 40
 THROTTLED_SECONDS: Final = 30.0
 """Time for which no event of a throttled user is sent."""
+BLOCKED: Final = 403
+"""The status of a request that Amplitude's firewall blocks."""
 QUOTA_SECONDS: Final = 3_600.0
 """Time after which a user's quota of a day can be free again: it is counted by hours."""
 
@@ -94,9 +96,11 @@ async def check(settings: AmplitudeSettings, context: ConnectorContext) -> Ampli
         ),
         vendor="Amplitude",
         member="apiKey",
+        refused=frozenset({401}),
         accepted=frozenset({400}),
     )
     rejection = read_rejection(response)
     if response.status == 400 and rejection.is_about_key:
-        raise invalid("settings.apiKey", f"is not accepted by Amplitude: {context.redact(rejection.error)[:200]}")
+        text = context.redact(rejection.error)[:200]
+        raise invalid("settings.apiKey", f"is not accepted by Amplitude in the zone {settings.server_zone}: {text}")
     return settings

@@ -4,9 +4,11 @@ The first endpoint is for the present and takes 30 events a second of a user. Th
 1,000. Amplitude recognises an event by its device and insert id for 7 days.
 
 Amplitude refuses a request as a whole and names events. Invalid ones are rejected, those of a throttled user wait for
-30 seconds, and the others are sent again without a wait. So a user with too many events does not stop others.
+30 seconds, and the others are sent again without a wait. So a user with too many events does not stop others. Its
+firewall names no event: the request is halved until the one with the forbidden value is found.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ from msgspec import Raw
 from headwater.base.clock import microseconds
 from headwater.connectors.amplitude.api import (
     BATCH_PATH,
+    BLOCKED,
     HEADERS,
     HTTP_PATH,
     MAX_BATCH_BYTES,
@@ -71,6 +74,8 @@ _COMMANDS: Final = frozenset({"$identify", "$groupidentify"})
 """Names of events that only set properties."""
 _IDENTIFIERS: Final = ("user_id", "device_id")
 _MAPS: Final = ("event_properties", "user_properties", "groups")
+_DETAILS: Final = ("currency", "productId", "revenueType")
+_CURRENCY: Final = re.compile("[A-Z]{3}")
 _TAIL: Final = b'],"options":{"min_id_length":1}}'
 
 _VALUES: Final = EventValues(EVENT_TYPES)
@@ -118,8 +123,11 @@ class AmplitudeSink:
         values["time"] = microseconds(event.timestamp) // 1_000
         values["insert_id"] = event.key
         for name in _MAPS:
-            if name in values:
-                values[name] = Raw(_properties(values[name]))
+            if properties := values.get(name):
+                values[name] = Raw(_properties(properties))
+            else:
+                values.pop(name, None)
+        _leave_out_details(values)
         return EncodedEvent(id=event.key, body=_encode(values), user=user)
 
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
@@ -143,6 +151,16 @@ def _identify(values: dict[str, Any]) -> dict[str, Any]:
     if not properties:
         raise EventRejected("MissingProperties", "the event has no properties for a user")
     return {**values, "event_type": "$identify", "user_properties": {"$set": properties}}
+
+
+def _leave_out_details(values: dict[str, Any]) -> None:
+    """Remove details of a revenue from an event without an amount, and a currency that is not three capital letters."""
+    has_amount = values.get("revenue") is not None or values.get("price") is not None
+    for name in _DETAILS:
+        if name in values and not has_amount:
+            del values[name]
+    if "currency" in values and not _CURRENCY.fullmatch(values["currency"] or ""):
+        del values["currency"]
 
 
 def _properties(properties: dict[str, Any]) -> bytes:
@@ -178,6 +196,8 @@ def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Seque
         if success.code != 200 or success.events_ingested != len(events):
             raise UnexpectedResponse(f"it counts {success.events_ingested} of {len(events)} events")
         return [DELIVERED] * len(events)
+    if response.status == BLOCKED and len(events) == 1:
+        return [rejected("Blocked", "Amplitude's firewall blocks the event: one of its values looks like an attack")]
     rejection = read_rejection(response)
     if rejection.is_about_key:
         raise credentials_refused(response)
@@ -216,5 +236,8 @@ class _Ids(msgspec.Struct):
 _decode_ids: Final = msgspec.json.Decoder(_Ids).decode
 
 _RULES: Final = ResponseRules(
-    items=_read_items, item_statuses=frozenset({400, 429}), default_wait_seconds=THROTTLED_SECONDS
+    items=_read_items,
+    item_statuses=frozenset({400, BLOCKED, 429}),
+    batch=frozenset({400, BLOCKED, 413, 415, 422}),
+    default_wait_seconds=THROTTLED_SECONDS,
 )

@@ -3,6 +3,7 @@
 from typing import Final
 
 from headwater.connectors.contract import EventType
+from headwater.connectors.mappings import OS_NAME, UTM
 from headwater.schemas import FloatType, IntType, IpType, JsonType, MapType, ObjectType, Property, StringType
 
 IDENTIFY: Final = "identify"
@@ -18,16 +19,25 @@ _IDENTITY: Final = (
 )
 _CONTEXT: Final = (
     Property("ip", IpType(), prefilled="context.ip", description="IP address, for the location"),
-    _text("os_name", "context.os.name", "Operating system"),
+    _text("os_name", OS_NAME, "Operating system"),
     _text("os_version", "context.os.version", "Version of the operating system"),
     _text("app_version", "context.app.version", "Version of the app"),
+    _text("device_manufacturer", "context.device.manufacturer", "Device manufacturer"),
     _text("device_model", "context.device.model", "Device model"),
+    _text("carrier", "context.network.carrier", "Carrier"),
     _text("language", "context.locale", "Language"),
-    _text("platform", "", "Platform"),
+    _text("platform", "coalesce(context.device.type, if(ne(context.page.url, ''), 'Web'))", "Platform"),
 )
 _REVENUE: Final = (
-    Property("revenue", FloatType(64, real=True), prefilled="properties.revenue", description="Revenue"),
-    Property("price", FloatType(64, real=True), description="Price of one"),
+    Property(
+        "revenue",
+        FloatType(64, real=True),
+        # A shop may send amounts as texts, and only the total of an order.
+        prefilled="coalesce(trim(properties.revenue), if(eq(event, 'Order Completed'), trim(properties.total)))",
+        description="Revenue",
+    ),
+    _text("currency", "upper(properties.currency)", "Currency of the revenue, as EUR"),
+    Property("price", FloatType(64, real=True), description="Price of one, instead of the revenue"),
     Property("quantity", IntType(32), description="Quantity"),
     _text("productId", "", "Product ID"),
     _text("revenueType", "", "Type of the revenue"),
@@ -43,7 +53,7 @@ def _event(name: str, *more: Property) -> ObjectType:
             Property(
                 "event_properties", MapType(JsonType()), prefilled="properties", description="Properties of the event"
             ),
-            Property("user_properties", MapType(JsonType()), description="Properties of the user"),
+            Property("user_properties", MapType(JsonType()), prefilled=UTM, description="Properties of the user"),
             Property("groups", MapType(JsonType()), description="Groups of the event, by type"),
             Property("session_id", IntType(64), description="Start of the session, in milliseconds"),
             *_CONTEXT,

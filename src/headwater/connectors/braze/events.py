@@ -1,10 +1,12 @@
-"""Braze as a destination of events: custom events, purchases and attributes, together in requests to `/users/track`.
+"""Braze as a destination of events: custom events, eCommerce events, purchases and attributes, together in requests to
+`/users/track`, and merges of users in requests of their own.
 
 Braze recognises no repetition: an event that is sent again is there twice. So few requests are in flight. An order has
 a purchase for each product; if one of them is refused, the order is rejected although Braze has the others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,15 +15,16 @@ from msgspec import Raw
 from headwater.connectors.braze.api import (
     MAX_BODY_BYTES,
     MAX_OBJECTS,
-    MAX_PROPERTIES_BYTES,
     RATES,
+    WAITS,
     Answer,
-    find_broken_attribute,
     find_broken_name,
-    identify_user,
+    post_request,
     read_answer,
     track_request,
 )
+from headwater.connectors.braze.commerce import make_purchases, make_step
+from headwater.connectors.braze.objects import InvalidUser, identify_user, make_attributes
 from headwater.connectors.braze.schemas import EVENT_TYPES
 from headwater.connectors.braze.settings import BrazeSettings
 from headwater.connectors.contract import (
@@ -42,11 +45,12 @@ from headwater.connectors.contract import (
 )
 from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import RETRY_AFTER, ResponseRules, UnexpectedResponse, Wait, exchange, reject_named
+from headwater.connectors.responses import ResponseRules, UnexpectedResponse, Wait, exchange, reject_named
 
 MAX_CONCURRENCY: Final = 8
 """Requests in flight. After a crash at most this number of requests is repeated."""
-MAX_QUANTITY: Final = 100
+MAX_PROPERTIES_BYTES: Final = 102_400
+RESERVED_PROPERTIES: Final = frozenset({"time", "event_name"})
 
 _FRAMING_BYTES: Final = 1_024
 """More than a request adds to its objects."""
@@ -54,6 +58,14 @@ _VALUES: Final = EventValues(EVENT_TYPES)
 _ARRAYS: Final = {b'{"name"': "events", b'{"produ': "purchases", b'{"_upda': "attributes"}
 """The array of objects by their first bytes."""
 _PREFIX_BYTES: Final = 7
+_ROUTES: Final = {
+    "identify": ("/users/identify", "aliases_to_identify"),
+    "merge": ("/users/merge", "merge_updates"),
+}
+"""The path and the array of events that are no objects of `/users/track`."""
+_COUNTS: Final = {"identify": 2, "merge": MAX_OBJECTS}
+"""The share of a request that such an event has, in objects. Braze allows 50 of them in a request. It merges users in
+no order, so each merge has a request of its own."""
 _encode: Final = msgspec.json.Encoder().encode
 
 Object = dict[str, Any]
@@ -84,10 +96,19 @@ class BrazeSink:
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
         values = _VALUES.document(event)
         objects = _MAKERS[event.event_type](event, values, self._settings)
-        body = b",".join(map(_encode, objects))
-        return EncodedEvent(id=event.key, body=body, user=event.user_id or event.anonymous_id, count=len(objects))
+        route = event.event_type if event.event_type in _ROUTES else ""
+        return EncodedEvent(
+            id=event.key,
+            body=b",".join(map(_encode, objects)),
+            route=route,
+            user=event.user_id or event.anonymous_id,
+            count=_COUNTS.get(route, len(objects)),
+        )
 
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
+        if route := events[0].route:
+            path, array = _ROUTES[route]
+            return post_request(self._settings, path, {array: [event.body for event in events]})
         arrays: dict[str, list[bytes]] = {}
         for event in events:
             arrays.setdefault(_array(event), []).append(event.body)
@@ -104,58 +125,46 @@ def _event(event: OutgoingEvent, values: Object, settings: BrazeSettings) -> lis
     return [made | {"properties": _properties(values.get("properties") or {})}]
 
 
+def _ecommerce(event: OutgoingEvent, values: Object, settings: BrazeSettings) -> list[Object]:
+    name, properties = make_step(values)
+    made = {"name": name, "time": event.timestamp, **_user(values, settings), **_app(settings)}
+    return [made | {"properties": _properties(properties)}]
+
+
 def _purchase(event: OutgoingEvent, values: Object, settings: BrazeSettings) -> list[Object]:
-    user, order = _user(values, settings) | _app(settings), values.get("properties") or {}
+    common = {"time": event.timestamp, **_user(values, settings), **_app(settings)}
     objects: list[Object] = []
-    for product in msgspec.json.decode(_encode(values["products"])):
-        product_id, price = _product_id(product), product.pop("price", None)
-        if isinstance(price, bool) or not isinstance(price, int | float):
-            raise EventRejected("InvalidProduct", f"product {product_id!r} has no price that is a number")
-        made = {
-            "product_id": product_id,
-            "currency": values["currency"],
-            "price": price,
-            "time": event.timestamp,
-            **user,
-        }
-        quantities = list(_quantities(product.pop("quantity", 1), product_id))
-        properties = {"properties": _properties({**order, **product})}
-        objects += [{**made, "quantity": quantity, **properties} for quantity in quantities]
+    for made, properties in make_purchases(values, common):
+        objects.append(made | {"properties": _properties(properties)})
         if len(objects) > MAX_OBJECTS:
             raise EventRejected("TooManyProducts", f"the order has more than {MAX_OBJECTS} purchases")
     return objects
 
 
-def _product_id(product: Object) -> str:
-    for name in ("product_id", "sku", "name"):
-        value = product.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and not is_placeholder(str(value)):
-            if len(str(value)) > 255:
-                raise EventRejected("InvalidProduct", f"a product has an id of more than 255 characters: {name}")
-            return str(value)
-    raise EventRejected("InvalidProduct", "a product has no product_id, sku or name")
-
-
-def _quantities(quantity: Any, product_id: str) -> Iterator[int]:
-    """Yield the quantities of the purchases of a product: Braze takes up to 100 in one."""
-    if isinstance(quantity, bool) or not isinstance(quantity, int | float) or quantity < 1 or quantity % 1:
-        raise EventRejected("InvalidProduct", f"product {product_id!r} has a quantity that is no positive integer")
-    left = min(int(quantity), MAX_QUANTITY * (MAX_OBJECTS + 1))
-    while left > 0:
-        yield min(left, MAX_QUANTITY)
-        left -= MAX_QUANTITY
-
-
 def _attributes(event: OutgoingEvent, values: Object, settings: BrazeSettings) -> list[Object]:
-    user, custom = identify_user(values), values.pop("custom_attributes", None) or {}
-    if not user:
-        raise EventRejected("MissingIdentity", "the event has no identifier of a user, or only a placeholder")
-    if rule := find_broken_attribute(custom):
-        raise EventRejected("InvalidAttributes", rule)
-    for name in ("external_id", "email", "phone"):
-        if is_placeholder(values.get(name) or ""):
-            values.pop(name, None)
-    return [{"_update_existing_only": False, **custom, **values, **user}]
+    try:
+        return [make_attributes(values)]
+    except InvalidUser as error:
+        raise EventRejected(error.reason, str(error)) from None
+
+
+def _identify(event: OutgoingEvent, values: Object, settings: BrazeSettings) -> list[Object]:
+    external_id, alias = _given(values, "external_id"), _given(values, "alias_name")
+    return [{"external_id": external_id, "user_alias": {"alias_name": alias, "alias_label": settings.alias_label}}]
+
+
+def _merge(event: OutgoingEvent, values: Object, settings: BrazeSettings) -> list[Object]:
+    kept, merged = _given(values, "external_id"), _given(values, "previous_id")
+    if kept == merged:
+        raise EventRejected("SameIdentity", "the previous id is that of the user")
+    return [{"identifier_to_merge": {"external_id": merged}, "identifier_to_keep": {"external_id": kept}}]
+
+
+def _given(values: Object, name: str) -> str:
+    identifier = values.get(name) or ""
+    if is_placeholder(identifier):
+        raise EventRejected("MissingIdentity", f"the event has no {name}, or only a placeholder")
+    return str(identifier)
 
 
 def _user(values: Object, settings: BrazeSettings) -> Object:
@@ -179,6 +188,8 @@ def _properties(properties: Object) -> Raw:
     for name in properties:
         if rule := find_broken_name(name):
             raise EventRejected("InvalidProperties", rule)
+        if name in RESERVED_PROPERTIES:
+            raise EventRejected("InvalidProperties", f"{name} is reserved, and cannot be the name of a property")
     body = _encode(properties)
     if len(body) > MAX_PROPERTIES_BYTES:
         raise EventRejected(
@@ -191,13 +202,16 @@ _MAKERS: Final[dict[str, Callable[[OutgoingEvent, Object, BrazeSettings], list[O
     "event": _event,
     "page": _event,
     "screen": _event,
+    "ecommerce": _ecommerce,
     "purchase": _purchase,
     "attributes": _attributes,
+    "identify": _identify,
+    "merge": _merge,
 }
 
 
 def _array(event: EncodedEvent) -> str:
-    return _ARRAYS[event.body[:_PREFIX_BYTES]]
+    return _ROUTES[event.route][1] if event.route else _ARRAYS[event.body[:_PREFIX_BYTES]]
 
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
@@ -213,9 +227,9 @@ def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Seque
 
 def _named(answer: Answer, events: Sequence[EncodedEvent]) -> dict[int, ItemResult]:
     """Return the results of the events that errors name, by their position. Raises UnexpectedResponse."""
-    owners: dict[str, list[int]] = {"attributes": [], "events": [], "purchases": []}
+    owners: defaultdict[str, list[int]] = defaultdict(list)
     for position, event in enumerate(events):
-        owners[_array(event)] += [position] * event.count
+        owners[_array(event)] += [position] * (1 if event.route else event.count)
     refused: dict[tuple[str, int], str] = {}
     for array, index, text in answer.named():
         if not 0 <= index < len(owners.get(array, ())):
@@ -229,7 +243,7 @@ def _named(answer: Answer, events: Sequence[EncodedEvent]) -> dict[int, ItemResu
     results: dict[int, ItemResult] = {}
     for (array, index), text in refused.items():
         position = owners[array][index]
-        if events[position].count > 1:
+        if array == "purchases" and events[position].count > 1:
             text = f"purchase {index - owners[array].index(position) + 1} of {events[position].count}: {text}"
         results.setdefault(position, rejected("InvalidEvent", text))
     return results
@@ -239,10 +253,6 @@ _RULES: Final = ResponseRules(
     items=_read_items,
     item_statuses=frozenset({400}),
     credentials=frozenset({401, 404}),
-    waits=(
-        Wait("x-ratelimit-retry-after", "Seconds"),
-        RETRY_AFTER,
-        Wait("x-ratelimit-reset", "UnixSeconds"),
-    ),
+    waits=WAITS,
     pause=("x-ratelimit-remaining", Wait("x-ratelimit-reset", "UnixSeconds")),
 )

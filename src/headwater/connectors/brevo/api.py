@@ -51,6 +51,11 @@ def read_error(response: HttpResponse) -> Error | None:
     return error if error.code else None
 
 
+def is_empty(response: HttpResponse) -> bool:
+    """Return whether a response has no content, as Brevo's to an event or contact that it takes. A proxy has a page."""
+    return response.body.strip() in (b"", b"{}")
+
+
 async def check(settings: BrevoSettings, context: ConnectorContext) -> BrevoSettings:
     """Implements `Engine.http_check`."""
     await check_credentials(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from headwater.connectors.brevo.api import ORIGIN, VERSION, WAITS, headers, read_error
+from headwater.connectors.brevo.api import ORIGIN, VERSION, WAITS, headers, is_empty, read_error
 from headwater.connectors.brevo.schemas import EVENT_TYPES, MAX_NAME_CHARACTERS
 from headwater.connectors.brevo.settings import BrevoSettings
 from headwater.connectors.contract import (
@@ -41,6 +41,7 @@ from headwater.connectors.responses import (
     UnexpectedResponse,
     check_count,
     exchange,
+    reject_named,
     results_by_index,
 )
 
@@ -70,7 +71,8 @@ class _Rejection(msgspec.Struct):
 
 
 class _Batch(msgspec.Struct):
-    """The response to a batch: `count` if Brevo took all events, the other members if it did not."""
+    """The response to a batch: `count` if Brevo took all events (202), the other members if it took some (207) or none
+    (400)."""
 
     count: int | None = None
     total_events: int | None = None
@@ -127,7 +129,7 @@ class BrevoSink:
             "event_properties": Raw(_properties(values.get("event_properties") or {})),
         }
         if "contact_properties" in values:
-            document["contact_properties"] = values["contact_properties"]
+            document["contact_properties"] = _without_nulls(values["contact_properties"])
         body = _encode(document)
         if len(body) > MAX_BODY_BYTES - _FRAMING_BYTES:
             raise EventRejected("EventTooLarge", f"the event has {len(body)} bytes, and {MAX_BODY_BYTES} are allowed")
@@ -163,7 +165,7 @@ def _properties(properties: dict[str, Raw]) -> bytes:
     """Return the properties as JSON, without those that are null. Raises EventRejected if they exceed a limit."""
     body = _encode(properties)
     if b"null" in body:
-        body = _encode({name: value for name, value in properties.items() if bytes(value) != b"null"})
+        body = _encode(_without_nulls(properties))
     if len(body) > MAX_PROPERTIES_BYTES:
         raise EventRejected(
             "PropertiesTooLarge", f"the properties have {len(body)} bytes, and {MAX_PROPERTIES_BYTES} are allowed"
@@ -180,6 +182,10 @@ def _properties(properties: dict[str, Raw]) -> bytes:
     return body
 
 
+def _without_nulls(properties: dict[str, Raw]) -> dict[str, Raw]:
+    return {name: value for name, value in properties.items() if bytes(value) != b"null"}
+
+
 def _names(value: Any) -> Iterable[str]:
     """Return the names of all members, also of nested objects."""
     if isinstance(value, dict):
@@ -192,27 +198,37 @@ def _names(value: Any) -> Iterable[str]:
 
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
-    if response.status >= 300:
-        error = read_error(response)
-        if len(events) > 1 or error is None:
-            raise NoItemNamed
-        return [rejected(error.reason, error.message)]
+    is_success = response.status < 300
     if len(events) == 1:
-        return [DELIVERED]
+        return [_read_single(response)]
     try:
         batch = _decode_batch(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UnexpectedResponse("its body is not the documented one") from None
-    results = results_by_index(
-        events,
-        [
-            (index, rejected("InvalidEvent", rejection.message or "Brevo gives no reason"))
-            for rejection in batch.errors
-            for index in rejection.event_index
-        ],
-    )
+        if is_success:
+            raise UnexpectedResponse("its body is not the documented one") from None
+        raise NoItemNamed from None
+    reported = [
+        (index, rejected("InvalidEvent", rejection.message or "Brevo gives no reason"))
+        for rejection in batch.errors
+        for index in rejection.event_index
+    ]
+    results = results_by_index(events, reported)
+    if not is_success:  # Brevo took none of them
+        return reject_named(events, {index: results[index] for index, _ in reported})
     accepted = batch.count if batch.successful_events is None else batch.successful_events
     return check_count(len(events), accepted, results)
+
+
+def _read_single(response: HttpResponse) -> ItemResult:
+    """Return the result of an event that was sent alone. Brevo responds without a body if it takes the event."""
+    if response.status < 300:
+        if not is_empty(response):
+            raise UnexpectedResponse("its body is not empty")
+        return DELIVERED
+    error = read_error(response)
+    if error is None:
+        raise NoItemNamed
+    return rejected(error.reason, error.message)
 
 
 _RULES: Final = ResponseRules(items=_read_items, item_statuses=frozenset({400}), waits=WAITS, default_wait_seconds=1.0)

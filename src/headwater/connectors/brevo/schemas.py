@@ -62,7 +62,7 @@ CREATE_EVENT: Final = EventType(
     id="create_event",
     name="Create event",
     description="Create an event of the contact with an e-mail address",
-    filter="",
+    filter="traits.email is not empty or properties.email is not empty",
     schema=_event(
         Property("email_id", _EMAIL_TYPE, prefilled=_EMAIL, create_required=True, description="Email"),
     ),
@@ -71,7 +71,7 @@ CREATE_USER_EVENT: Final = EventType(
     id="create_user_event",
     name="Create event of a user",
     description="Create an event of the contact with any of the identifiers that are given",
-    filter="",
+    filter="type is one of 'track', 'page', 'screen' and userId is not empty",
     schema=_event(
         Property("email_id", _EMAIL_TYPE, prefilled=_EMAIL, description="Email"),
         Property("ext_id", _IDENTIFIER, prefilled="userId", description="External ID"),

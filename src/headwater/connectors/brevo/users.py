@@ -3,6 +3,9 @@
 A contact without an id is sent to `/v3/contacts` as an update of the contact that has its identifiers, if there is one:
 a repetition creates no second one. Brevo returns no id for such an update, so the id is read with a second request,
 which the rate allows for. Imports of Brevo are not used: they return no ids and report errors later.
+
+Brevo subscribes a contact again whose address changes, also a blocked one. So a contact with an id is read before its
+address is written: it stays blocked, and an address that it has is left out.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from headwater.base.errors import BadRequest, Unavailable
-from headwater.connectors.brevo.api import ORIGIN, WAITS, headers, read_error, reading_headers
+from headwater.connectors.brevo.api import ORIGIN, WAITS, headers, is_empty, read_error, reading_headers
 from headwater.connectors.brevo.schemas import Attribute, attributes_by_property, readable_schema, writable_schema
 from headwater.connectors.brevo.settings import BrevoSettings
 from headwater.connectors.contract import (
@@ -31,6 +34,7 @@ from headwater.connectors.contract import (
     rejected,
 )
 from headwater.connectors.identities import is_placeholder
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.users import format_cursor, parse_cursor, unavailable, write_each
 from headwater.schemas import Codec, DateTime, InvalidValue, Property, Record, Schema
 
@@ -40,9 +44,10 @@ MAX_PAGE_BYTES: Final = 16 << 20
 MAX_ATTRIBUTES_BYTES: Final = 4 << 20
 MAX_CONTACT_BYTES: Final = 1 << 20
 BATCH_USERS: Final = 5
+"""With two requests for each, a call has as many requests as Brevo allows in a second."""
 
 _CODE: Final = "brevo"
-_REFUSALS: Final = frozenset({400, 404, 409, 413, 422, 425})
+_REFUSALS: Final = frozenset({400, 404, 409, 413, 422})
 """The statuses of a contact that Brevo never accepts in this form."""
 _MEMBERS: Final = {
     "email": "email",
@@ -89,8 +94,9 @@ class BrevoContacts:
     """Implements `UserSource` and `UserSink`."""
 
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_CONTACT_BYTES)
-    # Brevo allows 10 requests a second and 36,000 an hour, and a contact needs up to two.
-    write_rates: tuple[RateLimit, ...] = (RateLimit(count=48, seconds=10, unit="Event", group="contacts"),)
+    # Brevo allows 10 requests a second and 36,000 an hour. A call has up to ten: two for each contact.
+    write_rates: tuple[RateLimit, ...] = (RateLimit(count=96, seconds=100, group="contacts"),)
+    read_rates: tuple[RateLimit, ...] = (RateLimit(count=97, seconds=10, group="contacts"),)
 
     def __init__(self, settings: BrevoSettings, context: ConnectorContext) -> None:
         self._context = context
@@ -152,6 +158,13 @@ class BrevoContacts:
         identity = _identity(attributes)
         if not user.id and identity is None:
             return rejected("MissingIdentity", "the contact has no email, ext_id or SMS, or only a placeholder")
+        if user.id and attributes.get("email"):
+            response = await self._get(contact_url("contact_id", user.id), MAX_CONTACT_BYTES)
+            if response.status in _REFUSALS:
+                return _refused(response, self._context)
+            if response.status != 200:
+                raise unavailable("Brevo", response, self._context, WAITS)
+            attributes = _keep_blocked(attributes, response)
         request = self.request(user.id, attributes)
         if len(request.body) > MAX_CONTACT_BYTES:
             return rejected(
@@ -162,6 +175,8 @@ class BrevoContacts:
             return _refused(response, self._context)
         if not 200 <= response.status < 300:
             raise unavailable("Brevo", response, self._context, WAITS)
+        if user.id and not is_empty(response):
+            raise Unavailable("Brevo responds to the update of a contact in another form")
         if user.id:
             return ItemResult(outcome=Outcome.DELIVERED, id=user.id)
         if response.status != 201:
@@ -204,6 +219,17 @@ def _identity(attributes: Record) -> tuple[str, str] | None:
         if value := attributes.get(name):
             return type_, str(value)
     return None
+
+
+def _keep_blocked(attributes: Record, response: HttpResponse) -> Record:
+    """Return the attributes to write to the contact of a response, so that a new address does not subscribe it."""
+    try:
+        contact = _decode_contact(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Unavailable("Brevo responds with a contact in another form") from None
+    if str(attributes["email"]).lower() == (contact.email or "").lower():
+        return {name: value for name, value in attributes.items() if name != "email"}
+    return {"email_blacklisted": True, **attributes} if contact.email_blacklisted else attributes
 
 
 def _offset(cursor: str) -> int:
@@ -257,5 +283,7 @@ def _written(response: HttpResponse) -> ItemResult:
 def _refused(response: HttpResponse, context: ConnectorContext) -> ItemResult:
     error = read_error(response)
     if error is None:
-        return rejected(f"Status{response.status}", context.redact(response.body[:1_000].decode(errors="replace")))
-    return rejected(error.reason, context.redact(error.message))
+        reason, text = f"Status{response.status}", read_safe_text(response, context)
+    else:
+        reason, text = error.reason, context.redact(error.message)
+    return rejected(reason, text or f"Brevo responds with status {response.status}")

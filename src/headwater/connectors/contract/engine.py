@@ -30,7 +30,8 @@ Factory: TypeAlias = Callable[[Any, ConnectorContext], _Capability]
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """The capabilities of a connector; None where it has none. `check` and `http_check` are None if settings are not
-    checked with the outside system; a connector has at most one of them.
+    checked with the outside system; a connector has at most one of them. `writes_users_over_http` is False if users are
+    written without the HTTP client of the context, so that there is no request to show.
 
     An instance serves one connection and keeps nothing between calls but caches. A factory whose module needs a large
     library imports that module when it is called, because every process imports the registry.
@@ -46,6 +47,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     oauth: Factory[OAuthProvider] | None = None
     check: Check | None = None
     http_check: HttpCheck | None = None
+    writes_users_over_http: bool = True
 
     @property
     def checks_settings(self) -> bool:

@@ -169,7 +169,7 @@ async def check(settings: CustomerIoSettings, context: ConnectorContext) -> Cust
         HttpRequest(
             method="GET", url=f"{ORIGINS[settings.region]}/api/v1/accounts/region", headers=_reading_headers(settings)
         ),
-        vendor="Customer.io",
+        vendor=f"Customer.io in the region {settings.region}",
         member="apiKey",
     )
     try:

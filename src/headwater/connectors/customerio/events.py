@@ -35,7 +35,7 @@ from headwater.connectors.customerio.api import (
     identify_person,
     read_errors,
 )
-from headwater.connectors.customerio.schemas import EVENT_TYPES
+from headwater.connectors.customerio.schemas import DEVICE_ATTRIBUTES, EVENT_TYPES
 from headwater.connectors.customerio.settings import CustomerIoSettings
 from headwater.connectors.eventvalues import EventValues
 from headwater.connectors.identities import is_placeholder
@@ -49,6 +49,8 @@ from headwater.connectors.responses import (
 
 MAX_BATCH_ITEMS: Final = 1_000
 """Customer.io states no maximum; other integrations have this one."""
+MIN_MILLISECONDS: Final = 100_000_000_000
+"""A time that is this integer or a larger one is in milliseconds: in seconds it would be after the year 5000."""
 
 _FRAMING_BYTES: Final = 2_048
 """More than a request adds to its items."""
@@ -115,13 +117,34 @@ def _identify(event: OutgoingEvent, values: Item) -> Item:
     for name in ("email", "anonymous_id"):
         if name not in person and not is_placeholder(values.get(name) or ""):
             attributes[name] = values[name]
+    if (created_at := values.get("created_at")) is not None:
+        attributes["created_at"] = _seconds(created_at)
     return {
         "type": "person",
         "identifiers": person,
         "action": "identify",
-        "timestamp": int(event.timestamp.timestamp()),
+        "_timestamp": int(event.timestamp.timestamp()),
         "attributes": _attributes(attributes),
     }
+
+
+def _seconds(time: Any) -> Any:
+    """Return a time as Customer.io takes it: an integer of milliseconds as seconds, any other value unchanged."""
+    value = msgspec.json.decode(_encode(time))
+    return value // 1_000 if isinstance(value, int) and value >= MIN_MILLISECONDS else value
+
+
+def _device(event: OutgoingEvent, values: Item) -> Item:
+    if is_placeholder(values["token"]):
+        raise EventRejected("MissingToken", "the event has no token of a device")
+    device: Item = {
+        "token": values["token"],
+        "platform": values["platform"],
+        "last_used": int(event.timestamp.timestamp()),
+    }
+    if attributes := {name: values[name] for name in DEVICE_ATTRIBUTES if values.get(name)}:
+        device["attributes"] = attributes
+    return {"type": "person", "identifiers": _person(values), "action": "add_device", "device": device}
 
 
 def _group(event: OutgoingEvent, values: Item) -> Item:
@@ -173,6 +196,7 @@ _MAKERS: Final[dict[str, Callable[[OutgoingEvent, Item], Item]]] = {
     "page": _event,
     "screen": _event,
     "identify": _identify,
+    "device": _device,
     "group": _group,
     "merge": _merge,
 }

@@ -30,6 +30,15 @@ _TRAITS_EMAIL: Final = Property("email", _EMAIL, prefilled="traits.email", descr
 _ATTRIBUTES: Final = MapType(JsonType())
 
 
+DEVICE_ATTRIBUTES: Final = {
+    "device_os": ("context.os.version", "Version of the operating system"),
+    "device_model": ("context.device.model", "Model"),
+    "device_locale": ("context.locale", "Locale"),
+    "app_version": ("context.app.version", "App version"),
+}
+"""The attributes of a device, each with its suggested expression and its description."""
+
+
 def _event(name: str) -> ObjectType:
     """Return the schema of an event of a person, with the suggested expression of its name."""
     return ObjectType(
@@ -62,7 +71,7 @@ EVENT_TYPES: Final = (
         name="Send page views",
         description="Send views of pages",
         filter="type is 'page'",
-        schema=_event("coalesce(name, context.page.path)"),
+        schema=_event("coalesce(name, properties.path, context.page.path)"),
     ),
     EventType(
         id="screen",
@@ -81,7 +90,39 @@ EVENT_TYPES: Final = (
                 _ID,
                 _TRAITS_EMAIL,
                 _ANONYMOUS_ID,
+                Property(
+                    "created_at",
+                    JsonType(),
+                    prefilled="coalesce(traits.created_at, traits.createdAt)",
+                    description="Time of the sign-up",
+                ),
                 Property("attributes", _ATTRIBUTES, prefilled="traits", description="Attributes"),
+            )
+        ),
+    ),
+    EventType(
+        id="device",
+        name="Add devices",
+        description="Add the device of an identified person, so that it gets push notifications",
+        filter="type is 'identify' and userId is not empty and context.device.token is not empty",
+        schema=ObjectType(
+            (
+                _ID,
+                _TRAITS_EMAIL,
+                Property(
+                    "token", StringType(), prefilled="context.device.token", create_required=True, description="Token"
+                ),
+                Property(
+                    "platform",
+                    StringType(values=("ios", "android")),
+                    prefilled="lower(context.device.type)",
+                    create_required=True,
+                    description="Platform: ios or android",
+                ),
+                *(
+                    Property(name, StringType(), prefilled=path, description=text)
+                    for name, (path, text) in DEVICE_ATTRIBUTES.items()
+                ),
             )
         ),
     ),

@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 
 from headwater.connectors.contract import (
-    NOT_ATTEMPTED,
     BatchLimits,
     ConnectorContext,
     HttpRequest,
@@ -31,8 +30,7 @@ from headwater.connectors.customerio.api import (
 from headwater.connectors.customerio.schemas import WRITABLE_SCHEMA
 from headwater.connectors.customerio.settings import CustomerIoSettings
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import read_text
-from headwater.connectors.users import unavailable
+from headwater.connectors.users import read_batch
 from headwater.schemas import Codec, Schema, all_optional
 
 BATCH_PEOPLE: Final = 200
@@ -71,18 +69,14 @@ class CustomerIoPeople:
         """Send items, and return a result of each that is not written, and None of the others."""
         response = await self._context.http.send(self.request(items))
         errors = read_errors(response)
-        is_success = 200 <= response.status < 300 and errors is not None
-        if not is_success and response.status not in (400, 413):
-            raise unavailable("Customer.io", response, self._context)
-        results: list[ItemResult | None] = [None if is_success else NOT_ATTEMPTED] * len(items)
-        for error in errors or ():
-            if error.batch_index is None or not 0 <= error.batch_index < len(items):
-                continue
-            result = error.result
-            results[error.batch_index] = rejected(result.reason, self._context.redact(result.message))
-        if not is_success and len(items) == 1 and results[0] is NOT_ATTEMPTED:
-            results[0] = rejected(f"Status{response.status}", self._context.redact(read_text(response)))
-        return results
+        return read_batch(
+            "Customer.io",
+            response,
+            self._context,
+            len(items),
+            is_success=200 <= response.status < 300 and errors is not None,
+            refused=[(error.batch_index, error.result) for error in errors or ()],
+        )
 
 
 def _written(id_: str) -> ItemResult:

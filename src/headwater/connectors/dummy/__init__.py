@@ -41,6 +41,7 @@ CONNECTOR: Final = Connector(
         user_source=_users,
         user_sink=_users,
         event_sink=DummyEventSink,
+        writes_users_over_http=False,
     ),
 )
 

@@ -10,6 +10,7 @@ from headwater.base.errors import Unavailable
 from headwater.connectors.checking import check_credentials
 from headwater.connectors.contract import ConnectorContext, HttpRequest
 from headwater.connectors.google_analytics.settings import ORIGINS, GoogleAnalyticsSettings
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.settings import invalid
 
 MAX_EVENTS: Final = 25
@@ -23,8 +24,9 @@ MAX_NAME_CHARACTERS: Final = 40
 MAX_USER_ID_CHARACTERS: Final = 256
 MAX_VALUE_CHARACTERS: Final = 100
 MAX_LONG_VALUE_CHARACTERS: Final = {"page_title": 300, "page_referrer": 420, "page_location": 1_000}
-
-JSON_HEADERS: Final = {"content-type": "application/json"}
+MAX_USER_PROPERTIES: Final = 25
+MAX_USER_PROPERTY_NAME_CHARACTERS: Final = 24
+MAX_USER_PROPERTY_CHARACTERS: Final = 36
 
 RESERVED_PREFIXES: Final = ("_", "firebase_", "ga_", "google_", "gtag.")
 RESERVED_EVENTS: Final = frozenset(
@@ -38,6 +40,7 @@ RESERVED_EVENTS: Final = frozenset(
         "app_background",
         "app_clear_data",
         "app_exception",
+        "app_install",
         "app_remove",
         "app_store_refund",
         "app_store_subscription_cancel",
@@ -60,6 +63,7 @@ RESERVED_EVENTS: Final = frozenset(
         "notification_foreground",
         "notification_open",
         "notification_receive",
+        "notification_send",
         "os_update",
         "session_start",
         "session_start_with_rollout",
@@ -67,13 +71,16 @@ RESERVED_EVENTS: Final = frozenset(
     }
 )
 """Events that Google Analytics makes itself. It drops those that are sent."""
+RESERVED_USER_PROPERTIES: Final = frozenset(
+    {"first_open_after_install", "first_open_time", "first_visit_time", "last_deep_link_referrer", "user_id"}
+)
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-def is_name(text: str) -> bool:
-    """Return whether the text can be the name of an event or a parameter."""
-    return len(text) <= MAX_NAME_CHARACTERS and _NAME.fullmatch(text) is not None
+def is_name(text: str, max_characters: int = MAX_NAME_CHARACTERS) -> bool:
+    """Return whether the text can be the name of an event or a parameter, or of a user property with its limit."""
+    return len(text) <= max_characters and _NAME.fullmatch(text) is not None
 
 
 def make_url(settings: GoogleAnalyticsSettings, path: str) -> str:

@@ -1,102 +1,48 @@
 """The event types of Google Analytics: the recommended events, and events with names of one's own.
 
-The mappings read the properties of the e-commerce events that most SDKs send: `order_id`, `products` and so on. Items
-have members for the names of these products, which the sink translates, because mappings do not rename members.
+The mappings read the properties of the e-commerce events that most SDKs send: `order_id`, `products` and so on.
+`items` is any JSON, because mappings do not rename members of arrays: `items.py` makes items of products.
 """
 
 from typing import Final
 
 from headwater.connectors.contract import EventType
-from headwater.schemas import (
-    ArrayType,
-    DecimalType,
-    IntType,
-    JsonType,
-    MapType,
-    ObjectType,
-    Property,
-    StringType,
-)
+from headwater.connectors.eventvalues import NUMBER
+from headwater.schemas import IpType, JsonType, MapType, ObjectType, Property, StringType
 
 CUSTOM: Final = "custom_event"
 """The event type of events with names of one's own."""
 
 _TEXT: Final = StringType()
-_MONEY: Final = DecimalType(20, 2)
-_NUMBER: Final = DecimalType(13, 3)
+_CONSENT: Final = StringType(values=("GRANTED", "DENIED"))
 
-PRODUCT_NAMES: Final = {
-    "product_id": "item_id",
-    "sku": "item_id",
-    "name": "item_name",
-    "brand": "item_brand",
-    "category": "item_category",
-    "variant": "item_variant",
-}
-"""The members of products, and those of items that they become, if the item has no such member."""
-POSITION: Final = "position"
-"""The member of a product that becomes `index` if it is a whole number. That of a promotion is a text."""
-
-_ITEM: Final[tuple[tuple[str, StringType | DecimalType | IntType | JsonType], ...]] = (
-    ("item_id", _TEXT),
-    ("item_name", _TEXT),
-    ("affiliation", _TEXT),
-    ("coupon", _TEXT),
-    ("discount", _MONEY),
-    ("index", IntType(32)),
-    ("item_brand", _TEXT),
-    ("item_category", _TEXT),
-    ("item_category2", _TEXT),
-    ("item_category3", _TEXT),
-    ("item_category4", _TEXT),
-    ("item_category5", _TEXT),
-    ("item_list_id", _TEXT),
-    ("item_list_name", _TEXT),
-    ("item_variant", _TEXT),
-    ("location_id", _TEXT),
-    ("price", _MONEY),
-    ("quantity", _NUMBER),
-    *((name, _TEXT) for name in PRODUCT_NAMES),
-    (POSITION, JsonType()),
+USER: Final = (
+    Property("ip_override", IpType(), prefilled="context.ip", description="IP address, for the place of the user"),
+    Property("user_agent", _TEXT, prefilled="context.userAgent", description="User agent, for the device of the user"),
+    Property("ad_user_data", _CONSENT, description="Consent to the use of the data for advertising"),
+    Property("ad_personalization", _CONSENT, description="Consent to personalised advertising"),
+    Property("user_properties", MapType(JsonType()), description="Properties of the user"),
 )
-_PROMOTION: Final = ("creative_name", "creative_slot", "promotion_id", "promotion_name")
+"""The members of a request that are not those of an event. Every event type with a schema has them."""
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _items(*more: str) -> ObjectType:
-    members = (*_ITEM, *((name, _TEXT) for name in more))
-    return ObjectType(tuple(Property(name, type_, description=_words(name)) for name, type_ in members))
-
-
-_ITEMS: Final = ArrayType(_items(), min_elements=1)
-_PROMOTED_ITEMS: Final = ArrayType(_items(*_PROMOTION), min_elements=1)
 _LISTED: Final = "coalesce(properties.items, properties.products)"
 _SINGLE: Final = "coalesce(properties.items, properties.products, array(properties))"
 
-# Properties with a meaning that depends on the letter, in the events below.
+# Properties with a meaning that depends on the letter, in the events below. Without a value, it is that of the items.
 _KINDS: Final = {
-    "C": Property("currency", StringType(max_bytes=3), prefilled="properties.currency"),
-    "V": Property("value", _MONEY, prefilled="coalesce(properties.value, properties.revenue, properties.total)"),
-    "v": Property("value", _NUMBER, prefilled="properties.value"),
-    "P": Property("value", _MONEY, prefilled="coalesce(properties.value, properties.price)"),
-    "i": Property("items", ArrayType(_items()), prefilled=_LISTED),
-    "I": Property("items", _ITEMS, prefilled=_LISTED, create_required=True),
-    "1": Property("items", _ITEMS, prefilled=_SINGLE, create_required=True),
-    "p": Property("items", ArrayType(_items(*_PROMOTION)), prefilled=_LISTED),
-    "M": Property("items", _PROMOTED_ITEMS, prefilled=_SINGLE, create_required=True),
+    "C": Property("currency", _TEXT, prefilled="properties.currency"),
+    "V": Property("value", NUMBER, prefilled="coalesce(properties.value, properties.revenue, properties.total)"),
+    "v": Property("value", NUMBER, prefilled="properties.value"),
+    "i": Property("items", JsonType(), prefilled=_LISTED),
+    "I": Property("items", JsonType(), prefilled=_LISTED, create_required=True),
+    "1": Property("items", JsonType(), prefilled=_SINGLE, create_required=True),
 }
-_TYPES: Final[dict[str, StringType | DecimalType | IntType]] = {
-    "level": IntType(32),
-    "score": _NUMBER,
-    "value": _NUMBER,
-    "engagement_time_msec": _NUMBER,
-    "shipping": _MONEY,
-    "tax": _MONEY,
-    "customer_type": StringType(values=("new", "returning")),
-}
+_NUMBERS: Final = frozenset({"engagement_time_msec", "level", "score", "shipping", "tax", "value"})
 _PREFILLED: Final = {
     "campaign": "context.campaign.name",
     "content": "context.campaign.content",
@@ -126,8 +72,8 @@ _EVENTS: Final = (
     ("ad_impression", "", "ad_platform ad_source ad_format ad_unit_name C v"),
     ("add_payment_info", "Payment Info Entered", "C V coupon payment_type i"),
     ("add_shipping_info", "", "C V coupon shipping_tier I"),
-    ("add_to_cart", "Product Added", "C P 1"),
-    ("add_to_wishlist", "Product Added to Wishlist", "C P 1"),
+    ("add_to_cart", "Product Added", "C v 1"),
+    ("add_to_wishlist", "Product Added to Wishlist", "C v 1"),
     ("begin_checkout", "Checkout Started", "C V coupon I"),
     ("campaign_details", "", "campaign_id campaign source medium term content"),
     ("close_convert_lead", "", "C V"),
@@ -143,12 +89,12 @@ _EVENTS: Final = (
     ("purchase", "Order Completed", "C V customer_type transaction_id* coupon shipping tax I"),
     ("qualify_lead", "", "C V"),
     ("refund", "Order Refunded", "C transaction_id* V coupon shipping tax i"),
-    ("remove_from_cart", "Product Removed", "C P 1"),
+    ("remove_from_cart", "Product Removed", "C v 1"),
     ("screen_view", "type is 'screen'", "screen_class screen_name"),
     ("search", "Products Searched", "search_term*"),
     ("select_content", "", "content_type content_id"),
     ("select_item", "Product Clicked", "item_list_id item_list_name 1"),
-    ("select_promotion", "Promotion Clicked", "creative_name creative_slot promotion_id promotion_name p"),
+    ("select_promotion", "Promotion Clicked", "creative_name creative_slot promotion_id promotion_name i"),
     ("share", "", "method content_type item_id"),
     ("sign_up", "Signed Up", "method"),
     ("spend_virtual_currency", "", "value* virtual_currency_name* item_name"),
@@ -156,12 +102,14 @@ _EVENTS: Final = (
     ("tutorial_complete", "", ""),
     ("unlock_achievement", "", "achievement_id*"),
     ("view_cart", "Cart Viewed", "C V I"),
-    ("view_item", "Product Viewed", "C P 1"),
+    ("view_item", "Product Viewed", "C v 1"),
     ("view_item_list", "Product List Viewed", "C item_list_id item_list_name I"),
-    ("view_promotion", "Promotion Viewed", "creative_name creative_slot promotion_id promotion_name M"),
+    ("view_promotion", "Promotion Viewed", "creative_name creative_slot promotion_id promotion_name 1"),
     ("view_search_results", "", "search_term"),
     ("working_lead", "", "C V lead_status"),
 )
+
+_APP_EVENTS: Final = ("ad_impression", "screen_view")
 
 
 def _property(text: str) -> Property:
@@ -177,7 +125,7 @@ def _property(text: str) -> Property:
         )
     return Property(
         name,
-        _TYPES.get(name, _TEXT),
+        NUMBER if name in _NUMBERS else _TEXT,
         prefilled=_PREFILLED.get(name, f"properties.{name}"),
         create_required=text.endswith("*"),
         description=_words(name),
@@ -186,13 +134,14 @@ def _property(text: str) -> Property:
 
 def _event_type(id_: str, event: str, properties: str) -> EventType:
     name = id_.replace("_", " ").title()
+    note = ", which documents them for app streams only" if id_ in _APP_EVENTS else ""
     is_filter = event == "" or event.startswith("type is")
     return EventType(
         id=id_,
         name=name,
-        description=f"Send '{name}' events to Google Analytics",
+        description=f"Send '{name}' events to Google Analytics{note}",
         filter=event if is_filter else f"type is 'track' and event is '{event}'",
-        schema=ObjectType(tuple(_property(each) for each in properties.split())) if properties else None,
+        schema=ObjectType((*map(_property, properties.split()), *USER)) if properties else None,
     )
 
 
@@ -207,7 +156,13 @@ EVENT_TYPES: Final = (
             (
                 Property("name", _TEXT, prefilled="event", create_required=True, description="Name"),
                 Property("params", MapType(JsonType()), prefilled="properties", description="Parameters"),
+                *USER,
             )
         ),
     ),
 )
+
+HAVE_VALUE: Final = frozenset(id_ for id_, _, properties in _EVENTS if {"V", "v"} & {*properties.split()})
+"""The event types with a value."""
+NEED_ITEMS: Final = frozenset(id_ for id_, _, properties in _EVENTS if {"I", "1"} & {*properties.split()})
+"""The event types that Google Analytics does not take without items."""

@@ -1,6 +1,6 @@
 """Sends custom events to HubSpot, and reads and writes its contacts, through a version of its API with a date of end.
 
-A connection has the token of a private app in its settings, or an OAuth account.
+A connection has a service key or the token of a private app in its settings, or an OAuth account.
 
 docs/connectors/hubspot.md has the form of requests.
 """

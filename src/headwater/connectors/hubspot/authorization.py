@@ -9,12 +9,11 @@ import msgspec
 from headwater.base.errors import Unavailable
 from headwater.connectors.contract import AuthorizationRequest, ConnectorContext, HttpRequest, OAuthTokens
 from headwater.connectors.contract.oauth import OAuthRole
-from headwater.connectors.hubspot.api import ACCOUNT_URL, ORIGIN
+from headwater.connectors.hubspot.api import ACCOUNT_URL, ORIGIN, VERSION
 from headwater.connectors.oauth import authorization_url, exchange_code, refresh_tokens, require_client
 
 AUTHORIZATION_URL: Final = "https://app.hubspot.com/oauth/authorize"
-TOKEN_URL: Final = f"{ORIGIN}/oauth/2026-03/token"
-"""The version of HubSpot's API for tokens, which has no later one."""
+TOKEN_URL: Final = f"{ORIGIN}/oauth/{VERSION.name}/token"
 SCOPES: Final[Mapping[OAuthRole, tuple[str, ...]]] = {
     "Source": ("oauth", "crm.objects.contacts.read", "crm.schemas.contacts.read"),
     "Destination": (

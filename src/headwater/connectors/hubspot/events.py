@@ -2,7 +2,8 @@
 
 An event has a definition in the account, with its own properties. So the event types are the definitions. HubSpot
 rejects a request as a whole and names no event: it is halved until the event is alone. An event has our key as `uuid`,
-by which HubSpot keeps the first of equal ones for a year.
+by which HubSpot keeps the first of equal ones for a year. The requests are exempt from the limits of an app, and have
+a limit of their own.
 """
 
 import re
@@ -29,34 +30,52 @@ from headwater.connectors.contract import (
     SendResult,
     SinkPolicy,
     rejected,
+    spread,
 )
-from headwater.connectors.hubspot.api import LIMIT, ORIGIN, VERSION, WAITS, make_request, read_error
+from headwater.connectors.hubspot.api import ORIGIN, VERSION, WAITS, failure, make_request, read_error
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import Definition, to_text
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import (
-    MAX_WAIT_SECONDS,
-    NoItemNamed,
-    ResponseRules,
-    exchange,
-)
-from headwater.connectors.users import unavailable
-from headwater.schemas import ObjectType, Property, StringType
+from headwater.connectors.responses import NoItemNamed, ResponseRules, UnexpectedResponse, exchange
+from headwater.schemas import ObjectType, Property, StringType, Type
 
-SEND_URL: Final = f"{ORIGIN}/events/custom/{VERSION.name}/send/batch"
-DEFINITIONS_URL: Final = f"{ORIGIN}/events/custom/{VERSION.name}/event-definitions"
+SEND_URL: Final = f"{ORIGIN}/events/{VERSION.name}/send/batch"
+DEFINITIONS_URL: Final = f"{ORIGIN}/events/{VERSION.name}/event-definitions"
+LIMIT: Final = spread(1_250, 1, burst=16, group="events")
 MAX_BATCH_EVENTS: Final = 500
 MAX_PROPERTIES: Final = 50
+MAX_VALUE_CHARACTERS: Final = 256
+MAX_URL_CHARACTERS: Final = 1_024
 MAX_EVENT_BYTES: Final = 100_000
 MAX_DEFINITIONS_BYTES: Final = 16 << 20
 MAX_DEFINITION_PAGES: Final = 20
 REPETITION_SECONDS: Final = 365 * 86_400.0
 
 _PAGE: Final = 100
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,254}")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,254}")
 _TEXT: Final = StringType(max_length=255)
-_PREFILLED: Final = {"hs_url": "context.page.url", "hs_referrer": "context.page.referrer"}
-"""Mappings for properties that HubSpot adds to each definition."""
+_URL_WORDS: Final = ("url", "referrer", "link")
+"""Parts of the names of properties whose values can be longer."""
+PREFILLED: Final = {
+    "hs_browser": "context.browser.name",
+    "hs_city": "context.location.city",
+    "hs_country": "context.location.country",
+    "hs_device_name": "context.device.name",
+    "hs_operating_system": "context.os.name",
+    "hs_operating_version": "context.os.version",
+    "hs_page_title": f"substring(context.page.title, 1, {MAX_VALUE_CHARACTERS})",
+    "hs_page_url": f"substring(context.page.url, 1, {MAX_URL_CHARACTERS})",
+    "hs_referrer": f"substring(context.page.referrer, 1, {MAX_URL_CHARACTERS})",
+    "hs_screen_height": "context.screen.height",
+    "hs_screen_width": "context.screen.width",
+    "hs_user_agent": f"substring(context.userAgent, 1, {MAX_VALUE_CHARACTERS})",
+    "hs_utm_campaign": "context.campaign.name",
+    "hs_utm_content": "context.campaign.content",
+    "hs_utm_medium": "context.campaign.medium",
+    "hs_utm_source": "context.campaign.source",
+    "hs_utm_term": "context.campaign.term",
+}
+"""Mappings for the default properties, which HubSpot adds to a definition unless its author leaves them out."""
 IDENTITY: Final = (
     Property("email", _TEXT, prefilled="coalesce(traits.email, properties.email)", description="Email"),
     Property("objectId", _TEXT, description="HubSpot ID of the contact"),
@@ -129,7 +148,7 @@ class HubSpotSink:
             make_request(self._settings, "GET", url, max_bytes=MAX_DEFINITIONS_BYTES)
         )
         if response.status != 200:
-            raise unavailable("HubSpot", response, self._context, WAITS)
+            raise failure(response, self._context)
         try:
             return _decode_definitions(response.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -145,9 +164,9 @@ class HubSpotSink:
             if name not in _IDENTIFIERS:
                 properties[name] = text
             elif not is_placeholder(text):
-                identifiers[name] = text
+                identifiers[name] = text.strip().lower() if name == "email" else text
         if not identifiers:
-            raise EventRejected("MissingIdentity", "the event has no identifier of a contact, or only a placeholder")
+            raise EventRejected("MissingIdentity", "the event has no email, objectId or utk, or only placeholders")
         if len(properties) > MAX_PROPERTIES:
             raise EventRejected(
                 "TooManyProperties", f"the event has {len(properties)} properties, and {MAX_PROPERTIES} are allowed"
@@ -169,13 +188,7 @@ class HubSpotSink:
         return make_request(self._settings, "POST", SEND_URL, body)
 
     async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
-        result = await exchange(self._context, request, events, _RULES)
-        failure = result.failure
-        if failure is None or result.status != 429 or '"DAILY"' not in failure.message:
-            return result
-        # The requests of the day are used up: only an hour later is it worth while to ask again.
-        waiting = msgspec.structs.replace(failure, retry_after_seconds=MAX_WAIT_SECONDS)
-        return msgspec.structs.replace(result, failure=waiting)
+        return await exchange(self._context, request, events, _RULES)
 
 
 def to_uuid(key: str) -> str:
@@ -185,15 +198,11 @@ def to_uuid(key: str) -> str:
 
 def _event_type(definition: _EventDefinition) -> EventType:
     label = definition.labels.singular or definition.name or definition.fully_qualified_name
+    usable = [each for each in definition.properties if each.is_usable and each.name not in _IDENTIFIERS]
+    mappings = _suggest(usable)
     properties = [
-        Property(
-            each.name,
-            each.schema_type(),
-            prefilled=_PREFILLED.get(each.name, "" if each.name.startswith("hs_") else f"properties.{each.name}"),
-            description=each.label[:250],
-        )
-        for each in definition.properties
-        if each.is_usable and each.name not in _IDENTIFIERS
+        Property(each.name, _find_type(each), prefilled=mappings.get(each.name, ""), description=each.label[:250])
+        for each in usable
     ]
     quoted = label.replace("\\", "\\\\").replace('"', '\\"')
     return EventType(
@@ -205,7 +214,32 @@ def _event_type(definition: _EventDefinition) -> EventType:
     )
 
 
+def _suggest(definitions: Sequence[Definition]) -> dict[str, str]:
+    """Return mappings for properties, not more than an event can have. Those of the account come first.
+
+    Numbers and booleans can also be texts, such as "19.99", which only a function of texts converts.
+    """
+    own = {
+        each.name: f"trim(properties.{each.name})" if each.type in ("bool", "number") else f"properties.{each.name}"
+        for each in definitions
+        if not each.name.startswith("hs_")
+    }
+    default = {each.name: PREFILLED[each.name] for each in definitions if each.name in PREFILLED}
+    return dict(list((own | default).items())[:MAX_PROPERTIES])
+
+
+def _find_type(definition: Definition) -> Type:
+    """Return the type of a property, with the length that HubSpot allows for a text."""
+    type_ = definition.schema_type()
+    if not isinstance(type_, StringType):
+        return type_
+    is_url = any(word in definition.name for word in _URL_WORDS)
+    return StringType(max_length=MAX_URL_CHARACTERS if is_url else MAX_VALUE_CHARACTERS)
+
+
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
+    if response.status < 300 and response.body.strip():
+        raise UnexpectedResponse("HubSpot responds without a body")
     if response.status < 300:
         return [DELIVERED] * len(events)
     error = read_error(response)

@@ -28,13 +28,14 @@ from headwater.connectors.contract import (
     UserWrite,
     rejected,
     retry,
+    spread,
 )
-from headwater.connectors.hubspot.api import LIMIT, ORIGIN, VERSION, WAITS, Error, make_request, read_error
+from headwater.connectors.hubspot.api import ORIGIN, VERSION, Error, failure, find_limit, make_request, read_error
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.values import Definition, to_text
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import read_text
-from headwater.connectors.users import format_cursor, parse_cursor, unavailable
+from headwater.connectors.responses import read_safe_text
+from headwater.connectors.users import format_cursor, parse_cursor
 from headwater.schemas import Codec, InvalidValue, ObjectType, Property, Record, Schema, StringType
 
 CONTACTS_URL: Final = f"{ORIGIN}/crm/objects/{VERSION.name}/contacts"
@@ -42,6 +43,8 @@ UPSERT_URL: Final = f"{CONTACTS_URL}/batch/upsert"
 UPDATE_URL: Final = f"{CONTACTS_URL}/batch/update"
 SEARCH_URL: Final = f"{CONTACTS_URL}/search"
 PROPERTIES_URL: Final = f"{ORIGIN}/crm/properties/{VERSION.name}/contacts"
+SEARCH_LIMIT: Final = spread(5, 1, burst=1, group="search")
+"""The limit of all searches in an account."""
 MAX_BATCH_USERS: Final = 100
 MAX_PAGE_BYTES: Final = 32 << 20
 INDEXING: Final = timedelta(seconds=60)
@@ -97,15 +100,18 @@ class HubSpotContacts:
     """Implements `UserSource` and `UserSink`."""
 
     write_limits = BatchLimits(max_events=MAX_BATCH_USERS)
-    write_rates: tuple[RateLimit, ...] = (LIMIT,)
+    read_rates: tuple[RateLimit, ...] = (SEARCH_LIMIT,)
 
     def __init__(self, settings: HubSpotSettings | None, context: ConnectorContext) -> None:
+        self.write_rates: tuple[RateLimit, ...] = (find_limit(settings),)
         self._settings = settings
         self._context = context
-        self._definitions: list[Definition] | None = None
+        self._definitions: list[Definition] = []
+        self._codec: Codec | None = None
+        """The codec of the definitions, which takes long to compile; None before they are read."""
 
     async def readable_schema(self) -> Schema:
-        return _readable(await self._read_definitions())
+        return (await self._load()).schema
 
     async def writable_schema(self) -> Schema:
         definitions = [each for each in await self._read_definitions() if each.is_writable]
@@ -122,17 +128,22 @@ class HubSpotContacts:
             )
         )
 
+    async def _load(self) -> Codec:
+        """Read the properties again, and return the codec of contacts. Raises Unavailable."""
+        self._definitions = await self._read_definitions()
+        self._codec = Codec(_readable(self._definitions))
+        return self._codec
+
     async def _read_definitions(self) -> list[Definition]:
-        """Return the properties of the account's contacts, which are read again for each schema."""
+        """Return the properties of the account's contacts. Raises Unavailable."""
         response = await self._send("GET", PROPERTIES_URL)
         if response.status != 200:
-            raise unavailable("HubSpot", response, self._context, WAITS)
+            raise failure(response, self._context)
         try:
             definitions = _decode_definitions(response.body).results
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Unavailable("HubSpot responds with properties in another form") from None
-        self._definitions = [each for each in definitions if each.is_usable and each.name != _ID.name]
-        return self._definitions
+        return [each for each in definitions if each.is_usable and each.name != _ID.name]
 
     async def _send(self, method: str, url: str, body: bytes = b"") -> HttpResponse:
         return await self._context.http.send(make_request(self._settings, method, url, body, MAX_PAGE_BYTES))
@@ -143,13 +154,13 @@ class HubSpotContacts:
         after = parse_cursor(_CODE, cursor) or "0"
         if not (after.isascii() and after.isdigit() and len(after) <= 20):
             raise BadRequest("cursor is malformed", field="cursor")
-        definitions = self._definitions if self._definitions is not None else await self._read_definitions()
+        codec = self._codec or await self._load()
+        definitions = self._definitions
         response = await self._send("POST", SEARCH_URL, _encode(search(after, definitions, updated_since)))
         if response.status != 200:
-            raise unavailable("HubSpot", response, self._context, WAITS)
+            raise failure(response, self._context)
         try:
             page = _decode_page(response.body)
-            codec = Codec(_readable(definitions))
             users = tuple(_read(_decode_identified(each).id, each, definitions, codec) for each in page.results)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Unavailable("HubSpot responds with a page of contacts in another form") from None
@@ -181,7 +192,7 @@ class HubSpotContacts:
         if response.status in (200, 201, 207):
             return _read_results(response, inputs, self._context)
         if response.status not in _REFUSALS:
-            raise unavailable("HubSpot", response, self._context, WAITS)
+            raise failure(response, self._context)
         if len(inputs) == 1:
             return dict.fromkeys(inputs, self._rejected(response))
         positions = list(inputs)
@@ -201,7 +212,7 @@ class HubSpotContacts:
     def _rejected(self, response: HttpResponse) -> ItemResult:
         error = read_error(response)
         if error is None:
-            return rejected(f"Status{response.status}", self._context.redact(read_text(response)))
+            return rejected(f"Status{response.status}", read_safe_text(response, self._context))
         return rejected(error.reason, self._context.redact(error.message))
 
 
@@ -259,24 +270,27 @@ def _read(id_: str, contact: msgspec.Raw, definitions: Sequence[Definition], cod
 def _read_results(
     response: HttpResponse, inputs: dict[int, dict[str, Any]], context: ConnectorContext
 ) -> dict[int, ItemResult]:
-    """Return a result for each contact. One that the response does not name is sent again."""
+    """Return a result for each contact. One that the response does not name is sent again, with the text of an error
+    that names none."""
     try:
         batch = _decode_batch(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unavailable("HubSpot responds with results in another form") from None
     text = "the response does not account for the contact"
-    results = dict.fromkeys(inputs, retry(UNEXPECTED_RESPONSE, text))
+    results: dict[int, ItemResult] = {}
     names = {name: position for position, each in inputs.items() for name in (each["id"], each["objectWriteTraceId"])}
     for result in batch.results:
         email = (result.properties.get(_EMAIL) or "").lower()
         position = names.get(result.object_write_trace_id, names.get(result.id, names.get(email, -1)))
-        if position >= 0:
+        if position >= 0 and result.id:
             results[position] = ItemResult(outcome=Outcome.DELIVERED, id=result.id)
     for error in batch.errors:
         named = [*_texts(error.context.get("objectWriteTraceId")), *_texts(error.context.get("ids"))]
-        for position in {names[name] for name in named if name in names}:
-            results[position] = rejected(error.reason, context.redact(error.message))
-    return results
+        positions = {names[name] for name in named if name in names}
+        results |= dict.fromkeys(positions, rejected(error.reason, context.redact(error.message)))
+        if not positions and error.message:
+            text = f"HubSpot names no contact for the error: {context.redact(error.message)}"
+    return dict.fromkeys(inputs, retry(UNEXPECTED_RESPONSE, text)) | results
 
 
 def _texts(value: Any) -> list[str]:

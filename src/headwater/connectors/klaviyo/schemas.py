@@ -10,12 +10,13 @@ from headwater.connectors.contract import EventType
 from headwater.schemas import DateTimeType, FloatType, JsonType, MapType, ObjectType, Property, Schema, StringType
 
 MAX_EMAIL_BYTES: Final = 100
-MAX_METRIC_CHARACTERS: Final = 200
+MAX_METRIC_CHARACTERS: Final = 127
 MAX_IDENTIFIER_CHARACTERS: Final = 255
 
 _IDENTIFIER: Final = StringType(max_length=MAX_IDENTIFIER_CHARACTERS)
 _PHONE: Final = StringType(max_bytes=16, pattern=r"^\+[1-9][0-9]{6,14}$")
 _EMAIL: Final = "coalesce(traits.email, properties.email)"
+_FILTER: Final = "type is 'track'"
 
 
 def _event(*identity: Property) -> ObjectType:
@@ -33,11 +34,14 @@ def _event(*identity: Property) -> ObjectType:
             Property(
                 "value",
                 FloatType(64, real=True),
-                prefilled="coalesce(properties.value, properties.total, properties.revenue)",
+                prefilled="json_parse(coalesce(properties.value, properties.total, properties.revenue))",
                 description="Value",
             ),
             Property(
-                "value_currency", StringType(max_bytes=3), prefilled="properties.currency", description="Currency"
+                "value_currency",
+                StringType(max_bytes=3),
+                prefilled="upper(properties.currency)",
+                description="Currency",
             ),
             Property("properties", MapType(JsonType()), prefilled="properties", description="Properties"),
         )
@@ -48,7 +52,7 @@ CREATE_EVENT: Final = EventType(
     id="create_event",
     name="Create event",
     description="Create an event of the profile with an e-mail address",
-    filter="",
+    filter=_FILTER,
     schema=_event(
         Property(
             "email",
@@ -63,7 +67,7 @@ CREATE_USER_EVENT: Final = EventType(
     id="create_user_event",
     name="Create event of a user",
     description="Create an event of the profile with any of the identifiers that are given",
-    filter="",
+    filter=_FILTER,
     schema=_event(
         Property(
             "external_id",

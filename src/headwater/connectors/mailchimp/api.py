@@ -15,7 +15,7 @@ from headwater.connectors.contract import (
     rejected,
 )
 from headwater.connectors.mailchimp.settings import MailchimpSettings
-from headwater.connectors.responses import read_text
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.settings import invalid
 
 VERSION: Final = ApiVersion(name="3.0")
@@ -65,9 +65,10 @@ def reject(response: HttpResponse, context: ConnectorContext) -> ItemResult:
     """Return the result of a contact that Mailchimp does not accept."""
     try:
         problem = _decode_problem(response.body)
+        reason, text = format_reason(problem.title), context.redact(problem.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return rejected(f"Status{response.status}", context.redact(read_text(response)))
-    return rejected(format_reason(problem.title), context.redact(problem.text or f"status {response.status}"))
+        reason, text = f"Status{response.status}", read_safe_text(response, context)
+    return rejected(reason, text or f"Mailchimp responds with status {response.status}")
 
 
 async def check(settings: MailchimpSettings, context: ConnectorContext) -> MailchimpSettings:

@@ -19,6 +19,8 @@ from headwater.schemas import (
 )
 
 STATUSES: Final = ("subscribed", "unsubscribed", "pending", "transactional", "cleaned")
+DEFAULT_STATUS: Final = "transactional"
+"""The status of a new contact of whose consent nothing is known: it receives no marketing."""
 ADDRESS_NAMES: Final = {
     "addr1": "Address, line 1",
     "addr2": "Address, line 2",
@@ -107,8 +109,7 @@ WRITABLE: Final = ObjectType(
         Property(
             "status_if_new",
             StringType(values=STATUSES[:4]),
-            create_required=True,
-            description="Status of a contact that is created",
+            description=f"Status of a contact that is created. {DEFAULT_STATUS} if it is not given",
         ),
         Property("status", StringType(values=STATUSES), description="Status, also of a contact that exists"),
         Property("email_type", StringType(values=("html", "text")), description="Type of email"),

@@ -39,6 +39,7 @@ from headwater.connectors.identities import is_placeholder
 from headwater.connectors.mailchimp.api import MAX_CONNECTIONS, audience_url, format_reason, headers, reject
 from headwater.connectors.mailchimp.schemas import (
     ADDRESS_NAMES,
+    DEFAULT_STATUS,
     READABLE,
     WRITABLE,
     MergeField,
@@ -79,7 +80,7 @@ class _Member(msgspec.Struct):
 
     id: str
     contact_id: str = ""
-    email_address: str = ""
+    email_address: str | None = None
     last_changed: str = ""
 
     @property
@@ -90,15 +91,17 @@ class _Member(msgspec.Struct):
 class _Error(msgspec.Struct):
     """A contact of a batch that was not accepted."""
 
-    email_address: str = ""
-    error: str = ""
-    error_code: str = ""
-    field: str = ""
-    field_message: str = ""
+    email_address: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    field: str | None = None
+    field_message: str | None = None
 
     def result(self, context: ConnectorContext) -> ItemResult:
-        text = f"{self.error} ({self.field}: {self.field_message})" if self.field else self.error
-        return rejected(format_reason(self.error_code), context.redact(text or "Mailchimp refuses the contact"))
+        text = self.error or "Mailchimp refuses the contact"
+        if self.field:
+            text = f"{text} ({self.field}: {self.field_message or 'is not valid'})"
+        return rejected(format_reason(self.error_code or ""), context.redact(text))
 
 
 class _Batch(msgspec.Struct):
@@ -173,17 +176,15 @@ class MailchimpContacts:
         members: list[dict[str, Any]] = []
         for position, user in enumerate(users):
             member = self._member(user)
-            email = str(member.get("email_address", "")).strip().lower()
-            member["status"] = member.get("status") or member.get("status_if_new")
+            email = normalize(member.get("email_address"))
+            status_if_new = member.pop("status_if_new", None) or DEFAULT_STATUS
+            member["status"] = member.get("status") or status_if_new
             if is_placeholder(email):
                 results[position] = rejected("MissingIdentity", "the contact has no email address, or a placeholder")
-            elif not member["status"]:
-                results[position] = rejected("MissingStatus", "a new contact needs a value of status_if_new")
             elif email in positions:
                 results[position] = _REPEATED
             else:
                 positions[email] = position
-                del member["status_if_new"]
                 members.append(member)
         if not members:
             return results
@@ -207,11 +208,11 @@ class MailchimpContacts:
         for position in positions.values():
             results[position] = retry(UNEXPECTED_RESPONSE, "the response does not account for the contact")
         for member in (*batch.new_members, *batch.updated_members):
-            if (found := positions.get(member.email_address.lower())) is not None:
+            if (found := positions.get(normalize(member.email_address))) is not None:
                 results[found] = ItemResult(outcome=Outcome.DELIVERED, id=member.key)
         existing: dict[int, UserWrite] = {}
         for error in batch.errors:
-            email = error.email_address.strip('"').lower()
+            email = normalize(error.email_address)
             if (found := positions.get(email)) is None:
                 continue
             if error.error_code == "ERROR_CONTACT_EXISTS":
@@ -256,7 +257,8 @@ class MailchimpContacts:
         """Return the request that updates one contact."""
         return HttpRequest(
             method="PATCH",
-            url=f"{self._url}/members/{quote(id_, safe='')}",
+            # Without the parameter, a contact that lacks a required merge field cannot be changed in any other.
+            url=f"{self._url}/members/{quote(id_, safe='')}?skip_merge_validation=true",
             headers={**self._headers, "content-type": "application/json"},
             body=_encode(member),
             max_response_bytes=1 << 20,  # the whole contact
@@ -266,6 +268,8 @@ class MailchimpContacts:
         """Return the attributes as Mailchimp takes them: an empty text clears a merge field."""
         assert self._writable is not None
         member = self._writable.document(user.attributes)
+        if "email_address" in member:
+            member["email_address"] = member["email_address"].strip()
         for tag, value in (fields := member.get("merge_fields", {})).items():
             if value is None:
                 fields[tag] = ""
@@ -293,6 +297,11 @@ class MailchimpContacts:
         if response.status != 200:
             raise unavailable("Mailchimp", response, self._context)
         return response
+
+
+def normalize(email: str | None) -> str:
+    """Return an address in lower case, as Mailchimp compares it. Its errors have addresses in quotation marks."""
+    return (email or "").strip().strip('"').strip().lower()
 
 
 def hash_email(email: str) -> str:

@@ -14,10 +14,15 @@ VERSION: Final = ApiVersion(name="2026-11-30")
 
 
 class Error(msgspec.Struct):
-    """The body of an error: a text, and texts about members of the request."""
+    """The body of an error: a text, and texts about members of the request.
+
+    `subscriber` is the id of the subscriber with the e-mail address, if MailerLite does not create it because it has
+    unsubscribed.
+    """
 
     message: str = ""
     errors: dict[str, list[str]] = {}
+    subscriber: str = ""
 
     @property
     def text(self) -> str:
@@ -26,9 +31,9 @@ class Error(msgspec.Struct):
 
     @property
     def reason(self) -> str:
-        """Return the first member in the form of reasons: `InvalidEmail` for "email"."""
+        """Return the first member in the form of reasons: `InvalidEmail` for "email"; empty if none is named."""
         name = next(iter(self.errors), "")
-        return "Invalid" + "".join(each for each in name.title() if each.isascii() and each.isalnum())
+        return "Invalid" + "".join(each for each in name.title() if each.isascii() and each.isalnum()) if name else ""
 
 
 def headers(settings: MailerLiteSettings) -> dict[str, str]:

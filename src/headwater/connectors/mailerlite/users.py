@@ -1,13 +1,17 @@
-"""MailerLite's subscribers: read in pages of 100, created with one request each, and updated 25 a request.
+"""MailerLite's subscribers: read in pages of 100, and written 25 a request.
 
-A subscriber without an id is sent to `/api/subscribers`, which updates the one with its e-mail address, if there is
-one: a repetition creates no second one. Subscribers with ids are sent to `/api/batch`, which has a response for each.
-A batch of new subscribers is not used: MailerLite makes an import of it, with a limit of 5 a minute.
+Subscribers are sent to `/api/batch`, which makes a request of its own for each, and returns the responses in order. One
+without an id is a `POST` to `api/subscribers`, which updates the one with its e-mail address, if there is one: a
+repetition creates no second one. If that one has unsubscribed, MailerLite refuses it with its id, and it is updated by
+this id: its status stays.
+
+MailerLite makes an import of a batch with nothing but such requests: it allows 5 a minute, and documents no response
+with ids. So a batch of new subscribers also reads the fields of the account.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -30,27 +34,33 @@ from headwater.connectors.contract import (
     UserWrite,
     rejected,
     retry,
-    spread,
 )
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.mailerlite.api import API_URL, Error, headers
 from headwater.connectors.mailerlite.schemas import READABLE, WRITABLE, Field, with_fields
 from headwater.connectors.mailerlite.settings import MailerLiteSettings
-from headwater.connectors.responses import read_text
-from headwater.connectors.users import format_cursor, parse_cursor, unavailable, write_each
+from headwater.connectors.responses import read_safe_text
+from headwater.connectors.users import format_cursor, parse_cursor, unavailable
 from headwater.schemas import Codec, DateTime, InvalidValue, Record, Schema, all_optional, is_property_name
 
 SUBSCRIBERS_URL: Final = f"{API_URL}/subscribers"
+SUBSCRIBERS_PATH: Final = "api/subscribers"
+FIELDS_PATH: Final = "api/fields"
+"""The paths of requests of a batch."""
 BATCH_URL: Final = f"{API_URL}/batch"
 BATCH_USERS: Final = 25
-"""MailerLite takes 50 in a batch. More of them would leave a smaller part of the rate for subscribers to create."""
+"""MailerLite takes 50 requests in a batch, and makes them one after another."""
 MAX_PAGE_BYTES: Final = 16 << 20
 MAX_FIELD_PAGES: Final = 20
 
 _CODE: Final = "mailerlite"
 _REFUSALS: Final = frozenset({400, 404, 409, 413, 422})
 """The statuses of a subscriber that MailerLite never accepts in this form."""
+_WITHOUT_ADDRESS: Final = rejected("MissingIdentity", "the subscriber has no email address, or a placeholder")
 _TIMES: Final = ("subscribed_at", "unsubscribed_at", "opted_in_at", "created_at", "updated_at")
+
+_Subscribed: TypeAlias = tuple[str, dict[str, Any]]
+"""The id of a subscriber, which is empty for one to create, and the members to write."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -106,8 +116,9 @@ class MailerLiteSubscribers:
     """Implements `UserSource` and `UserSink`."""
 
     write_limits = BatchLimits(max_events=BATCH_USERS)
-    # MailerLite allows 120 requests a minute of an account.
-    write_rates: tuple[RateLimit, ...] = (spread(120, 60, burst=BATCH_USERS, create_unit="Event", group="account"),)
+    # MailerLite allows 120 requests a minute of an account. A few are left for fields and checks of settings.
+    write_rates: tuple[RateLimit, ...] = (RateLimit(count=114, seconds=60, group="account"),)
+    read_rates = write_rates
 
     def __init__(self, settings: MailerLiteSettings, context: ConnectorContext) -> None:
         self._context = context
@@ -146,12 +157,39 @@ class MailerLiteSubscribers:
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         if self._writable is None:
             self._writable = Codec(all_optional(await self.writable_schema()))
-        return await (self._update(users) if users[0].id else write_each(users, self._create))
+        subscribers = [(user.id, self._subscriber(user)) for user in users]
+        written = [(id_, each) for id_, each in subscribers if id_ or "email" in each]
+        found = iter(await self._write(written) if written else ())
+        return [next(found) if id_ or "email" in each else _WITHOUT_ADDRESS for id_, each in subscribers]
 
-    async def _create(self, user: UserWrite) -> ItemResult:
-        subscriber = self._subscriber(user)
-        if "email" not in subscriber:
-            return rejected("MissingIdentity", "the subscriber has no email address, or a placeholder")
+    async def _write(self, subscribers: Sequence[_Subscribed]) -> Sequence[ItemResult]:
+        results = list(await self._send(subscribers))
+        known = {
+            position: each.id for position, each in enumerate(results) if each.outcome is Outcome.REJECTED and each.id
+        }
+        if known:  # MailerLite creates nobody who has unsubscribed, but it has an id to update
+            updated = await self._send([(id_, subscribers[position][1]) for position, id_ in known.items()])
+            for position, result in zip(known, updated, strict=True):
+                results[position] = result
+        return results
+
+    async def _send(self, subscribers: Sequence[_Subscribed]) -> Sequence[ItemResult]:
+        """Send subscribers: in a batch, except for a single one to create."""
+        if len(subscribers) == 1 and not subscribers[0][0]:
+            return [await self._create(subscribers[0][1])]
+        response = await self._context.http.send(self.batch_request(subscribers))
+        if response.status in _REFUSALS and len(subscribers) == 1:
+            return [_refused(response.status, response, self._context)]
+        if response.status in _REFUSALS:
+            return [NOT_ATTEMPTED] * len(subscribers)
+        if response.status != 200:
+            raise unavailable("MailerLite", response, self._context)
+        results = self._read_batch(response, subscribers)
+        if len(results) > 1 and all(each.reason == UNEXPECTED_RESPONSE for each in results):
+            return [NOT_ATTEMPTED] * len(results)  # a smaller batch, and at last a request for each
+        return results
+
+    async def _create(self, subscriber: dict[str, Any]) -> ItemResult:
         response = await self._context.http.send(self.create_request(subscriber))
         if response.status in (200, 201):
             return _accepted(response.body)
@@ -159,24 +197,17 @@ class MailerLiteSubscribers:
             return _refused(response.status, response, self._context)
         raise unavailable("MailerLite", response, self._context)
 
-    async def _update(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
-        response = await self._context.http.send(
-            self.update_request([(user.id, self._subscriber(user)) for user in users])
-        )
-        if response.status in _REFUSALS:
-            if len(users) == 1:
-                return [_refused(response.status, response, self._context)]
-            return [NOT_ATTEMPTED] * len(users)
-        if response.status != 200:
-            raise unavailable("MailerLite", response, self._context)
+    def _read_batch(self, response: HttpResponse, subscribers: Sequence[_Subscribed]) -> list[ItemResult]:
+        """Return the results of a batch. MailerLite returns one for each request, in their order."""
         try:
             responses = _decode_batch(response.body).responses
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             responses = []
-        if len(responses) != len(users):
-            text = f"the response has {len(responses)} results for {len(users)} subscribers"
-            return [retry(UNEXPECTED_RESPONSE, text)] * len(users)
-        return [self._read_response(each) for each in responses]
+        expected = len(_batched(subscribers))
+        if len(responses) != expected:
+            text = f"the response has {len(responses)} results for {expected} requests"
+            return [retry(UNEXPECTED_RESPONSE, text)] * len(subscribers)
+        return [self._read_response(each) for each in responses[: len(subscribers)]]
 
     def _read_response(self, response: _Response) -> ItemResult:
         """Return the result of one request of a batch."""
@@ -189,7 +220,7 @@ class MailerLiteSubscribers:
         found = HttpResponse(status=response.code, body=body)
         if response.code in _REFUSALS:
             return _refused(response.code, found, self._context)
-        return retry(f"Status{response.code}", self._context.redact(read_text(found)))
+        return retry(f"Status{response.code}", read_safe_text(found, self._context))
 
     def create_request(self, subscriber: dict[str, Any]) -> HttpRequest:
         """Return the request that creates a subscriber, or updates the one with the e-mail address."""
@@ -201,17 +232,13 @@ class MailerLiteSubscribers:
             max_response_bytes=1 << 20,  # the whole subscriber
         )
 
-    def update_request(self, subscribers: Sequence[tuple[str, dict[str, Any]]]) -> HttpRequest:
-        """Return the request that updates subscribers by id."""
-        requests = [
-            {"method": "PUT", "path": f"api/subscribers/{quote(id_, safe='')}", "body": subscriber}
-            for id_, subscriber in subscribers
-        ]
+    def batch_request(self, subscribers: Sequence[_Subscribed]) -> HttpRequest:
+        """Return the request that writes subscribers by id, or those without one by e-mail address."""
         return HttpRequest(
             method="POST",
             url=BATCH_URL,
             headers=self._headers,
-            body=_encode({"requests": requests}),
+            body=_encode({"requests": _batched(subscribers)}),
             max_response_bytes=MAX_PAGE_BYTES,
         )
 
@@ -245,6 +272,18 @@ class MailerLiteSubscribers:
         if response.status != 200 and response.status not in accepted:
             raise unavailable("MailerLite", response, self._context)
         return response
+
+
+def _batched(subscribers: Sequence[_Subscribed]) -> list[dict[str, Any]]:
+    """Return the requests of a batch: one for each subscriber, and one more for subscribers to create."""
+    requests: list[dict[str, Any]] = [
+        {"method": "PUT", "path": f"{SUBSCRIBERS_PATH}/{quote(id_, safe='')}", "body": subscriber}
+        if id_
+        else {"method": "POST", "path": SUBSCRIBERS_PATH, "body": subscriber}
+        for id_, subscriber in subscribers
+    ]
+    is_import = all(not id_ for id_, _ in subscribers)
+    return [*requests, {"method": "GET", "path": FIELDS_PATH}] if is_import else requests
 
 
 def _read(id_: str, document: Raw, fields: Sequence[Field], codec: Codec) -> SourceUser:
@@ -296,6 +335,8 @@ def _refused(status: int, response: HttpResponse, context: ConnectorContext) -> 
         error = _decode_error(response.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         error = Error()
-    if not error.text:
-        return rejected(f"Status{status}", context.redact(read_text(response)) or f"status {status}")
-    return rejected(error.reason if error.errors else f"Status{status}", context.redact(error.text))
+    text = (
+        context.redact(error.text) or read_safe_text(response, context) or f"MailerLite responds with status {status}"
+    )
+    result = rejected(error.reason or f"Status{status}", text)
+    return msgspec.structs.replace(result, id=error.subscriber)

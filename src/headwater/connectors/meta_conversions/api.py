@@ -8,6 +8,7 @@ import msgspec
 from headwater.base.errors import Unavailable
 from headwater.connectors.checking import check_credentials
 from headwater.connectors.contract import ApiVersion, ConnectorContext, HttpRequest, HttpResponse
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.meta_conversions.settings import MetaConversionsSettings
 from headwater.connectors.responses import MAX_WAIT_SECONDS
 from headwater.connectors.settings import invalid
@@ -22,6 +23,8 @@ MAX_EVENT_BYTES: Final = 64 * 1024
 MAX_EVENT_NAME_CHARACTERS: Final = 50
 MAX_AGE_SECONDS: Final = 7 * 86_400.0 - 3_600.0
 """Seven days, without an hour in which an event can wait to be sent."""
+MAX_STORE_AGE_SECONDS: Final = 62 * 86_400.0 - 3_600.0
+"""The same of events of physical stores: 62 days."""
 MAX_FUTURE_SECONDS: Final = 300.0
 """Difference of clocks that is accepted. The time that is sent is not later than the receipt of the event."""
 DEDUPLICATION_SECONDS: Final = 48 * 3_600.0
@@ -93,7 +96,7 @@ def events_url(settings: MetaConversionsSettings) -> str:
 
 def headers(settings: MetaConversionsSettings) -> dict[str, str]:
     """Return the headers of every request."""
-    return {"authorization": f"Bearer {settings.access_token}", "content-type": "application/json"}
+    return {"authorization": f"Bearer {settings.access_token}", **JSON_HEADERS}
 
 
 def read_error(response: HttpResponse) -> Error | None:

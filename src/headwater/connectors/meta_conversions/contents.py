@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from headwater.connectors.contract import EventRejected
+from headwater.connectors.eventvalues import read_json, read_number
 
 MAX_CONTENTS: Final = 1_000
 """Maximum number of products of an event."""
@@ -21,9 +22,9 @@ _NAMES: Final = {
 def read_contents(raw: msgspec.Raw) -> list[dict[str, Any]]:
     """Return the products that have an id. An object is a single product.
 
-    Raises EventRejected if the value is not an object, or an array of objects.
+    Raises EventRejected if the value is not an object, or an array of objects, and for a price that is no number.
     """
-    value = msgspec.json.decode(raw)
+    value = read_json("contents", raw)
     if value is None:
         return []
     products = [value] if isinstance(value, dict) else value
@@ -36,6 +37,12 @@ def read_contents(raw: msgspec.Raw) -> list[dict[str, Any]]:
     return [content for each in products if (content := _read_content(each))]
 
 
+def find_value(contents: list[dict[str, Any]]) -> float | None:
+    """Return the sum of the prices of products, each times its quantity; None if no product has a price."""
+    prices = [each["item_price"] * each.get("quantity", 1) for each in contents if "item_price" in each]
+    return round(sum(prices), 6) if prices else None
+
+
 def _read_content(product: dict[str, Any]) -> dict[str, Any]:
     """Return the element for a product; empty if the product has no id."""
     content: dict[str, Any] = {}
@@ -45,7 +52,11 @@ def _read_content(product: dict[str, Any]) -> dict[str, Any]:
             if value is not None and value != "":
                 content[target] = value
                 break
-    if "id" not in content or isinstance(content["id"], dict | list | bool):
+    id_ = content.get("id")
+    if id_ is None or isinstance(id_, dict | list | bool):
         return {}
-    content["id"] = str(content["id"])
+    content["id"] = str(id_)
+    for name in ("quantity", "item_price"):
+        if name in content and (number := read_number(f"contents.{name}", content.pop(name))) is not None:
+            content[name] = number
     return content

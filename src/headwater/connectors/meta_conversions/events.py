@@ -28,8 +28,10 @@ from headwater.connectors.contract import (
     OutgoingEvent,
     SendResult,
     SinkPolicy,
+    rejected,
+    succeeded,
 )
-from headwater.connectors.eventvalues import EventValues
+from headwater.connectors.eventvalues import EventValues, read_currency
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.meta_conversions.api import (
     DEDUPLICATION_SECONDS,
@@ -39,6 +41,7 @@ from headwater.connectors.meta_conversions.api import (
     MAX_EVENT_BYTES,
     MAX_EVENTS,
     MAX_FUTURE_SECONDS,
+    MAX_STORE_AGE_SECONDS,
     VERSION,
     Error,
     events_url,
@@ -46,11 +49,13 @@ from headwater.connectors.meta_conversions.api import (
     headers,
     read_error,
 )
-from headwater.connectors.meta_conversions.contents import read_contents
+from headwater.connectors.meta_conversions.appdata import read_app_data
+from headwater.connectors.meta_conversions.contents import find_value, read_contents
 from headwater.connectors.meta_conversions.hashing import NORMALISERS, hash_parameter
 from headwater.connectors.meta_conversions.schemas import CUSTOM, CUSTOM_DATA, EVENT_TYPES
 from headwater.connectors.meta_conversions.settings import MetaConversionsSettings
 from headwater.connectors.responses import (
+    NOT_TAKEN,
     NoItemNamed,
     RequestFailed,
     ResponseRules,
@@ -59,10 +64,18 @@ from headwater.connectors.responses import (
     exchange,
 )
 
+APP: Final = "app"
+STORE: Final = "physical_store"
+
+_TOO_OLD: Final = (
+    "Meta takes events of the last 7 days, and those with the action_source physical_store of the last 62 days"
+)
 _FRAMING_BYTES: Final = 2_048
 """More than a request adds to its events: the members around them, and a comma for each."""
 _PLAIN: Final = ("client_ip_address", "client_user_agent", "fbc", "fbp", "subscription_id")
 """Parameters of users that are not hashed."""
+_APP_IDS: Final = ("madid", "anon_id")
+"""The same, of events of apps only."""
 _PRIVACY: Final = ("data_processing_options", "data_processing_options_country", "data_processing_options_state")
 _TOO_BROAD: Final = (
     frozenset({"ct", "country", "st", "zp", "ge", "client_user_agent"}),
@@ -96,7 +109,7 @@ class MetaConversionsSink:
             max_events=MAX_EVENTS, max_bytes=MAX_BODY_BYTES - _FRAMING_BYTES, max_event_bytes=MAX_EVENT_BYTES
         ),
         idempotency=Idempotency(form="Text", seconds=DEDUPLICATION_SECONDS, uses_message_id=True),
-        max_age_seconds=MAX_AGE_SECONDS,
+        max_age_seconds=MAX_STORE_AGE_SECONDS,
         max_future_seconds=MAX_FUTURE_SECONDS,
         version=VERSION,
     )
@@ -113,26 +126,50 @@ class MetaConversionsSink:
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
         values = _VALUES.document(event)
-        seconds = int(min(event.timestamp, event.received_at).timestamp())
-        user = _user_data(values, seconds)
+        time = min(event.timestamp, event.received_at)
+        seconds = int(time.timestamp())
+        source = _find_source(values)
+        expires_at = seconds + (MAX_STORE_AGE_SECONDS if source["action_source"] == STORE else MAX_AGE_SECONDS)
+        if self._context.clock.now().timestamp() > expires_at:
+            raise EventRejected("EventTooOld", _TOO_OLD)
+        is_app = source["action_source"] == APP
+        user = _user_data(values, seconds, is_app=is_app)
         body: dict[str, Any] = {
             "event_name": _find_name(event.event_type, values),
             "event_time": seconds,
             "event_id": values.get("event_id") or event.message_id,
-            **_find_source(values),
+            **source,
             "user_data": user,
         }
         if data := _custom_data(event.event_type, values):
             body["custom_data"] = data
+        if is_app:
+            body["app_data"] = read_app_data(event.document, values)
         body.update((name, values[name]) for name in _PRIVACY if name in values)
-        return EncodedEvent(id=event.key, body=_encode(body), user=event.user_id or event.anonymous_id)
+        return _Encoded(
+            id=event.key, body=_encode(body), user=event.user_id or event.anonymous_id, expires_at=expires_at
+        )
 
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
         body = b'{"data":[' + b",".join([event.body for event in events]) + self._tail
         return HttpRequest(method="POST", url=self._url, headers=self._headers, body=body)
 
     async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
+        now = self._context.clock.now().timestamp()
+        expired = [_is_expired(event, now) for event in events]
+        if any(expired):  # nothing is sent, because Meta would refuse the whole request
+            return succeeded([rejected("EventTooOld", _TOO_OLD) if each else NOT_TAKEN for each in expired])
         return await exchange(self._context, request, events, _RULES)
+
+
+class _Encoded(EncodedEvent, frozen=True, kw_only=True):
+    """An event that Meta takes until `expires_at`, in seconds since 1970."""
+
+    expires_at: float
+
+
+def _is_expired(event: EncodedEvent, now: float) -> bool:
+    return isinstance(event, _Encoded) and now > event.expires_at
 
 
 def _find_name(event_type: str, values: dict[str, Any]) -> str:
@@ -157,13 +194,15 @@ def _find_source(values: dict[str, Any]) -> dict[str, str]:
     return {"action_source": source, "event_source_url": url} if url else {"action_source": source}
 
 
-def _user_data(values: dict[str, Any], seconds: int) -> dict[str, Any]:
+def _user_data(values: dict[str, Any], seconds: int, *, is_app: bool) -> dict[str, Any]:
     """Return the parameters of the user. Raises EventRejected if Meta could find nobody by them."""
     user = {}
     for name in NORMALISERS:
         if (value := values.get(name)) and (hashed := hash_parameter(name, value)):
             user[name] = [hashed]
     plain = {name: value for name in _PLAIN if (value := values.get(name))}
+    if is_app:
+        plain |= {name: value for name in _APP_IDS if (value := values.get(name)) and not is_placeholder(value)}
     if "fbc" not in plain and (click := _CLICK.search(values.get("event_source_url") or "")):
         plain["fbc"] = f"fb.1.{seconds}000.{click[1]}"
     names = user.keys() | plain.keys()
@@ -184,19 +223,15 @@ def _custom_data(event_type: str, values: dict[str, Any]) -> dict[str, Any]:
         data["contents"] = contents
         data.setdefault("content_ids", [each["id"] for each in contents])
         data.setdefault("content_type", "product")
-    if "currency" in values:
-        data["currency"] = _read_currency(values["currency"])
+        if "value" not in data and (value := find_value(contents)) is not None:
+            data["value"] = value
+    if values.get("currency") is not None:
+        data["currency"] = read_currency(values["currency"])
     if event_type == "Purchase":
         for name in ("value", "currency"):
             if name not in data:
                 raise EventRejected("IncompletePurchase", f"a purchase has no {name}, which Meta requires")
     return data
-
-
-def _read_currency(text: str) -> str:
-    if not (len(text) == 3 and text.isascii() and text.isalpha()):
-        raise EventRejected("InvalidCurrency", "the currency is no code of three letters")
-    return text.upper()
 
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:

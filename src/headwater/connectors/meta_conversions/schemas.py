@@ -3,14 +3,33 @@
 from typing import Final
 
 from headwater.connectors.contract import EventType
+from headwater.connectors.eventvalues import NUMBER
 from headwater.connectors.meta_conversions.api import MAX_EVENT_NAME_CHARACTERS
-from headwater.schemas import ArrayType, FloatType, IntType, IpType, JsonType, MapType, ObjectType, Property, StringType
+from headwater.schemas import (
+    ArrayType,
+    BooleanType,
+    IntType,
+    IpType,
+    JsonType,
+    MapType,
+    ObjectType,
+    Property,
+    StringType,
+)
 
-ACTION_SOURCES: Final = ("website", "email", "phone_call", "chat", "physical_store", "system_generated", "other")
-"""The sources of actions without further required members."""
+ACTION_SOURCES: Final = (
+    "website",
+    "app",
+    "email",
+    "phone_call",
+    "chat",
+    "physical_store",
+    "system_generated",
+    "other",
+)
+"""The sources of actions, except `business_messaging`, which needs further members."""
 
 _TEXT: Final = StringType()
-_CURRENCY: Final = StringType(max_bytes=3)
 
 
 def _text(name: str, description: str, prefilled: str = "") -> Property:
@@ -40,6 +59,22 @@ _USER: Final = (
     _text("fbp", "Browser ID", "properties.fbp"),
     _text("subscription_id", "Subscription ID"),
 )
+_APP: Final = (
+    Property(
+        "advertiser_tracking_enabled",
+        BooleanType(),
+        prefilled="context.device.adTrackingEnabled",
+        description="Whether the device permits tracking, for events of apps",
+    ),
+    Property(
+        "application_tracking_enabled",
+        BooleanType(),
+        prefilled="context.device.adTrackingEnabled",
+        description="Whether the user permits tracking in the app, for events of apps",
+    ),
+    _text("madid", "Advertising ID of the device, for events of apps", "context.device.advertisingId"),
+    _text("anon_id", "Installation ID, for events of apps"),
+)
 _PRIVACY: Final = (
     Property("data_processing_options", ArrayType(_TEXT), description="Data processing options, such as LDU"),
     Property("data_processing_options_country", IntType(32), description="Country of the options"),
@@ -61,18 +96,19 @@ CUSTOM_DATA: Final = (
 
 
 def _data(*, contents: str, is_purchase: bool) -> tuple[Property, ...]:
-    value = "coalesce(properties.value, properties.total, properties.revenue, properties.price)"
+    price = "" if contents else ", properties.price"  # the value of products is the sum of their prices
+    value = f"coalesce(properties.value, properties.total, properties.revenue{price})"
     return (
-        Property("value", FloatType(64, real=True), prefilled=value, create_required=is_purchase, description="Value"),
+        Property("value", NUMBER, prefilled=value, create_required=is_purchase, description="Value"),
         Property(
-            "currency", _CURRENCY, prefilled="properties.currency", create_required=is_purchase, description="Currency"
+            "currency", _TEXT, prefilled="properties.currency", create_required=is_purchase, description="Currency"
         ),
         Property("content_ids", ArrayType(_TEXT), description="Product IDs"),
         _text("content_name", "Name of the page or product", "properties.name"),
         _text("content_category", "Category", "properties.category"),
         _text("content_type", "product, or product_group"),
         Property("contents", JsonType(), prefilled=contents, description="Products"),
-        Property("num_items", IntType(32), description="Number of items"),
+        Property("num_items", NUMBER, description="Number of items"),
         _text("order_id", "Order ID", "coalesce(properties.order_id, properties.orderId)"),
         _text("search_string", "Search string", "properties.query"),
         Property("custom_data", MapType(JsonType()), description="Further properties"),
@@ -88,7 +124,7 @@ def _type(
         description=description,
         filter=filter_,
         schema=ObjectType(
-            (*name, *_EVENT, *_USER, *_data(contents=contents, is_purchase=id_ == "Purchase"), *_PRIVACY)
+            (*name, *_EVENT, *_USER, *_data(contents=contents, is_purchase=id_ == "Purchase"), *_APP, *_PRIVACY)
         ),
     )
 

@@ -110,7 +110,7 @@ async def check(settings: MixpanelSettings, context: ConnectorContext) -> Mixpan
     await check_credentials(
         context,
         records_request(settings, IMPORT_PATH, ()),
-        vendor="Mixpanel",
+        vendor=f"Mixpanel ({settings.data_residency})",
         member="projectToken",
         refused=REFUSED,
         accepted=frozenset({400}),

@@ -6,6 +6,7 @@ its name, time, user and insert id. The insert id is the event's key, with a num
 Events of one user keep their order, because a later profile overwrites an earlier one.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -44,7 +45,7 @@ from headwater.connectors.mixpanel.api import (
 )
 from headwater.connectors.mixpanel.profiles import check_names, set_properties
 from headwater.connectors.mixpanel.responses import RULES
-from headwater.connectors.mixpanel.schemas import CONTEXT_NAMES, EVENT_TYPES, IDENTIFY, PROFILE_NAMES
+from headwater.connectors.mixpanel.schemas import CONTEXT_NAMES, EVENT_TYPES, IDENTIFY, ORDERS, PROFILE_NAMES
 from headwater.connectors.mixpanel.settings import MixpanelSettings
 from headwater.connectors.responses import exchange
 
@@ -57,7 +58,16 @@ _FRAMING_BYTES: Final = 2 * MAX_RECORDS
 """More than a request adds to its records."""
 _COMMANDS: Final = frozenset({"$identify", "$create_alias", "$merge"})
 """Names of events that change identities."""
-_RESERVED: Final = frozenset({"time", "distinct_id", "$insert_id", "$user_id", "$device_id", "token"})
+_RESERVED: Final = frozenset(
+    {
+        *("time", "$time", "distinct_id", "$distinct_id", "$insert_id", "$user_id", "$device_id", "token"),
+        # Mixpanel does not show other events of a project with a bucket, and drops an event to ignore.
+        *("bucket", "$bucket", "$ignore"),
+    }
+)
+_AMOUNTS: Final = frozenset({"total", "subtotal", "revenue", "discount", "shipping", "tax", "price", "quantity"})
+"""Properties of orders and products that Mixpanel can add up only if they are numbers."""
+_NUMBER_IN_TEXT: Final = re.compile(rb'" *(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?) *"')
 _PLAIN_NAMES: Final = {
     "email": ("email",),
     "name": ("name",),
@@ -165,6 +175,13 @@ def _identity(event: OutgoingEvent) -> dict[str, str]:
     raise EventRejected("MissingIdentity", "the event has no user id and no anonymous id, or only placeholders")
 
 
+def _read_amounts(properties: dict[str, Any]) -> None:
+    """Replace amounts that an event has as texts by their numbers."""
+    for name in _AMOUNTS.intersection(properties):
+        if found := _NUMBER_IN_TEXT.fullmatch(bytes(properties[name])):
+            properties[name] = Raw(found[1])
+
+
 def _record(
     name: str,
     insert_id: str,
@@ -174,10 +191,12 @@ def _record(
     product: dict[str, Any],
 ) -> bytes:
     """Return one event as Mixpanel takes it. Raises EventRejected if it exceeds a limit."""
-    given: dict[str, Any] = (values.get("properties") or {}) | product
+    given: dict[str, Any] = (values.get("properties") or {}) | (values.get("campaign") or {}) | product
     check_names(given, _RESERVED)
     properties: dict[str, Any] = {"ip": 0}  # without it, Mixpanel takes the location of this server
     properties |= given
+    if event.event_type in ORDERS:
+        _read_amounts(properties)
     for own, reserved in CONTEXT_NAMES.items():
         if (value := values.get(own)) is not None:
             properties[reserved] = value

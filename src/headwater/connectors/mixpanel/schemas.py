@@ -6,6 +6,7 @@ A profile can have any properties. They are one map, so the schemas are the same
 from typing import Final
 
 from headwater.connectors.contract import EventType
+from headwater.connectors.mappings import BROWSER_NAME, OS_NAME, UTM
 from headwater.schemas import (
     ArrayType,
     DateTimeType,
@@ -21,6 +22,8 @@ from headwater.schemas import (
 MAX_TEXT_CHARACTERS: Final = 255
 """Mixpanel cuts longer texts."""
 IDENTIFY: Final = "identify"
+ORDERS: Final = ("order_completed", "product_purchased")
+"""The event types of completed orders."""
 
 _ORDER_FIELDS: Final = (
     "order_id",
@@ -43,7 +46,13 @@ CONTEXT_NAMES: Final = {
     "current_url": "$current_url",
     "referrer": "$referrer",
     "os": "$os",
+    "os_version": "$os_version",
     "browser": "$browser",
+    "browser_version": "$browser_version",
+    "app_version": "$app_version_string",
+    "manufacturer": "$manufacturer",
+    "model": "$model",
+    "carrier": "$carrier",
 }
 """The names that Mixpanel has for properties of schemas."""
 PROFILE_NAMES: Final = {
@@ -74,8 +83,15 @@ _CONTEXT: Final = (
     Property("ip", IpType(), prefilled="context.ip", description="IP address, for the location"),
     _text("current_url", "context.page.url", "Current URL"),
     _text("referrer", "context.page.referrer", "Referrer"),
-    _text("os", "context.os.name", "Operating system"),
-    _text("browser", "context.browser.name", "Browser"),
+    _text("os", OS_NAME, "Operating system"),
+    _text("os_version", "context.os.version", "Version of the operating system"),
+    _text("browser", BROWSER_NAME, "Browser"),
+    _text("browser_version", "context.browser.version", "Version of the browser"),
+    _text("app_version", "context.app.version", "Version of the app"),
+    _text("manufacturer", "context.device.manufacturer", "Device manufacturer"),
+    _text("model", "context.device.model", "Device model"),
+    _text("carrier", "context.network.carrier", "Carrier"),
+    Property("campaign", MapType(JsonType()), prefilled=UTM, description="UTM parameters"),
 )
 _PRODUCTS: Final = Property(
     "products",

@@ -6,6 +6,7 @@ import msgspec
 
 from headwater.connectors.checking import check_credentials
 from headwater.connectors.contract import ConnectorContext, HttpRequest
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.posthog.settings import PostHogSettings
 from headwater.connectors.settings import invalid
 
@@ -23,7 +24,6 @@ HISTORICAL_SECONDS: Final = 48 * 3_600.0
 QUOTA_WAIT_SECONDS: Final = 60.0
 """Minimum pause of a destination whose quota is used up. Each further one is longer."""
 
-JSON_HEADERS: Final = {"content-type": "application/json"}
 _MAX_FLAGS_BYTES: Final = 1 << 20
 
 
@@ -42,7 +42,7 @@ async def check(settings: PostHogSettings, context: ConnectorContext) -> PostHog
             body=msgspec.json.encode(body),
             max_response_bytes=_MAX_FLAGS_BYTES,
         ),
-        vendor="PostHog",
+        vendor="PostHog" if settings.cloud is None else f"PostHog in the region {settings.cloud.project_region}",
         member="apiKey",
         accepted=frozenset({402, 404}),
     )

@@ -9,11 +9,13 @@ place is known.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from headwater.connectors.contexts import find_text
 from headwater.connectors.contract import (
     DELIVERED,
     Attempt,
@@ -33,10 +35,10 @@ from headwater.connectors.contract import (
     SinkPolicy,
 )
 from headwater.connectors.eventvalues import EventValues
+from headwater.connectors.headers import JSON_HEADERS
 from headwater.connectors.identities import is_placeholder
 from headwater.connectors.posthog.api import (
     HISTORICAL_SECONDS,
-    JSON_HEADERS,
     MAX_BATCH_EVENTS,
     MAX_BODY_BYTES,
     MAX_DISTINCT_ID_CHARACTERS,
@@ -46,6 +48,7 @@ from headwater.connectors.posthog.api import (
     MAX_NAME_CHARACTERS,
     QUOTA_WAIT_SECONDS,
 )
+from headwater.connectors.posthog.context import describe_context
 from headwater.connectors.posthog.schemas import EVENT_TYPES
 from headwater.connectors.posthog.settings import PostHogSettings
 from headwater.connectors.responses import RequestFailed, ResponseRules, UnexpectedResponse, exchange
@@ -59,21 +62,10 @@ _VALUES: Final = EventValues(EVENT_TYPES)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Page(msgspec.Struct, frozen=True):
-    url: str = ""
-    referrer: str = ""
-    title: str = ""
-
-
-class _Context(msgspec.Struct, frozen=True):
-    ip: str = ""
-    page: _Page = _Page()
-
-
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
     """The members of a stored event that no mapping is needed for."""
 
-    context: _Context = _Context()
+    context: Any = None
     group_id: str = ""
     previous_id: str = ""
     name: str = ""
@@ -115,7 +107,6 @@ class PostHogSink:
         values = _VALUES.document(event)
         user = _find_user(event)
         name, properties = _describe(event, values, user)
-        age = (self._context.clock.now() - event.timestamp).total_seconds()
         id_ = str(UUID(event.key))
         body = {
             "event": name,
@@ -124,11 +115,12 @@ class PostHogSink:
             "timestamp": event.timestamp,
             "uuid": id_,
         }
-        route = HISTORICAL if age > HISTORICAL_SECONDS else LIVE
-        return EncodedEvent(id=id_, body=_encode(body), route=route, user=user)
+        route = HISTORICAL if _is_old(event.timestamp, self._context.clock.now()) else LIVE
+        return _Encoded(id=id_, body=_encode(body), route=route, user=user, timestamp=event.timestamp)
 
     def request(self, events: Sequence[EncodedEvent], attempt: Attempt) -> HttpRequest:
-        flag = b"true" if events[0].route == HISTORICAL else b"false"
+        is_historical = all(isinstance(each, _Encoded) and _is_old(each.timestamp, attempt.at) for each in events)
+        flag = b"true" if is_historical else b"false"
         # An event that was queued twice is in a request once, because PostHog refuses a request with a repeated UUID.
         bodies = {event.id: event.body for event in events}
         return HttpRequest(
@@ -141,6 +133,16 @@ class PostHogSink:
 
     async def send(self, request: HttpRequest, events: Sequence[EncodedEvent]) -> SendResult:
         return await exchange(self._context, request, events, _RULES)
+
+
+class _Encoded(EncodedEvent, frozen=True, kw_only=True):
+    """An event with its time: it can become a historical one while it waits."""
+
+    timestamp: datetime
+
+
+def _is_old(timestamp: datetime, now: datetime) -> bool:
+    return (now - timestamp).total_seconds() > HISTORICAL_SECONDS
 
 
 def _find_user(event: OutgoingEvent) -> str:
@@ -159,6 +161,7 @@ def _find_user(event: OutgoingEvent) -> str:
 def _describe(event: OutgoingEvent, values: dict[str, Any], user: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the properties of an event. Raises EventRejected."""
     stored = _decode_event(event.document)
+    context = stored.context if isinstance(stored.context, dict) else {}
     given: dict[str, Any] = values.get("properties") or {}
     is_anonymous = user != event.user_id
     match event.event_type:
@@ -177,14 +180,17 @@ def _describe(event: OutgoingEvent, values: dict[str, Any], user: str) -> tuple[
     if event.event_type in ("page", "screen", "track"):
         if is_anonymous:
             properties.setdefault("$process_person_profile", False)
-        _add_page(properties, stored.context.page)
+        properties = describe_context(context) | properties
+    if groups := values.get("groups"):
+        properties["$groups"] = groups
     if session := values.get("session_id"):
         if session[14] != "7":
             raise EventRejected("InvalidSession", "the session id is not a UUID of version 7, which PostHog needs")
         properties["$session_id"] = session
     if "$ip" not in properties:
-        if stored.context.ip:
-            properties["$ip"] = stored.context.ip
+        address = find_text(context, "ip")
+        if "." in address or ":" in address:
+            properties["$ip"] = address
         else:
             properties.setdefault("$geoip_disable", True)
     return name, properties
@@ -238,13 +244,6 @@ def _checked_name(name: str) -> str:
             "EventNameTooLong", f"the name has {len(name)} characters, and {MAX_NAME_CHARACTERS} are allowed"
         )
     return name
-
-
-def _add_page(properties: dict[str, Any], page: _Page) -> None:
-    """Add the page of the event in PostHog's names, unless the properties have them."""
-    for name, value in (("$current_url", page.url), ("$referrer", page.referrer), ("$title", page.title)):
-        if value:
-            properties.setdefault(name, value)
 
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:

@@ -17,6 +17,7 @@ def _type(id_: str, name: str, description: str, *first: Property, properties: s
             (
                 *first,
                 Property("properties", MapType(JsonType()), prefilled=properties, description="Properties"),
+                Property("groups", MapType(StringType()), description="Group IDs by group type"),
                 Property("session_id", UuidType(), description="Session ID (a UUID of version 7)"),
             )
         ),

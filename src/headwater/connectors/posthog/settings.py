@@ -39,9 +39,9 @@ class PostHogSettings(Settings, frozen=True, kw_only=True):
     api_key: Annotated[
         str,
         Text(
-            47,
-            47,
-            Format(re.compile("phc_.*"), "must start with phc_"),
+            24,
+            100,
+            Format(re.compile("phc_[0-9A-Za-z_-]+"), "must be phc_ and letters and digits"),
             secret=True,
             help="The key of the project. It starts with phc_.",
         ),

@@ -16,6 +16,8 @@ PATH: Final = f"/services/data/v{VERSION.name}"
 LIMIT_EXCEEDED: Final = "REQUEST_LIMIT_EXCEEDED"
 LIMIT_PAUSE_SECONDS: Final = 300
 """Pause after the calls of 24 hours are used up. The period is rolling, so calls become free all the time."""
+CONCURRENCY_PAUSE_SECONDS: Final = 20
+"""Pause if the organization has too many requests that take more than 20 seconds at the same time."""
 MAX_RESPONSE_BYTES: Final = 16 << 20
 
 
@@ -95,11 +97,14 @@ def has_error(response: HttpResponse, code: str) -> bool:
 
 def failure(response: HttpResponse, context: ConnectorContext) -> Unavailable:
     """Return the error for a response that is no success and concerns no record."""
-    if has_error(response, LIMIT_EXCEEDED):
+    limit = next((error for error in read_errors(response) if error.code == LIMIT_EXCEEDED), None)
+    if limit is None:
+        return unavailable("Salesforce", response, context)
+    if "concurrent" in limit.message.lower():
         return Unavailable(
-            "the API calls that Salesforce allows in 24 hours are used up", retry_after=LIMIT_PAUSE_SECONDS
+            "the organization has too many long requests at the same time", retry_after=CONCURRENCY_PAUSE_SECONDS
         )
-    return unavailable("Salesforce", response, context)
+    return Unavailable("the API calls that Salesforce allows in 24 hours are used up", retry_after=LIMIT_PAUSE_SECONDS)
 
 
 async def ask_description(context: ConnectorContext, object_: str) -> HttpResponse:

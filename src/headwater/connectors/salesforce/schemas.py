@@ -31,13 +31,13 @@ _LEFT_OUT: Final = frozenset({"address", "anyType", "base64", "complexvalue", "j
 """Types without a plain value. The parts of addresses and locations are fields of their own."""
 _TYPES: Final[dict[str, Type]] = {
     "boolean": BooleanType(),
-    "currency": FloatType(64),
+    "currency": FloatType(64, real=True),
     "date": DateType(),
     "datetime": DateTimeType(),
-    "double": FloatType(64),
+    "double": FloatType(64, real=True),
     "int": IntType(32),
     "long": IntType(64),
-    "percent": FloatType(64),
+    "percent": FloatType(64, real=True),
 }
 """All other types are texts."""
 

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -32,10 +33,11 @@ from headwater.connectors.contract import (
     Idempotency,
     ItemResult,
     OutgoingEvent,
-    RateLimit,
     SendResult,
     SinkPolicy,
+    spread,
 )
+from headwater.connectors.identities import is_placeholder
 from headwater.connectors.responses import RETRY_AFTER, ResponseRules, UnexpectedResponse, Wait, exchange
 from headwater.connectors.segment_api.settings import SegmentSettings
 
@@ -48,6 +50,8 @@ DEDUPLICATION_SECONDS: Final = 24 * 3_600.0
 
 _FRAMING_BYTES: Final = 1_024
 """More than a batch adds to its events: the envelope, and a comma for each event."""
+_SEGMENT_HOSTS: Final = (".segment.io", ".segmentapis.com")
+"""Segment requires a `userId` or an `anonymousId`. It returns 200 for other events too, and drops them."""
 _SET_BY_SERVER: Final = ("connectionId", "receivedAt", "sentAt", "kpid", "writeKey")
 """Members of a stored event that are not for another receiver: it sets its own."""
 
@@ -55,6 +59,7 @@ EVENT_TYPES: Final = (
     EventType(id="send_event", name="Send event", description="Send the event as it is stored", filter="", schema=None),
 )
 
+_NULL: Final = Raw(b"null")
 _EMPTY_OBJECT: Final = Raw(b"{}")
 _EMPTY_ARRAY: Final = Raw(b"[]")
 
@@ -63,7 +68,7 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class _Traits(msgspec.Struct):
-    email: object = None
+    email: Raw = _NULL
 
 
 class _Answer(msgspec.Struct):
@@ -86,7 +91,7 @@ class SegmentSink:
         limits=BatchLimits(
             max_events=MAX_BATCH_EVENTS, max_bytes=MAX_BATCH_BYTES - _FRAMING_BYTES, max_event_bytes=MAX_EVENT_BYTES
         ),
-        rates=(RateLimit(count=1_000, seconds=1.0, burst=100),),
+        rates=(spread(1_000, 1.0, burst=50),),
         idempotency=Idempotency(form="Text", seconds=DEDUPLICATION_SECONDS, uses_message_id=True),
     )
 
@@ -94,6 +99,7 @@ class SegmentSink:
         self._settings = settings
         self._context = context
         self._mark = _make_mark(settings)
+        self._is_segment = (urlsplit(settings.endpoint).hostname or "").endswith(_SEGMENT_HOSTS)
         self._headers = {
             "authorization": f"Basic {base64.b64encode(f'{settings.write_key}:'.encode()).decode()}",
             "content-type": "application/json",
@@ -105,8 +111,8 @@ class SegmentSink:
 
     def encode(self, event: OutgoingEvent) -> EncodedEvent:
         members = _decode_members(event.document)
-        if not _has_identity(event, members):
-            raise EventRejected("MissingIdentity", "the event has no user, group or e-mail address")
+        if not _has_user(event):
+            _check_other_identity(event, members, is_segment=self._is_segment)
         for name in _SET_BY_SERVER:
             members.pop(name, None)
         members["context"] = _add_mark(members.get("context"), self._mark)
@@ -138,20 +144,34 @@ def _hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=32).digest()
 
 
-def _has_identity(event: OutgoingEvent, members: Mapping[str, Raw]) -> bool:
-    """Return whether a receiver can tell whose event it is, by the rules of the calls of this family."""
-    if event.user_id or event.anonymous_id:
-        return True
-    if event.type in ("track", "group"):
-        return "groupId" in members
-    return event.type == "identify" and _has_email(members.get("traits"))
+def _has_user(event: OutgoingEvent) -> bool:
+    return not (is_placeholder(event.user_id) and is_placeholder(event.anonymous_id))
+
+
+def _check_other_identity(event: OutgoingEvent, members: Mapping[str, Raw], *, is_segment: bool) -> None:
+    """Check that a receiver can tell whose event it is without a user, by the rules of the calls of this family.
+
+    Raises EventRejected.
+    """
+    if is_segment:
+        rule = "Segment drops events that have no userId or anonymousId, or only a placeholder such as null"
+        raise EventRejected("MissingIdentity", rule)
+    has_group = event.type in ("track", "group") and _identifies(members.get("groupId", _NULL))
+    if not has_group and not (event.type == "identify" and _has_email(members.get("traits"))):
+        rule = "the event has no user, group or e-mail address, or only a placeholder such as null"
+        raise EventRejected("MissingIdentity", rule)
 
 
 def _has_email(traits: Raw | None) -> bool:
     try:
-        return traits is not None and bool(_decode_traits(traits).email)
+        return traits is not None and _identifies(_decode_traits(traits).email)
     except msgspec.ValidationError:
         return False
+
+
+def _identifies(value: Raw) -> bool:
+    """Return whether a JSON value is an identifier."""
+    return not is_placeholder(bytes(value).decode())
 
 
 def _add_mark(context: Raw | None, mark: str) -> Raw:

@@ -21,6 +21,8 @@ from headwater.connectors.contract import (
     EncodedEvent,
     EventRejected,
     EventType,
+    Failure,
+    FailureScope,
     HttpRequest,
     HttpResponse,
     ItemResult,
@@ -31,7 +33,14 @@ from headwater.connectors.contract import (
     spread,
 )
 from headwater.connectors.eventvalues import EventValues
-from headwater.connectors.responses import NoItemNamed, ResponseRules, UnexpectedResponse, exchange, read_text
+from headwater.connectors.responses import (
+    NoItemNamed,
+    RequestFailed,
+    ResponseRules,
+    UnexpectedResponse,
+    exchange,
+    read_text,
+)
 from headwater.connectors.slack.api import (
     CLOSED_STATUSES,
     HEADERS,
@@ -39,6 +48,8 @@ from headwater.connectors.slack.api import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT_CHARACTERS,
     MESSAGE_ERRORS,
+    WEBHOOK_ERRORS,
+    explain,
 )
 from headwater.connectors.slack.schemas import EVENT_TYPES
 from headwater.connectors.slack.settings import SlackSettings
@@ -81,7 +92,7 @@ class SlackSink:
         message = _message(_escape(values.get("text") or ""))
         if "blocks" in values and (blocks := _read_blocks(values["blocks"])):
             message["blocks"] = blocks
-        label = _escape((values.get("label") or "").strip() or UNLABELLED)
+        label = _escape(" ".join((values.get("label") or "").split()) or UNLABELLED)
         body = _encode(label) + _SEPARATOR + _encode(message)
         return EncodedEvent(id=event.key, body=body, user=event.user_id or event.anonymous_id)
 
@@ -132,14 +143,15 @@ def _summarise(labels: Sequence[bytes]) -> str:
 
 
 def _read_items(response: HttpResponse, events: Sequence[EncodedEvent]) -> Sequence[ItemResult]:
-    text = read_text(response, 100)
     if response.status < 300:
-        if text != "ok":
+        if response.body.strip() != b"ok":
             raise UnexpectedResponse('its body is not "ok"')
         return [DELIVERED] * len(events)
-    if len(events) > 1 or text not in MESSAGE_ERRORS:
+    if message := explain(response, WEBHOOK_ERRORS):
+        raise RequestFailed(Failure(scope=FailureScope.CLOSED, reason=f"Status{response.status}", message=message))
+    if response.status != 400 or len(events) > 1 or not (message := explain(response, MESSAGE_ERRORS)):
         raise NoItemNamed
-    return [rejected(text.title().replace("_", ""), f"{MESSAGE_ERRORS[text]} ({text})")]
+    return [rejected(read_text(response, 100).title().replace("_", ""), message)]
 
 
-_RULES: Final = ResponseRules(items=_read_items, item_statuses=frozenset({400}), closed=CLOSED_STATUSES)
+_RULES: Final = ResponseRules(items=_read_items, item_statuses=CLOSED_STATUSES | {400}, closed=CLOSED_STATUSES)

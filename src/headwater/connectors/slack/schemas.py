@@ -14,7 +14,7 @@ SEND_MESSAGE: Final = EventType(
     id="send_message",
     name="Send message",
     description="Send a message to the channel",
-    filter="",
+    filter="type is 'track'",
     schema=ObjectType(
         (
             Property(

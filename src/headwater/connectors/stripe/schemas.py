@@ -16,6 +16,7 @@ from headwater.schemas import (
 
 MAX_EMAIL_CHARACTERS: Final = 512
 MAX_NAME_CHARACTERS: Final = 256
+MAX_PART_CHARACTERS: Final = 150
 MAX_PHONE_CHARACTERS: Final = 20
 MAX_DESCRIPTION_CHARACTERS: Final = 5_000
 MAX_METADATA: Final = 50
@@ -23,6 +24,7 @@ MAX_METADATA_KEY_CHARACTERS: Final = 40
 MAX_METADATA_VALUE_CHARACTERS: Final = 500
 
 _TEXT: Final = StringType()
+_PART: Final = StringType(max_length=MAX_PART_CHARACTERS)
 ADDRESS_NAMES: Final = {
     "line1": "Address, line 1",
     "line2": "Address, line 2",
@@ -40,6 +42,8 @@ READABLE_SCHEMA: Final[Schema] = ObjectType(
         Property("id", _TEXT, description="Customer ID"),
         Property("email", _TEXT, nullable=True, description="Email"),
         Property("name", _TEXT, nullable=True, description="Name"),
+        Property("business_name", _TEXT, nullable=True, description="Business name"),
+        Property("individual_name", _TEXT, nullable=True, description="Individual name"),
         Property("phone", _TEXT, nullable=True, description="Phone number"),
         Property("description", _TEXT, nullable=True, description="Description"),
         Property("address", _ADDRESS, nullable=True, description="Address"),
@@ -57,6 +61,8 @@ WRITABLE_SCHEMA: Final[Schema] = ObjectType(
     (
         Property("email", StringType(max_length=MAX_EMAIL_CHARACTERS), nullable=True, description="Email"),
         Property("name", StringType(max_length=MAX_NAME_CHARACTERS), nullable=True, description="Name"),
+        Property("business_name", _PART, nullable=True, description="Business name"),
+        Property("individual_name", _PART, nullable=True, description="Individual name"),
         Property("phone", StringType(max_length=MAX_PHONE_CHARACTERS), nullable=True, description="Phone number"),
         Property(
             "description", StringType(max_length=MAX_DESCRIPTION_CHARACTERS), nullable=True, description="Description"

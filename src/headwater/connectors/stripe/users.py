@@ -30,7 +30,7 @@ from headwater.connectors.contract import (
     spread,
 )
 from headwater.connectors.identities import is_placeholder
-from headwater.connectors.responses import read_text
+from headwater.connectors.responses import read_safe_text
 from headwater.connectors.stripe.api import CUSTOMERS_URL, encode_form, headers, read_error
 from headwater.connectors.stripe.schemas import (
     ADDRESS_NAMES,
@@ -46,12 +46,14 @@ from headwater.schemas import Codec, DateTime, InvalidValue, Record, Schema, all
 
 MAX_PAGE_BYTES: Final = 16 << 20
 MAX_CUSTOMER_BYTES: Final = 1 << 20
-BATCH_USERS: Final = 8
+MAX_CALL_USERS: Final = 100
+LIMIT: Final = spread(25, 1, burst=1, unit="Event", group="customers")
+"""The limit of each endpoint, and of all endpoints in a sandbox."""
 MAX_TIME: Final = 253_402_300_799
 """The end of the year 9999, in seconds since 1970."""
 
 _CODE: Final = "stripe"
-_IDENTIFIERS: Final = ("email", "phone", "name")
+_IDENTIFIERS: Final = ("email", "phone", "name", "business_name", "individual_name")
 _REFUSALS: Final = frozenset({400, 402, 404, 413, 422})
 """The statuses of a customer that Stripe never accepts in this form."""
 
@@ -68,6 +70,8 @@ class _Customer(msgspec.Struct):
     created: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME)]
     email: str | None = None
     name: str | None = None
+    business_name: str | None = None
+    individual_name: str | None = None
     phone: str | None = None
     description: str | None = None
     address: dict[str, str | None] | None = None
@@ -93,9 +97,11 @@ _decode_customer: Final = msgspec.json.Decoder(_Customer).decode
 class StripeCustomers:
     """Implements `UserSource` and `UserSink`."""
 
-    write_limits = BatchLimits(max_events=BATCH_USERS)
-    # Stripe allows 25 requests a second of an endpoint, and of all endpoints in a sandbox.
-    write_rates: tuple[RateLimit, ...] = (spread(25, 1, burst=BATCH_USERS, unit="Event", group="customers"),)
+    write_limits = BatchLimits(max_events=MAX_CALL_USERS)
+    write_rates: tuple[RateLimit, ...] = (LIMIT,)
+    interval_seconds = LIMIT.seconds / LIMIT.count
+    """Time between the requests of one call."""
+    read_rates: tuple[RateLimit, ...] = (spread(25, 1, burst=1, group="customers"),)
 
     def __init__(self, settings: StripeSettings, context: ConnectorContext) -> None:
         self._context = context
@@ -133,7 +139,7 @@ class StripeCustomers:
         return UsersPage(users=users, cursor=format_cursor(_CODE, users[-1].id if page.has_more and users else ""))
 
     async def write_users(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
-        return await write_each(users, self._write)
+        return await write_each(users, self._write, interval_seconds=self.interval_seconds)
 
     async def _write(self, user: UserWrite) -> ItemResult:
         attributes = _writable.document(user.attributes)
@@ -218,5 +224,5 @@ def _written(response: HttpResponse) -> ItemResult:
 def _refused(response: HttpResponse, context: ConnectorContext) -> ItemResult:
     error = read_error(response)
     if error is None:
-        return rejected(f"Status{response.status}", context.redact(read_text(response)))
+        return rejected(f"Status{response.status}", read_safe_text(response, context))
     return rejected(error.reason, context.redact(error.text))

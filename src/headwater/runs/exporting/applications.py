@@ -50,9 +50,10 @@ from headwater.runs.exporting.selecting import (
     read_input,
     read_rows,
 )
-from headwater.runs.exporting.sending import UserSender
+from headwater.runs.exporting.sending import UserSender, find_batch_users
 from headwater.runs.exporting.transforming import Digest, ExportOutput, FailedRecord, digest_definition, read_output
 from headwater.runs.job import Job, RunFailed
+from headwater.runs.rates import open_rates
 from headwater.schemas import ExportMode, InvalidValue, Schema, misalignment, parse_path, select, without
 from headwater.schemas.records import RecordReader
 from headwater.state.profiles.exporting import ATTRIBUTES, ID, KPID, ExportRecord, ProfileStream, SelectedProfile
@@ -86,7 +87,9 @@ async def export_to_application(job: Job, recorder: Recorder) -> None:
             await read_users(job, source, matching.out_path, outbox)
         await export.find_due()
         await export.reject_shared()
-        await _Writer(job, output, matching, outbox, recorder, UserSender(job, sink, recorder.check)).write()
+        async with open_rates(job, sink.write_rates, max_users=find_batch_users(sink)) as rates:
+            sender = UserSender(job, sink, rates, recorder.check)
+            await _Writer(job, output, matching, outbox, recorder, sender).write()
 
 
 @asynccontextmanager

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.connectors.contract import UserSource, UsersPage, find_read_rates
-from headwater.delivery.rates import AccountRates, Rates
 from headwater.runs.exporting.outbox import Outbox, OutboxThread
-from headwater.runs.exporting.pausing import Pauses, pause
+from headwater.runs.exporting.pausing import Pauses
 from headwater.runs.job import Job, RunFailed
+from headwater.runs.rates import RunRates, open_rates
 from headwater.schemas import (
     MISSING,
     IntType,
@@ -94,12 +94,17 @@ class Matching:
 
 async def read_users(job: Job, source: UserSource, path: Path, outbox: OutboxThread) -> None:
     """Read all users of the application, of each the value of the property. Raises RunFailed, RunCancelled."""
-    rates = AccountRates().rates(find_read_rates(source))
+    async with open_rates(job, find_read_rates(source)) as rates:
+        await _read_pages(job, source, rates, path, outbox)
+    await outbox.run(Outbox.index_users)
+
+
+async def _read_pages(job: Job, source: UserSource, rates: RunRates, path: Path, outbox: OutboxThread) -> None:
     cursor, seen = "", set()
     waiting: list[tuple[str, str]] = []
     while True:
         job.report.check()
-        await _keep_rates(job, rates)
+        await rates.wait()
         page = await _read_page(job, source, cursor)
         job.report.read(rows=len(page.users))
         for user in page.users:
@@ -110,19 +115,11 @@ async def read_users(job: Job, source: UserSource, path: Path, outbox: OutboxThr
             users, waiting = waiting, []
             await outbox.run(partial(Outbox.add_users, users=users))
         if not page.cursor:
-            break
+            return
         if page.cursor in seen:
             raise RunFailed("Receive", f"{job.connector.label} returns the same page of users again and again")
         seen.add(page.cursor)
         cursor = page.cursor
-    await outbox.run(Outbox.index_users)
-
-
-async def _keep_rates(job: Job, rates: Rates) -> None:
-    """Wait until the rates of the application allow one more request, and count it."""
-    while (wait := rates.fits_at(1, now := job.clock.now().timestamp()) - now) > 0:
-        await pause(job, wait)
-    rates.spend(1, now)
 
 
 async def _read_page(job: Job, source: UserSource, cursor: str) -> UsersPage:

@@ -10,25 +10,31 @@ from typing import Final
 
 from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.connectors.contract import NOT_ATTEMPTED, ItemResult, Outcome, UserSink, UserWrite, rejected
-from headwater.delivery.rates import AccountRates
-from headwater.runs.exporting.pausing import Pauses, pause
+from headwater.runs.exporting.pausing import Pauses
 from headwater.runs.exporting.selecting import STEP
 from headwater.runs.job import Job, RunFailed
+from headwater.runs.rates import RunRates
 
 MAX_BATCH_USERS: Final = 1_000
+
+
+def find_batch_users(sink: UserSink) -> int:
+    """Return the number of users of a batch."""
+    return max(1, min(sink.write_limits.max_events, MAX_BATCH_USERS))
 
 
 class UserSender:
     """Writes the users of one run, one batch after another."""
 
-    def __init__(self, job: Job, sink: UserSink, check: Callable[[], Awaitable[None]]) -> None:
-        """`check` is awaited before each call. It raises RunCancelled if the process must not send."""
+    def __init__(self, job: Job, sink: UserSink, rates: RunRates, check: Callable[[], Awaitable[None]]) -> None:
+        """`rates` are those of the sink. `check` is awaited before each call, and raises RunCancelled if the process
+        must not send."""
         self._job = job
         self._sink = sink
         self._check = check
-        self._rates = AccountRates().rates(sink.write_rates)
+        self._rates = rates
         limits = sink.write_limits
-        self.max_users = max(1, min(limits.max_events, MAX_BATCH_USERS))
+        self.max_users = find_batch_users(sink)
         """The number of users of a batch."""
         self.max_bytes = limits.max_bytes
         self.max_user_bytes = limits.max_event_bytes
@@ -75,10 +81,7 @@ class UserSender:
 
     async def _call(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         """Make one call when the rates allow it."""
-        creates = not users[0].id
-        while (wait := self._rates.fits_at(len(users), now := self._now(), creates=creates) - now) > 0:
-            await pause(self._job, wait)
-        self._rates.spend(len(users), self._now(), creates=creates)
+        await self._rates.wait(len(users), creates=not users[0].id)
         await self._check()
         return await self._sink.write_users(users)
 
@@ -88,9 +91,6 @@ class UserSender:
         reason = f"{self._job.connector.label} lets users wait: {first.message or first.reason}"
         asked = max((result.retry_after_seconds or 0.0 for result in throttled), default=0.0)
         await pauses.wait(reason, requested=asked)
-
-    def _now(self) -> float:
-        return self._job.clock.now().timestamp()
 
 
 _FINAL: Final = frozenset({Outcome.DELIVERED, Outcome.REJECTED})

@@ -7,12 +7,12 @@ from typing import Final
 
 from headwater.base.clock import Clock, from_microseconds, microseconds
 from headwater.base.errors import HeadwaterError, Unavailable
-from headwater.connectors.contract import SourceUser, UserSource, UsersPage, find_read_rates
-from headwater.delivery.rates import AccountRates
+from headwater.connectors.contract import SourceUser, UserSource, UsersPage
 from headwater.runs.importing.alignment import check_schema
 from headwater.runs.importing.records import FailedRecord, Place, RawBatch, RawRecord
 from headwater.runs.importing.waiting import WaitFor
 from headwater.runs.job import Report, RunFailed
+from headwater.runs.rates import RunRates
 from headwater.schemas import Schema
 
 MAX_ATTEMPTS: Final = 6
@@ -38,9 +38,9 @@ class ApplicationSource:
     columns = None
     skips_repeats = True
 
-    def __init__(self, users: UserSource, wait_for: WaitFor, report: Report, clock: Clock) -> None:
+    def __init__(self, users: UserSource, rates: RunRates, wait_for: WaitFor, report: Report, clock: Clock) -> None:
         self._users = users
-        self._rates = AccountRates().rates(find_read_rates(users))
+        self._rates = rates
         self._wait_for = wait_for
         self._report = report
         self._clock = clock
@@ -96,7 +96,7 @@ class ApplicationSource:
     def _read_page(self, cursor: str, since: datetime | None) -> UsersPage:
         pause = INITIAL_PAUSE_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            self._keep_rates()
+            self._wait_for(self._rates.wait())
             try:
                 return self._wait_for(self._users.users(cursor, since))
             except Unavailable as error:
@@ -108,12 +108,6 @@ class ApplicationSource:
             self._pause(max(pause, asked))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
-
-    def _keep_rates(self) -> None:
-        """Wait until the rates of the application allow one more request, and count it."""
-        if (wait := self._rates.fits_at(1, now := time.monotonic()) - now) > 0:
-            self._pause(wait)
-        self._rates.spend(1, time.monotonic())
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

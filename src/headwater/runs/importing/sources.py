@@ -6,6 +6,7 @@ from functools import partial
 from typing import cast
 
 from headwater.base.errors import HeadwaterError
+from headwater.connectors.contract import find_read_rates
 from headwater.runs.capabilities import make_format, open_capability
 from headwater.runs.compression import Compression
 from headwater.runs.files import open_file
@@ -15,6 +16,7 @@ from headwater.runs.importing.files import FileSource
 from headwater.runs.importing.records import Source
 from headwater.runs.importing.waiting import WaitFor
 from headwater.runs.job import Job, Report, RunFailed
+from headwater.runs.rates import open_rates
 
 
 @asynccontextmanager
@@ -25,8 +27,8 @@ async def open_source(job: Job, wait_for: WaitFor) -> AsyncIterator[Source]:
         match job.connector.type:
             case "Application":
                 reading = open_capability(catalog, connection, job.environment, lambda engine: engine.user_source)
-                async with reading as (users, _):
-                    yield ApplicationSource(users, wait_for, job.report, job.clock)
+                async with reading as (users, _), open_rates(job, find_read_rates(users)) as rates:
+                    yield ApplicationSource(users, rates, wait_for, job.report, job.clock)
             case "Database":
                 querying = open_capability(catalog, connection, job.environment, lambda engine: engine.query_source)
                 async with querying as (database, _):

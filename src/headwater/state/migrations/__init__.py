@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from headwater.storage.split import FORMER_REVISION_TABLE, REVISION_TABLE, STATE_TABLES
 
-HEAD = "0020"
+HEAD = "0021"
 OLDEST_USABLE = "0017"
 """The head of the former version. Its code can use the tables at `HEAD`."""
 VERSION_TABLE = REVISION_TABLE

@@ -24,6 +24,7 @@ __all__ = (
     "ListProfileEventsRequest",
     "ListProfilesRequest",
     "PostEventRequest",
+    "PreviewExportUserRequest",
     "PreviewSendEventRequest",
     "QueryDatabaseRequest",
     "WatchEventsRequest",
@@ -665,6 +666,27 @@ class PostEventRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("headwater.rest.v1", "PostEventRequest", PostEventRequest)
+
+
+@dataclass(eq=False, repr=False)
+class PreviewExportUserRequest(betterproto2.Message):
+    """
+    PreviewExportUserRequest holds a user and how it is to be written, as JSON.
+    """
+
+    id: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    id is the id of a destination application connection that users are written to.
+    """
+
+    body: "___google__api__.HttpBody | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    body is a JSON object with the members "user", an object with the attributes of a profile, and "transformation",
+    "outSchema" and "userId", which are like the fields of headwater.v1.PreviewExportUserRequest.
+    """
+
+
+default_message_pool.register_message("headwater.rest.v1", "PreviewExportUserRequest", PreviewExportUserRequest)
 
 
 @dataclass(eq=False, repr=False)
