@@ -98,7 +98,7 @@ _CUSTOMER_IO: Final = {
             "type": "person",
             "identifiers": {"id": "ada"},
             "action": "identify",
-            "_timestamp": 1_777_895_999,
+            "timestamp": 1_777_895_999,
             "attributes": {"plan": "pro"},
         },
     ]
@@ -229,7 +229,7 @@ _BULK_EVENT: Final = ("data", "attributes", "events-bulk-create", "data", 0, "at
         ("brevo update", ("listIds",), ["7"]),
         ("customerio", ("batch", 0, "action"), "viewed"),
         ("customerio", ("batch", 0, "timestamp"), "2026-05-04T12:00:00Z"),
-        ("customerio", ("batch", 1, "timestamp"), 1_777_895_999),
+        ("customerio", ("batch", 1, "_timestamp"), 1_777_895_999),
         ("customerio", ("batch", 1, "identifiers"), {"user_id": "ada"}),
         ("mailchimp batch", ("members", 0, "status"), "active"),
         ("mailchimp batch", ("members", 0, "email"), "ada@example.com"),

@@ -170,9 +170,9 @@ class CustomerIoServer(VendorServer):
         return None
 
     def _identify(self, item: Any) -> Broken | None:
-        known = {"type", "identifiers", "action", "_timestamp", "attributes", "cio_relationships"}
+        known = {"type", "identifiers", "action", "timestamp", "attributes", "cio_relationships"}
         self.require(set(item) <= known, f"unknown members: {set(item) - known}")
-        self._timestamp(item.get("_timestamp"))
+        self._timestamp(item.get("timestamp"))
         broken = self._identifiers(item.get("identifiers")) or self._attributes(item.get("attributes", {}))
         if broken:
             return broken

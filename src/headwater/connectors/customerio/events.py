@@ -123,7 +123,7 @@ def _identify(event: OutgoingEvent, values: Item) -> Item:
         "type": "person",
         "identifiers": person,
         "action": "identify",
-        "_timestamp": int(event.timestamp.timestamp()),
+        "timestamp": int(event.timestamp.timestamp()),
         "attributes": _attributes(attributes),
     }
 
