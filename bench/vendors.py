@@ -278,7 +278,7 @@ def _user_share(suite: VendorUserSinkConformance) -> None:
         async with suite.vendor(CALM, clock) as vendor:
             sink = vendor.sink()
             size = min(sink.write_limits.max_events, 2)
-            sizes = [size if (rate.create_unit or rate.unit) == "Request" else 1 for rate in sink.write_rates]
+            sizes = [size if rate.unit == "Request" else 1 for rate in sink.write_rates]
             slowest = min(size * rate.count / rate.seconds for rate, size in zip(sink.write_rates, sizes, strict=True))
             users = int(slowest * max(rate.seconds for rate in sink.write_rates) * (WINDOWS + 2))
             if users > MAX_SHARE_USERS:

@@ -7,13 +7,13 @@ from headwater.connectors.contract import RateLimit
 from headwater.delivery.rates import AccountRates
 
 
-def call_times(limits: Iterable[RateLimit], *, seconds: float, events: int = 1, creates: bool = False) -> list[float]:
+def call_times(limits: Iterable[RateLimit], *, seconds: float, events: int = 1) -> list[float]:
     """Return the times of calls with so many events or users each, made as early as the limits allow."""
     rates = AccountRates().rates(limits)
     times: list[float] = []
     now = 0.0
-    while (now := max(now, rates.fits_at(events, now, creates=creates))) < seconds:
-        rates.spend(events, now, creates=creates)
+    while (now := max(now, rates.fits_at(events, now))) < seconds:
+        rates.spend(events, now)
         times.append(now)
     return times
 

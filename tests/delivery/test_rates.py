@@ -159,12 +159,3 @@ def test_a_spread_limit_keeps_each_fixed_window(count: int, burst: int, seconds:
     times = spend_from(rates, NOW, 4 * count)
     windows = [int((at + begin * seconds) // seconds) for at in times]
     assert max(windows.count(window) for window in windows) <= count
-
-
-def test_a_call_that_creates_users_can_have_another_unit() -> None:
-    rates = make_rates(RateLimit(count=60, seconds=60.0, burst=5, create_unit="Event"))
-    rates.spend(5, NOW, creates=True)
-    assert rates.fits_at(5, NOW, creates=True) == NOW + 5
-    assert rates.fits_at(5, NOW) == NOW + 1
-    rates.spend(5, NOW)
-    assert rates.fits_at(5, NOW, creates=True) == NOW + 6

@@ -13,7 +13,7 @@ class CountedRates:
     def __init__(self) -> None:
         self.limits: tuple[RateLimit, ...] = ()
         self.max_users = 0
-        self.calls: list[tuple[int, bool]] = []
+        self.calls: list[int] = []
 
     @asynccontextmanager
     async def __call__(
@@ -22,6 +22,6 @@ class CountedRates:
         self.limits, self.max_users = tuple(limits), max_users
         yield self
 
-    async def wait(self, users: int = 1, *, creates: bool = False) -> None:
+    async def wait(self, users: int = 1) -> None:
         """Count a call."""
-        self.calls.append((users, creates))
+        self.calls.append(users)

@@ -244,7 +244,7 @@ async def test_each_page_is_counted_at_the_rates_of_the_application(
     async with open_scenario(tmp_path, definition(), users=app) as scenario:
         await scenario.run()
         assert len(app.asked) == 6
-    assert (opened.limits, opened.calls) == (PacedApplication.read_rates, [(1, False)] * 6)
+    assert (opened.limits, opened.calls) == (PacedApplication.read_rates, [1] * 6)
 
 
 # --- Files --------------------------------------------------------------------------------------------------------

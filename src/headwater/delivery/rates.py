@@ -197,7 +197,7 @@ class AccountRates:
 
 def find_largest(limit: RateLimit, max_events: int) -> int:
     """Return the largest amount of one request with at most `max_events`."""
-    if "Event" not in (limit.unit, limit.create_unit):
+    if limit.unit == "Request":
         return 1
     return max_events if limit.max_events is None else min(max_events, limit.max_events)
 
@@ -214,21 +214,18 @@ class Rates:
         self.is_per_user = bool(self._users)
         """Whether a user has limits of his own."""
 
-    def fits_at(self, events: int, now: float, *, creates: bool = False) -> float:
-        """Return the time from which one request with so many events is within the limits of the account.
-
-        `creates` states that it is a call that creates so many users.
-        """
+    def fits_at(self, events: int, now: float) -> float:
+        """Return the time from which one request with so many events is within the limits of the account."""
         at = self._account.paused_until
         if self._shared and not self._account.is_valid():
             return max(at, now + INVALID_SECONDS)
-        for amount, meter in self._of_account(events, creates):
+        for amount, meter in self._of_account(events):
             at = max(at, meter.fits_at(amount, now))
         return at
 
-    def spend(self, events: int, now: float, *, creates: bool = False) -> None:
-        """Count a request with so many events, or a call that creates so many users."""
-        for amount, meter in self._of_account(events, creates):
+    def spend(self, events: int, now: float) -> None:
+        """Count a request with so many events."""
+        for amount, meter in self._of_account(events):
             meter.spend(amount, now)
 
     def pause(self, until: float) -> None:
@@ -262,11 +259,10 @@ class Rates:
         for amount, meter in self._of_user(user, events, now, is_in_request):
             meter.spend(amount, now)
 
-    def _of_account(self, events: int, creates: bool) -> Iterable[tuple[int, Meter]]:
+    def _of_account(self, events: int) -> Iterable[tuple[int, Meter]]:
         for limit, meter in self._shared:
             if limit.counts(events):
-                unit = (limit.create_unit if creates else None) or limit.unit
-                yield (events if unit == "Event" else 1), meter
+                yield (events if limit.unit == "Event" else 1), meter
 
     def _of_user(self, user: str, events: int, now: float, is_in_request: bool) -> Iterable[tuple[int, Meter]]:
         for unit, users in self._users:

@@ -33,12 +33,12 @@ class RunRates:
         self._rates = rates
         self._now = now
 
-    async def wait(self, users: int = 1, *, creates: bool = False) -> None:
+    async def wait(self, users: int = 1) -> None:
         """Wait until the rates allow a call with so many users, and count it. Raises RunCancelled."""
-        while (left := self._rates.fits_at(users, now := self._now(), creates=creates) - now) > 0:
+        while (left := self._rates.fits_at(users, now := self._now()) - now) > 0:
             self._job.report.check()
             await asyncio.sleep(min(left, CHECK_SECONDS))
-        self._rates.spend(users, now, creates=creates)
+        self._rates.spend(users, now)
 
 
 @asynccontextmanager

@@ -289,7 +289,7 @@ class VendorUserSinkConformance(_Suite):
                 )
                 for number in batch
             ]
-            await _keep(rates, len(users), creates=not users[0].id)
+            await _keep(rates, len(users))
             try:
                 answered = await sink.write_users(users)
             except Unavailable as error:
@@ -402,8 +402,8 @@ async def again(call: Callable[[], Any]) -> Any:
             await asyncio.sleep(max(RETRY_SECONDS, error.retry_after))
 
 
-async def _keep(rates: Rates, count: int, *, creates: bool) -> None:
+async def _keep(rates: Rates, count: int) -> None:
     """Wait until a write is within the rates, and count it."""
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(max(0.0, rates.fits_at(count, loop.time(), creates=creates) - loop.time()))
-    rates.spend(count, loop.time(), creates=creates)
+    await asyncio.sleep(max(0.0, rates.fits_at(count, loop.time()) - loop.time()))
+    rates.spend(count, loop.time())

@@ -24,6 +24,7 @@ from headwater.connectors.contract import (
     UserWrite,
     find_read_rates,
 )
+from headwater.connectors.hubspot.api import PRIVATE_LIMIT
 from headwater.connectors.hubspot.settings import HubSpotSettings
 from headwater.connectors.hubspot.users import (
     PROPERTIES_URL,
@@ -342,8 +343,8 @@ async def test_the_limit_of_a_day_ends_a_run() -> None:
         assert failure.value.retry_after == MAX_WAIT_SECONDS
 
 
-def test_searches_have_a_rate_of_their_own() -> None:
-    assert find_read_rates(HubSpotContacts(SETTINGS, make_context())) == (SEARCH_LIMIT,)
+def test_searches_have_a_rate_of_their_own_and_that_of_all_requests() -> None:
+    assert find_read_rates(HubSpotContacts(SETTINGS, make_context())) == (PRIVATE_LIMIT, SEARCH_LIMIT)
 
 
 def test_the_limits_of_an_app_depend_on_its_kind() -> None:

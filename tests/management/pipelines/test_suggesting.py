@@ -12,12 +12,13 @@ from headwater.management.connections import CreateConnection, create_connection
 from headwater.management.pipelines import CreatePipeline, create_pipeline, suggest_pipeline
 from headwater.management.pipelines.pairing import map_others, pair_properties
 from headwater.management.workspaces import find_workspace
-from headwater.schemas import ArrayType, BooleanType, IntType, JsonType, MapType, ObjectType, UuidType, walk
+from headwater.schemas import ArrayType, BooleanType, IntType, JsonType, MapType, ObjectType, Property, UuidType, walk
 from tests.management.pipelines.conftest import Connect
 from tests.management.pipelines.examples import EXAMPLES, TEXT, profile, schema
 from tests.management.pipelines.test_alignment import set_schema
 from tests.management.unchanged import IMPOSSIBLE_IDS, UNKNOWN_ID, refused
 
+WHOLE_ADDRESS = ObjectType(tuple(Property(name, TEXT, create_required=True) for name in ("city", "zip")))
 PEOPLE = profile(email=TEXT, first_name=TEXT, age=IntType(32), address=profile(city=TEXT), unusual=TEXT)
 
 
@@ -129,6 +130,8 @@ async def test_exports_match_by_an_identifier(
         (schema(tags=ArrayType(TEXT)), schema(tags=BooleanType()), {}),
         (schema(age=TEXT, id=UuidType()), schema(age=IntType(32), id=IntType(32)), {"age": "age"}),
         (schema(data=JsonType()), schema(other=TEXT), {}),
+        (schema(city=TEXT, zip=TEXT), schema(home=WHOLE_ADDRESS), {"home.city": "city", "home.zip": "zip"}),
+        (schema(city=TEXT, email=TEXT), schema(home=WHOLE_ADDRESS, email=TEXT), {"email": "email"}),
     ],
 )
 def test_pairs_of_properties(inputs: ObjectType, outputs: ObjectType, pairs: dict[str, str]) -> None:

@@ -37,8 +37,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     `Rolling` limits are spent evenly, except for a `burst`; `Fixed` windows start by the vendor's clock. Each `per` is
     counted separately. All limits of a sink apply together. `group` names the endpoints that share one limit of the
     account. With `min_events` or `max_events` it counts only requests with so many events: for a sink that sends a
-    single event to another endpoint than several. `create_unit` is the unit of calls that create users, if it is not
-    `unit`: for a sink that updates several users with a request, and creates each with one.
+    single event to another endpoint than several.
     """
 
     count: int
@@ -50,7 +49,6 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     min_events: int = 1
     max_events: int | None = None
-    create_unit: Literal["Request", "Event"] | None = None
 
     def counts(self, events: int) -> bool:
         """Return whether a request with so many events is counted."""
@@ -66,7 +64,6 @@ def spread(
     group: str = "",
     min_events: int = 1,
     max_events: int | None = None,
-    create_unit: Literal["Request", "Event"] | None = None,
 ) -> RateLimit:
     """Return a limit that keeps a vendor's fixed window of `count` requests, wherever the window starts.
 
@@ -82,7 +79,6 @@ def spread(
         group=group,
         min_events=min_events,
         max_events=max_events,
-        create_unit=create_unit,
     )
 
 

@@ -100,10 +100,10 @@ class HubSpotContacts:
     """Implements `UserSource` and `UserSink`."""
 
     write_limits = BatchLimits(max_events=MAX_BATCH_USERS)
-    read_rates: tuple[RateLimit, ...] = (SEARCH_LIMIT,)
 
     def __init__(self, settings: HubSpotSettings | None, context: ConnectorContext) -> None:
         self.write_rates: tuple[RateLimit, ...] = (find_limit(settings),)
+        self.read_rates: tuple[RateLimit, ...] = (*self.write_rates, SEARCH_LIMIT)
         self._settings = settings
         self._context = context
         self._definitions: list[Definition] = []

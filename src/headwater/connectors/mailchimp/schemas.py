@@ -31,9 +31,25 @@ ADDRESS_NAMES: Final = {
 }
 
 _TEXT: Final = StringType()
-_ADDRESS: Final = ObjectType(
-    tuple(Property(name, _TEXT, nullable=True, description=text) for name, text in ADDRESS_NAMES.items())
-)
+_REQUIRED_ADDRESS_NAMES: Final = frozenset({"addr1", "city", "state", "zip"})
+
+
+def _address(*, is_writable: bool) -> ObjectType:
+    """Return the type of an address. Mailchimp rejects a contact with an incomplete one."""
+    required = _REQUIRED_ADDRESS_NAMES if is_writable else frozenset()
+    return ObjectType(
+        tuple(
+            Property(
+                name,
+                _TEXT,
+                nullable=True,
+                create_required=name in required,
+                update_required=name in required,
+                description=text,
+            )
+            for name, text in ADDRESS_NAMES.items()
+        )
+    )
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -62,7 +78,7 @@ class MergeField(msgspec.Struct):
         if self.type == "number":
             return FloatType(64, real=True)
         if self.type == "address":
-            return _ADDRESS
+            return _address(is_writable=is_writable)
         if self.type in ("dropdown", "radio") and self.options.choices and is_writable:
             return StringType(values=tuple(dict.fromkeys(self.options.choices)))
         return _TEXT

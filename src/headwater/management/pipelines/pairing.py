@@ -37,7 +37,8 @@ def pair_properties(inputs: Schema, outputs: Schema) -> dict[str, str]:
     """Return a mapping of properties: the path of the input property by that of the output property.
 
     Properties are paired by the meaning of their whole paths, otherwise by that of their last names if these are unique
-    on both sides. Their types must allow a conversion.
+    on both sides. Their types must allow a conversion. Of an output object whose required properties have no pair,
+    nothing is paired: the application rejects it.
     """
     by_path = {_meaning(path): path for path in reversed(list(leaves(inputs)))}
     input_names, output_names = _unique_names(inputs), _unique_names(outputs)
@@ -48,7 +49,12 @@ def pair_properties(inputs: Schema, outputs: Schema) -> dict[str, str]:
             found = input_names.get(name)
         if found is not None and reads_property(path, found, inputs, outputs):
             pairs[path] = found
-    return pairs
+    incomplete = [
+        path.rpartition(".")[0]
+        for path, each in leaves(outputs).items()
+        if "." in path and each.create_required and path not in pairs
+    ]
+    return {path: found for path, found in pairs.items() if path.rpartition(".")[0] not in incomplete}
 
 
 def map_others(pairs: dict[str, str], inputs: Schema, outputs: Schema) -> dict[str, str]:

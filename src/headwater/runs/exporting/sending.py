@@ -81,7 +81,7 @@ class UserSender:
 
     async def _call(self, users: Sequence[UserWrite]) -> Sequence[ItemResult]:
         """Make one call when the rates allow it."""
-        await self._rates.wait(len(users), creates=not users[0].id)
+        await self._rates.wait(len(users))
         await self._check()
         return await self._sink.write_users(users)
 
