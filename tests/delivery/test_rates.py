@@ -159,3 +159,15 @@ def test_a_spread_limit_keeps_each_fixed_window(count: int, burst: int, seconds:
     times = spend_from(rates, NOW, 4 * count)
     windows = [int((at + begin * seconds) // seconds) for at in times]
     assert max(windows.count(window) for window in windows) <= count
+
+
+def test_a_limit_of_some_routes_counts_only_their_requests() -> None:
+    rates = make_rates(
+        RateLimit(count=10, seconds=10.0, routes=("",)), RateLimit(count=1, seconds=10.0, routes=("merge",))
+    )
+    rates.spend(1, NOW, "merge")
+    assert rates.fits_at(1, NOW, "merge") == NOW + 10
+    assert rates.fits_at(1, NOW) <= NOW
+    rates.spend(1, NOW)
+    assert rates.fits_at(1, NOW) == NOW + 1
+    assert rates.fits_at(1, NOW, "other") <= NOW

@@ -35,12 +35,13 @@ class Batch:
     `key` is the item's key if it has a single one, otherwise a hash of the keys of all. `attempt` counts from 1.
     """
 
-    __slots__ = ("attempt", "entries", "era", "events", "items", "key", "round", "sent_at", "was_full")
+    __slots__ = ("attempt", "entries", "era", "events", "items", "key", "round", "route", "sent_at", "was_full")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.items: tuple[LaneItem, ...] = tuple([each.item for each in entries if each.item is not None])
         self.key = self.items[0].key if len(self.items) == 1 else _hash([item.key for item in self.items])
+        self.route = self.items[0].encoded.route
         self.events = sum([item.encoded.count for item in self.items])
         self.attempt = 0
         self.era = self.round = 0
@@ -70,6 +71,12 @@ class _Group:
         self.count = 0
         self.is_listed = False
         """Whether it is in the list of full groups."""
+
+    def oldest(self) -> Entry | None:
+        """Return the oldest item that is ready, and remove those before it from the heap."""
+        while self.heap and self.heap[0][1].state != READY:
+            heappop(self.heap)
+        return self.heap[0][1] if self.heap else None
 
 
 class Batcher:
@@ -117,10 +124,15 @@ class Batcher:
         assert entry.item is not None
         self._reduce(self._groups[self._key(entry.item)], 1)
 
-    def size(self, now: float) -> int:
-        """Return the number of events that the next batch would have by the items that are ready; 0 if none is due."""
+    def next_size(self, now: float) -> tuple[int, str] | None:
+        """Return the number of events that the next batch would have by the items that are ready, and their route; None
+        if none is due."""
         group = self._next(now)
-        return 0 if group is None else min(group.count, self._max_events)
+        if group is None:
+            return None
+        oldest = group.oldest()
+        route = "" if oldest is None or oldest.item is None else oldest.item.encoded.route
+        return min(group.count, self._max_events), route
 
     def due_at(self) -> float | None:
         """Return the time at which the next group is due."""
@@ -143,8 +155,7 @@ class Batcher:
         ready = group.heap
         popped = 0
         while True:
-            while ready and ready[0][1].state != READY:
-                heappop(ready)
+            group.oldest()
             is_follower = bool(followers) and (not ready or followers[0][0] < ready[0][0])
             source = followers if is_follower else ready
             if not source or not batch.fits(source[0][1]):
@@ -165,12 +176,12 @@ class Batcher:
         return batch.entries, postponed
 
     def _max_events_at(self, group: _Group, now: float) -> int:
-        if self._is_summarising:
-            while group.heap[0][1].state != READY:
-                heappop(group.heap)
-            if group.heap[0][1].enqueued_at < now - SUMMARY_SECONDS:
-                return MAX_SUMMARY_EVENTS
-        return self._max_events
+        is_summary = (
+            self._is_summarising
+            and (oldest := group.oldest()) is not None
+            and oldest.enqueued_at < now - SUMMARY_SECONDS
+        )
+        return MAX_SUMMARY_EVENTS if is_summary else self._max_events
 
     def _admit(self, entry: Entry, batch: "_Forming", now: float, is_follower: bool) -> bool:
         """Count an item in the limits of its user. If it exceeds them it has to wait: a follower, for the items before

@@ -203,7 +203,7 @@ class Lane:
         if batch is None:
             return None
         self._breaker.send()
-        self._rates.spend(batch.events, now)
+        self._rates.spend(batch.events, now, batch.route)
         self._in_flight.add(batch)
         batch.attempt += 1
         batch.sent_at = now
@@ -280,14 +280,14 @@ class Lane:
 
     def _kept_batch(self, now: float) -> Batch | None:
         batch = min(self._kept, key=lambda each: each.items[0].number)
-        if not self._is_within_rates(batch.events, now):
+        if not self._is_within_rates(batch.events, batch.route, now):
             return None
         self._kept.remove(batch)
         return batch
 
     def _new_batch(self, now: float) -> Batch | None:
-        while size := self._batcher.size(now):
-            if not self._is_within_rates(size, now):
+        while found := self._batcher.next_size(now):
+            if not self._is_within_rates(*found, now):
                 return None
             entries, postponed = self._batcher.form(now)
             for entry in postponed:
@@ -311,8 +311,8 @@ class Lane:
             self._dissolve(batch)
         return bool(found)
 
-    def _is_within_rates(self, events: int, now: float) -> bool:
-        fits_at = self._rates.fits_at(events, now)
+    def _is_within_rates(self, events: int, route: str, now: float) -> bool:
+        fits_at = self._rates.fits_at(events, now, route)
         if fits_at > now:
             self._blocked_until = fits_at
         return fits_at <= now

@@ -214,18 +214,18 @@ class Rates:
         self.is_per_user = bool(self._users)
         """Whether a user has limits of his own."""
 
-    def fits_at(self, events: int, now: float) -> float:
+    def fits_at(self, events: int, now: float, route: str = "") -> float:
         """Return the time from which one request with so many events is within the limits of the account."""
         at = self._account.paused_until
         if self._shared and not self._account.is_valid():
             return max(at, now + INVALID_SECONDS)
-        for amount, meter in self._of_account(events):
+        for amount, meter in self._of_account(events, route):
             at = max(at, meter.fits_at(amount, now))
         return at
 
-    def spend(self, events: int, now: float) -> None:
+    def spend(self, events: int, now: float, route: str = "") -> None:
         """Count a request with so many events."""
-        for amount, meter in self._of_account(events):
+        for amount, meter in self._of_account(events, route):
             meter.spend(amount, now)
 
     def pause(self, until: float) -> None:
@@ -259,9 +259,9 @@ class Rates:
         for amount, meter in self._of_user(user, events, now, is_in_request):
             meter.spend(amount, now)
 
-    def _of_account(self, events: int) -> Iterable[tuple[int, Meter]]:
+    def _of_account(self, events: int, route: str) -> Iterable[tuple[int, Meter]]:
         for limit, meter in self._shared:
-            if limit.counts(events):
+            if limit.counts(events, route):
                 yield (events if limit.unit == "Event" else 1), meter
 
     def _of_user(self, user: str, events: int, now: float, is_in_request: bool) -> Iterable[tuple[int, Meter]]:

@@ -144,7 +144,7 @@ def never_expires(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def spends_no_rate(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Rates, "spend", lambda self, events, now: None)
+    patch.setattr(Rates, "spend", lambda self, events, now, route: None)
 
 
 @bug

@@ -17,8 +17,11 @@ MAX_NAME_CHARACTERS: Final = 255
 MAX_ERRORS_BYTES: Final = 1 << 20
 """Size of a response that names each object of a request."""
 
-RATES: Final[tuple[RateLimit, ...]] = (spread(3_000, 3, burst=100, group="track"),)
-"""Braze allows 3,000 requests in 3 seconds."""
+RATES: Final[tuple[RateLimit, ...]] = (
+    spread(3_000, 3, burst=100, group="track", routes=("",)),
+    spread(20_000, 60, burst=16, group="users", routes=("identify", "merge")),
+)
+"""Braze allows 3,000 requests of `/users/track` in 3 seconds, and 20,000 a minute to identify and merge users."""
 
 WAITS: Final = (
     Wait("x-ratelimit-retry-after", "Seconds"),

@@ -37,7 +37,8 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     `Rolling` limits are spent evenly, except for a `burst`; `Fixed` windows start by the vendor's clock. Each `per` is
     counted separately. All limits of a sink apply together. `group` names the endpoints that share one limit of the
     account. With `min_events` or `max_events` it counts only requests with so many events: for a sink that sends a
-    single event to another endpoint than several.
+    single event to another endpoint than several. With `routes` it counts only requests with events of these routes;
+    users that are written have the route "".
     """
 
     count: int
@@ -49,10 +50,12 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     min_events: int = 1
     max_events: int | None = None
+    routes: tuple[str, ...] | None = None
 
-    def counts(self, events: int) -> bool:
-        """Return whether a request with so many events is counted."""
-        return self.min_events <= events and (self.max_events is None or events <= self.max_events)
+    def counts(self, events: int, route: str = "") -> bool:
+        """Return whether a request with so many events of a route is counted."""
+        is_counted = self.min_events <= events and (self.max_events is None or events <= self.max_events)
+        return is_counted and (self.routes is None or route in self.routes)
 
 
 def spread(
@@ -64,6 +67,7 @@ def spread(
     group: str = "",
     min_events: int = 1,
     max_events: int | None = None,
+    routes: tuple[str, ...] | None = None,
 ) -> RateLimit:
     """Return a limit that keeps a vendor's fixed window of `count` requests, wherever the window starts.
 
@@ -79,6 +83,7 @@ def spread(
         group=group,
         min_events=min_events,
         max_events=max_events,
+        routes=routes,
     )
 
 
