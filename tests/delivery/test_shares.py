@@ -129,10 +129,10 @@ class System:
         await asyncio.Event().wait()
 
     @asynccontextmanager
-    async def run(self, *, pause: float = 0.0, is_killed: bool = False) -> AsyncIterator[None]:
+    async def run(self, *, number: int = 0, pause: float = 0.0, is_killed: bool = False) -> AsyncIterator[None]:
         """Execute a run that always has users, and makes a pause after each call. One that is killed leaves its share
-        to the end of its lease."""
-        number = next(self.numbers)
+        to the end of its lease. With a number it is a further part of the run with this number."""
+        number = number or next(self.numbers)
         job = SimpleNamespace(
             run=SimpleNamespace(id=number, fence=1),
             clock=self.clock,
@@ -230,6 +230,21 @@ def test_a_killed_run_frees_its_share_when_its_lease_ends(monkeypatch: pytest.Mo
             assert await system.measure(10) >= 0.95
 
     simulate(monkeypatch, main)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_part_of_a_run_has_a_share(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export reads users and writes them, both within one limit."""
+
+    async def main(system: System) -> None:
+        async with system.courier():
+            for _ in range(3):
+                began = system.now()
+                async with system.run(number=7):
+                    await asyncio.sleep(60)
+                assert system.amount(began, system.now(), "run 7") > 0
+
+    simulate(monkeypatch, main, name)
 
 
 def test_a_slow_run_leaves_the_rest_to_the_courier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,16 +27,19 @@ _log = structlog.get_logger(__name__)
 class RunRates:
     """The rates of the calls of a run."""
 
-    def __init__(self, job: Job, rates: Rates, now: Callable[[], float]) -> None:
-        """`now` is the time of the rates."""
+    def __init__(self, job: Job, rates: Rates, now: Callable[[], float], renewing: "asyncio.Task[None] | None") -> None:
+        """`now` is the time of the rates, and `renewing` renews the shares; None if there are none."""
         self._job = job
         self._rates = rates
         self._now = now
+        self._renewing = renewing
 
     async def wait(self, users: int = 1) -> None:
         """Wait until the rates allow a call with so many users, and count it. Raises RunCancelled."""
         while (left := self._rates.fits_at(users, now := self._now()) - now) > 0:
             self._job.report.check()
+            if self._renewing is not None and self._renewing.done():
+                self._renewing.result()  # without it, the run would wait for ever
             await asyncio.sleep(min(left, CHECK_SECONDS))
         self._rates.spend(users, now)
 
@@ -46,13 +49,13 @@ async def open_rates(job: Job, limits: Iterable[RateLimit], *, max_users: int = 
     """Share the limits of the account during the block, for calls with at most `max_users`."""
     limits = tuple(limits)
     shares = _RunShares(job, limits, max_users)
-    rates = RunRates(job, shares.account.rates(limits, max_events=max_users), shares.now)
+    rates = shares.account.rates(limits, max_events=max_users)
     if not shares.is_needed:
-        yield rates
+        yield RunRates(job, rates, shares.now, None)
         return
     renewing = asyncio.create_task(shares.renew_regularly())
     try:
-        yield rates
+        yield RunRates(job, rates, shares.now, renewing)
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
@@ -118,7 +121,7 @@ class _RunShares:
         others = [share for share in shares if share.holder != self._holder]
         if own is None:
             self._registered_at[limit.key] = math.inf
-        waited = began - self._registered_at[limit.key]
+        waited = began - self._registered_at.setdefault(limit.key, began)  # there is one of an earlier part of the run
         is_allowed = own is not None and (own.is_seen or waited > LEASE_SECONDS)
         await limit.renew(self._store, others, began, is_allowed=is_allowed, can_wait=True)
         if own is None:
