@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -41,6 +42,10 @@ hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadlin
 hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=QUICK)  # of `make test-unit`
 hypothesis.settings.register_profile("thorough", hypothesis.settings(), max_examples=THOROUGH)  # of `make test-long`
+
+# A shell lets its background jobs ignore SIGINT, and programs that the tests start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # structlog prints the variables of each level of a traceback by default, which takes seconds.
 structlog.configure(

@@ -89,14 +89,15 @@ def test_snapshots_are_of_one_moment_and_stay(paths: list[Path], tmp_path: Path)
 
 
 def test_nothing_is_written_while_they_begin(paths: list[Path]) -> None:
-    with batches(paths) as written:
+    with batches(paths) as written, closing(_connect(paths[0])) as connection:
 
         def wait() -> None:
-            written.clear()
+            before = read(connection)
             time.sleep(0.05)
-            assert not written.is_set()
+            assert read(connection) == before
 
         with open_snapshots(paths, wait):
+            written.clear()
             assert written.wait(30)
 
 
