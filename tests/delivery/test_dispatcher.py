@@ -147,6 +147,24 @@ async def test_a_change_of_the_settings_ends_a_pause(deliveries: Deliveries, hoo
     assert delivered(hook.bodies()) == [1, 2, 3]
 
 
+async def test_a_change_holds_for_what_is_appended_after_it(
+    deliveries: Deliveries, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "REFRESH_SECONDS", 60.0)
+    with receiver() as old:
+        destination = await deliveries.add_destination(old.url)
+        async with deliveries.dispatching():
+            await deliveries.append(destination, users=["ann"])
+            await deliveries.wait_until_empty(destination.id)
+            settings = {"url": hook.url, "secret": SECRET}
+            request = UpdateConnection(name="Hook", sending_mode="Server", settings=settings)
+            await update_connection(deliveries.catalog, deliveries.workspace, destination.id, request)
+            await deliveries.append(destination, users=["ann"] * 2)
+            await deliveries.wait_until_empty(destination.id)
+    assert len(old.requests) == 1
+    assert delivered(hook.bodies()) == [2, 3]
+
+
 async def test_a_restart_sends_again_only_what_was_in_flight(tmp_path: Path, hook: Receiver) -> None:
     answering = threading.Event()
 

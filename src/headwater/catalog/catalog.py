@@ -87,6 +87,11 @@ class Catalog:
         self._reached = 0
         """Number of the last refresh that completed."""
 
+    @property
+    def version(self) -> int:
+        """The number of the last change that this process has taken in."""
+        return self._view.version
+
     def workspaces(self) -> list[Workspace]:
         """Return all workspaces, oldest first."""
         return sorted(self._view.workspaces.values(), key=lambda workspace: (workspace.created_at, workspace.id))

@@ -118,6 +118,8 @@ class Dispatcher:
         self._senders: dict[int, tuple[Sender, asyncio.Task[None]]] = {}
         self._health: dict[int, tuple[Health, int]] = {}
         """The stored health of destinations, and the times of their last successes, when their senders began."""
+        self._version = 0
+        """The version of the catalog that was taken in."""
         self._ended: list[Session] = []
         """Ended sessions whose progress is not taken."""
         self._taken: list[tuple[Session, Progress]] = []
@@ -174,11 +176,15 @@ class Dispatcher:
     # Destinations
 
     async def _watch(self) -> None:
-        """Announce chunks to their senders as soon as they are appended."""
+        """Announce chunks to their senders as soon as they are appended.
+
+        A re-send often follows a change of its pipeline immediately, so changes are taken in before.
+        """
         while True:
             newest = await self._store.wait_for_chunk(self._seen, timeout_seconds=WATCH_SECONDS)
             while self._seen < newest:
                 heads = await self._store.heads(self._seen)
+                await self._refresh()
                 if not heads:
                     self._seen = newest
                 for head in heads:
@@ -198,9 +204,15 @@ class Dispatcher:
     async def _refresh_regularly(self) -> None:
         while True:
             await self._store.check(self._epoch)
-            await self._catalog.refresh()
+            await self._refresh()
             self._take_changes()
             await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _refresh(self) -> None:
+        """Take in changes of the catalog, if there are any."""
+        await self._catalog.refresh()
+        if self._catalog.version != self._version:
+            self._take_changes()
 
     async def _share_regularly(self) -> None:
         while True:
@@ -209,6 +221,7 @@ class Dispatcher:
 
     def _take_changes(self) -> None:
         """Begin, replace and end senders after changes of the catalog."""
+        self._version = self._catalog.version
         self._destinations = {each.id: each for each in find_destinations(self._catalog)}
         for id_, (sender, task) in list(self._senders.items()):
             if task.done():
