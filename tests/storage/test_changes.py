@@ -62,6 +62,18 @@ async def test_a_read_is_repeated_after_a_commit_only(changes: Changes, path: Pa
         assert await changes.once("a", read) == 5
 
 
+async def test_results_from_before_a_failed_look_are_not_returned(
+    changes: Changes, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a new connection says nothing about that of the former one, and may be equal."""
+    read = Reader()
+    assert await changes.once("a", read) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(DataVersion, "read", lambda _: None)
+        assert await changes.once("b", read) == 2
+    assert await changes.once("a", read) == 3
+
+
 async def test_a_read_during_which_something_is_committed_is_repeated(changes: Changes, path: Path) -> None:
     started, go = asyncio.Event(), asyncio.Event()
 

@@ -68,11 +68,11 @@ class Changes:
         The result must depend on the key and the database only, not on the time. The caller does not change it.
         """
         version = None if self._data_version is None else self._data_version.read()
-        if version is None:
-            return await read()
-        if version != self._version:
+        if version is None or version != self._version:  # after a failed look, the number is that of another connection
             self._version = version
             self._results.clear()
+        if version is None:
+            return await read()
         if key in self._results:
             kept: _Result = self._results[key]
             return kept
