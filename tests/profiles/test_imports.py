@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headwater.catalog import Connection
-from headwater.profiles import operations
+from headwater.profiles import operations, settingschanges
 from headwater.state import imports
 from headwater.state.importruns import ImportRun
 from headwater.state.imports import Imported, ImportTarget
@@ -31,7 +31,8 @@ async def source(harness: Harness) -> Connection:
 
 @pytest.fixture(autouse=True)
 def no_debounce(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DEBOUNCE_SECONDS", "CHECK_SECONDS", "REPORT_SECONDS"):
+    monkeypatch.setattr(settingschanges, "DEBOUNCE_SECONDS", 0.0)
+    for name in ("CHECK_SECONDS", "REPORT_SECONDS"):
         monkeypatch.setattr(operations, name, 0.0)
     monkeypatch.setattr(operations, "POLL_SECONDS", 0.01)
 

@@ -13,7 +13,7 @@ import pytest
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
 from headwater.catalog.profiles import Identifier, ResolutionSettings
-from headwater.profiles import full, operations, unresolved, updating
+from headwater.profiles import full, operations, settingschanges, unresolved, updating
 from headwater.profiles.incremental import resolve_changes
 from headwater.profiles.operations import ProfileCompanion
 from headwater.state import IdentityObservation
@@ -49,7 +49,8 @@ async def source(harness: Harness) -> Connection:
 
 @pytest.fixture(autouse=True)
 def no_debounce(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DEBOUNCE_SECONDS", "CHECK_SECONDS", "REPORT_SECONDS"):
+    monkeypatch.setattr(settingschanges, "DEBOUNCE_SECONDS", 0.0)
+    for name in ("CHECK_SECONDS", "REPORT_SECONDS"):
         monkeypatch.setattr(operations, name, 0.0)
     monkeypatch.setattr(operations, "POLL_SECONDS", 0.01)
 
