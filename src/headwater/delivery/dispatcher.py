@@ -184,7 +184,9 @@ class Dispatcher:
             newest = await self._store.wait_for_chunk(self._seen, timeout_seconds=WATCH_SECONDS)
             while self._seen < newest:
                 heads = await self._store.heads(self._seen)
-                await self._refresh()
+                await self._catalog.refresh()
+                if self._catalog.version != self._version:
+                    self._take_changes()
                 if not heads:
                     self._seen = newest
                 for head in heads:
@@ -204,15 +206,9 @@ class Dispatcher:
     async def _refresh_regularly(self) -> None:
         while True:
             await self._store.check(self._epoch)
-            await self._refresh()
+            await self._catalog.refresh()
             self._take_changes()
             await asyncio.sleep(REFRESH_SECONDS)
-
-    async def _refresh(self) -> None:
-        """Take in changes of the catalog, if there are any."""
-        await self._catalog.refresh()
-        if self._catalog.version != self._version:
-            self._take_changes()
 
     async def _share_regularly(self) -> None:
         while True:
