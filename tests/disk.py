@@ -19,7 +19,8 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # Lazily: a process that another thread forks meanwhile holds the open files until it executes its program.
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager
