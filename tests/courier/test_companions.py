@@ -54,7 +54,7 @@ class Lanes:
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any, **values: Any) -> Any:
-            return {"progress": {}}.get(name, 0)
+            return {"progress": {}, "counted": set()}.get(name, 0)
 
         return call
 

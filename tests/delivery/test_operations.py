@@ -218,6 +218,16 @@ async def test_events_are_replayed_to_a_pipeline_that_another_process_has_just_c
     assert ((await ended(harness, operation)).status, (await ended(harness, operation)).enqueued) == ("Completed", 4)
 
 
+async def test_operations_of_a_workspace_that_another_process_has_just_created_are_executed(harness: Harness) -> None:
+    url = harness.database_url or sqlite_url(harness.folder / "catalog.db")
+    async with open_catalog(url, clock=harness.clock, identifiers=Identifiers(), keyring=KEYRING) as other:
+        workspace = await add_workspace(other, "New")
+    assert harness.catalog.workspace(workspace.id) is None
+    operation = await harness.operations.create(workspace.id, ResendParameters(), 0)
+    await execute(harness)
+    assert (await ended(harness, operation)).status == "Completed"
+
+
 async def test_another_workspace_is_not_touched(harness: Harness) -> None:
     _, destination = await make_dead(harness, count=2)
     other = await add_workspace(harness.catalog, "Other")

@@ -424,7 +424,7 @@ async def test_nothing_is_kept_of_an_erasure_whose_workspace_was_deleted(
 ) -> None:
     await filled(harness, source)
     operation = await interrupted(harness, monkeypatch)
-    await harness.operations.remove_except(())
+    await harness.operations.remove_workspaces([harness.workspace])
     stop = asyncio.Event()
     running = asyncio.create_task(eraser(harness).run(stop))
     async with asyncio.timeout(30):

@@ -114,7 +114,7 @@ class Courier:
         self._unapplied_bytes = 0
         self._next_compact = 0.0
         self._counted: set[int] = set()
-        """The pipelines at the time when no counts of other pipelines were left."""
+        """The pipelines that may have counts or errors."""
         self._unsure: set[int] = set()
         """Pipelines whose stored progress may differ from `_progress`, because storing results failed."""
 
@@ -144,6 +144,7 @@ class Courier:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _begin(self) -> None:
+        self._counted |= await self._store.counted()
         await self._catalog.refresh()
         await self._store.begin_after(await self._state.position(CONSUMER))
         self._progress = await self._store.progress()
@@ -194,7 +195,8 @@ class Courier:
 
     async def _upkeep(self) -> None:
         """Take in changes of the catalog, and remove what is not needed any more."""
-        await self._catalog.refresh()
+        known = {*self._progress, *self._compiled}
+        await self._catalog.refresh()  # after the look, so that a pipeline that was created meanwhile is found
         applied = await self._state.position(CONSUMER)
         await self._store.trim(applied)
         pipelines = {
@@ -203,17 +205,20 @@ class Courier:
             for connection in self._catalog.connections(workspace.id)
             for pipeline in connection.pipelines
         }
-        if not pipelines.issuperset(self._progress.keys() | self._compiled.keys()):
-            await self._store.remove_except(pipelines)
-            for known in (self._progress, self._compiled, self._suspects):
-                for gone in known.keys() - pipelines:
-                    del known[gone]
-            self._unsure &= pipelines
+        if gone := known - pipelines:
+            await self._store.remove_progress(gone)
+            for kept in (self._progress, self._compiled, self._suspects):
+                for pipeline_id in gone:
+                    kept.pop(pipeline_id, None)
+            self._unsure -= gone
         now = microseconds(self._clock.now())
         if time.monotonic() >= self._next_compact:
             await self._store.compact_counts(now=now)
             self._next_compact = time.monotonic() + COMPACT_SECONDS
-        if pipelines != self._counted and not await self._store.remove_counts_except(pipelines):
+        gone = self._counted - pipelines
+        if gone and await self._store.remove_counts(gone):  # a limited number, so more may be left
+            self._counted |= pipelines
+        else:
             self._counted = pipelines
 
     def _measure(self, lanes: Collection[Lane]) -> None:

@@ -159,4 +159,6 @@ class OperationRunner:
     async def _trim(self) -> None:
         now = self._clock.now()
         await self._operations.trim(microseconds(now - timedelta(days=KEEP_DAYS)))
-        await self._operations.remove_except({workspace.id for workspace in self._catalog.workspaces()})
+        known = await self._operations.workspaces()
+        await self._catalog.refresh()  # after the read, so that a workspace that was created meanwhile is found
+        await self._operations.remove_workspaces(known - {workspace.id for workspace in self._catalog.workspaces()})

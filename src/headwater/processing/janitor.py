@@ -17,7 +17,7 @@ from headwater.catalog import Catalog
 from headwater.log import EventLog
 from headwater.processing.retention import Retention
 from headwater.state import StateStore, Transaction
-from headwater.state.deliveries import DeliveryStore
+from headwater.state.deliveries import DeliveryStore, Owners
 from headwater.warehouse import Warehouse
 
 CLEAN_SECONDS: Final = 5.0
@@ -99,10 +99,8 @@ class Janitor:
             transaction.on_profiles_later(lambda rows: rows.shorten_history(history))
         async with self._removing() as (transaction, present):
             await transaction.remove_lanes_except(present.pipelines)
-            if self._deliveries is not None:
-                await self._deliveries.remove_except(present.connections, present.pipelines)
         if self._deliveries is not None:
-            await self._trim_deliveries(self._deliveries)
+            await self._clean_deliveries(self._deliveries)
         if self._retention is not None:
             await self._retention.apply()
         before = present
@@ -128,7 +126,13 @@ class Janitor:
             await self._catalog.refresh()
             yield transaction, _find_present(self._catalog)
 
-    async def _trim_deliveries(self, deliveries: DeliveryStore) -> None:
+    async def _clean_deliveries(self, deliveries: DeliveryStore) -> None:
+        """Delete data of deleted destinations and pipelines, and outdated data. Replays write to the queue in another
+        process, so the catalog is read after the owners."""
+        known = await deliveries.owners()
+        await self._catalog.refresh()
+        present = _find_present(self._catalog)
+        await deliveries.remove(Owners(known.destinations - present.connections, known.pipelines - present.pipelines))
         now = self._clock.now()
         await deliveries.trim(
             dead_before=microseconds(now - DEAD_LETTER_AGE), attempts_before=microseconds(now - ATTEMPT_AGE)

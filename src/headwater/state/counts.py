@@ -179,11 +179,17 @@ class CountTables:
 
     def remove_except(self, connection: Connection, pipelines: Collection[int]) -> int:
         """Delete some rows of pipelines that are not in `pipelines`; return their number. Call it until that is 0."""
-        removed = 0
-        for column in (self.counts.c.pipeline, self.errors.c.pipeline):
-            absent = sorted(bulk.distinct(connection, column) - set(pipelines))
-            removed += bulk.remove_some(connection, column, absent, limit=_MAX_REMOVED_ROWS)
-        return removed
+        return self.remove(connection, sorted(self.counted(connection) - set(pipelines)))
+
+    def counted(self, connection: Connection) -> set[int]:
+        """Return the pipelines that have counts or errors."""
+        columns = self.counts.c.pipeline, self.errors.c.pipeline
+        return {pipeline for column in columns for pipeline in bulk.distinct(connection, column)}
+
+    def remove(self, connection: Connection, pipelines: Sequence[int]) -> int:
+        """Delete some rows of `pipelines`; return their number. Call it until that is 0."""
+        columns = self.counts.c.pipeline, self.errors.c.pipeline
+        return sum(bulk.remove_some(connection, column, pipelines, limit=_MAX_REMOVED_ROWS) for column in columns)
 
     async def read_counts(
         self, connection: AsyncConnection, pipelines: Sequence[int], *, start: int, end: int, unit_seconds: int

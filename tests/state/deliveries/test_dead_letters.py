@@ -16,6 +16,7 @@ from headwater.state.deliveries import (
     DeadSelection,
     NewChunk,
     NewDeliveries,
+    Owners,
     QueuedChunk,
     QueuedEvent,
     open_delivery_store,
@@ -258,12 +259,13 @@ async def test_old_dead_letters_and_attempts_are_deleted(dead: SqlDeliveryStore)
 
 async def test_data_of_deleted_destinations_and_pipelines_is_deleted(dead: SqlDeliveryStore) -> None:
     await add(dead, 6, 3, now=400)
-    while await dead.remove_except([21], [31, 33]):
+    assert await dead.owners() == Owners(frozenset({21, 22}), frozenset({31, 32, 33}))
+    while await dead.remove(Owners(frozenset({22}), frozenset({32}))):
         pass
     assert await listed(dead, ALL) == [EVERY[3], EVERY[5]]
     assert await dead.read(22, 0, max_bytes=LARGE) == []
     assert [each.destination for each in await dead.summaries()] == [21]
-    while await dead.remove_except([], []):
+    while await dead.remove(await dead.owners()):
         pass
     assert await dead.summaries() == []
     assert (await dead._read(read_sizes))[0].open_bytes == 0
@@ -277,7 +279,7 @@ async def test_a_deleted_workspace_takes_the_log_of_attempts_with_it(store: SqlD
     attempts = (AttemptRecord(150, "Delivered", 0, 1),)
     await store.commit(epoch, [type(done)(done.chunk, done.destination, done.done, attempts)], now=200)
     assert len(await store.trace([21], 1)) == 2
-    while await store.remove_except([], []):
+    while await store.remove(await store.owners()):
         pass
     assert await store.trace([21], 1) == []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from headwater.state.deliveries import AttemptRecord, ChunkProgress, DeadSelection, LaneHealth
+from headwater.state.deliveries import AttemptRecord, ChunkProgress, DeadSelection, LaneHealth, Owners
 from headwater.state.deliveries import store as store_module
 from headwater.state.deliveries.store import SqlDeliveryStore, open_delivery_store
 from tests.state.deliveries.deliveries import WORKSPACE, bits, deliveries, letter, progress
@@ -65,7 +65,8 @@ async def use(store: SqlDeliveryStore, epoch: int) -> None:
     store._max_bytes = (await _size(store)) - 3_000
     await store.make_space(now=25)
     await store.remove_dead_range(1)
-    await store.remove_except([*range(19)], [100 + n for n in range(18)])
+    await store.owners()
+    await store.remove(Owners(frozenset({19}), frozenset({118, 119})))
 
 
 async def _size(store: SqlDeliveryStore) -> int:

@@ -275,7 +275,8 @@ async def test_old_operations_are_deleted(store: OperationStore, clock: MovableC
     await store.cancel(new.id)
     await store.trim(new.created_at)
     assert {each.id for each in await store.page(limit=10)} == {running.id, other.id, new.id}
-    await store.remove_except([7])
+    assert await store.workspaces() == {7, 9}
+    await store.remove_workspaces([9])
     assert {each.id for each in await store.page(limit=10)} == {running.id, new.id}
 
 

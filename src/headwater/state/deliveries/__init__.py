@@ -33,6 +33,7 @@ from headwater.state.deliveries.records import (
     LaneHealth,
     LaneSummary,
     OperationProgress,
+    Owners,
     TracedDelivery,
 )
 from headwater.state.deliveries.store import open_delivery_store
@@ -61,6 +62,7 @@ __all__ = [
     "NewChunk",
     "NewDeliveries",
     "OperationProgress",
+    "Owners",
     "QueuedChunk",
     "QueuedEvent",
     "TracedDelivery",

@@ -26,6 +26,7 @@ from headwater.state.deliveries.records import (
     LaneHealth,
     LaneSummary,
     OperationProgress,
+    Owners,
     TracedDelivery,
 )
 
@@ -168,9 +169,13 @@ class DeliveryStore(Protocol):
         """Delete some dead letters and attempts that are older; return their number. Call it until it returns 0."""
         ...
 
-    async def remove_except(self, destinations: Collection[int], pipelines: Collection[int]) -> int:
-        """Delete some data of destinations, and dead letters of pipelines, that are not in these sets; return the
-        number of rows. Call it until it returns 0.
+    async def owners(self) -> Owners:
+        """Return the destinations with data and the pipelines with dead letters."""
+        ...
+
+    async def remove(self, deleted: Owners) -> int:
+        """Delete some data of deleted destinations, and dead letters of deleted pipelines; return the number of rows.
+        Call it until it returns 0.
 
         Items of a deleted pipeline in the chunks of a present destination stay: the courier finishes them.
         """

@@ -87,6 +87,13 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 HealthState = Literal["closed", "open", "half_open", "refusing"]
 
 
+class Owners(Struct, frozen=True):
+    """Objects of the catalog that own data of the queue."""
+
+    destinations: frozenset[int]
+    pipelines: frozenset[int]
+
+
 class LaneHealth(Struct, frozen=True, kw_only=True):
     """The health of one destination, as its circuit breaker sees it."""
 

@@ -12,7 +12,7 @@ from headwater.state.deliveries.chunks import ChunkHead
 from headwater.state.deliveries.counts import EVERYTHING, ROW_BYTES, Changes, read_sizes
 from headwater.state.deliveries.finishing import close, free_bodies, head
 from headwater.state.deliveries.packing import unfinished_by_pipeline, unpack_wanted
-from headwater.state.deliveries.records import NO_SPACE
+from headwater.state.deliveries.records import NO_SPACE, Owners
 from headwater.state.deliveries.rows import StoredRow, delete_ids
 from headwater.state.deliveries.tables import (
     dead_chunks,
@@ -281,21 +281,23 @@ def remove_destination(connection: Connection, changes: Changes, destination: in
     return removed
 
 
-def known_destinations(connection: Connection) -> set[int]:
-    """Return all destinations that may have data."""
-    table = delivery_counts.c
-    found = set(connection.scalars(select(table.destination).distinct().where(table.destination != EVERYTHING)))
-    return found | set(connection.scalars(select(delivery_lanes.c.destination)))
+def read_owners(connection: Connection) -> Owners:
+    """Return the destinations that may have data, and the pipelines with dead letters."""
+    table, letters = delivery_counts.c, dead_counts.c
+    destinations = set(connection.scalars(select(table.destination).distinct().where(table.destination != EVERYTHING)))
+    destinations.update(connection.scalars(select(delivery_lanes.c.destination)))
+    with_letters = select(letters.pipeline).group_by(letters.pipeline).having(func.sum(letters.count) > 0)
+    return Owners(frozenset(destinations), frozenset(connection.scalars(with_letters)))
 
 
-def remove_letters_of_pipelines(connection: Connection, changes: Changes, present: Collection[int]) -> int:
-    """Delete some dead letters of pipelines that are not present; return their number."""
+def remove_letters_of_pipelines(connection: Connection, changes: Changes, pipelines: Collection[int]) -> int:
+    """Delete some dead letters of pipelines; return their number."""
     counts, letters = dead_counts.c, dead_letters.c
     key = (counts.pipeline, counts.reason)
     named = select(*key).group_by(*key).having(func.sum(counts.count) > 0)
     removed = 0
     for pipeline, reason in connection.execute(named).all():
-        if pipeline in present:
+        if pipeline not in pipelines:
             continue
         query = select(dead_letters).where(letters.pipeline == pipeline, letters.reason == reason)
         rows = connection.execute(query.order_by(letters.died_at, letters.id).limit(STEP_ROWS)).all()

@@ -29,6 +29,7 @@ from headwater.state.deliveries.records import (
     LaneHealth,
     LaneSummary,
     OperationProgress,
+    Owners,
     TracedDelivery,
 )
 from headwater.state.deliveries.rows import StoredRow, begin, lock
@@ -299,13 +300,18 @@ class SqlDeliveryStore(DeliveryStore):
 
         return await self._write(work, changes)
 
-    async def remove_except(self, destinations: Collection[int], pipelines: Collection[int]) -> int:
+    async def owners(self) -> Owners:
+        return await self._read(space.read_owners)
+
+    async def remove(self, deleted: Owners) -> int:
+        if not deleted.destinations and not deleted.pipelines:
+            return 0
         changes = Changes()
 
         def work(connection: Connection) -> int:
             lock(connection, "finish")
-            removed = space.remove_letters_of_pipelines(connection, changes, pipelines)
-            for destination in space.known_destinations(connection) - set(destinations):
+            removed = space.remove_letters_of_pipelines(connection, changes, deleted.pipelines)
+            for destination in deleted.destinations:
                 removed += space.remove_destination(connection, changes, destination)
             return removed
 

@@ -193,10 +193,15 @@ class LaneStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await connection.run_sync(counts.compact, now=now)
 
-    async def remove_counts_except(self, pipelines: Collection[int]) -> int:
-        """Delete counts and errors of pipelines that are not in `pipelines`, a limited number. Return their number."""
+    async def counted(self) -> set[int]:
+        """Return the pipelines that have counts or errors."""
+        async with as_unavailable(_WHAT), self._engine.connect() as connection:
+            return await connection.run_sync(counts.counted)
+
+    async def remove_counts(self, pipelines: Collection[int]) -> int:
+        """Delete counts and errors of pipelines that were deleted, a limited number. Return their number."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
-            return await connection.run_sync(counts.remove_except, pipelines)
+            return await connection.run_sync(counts.remove, sorted(pipelines))
 
     async def remove_errors(self, pipelines: Collection[int], mentions: Mentions, *, dry: bool = False) -> int:
         """Delete the errors of pipelines whose messages mention a person; with `dry`, count them. Return their
@@ -208,11 +213,10 @@ class LaneStore:
         """Overwrite what was deleted from the file. Return whether everything was done."""
         return await self._scrubber.step()
 
-    async def remove_except(self, pipelines: Collection[int]) -> None:
-        """Delete the progress of lanes whose pipelines are not in `pipelines`."""
+    async def remove_progress(self, pipelines: Collection[int]) -> None:
+        """Delete the progress of lanes whose pipelines were deleted."""
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
-            known = set(await connection.scalars(select(lane_progress.c.pipeline)))
-            for pipeline in known - set(pipelines):
+            for pipeline in pipelines:
                 await connection.execute(delete(lane_progress).where(lane_progress.c.pipeline == pipeline))
 
     async def _move(

@@ -243,11 +243,14 @@ class OperationStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             await connection.execute(delete(operations).where(_c.ended_at < ended_before))
 
-    async def remove_except(self, workspaces: Collection[int]) -> None:
-        """Delete the operations of workspaces that are not in this set."""
+    async def workspaces(self) -> set[int]:
+        """Return the workspaces that have operations."""
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
-            known = set(await connection.scalars(select(_c.workspace).distinct()))
-        for workspace in known - set(workspaces):
+            return set(await connection.scalars(select(_c.workspace).distinct()))
+
+    async def remove_workspaces(self, workspaces: Collection[int]) -> None:
+        """Delete the operations of workspaces that were deleted."""
+        for workspace in workspaces:
             async with as_unavailable(_WHAT), self._engine.begin() as connection:
                 await connection.execute(delete(operations).where(_c.workspace == workspace))
 
