@@ -117,7 +117,7 @@ class MailerLiteSubscribers:
 
     write_limits = BatchLimits(max_events=BATCH_USERS)
     # MailerLite allows 120 requests a minute of an account. A few are left for fields and checks of settings.
-    write_rates: tuple[RateLimit, ...] = (RateLimit(count=114, seconds=60, group="account"),)
+    write_rates: tuple[RateLimit, ...] = (RateLimit(count=116, seconds=60, group="account"),)
     read_rates = write_rates
 
     def __init__(self, settings: MailerLiteSettings, context: ConnectorContext) -> None:
