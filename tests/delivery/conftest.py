@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -126,14 +126,17 @@ def queued_event(position: int, source: int, user: str) -> QueuedEvent:
     return QueuedEvent(position, source, event.message_id, microseconds(now), user, None, encode_event(event))
 
 
+def open_keyed_catalog(folder: Path) -> AbstractAsyncContextManager[Catalog]:
+    """Open the catalog in a folder, as each process of an installation does."""
+    url, keyring = migrated_url(folder / "catalog.db"), Keyring("s" * 32)
+    return open_catalog(url, clock=SystemClock(), identifiers=Identifiers(), keyring=keyring)
+
+
 @asynccontextmanager
 async def open_deliveries(folder: Path, **values: Any) -> AsyncIterator[Deliveries]:
     """Open the stores in a folder. Opening them again is a restart."""
-    clock = SystemClock()
     async with (
-        open_catalog(
-            migrated_url(folder / "catalog.db"), clock=clock, identifiers=Identifiers(), keyring=Keyring("s" * 32)
-        ) as catalog,
+        open_keyed_catalog(folder) as catalog,
         open_delivery_store(migrated_url(folder / "delivery.db")) as store,
         Runner(javascript=1, python=1) as functions,
     ):

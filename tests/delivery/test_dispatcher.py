@@ -15,8 +15,15 @@ from headwater.delivery import dispatcher
 from headwater.management.connections import UpdateConnection, update_connection
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
 from headwater.schemas import JsonType, ObjectType, Property
-from headwater.state.deliveries import CourierReplaced, DeadSelection
-from tests.delivery.conftest import SECRET, Deliveries, add_pipeline, delivered, open_deliveries
+from headwater.state.deliveries import CourierReplaced, DeadSelection, QueuedChunk
+from tests.delivery.conftest import (
+    SECRET,
+    Deliveries,
+    add_pipeline,
+    delivered,
+    open_deliveries,
+    open_keyed_catalog,
+)
 from tests.e2e.receiver import Received, Receiver, receiver
 
 
@@ -113,6 +120,29 @@ async def test_the_deliveries_of_a_deleted_pipeline_go(deliveries: Deliveries, h
         await deliveries.wait_until_empty(destination.id)
     assert hook.requests == []
     assert await deliveries.store.dead_counts(deliveries.workspace) == []
+
+
+async def test_events_of_a_pipeline_that_is_created_during_a_read_are_delivered(
+    deliveries: Deliveries, tmp_path: Path, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = await deliveries.add_destination(hook.url)
+    read = deliveries.store.read
+
+    async def create_and_read(*arguments: Any, **values: Any) -> list[QueuedChunk]:
+        """Create a pipeline, and append for it, in another process."""
+        monkeypatch.setattr(deliveries.store, "read", read)
+        async with open_keyed_catalog(tmp_path) as other:
+            await add_pipeline(other, destination)
+            changed = other.connection(deliveries.workspace, destination.id)
+            assert changed is not None
+        await deliveries.append(changed, users=["ann"])
+        return await read(*arguments, **values)
+
+    monkeypatch.setattr(deliveries.store, "read", create_and_read)
+    async with deliveries.dispatching():
+        await deliveries.append(destination, users=["ann"])
+        await deliveries.wait_until_empty(destination.id)
+    assert sorted(delivered(hook.bodies())) == [1, 2, 2]
 
 
 async def test_events_that_cannot_be_delivered_in_time_are_given_up(

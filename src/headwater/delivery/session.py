@@ -143,7 +143,8 @@ class Session:
         """Dead deliveries whose events have to be read from the queue, by chunk."""
         self._read_through = 0
         self._newest = 1
-        """The id of the newest chunk, as far as known. There may be one at the start."""
+        """The id of the newest chunk that may be read: those after it may be for pipelines that this session does not
+        have. There may be one at the start."""
         self._stored = lane.health if stored_health is None else stored_health, last_success_at
         """The health and the time of the last success that `take` returned last."""
         self._health_written_at = 0.0
@@ -186,7 +187,10 @@ class Session:
         )
 
     def notify(self, newest: int) -> None:
-        """Take the id of a new chunk of this destination."""
+        """Take the id of a new chunk of this destination.
+
+        The caller has ended the session before, if the destination changed before the chunk was appended.
+        """
         if newest > self._newest:
             self._newest = newest
             self._wake_reader.set()
@@ -236,7 +240,7 @@ class Session:
     # Reading and preparing
 
     async def _read(self) -> None:
-        while True:
+        while not self._stopping:
             if self._dead_items:
                 await self._bury()
             if numbers := self._lane.reload():
@@ -270,13 +274,15 @@ class Session:
 
     async def _read_chunks(self) -> None:
         newest = self._newest  # a chunk that is announced during the read may be missing in it
-        chunks = await self._store.read(self.destination, self._read_through, max_bytes=READ_BYTES)
+        found = await self._store.read(self.destination, self._read_through, max_bytes=READ_BYTES)
+        if self._stopping:  # the pipelines may have changed before the chunks were appended
+            return
+        chunks = [chunk for chunk in found if chunk.id <= newest]
         if not chunks:
             self._read_through = newest
         for chunk in chunks:
             self._cache.put(chunk)
             self._read_through = chunk.id
-            self._newest = max(self._newest, chunk.id)
             if not chunk.done and all(self._preparers.get(pipeline) is not None for pipeline in chunk.wanted):
                 self._chunks.add(OpenChunk(chunk, waiting=0))
                 self._unoffered.append((chunk.id, range(chunk.item_count)))
