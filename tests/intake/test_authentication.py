@@ -3,11 +3,13 @@
 import pytest
 
 from headwater.base.errors import BadRequest, HeadwaterError, Unauthorized, Unprocessable
-from headwater.catalog import ApiKey, Connection, api_key_digest
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import ApiKey, Connection, api_key_digest, open_catalog
 from headwater.events import ProtocolName
 from headwater.events.protocol import Call
 from headwater.intake.authentication import ANONYMOUS, Authenticator, Principal
-from tests.harness import Harness, add_source, open_harness
+from headwater.storage.database import sqlite_url
+from tests.harness import KEYRING, Harness, add_source, add_workspace, open_harness
 
 TOKEN = "api_a-key-of-the-workspace"
 
@@ -69,6 +71,25 @@ async def test_a_write_key_in_the_body_is_a_source(harness: Harness, source: Con
     for unknown in (None, "unknown"):
         with pytest.raises(Unauthorized):
             await authenticator.from_body("native", ANONYMOUS, Call(None, [], write_key=unknown))
+
+
+async def test_an_api_key_opens_a_workspace_that_another_process_has_just_created(harness: Harness) -> None:
+    url = sqlite_url(harness.folder / "catalog.db")
+    async with open_catalog(url, clock=harness.clock, identifiers=Identifiers(), keyring=KEYRING) as other:
+        async with other.change() as change:
+            key = ApiKey(
+                id=change.new_id(),
+                workspace=None,
+                name="All",
+                digest=api_key_digest(TOKEN),
+                hint="",
+                created_at=change.now,
+            )
+            change.add_api_key(key)
+        await harness.catalog.refresh()
+        workspace = await add_workspace(other, "New")
+    principal = await Authenticator(harness.catalog).from_headers("native", f"Bearer {TOKEN}", str(workspace.id))
+    assert principal == Principal(f"api {key.id}", workspace.id)
 
 
 async def test_an_api_key_is_a_workspace_and_the_body_names_the_source(

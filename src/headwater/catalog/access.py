@@ -43,7 +43,8 @@ async def find_caller(catalog: Catalog, authorization: str | None, named: str | 
     if not _IDENTIFIER.fullmatch(named) or int(named) > MAX_ID:
         raise BadRequest("the Headwater-Workspace header must be the identifier of a workspace", field=WORKSPACE_HEADER)
     workspace = int(named)
-    if key.workspace not in (None, workspace) or catalog.workspace(workspace) is None:
+    is_allowed = key.workspace in (None, workspace)
+    if not is_allowed or await catalog.get_or_refresh(catalog.workspace, workspace) is None:
         raise NotFound(f"workspace {workspace} does not exist")
     return Caller(key, workspace)
 
