@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from headwater.catalog import Connection, Definition, FunctionDefinition, TransformationDefinition
+from headwater.base.identifiers import Identifiers
+from headwater.catalog import Connection, Definition, FunctionDefinition, TransformationDefinition, open_catalog
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import (
     CreatePipeline,
@@ -25,12 +26,15 @@ from headwater.processing import CONSUMER
 from headwater.processing.batch import read_batch
 from headwater.processing.evaluate import MAX_WORKSPACE_MAPPING_SECONDS
 from headwater.processing.janitor import Janitor
+from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.processing.transformer import Budget, Failed, MappingTransformer
+from headwater.profiles.updating import ProfileResolver
 from headwater.schemas import Record, parse_schema
 from headwater.state import Step
+from headwater.storage.database import sqlite_url
 from tests.examples import examples
-from tests.harness import Harness, add_source, add_workspace, open_harness
+from tests.harness import KEYRING, Harness, add_source, add_workspace, open_harness
 
 SCHEMA = parse_schema(
     '{"kind":"object","properties":[{"name":"email","type":{"kind":"string","maxLength":40},"readOptional":true}]}'
@@ -121,6 +125,25 @@ async def test_an_event_is_stored_immediately_and_its_function_runs_later(harnes
     assert [row[4] for row in await identities(harness, pipeline)] == ['{"email":"u@x"}']
     assert [(step.step, step.outcome) for step in await steps(harness, source, "u")] == [("Finalize", "Passed")]
     assert await harness.store.results(0, max_bytes=1) == [] or await harness.state.lanes() == []
+
+
+async def test_results_of_a_pipeline_that_was_created_while_the_worker_had_no_lease_are_applied(
+    harness: Harness,
+) -> None:
+    url = harness.database_url or sqlite_url(harness.folder / "catalog.db")
+    async with open_catalog(url, clock=harness.clock, identifiers=Identifiers(), keyring=KEYRING) as waiting:
+        source = await new_source(harness)
+        pipeline = await add_pipeline(harness, source, COPY)
+        await send(harness, source, identify("u", "u@x"))
+        resolver = ProfileResolver(waiting, harness.clock)
+        applier = ResultApplier(waiting, harness.state, harness.store, harness.clock, profiles=resolver)
+        stop = asyncio.Event()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(harness.courier.run(stop))
+            while not await applier.apply():
+                await asyncio.sleep(0.01)
+            stop.set()
+    assert [row[4] for row in await identities(harness, pipeline)] == ['{"email":"u@x"}']
 
 
 async def test_a_record_on_which_the_function_throws_fails_alone_with_its_reason(harness: Harness) -> None:

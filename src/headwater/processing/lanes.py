@@ -126,6 +126,7 @@ class ResultApplier:
             stored = await self._store.results(after, max_bytes=MAX_APPLIED_BYTES)
             if not stored:
                 return 0
+        await self._catalog.refresh()  # they may be of pipelines that were created while this process had no lease
         began = time.perf_counter()
         batches = [(each, _decode_results(each.payload)) for each in stored]
         try:
