@@ -23,7 +23,7 @@ from headwater.delivery import operations, replaying, resending, stepping, store
 from headwater.delivery.resending import count_dead, dead_selection
 from headwater.filters import Condition, Filter
 from headwater.management.pipelines import delete_pipeline, set_pipeline_status
-from headwater.state.deliveries import ChunkItem, DeliveryStore, open_delivery_store
+from headwater.state.deliveries import ChunkItem, DeliveryStore, OperationProgress, open_delivery_store
 from headwater.state.deliveries import resending as queue_resending
 from headwater.state.operations import DELIVERY_KINDS, LEASE_SECONDS, Operation, ReplayParameters, ResendParameters
 from headwater.state.operations.tables import operations as operations_table
@@ -216,6 +216,29 @@ async def test_events_are_replayed_to_a_pipeline_that_another_process_has_just_c
     operation = await replay(harness, destination)
     await execute(harness)
     assert ((await ended(harness, operation)).status, (await ended(harness, operation)).enqueued) == ("Completed", 4)
+
+
+async def test_a_replay_ends_when_another_process_deletes_its_pipeline(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await add_source(harness.catalog, harness.workspace, users=())
+    await send(harness, source, [track(number) for number in range(6)])
+    destination = await add_destination(harness, source)
+    append = harness.deliveries.append_again
+
+    async def append_and_delete(*arguments: Any, **values: Any) -> OperationProgress:
+        monkeypatch.setattr(harness.deliveries, "append_again", append)
+        progress = await append(*arguments, **values)
+        url = harness.database_url or sqlite_url(harness.folder / "catalog.db")
+        async with open_catalog(url, clock=harness.clock, identifiers=Identifiers(), keyring=KEYRING) as other:
+            await delete_pipeline(other, harness.workspace, ids(destination)[0])
+        return progress
+
+    monkeypatch.setattr(harness.deliveries, "append_again", append_and_delete)
+    operation = await replay(harness, destination)
+    await execute(harness)
+    operation = await ended(harness, operation)
+    assert (operation.status, operation.enqueued) == ("Failed", 3)
 
 
 async def test_operations_of_a_workspace_that_another_process_has_just_created_are_executed(harness: Harness) -> None:

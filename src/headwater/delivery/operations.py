@@ -102,8 +102,8 @@ class OperationRunner:
         try:
             while True:
                 try:
+                    await self._catalog.refresh()  # its pipeline may have been created or deleted a moment ago
                     if steps is None:
-                        await self._catalog.refresh()  # it may be about a pipeline that was created a moment ago
                         steps = self._steps(operation)
                     if await self._advance(operation, steps, stop):
                         return
