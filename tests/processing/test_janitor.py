@@ -90,6 +90,20 @@ async def test_it_removes_what_belongs_to_a_deleted_connection(harness: Harness,
     assert await harness.state.latest_call(source.id) is None
 
 
+async def test_it_removes_what_is_processed_long_after_its_connection_was_deleted(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaning = janitor(harness)
+    await send(harness, source, "track")
+    await delete_connection(harness.catalog, harness.workspace, source.id)
+    await cleaning.clean()
+    await harness.process_log()
+    assert await harness.state.latest_call(source.id) is not None
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.0)
+    await cleaning.clean()
+    assert await harness.state.latest_call(source.id) is None
+
+
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a bug")], ids=repr)
 async def test_it_counts_an_error_and_tries_again(
     harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -1,6 +1,7 @@
 """Deletes outdated data, and data of connections, pipelines and workspaces that were deleted."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,6 +23,9 @@ from headwater.warehouse import Warehouse
 
 CLEAN_SECONDS: Final = 5.0
 """Pause after each round."""
+SWEEP_SECONDS: Final = 600.0
+"""Interval at which data of deleted objects is looked for although no object was created or deleted: calls that were
+accepted before the deletion of their source may be processed long after it."""
 DEAD_LETTER_AGE: Final = timedelta(days=30)
 """Age at which a dead letter is deleted."""
 ATTEMPT_AGE: Final = timedelta(days=7)
@@ -60,6 +64,8 @@ class Janitor:
         self._deliveries = deliveries
         self._retention = retention
         self._swept: _Present | None = None
+        """The objects at the time when no data of others was left."""
+        self._swept_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Clean until `stop` is set. Errors are logged and counted, and the next round tries again."""
@@ -104,7 +110,8 @@ class Janitor:
         if self._retention is not None:
             await self._retention.apply()
         before = present
-        if before == self._swept:  # scanning all identities is slow, so it runs once per change
+        began = time.monotonic()
+        if before == self._swept and began < self._swept_at + SWEEP_SECONDS:
             return
         async with self._removing() as (transaction, present):
             removed = await transaction.remove_runs_except(present.pipelines)
@@ -117,7 +124,7 @@ class Janitor:
         async with self._removing() as (transaction, present):
             removed += await transaction.remove_profiles_except(present.workspaces)
         if not removed and present == before:  # each call removes a limited number
-            self._swept = present
+            self._swept, self._swept_at = present, began
 
     @asynccontextmanager
     async def _removing(self) -> AsyncIterator[tuple[Transaction, "_Present"]]:
