@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy
 
+from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.base.metrics import Metrics
 from headwater.catalog import Connection
@@ -19,6 +20,7 @@ from headwater.processing.erasing.stages import Stages
 from headwater.processing.lanes import ResultApplier
 from headwater.processing.processor import BatchProcessor
 from headwater.state import erasure
+from headwater.state.deliveries import OperationProgress
 from headwater.state.operations import (
     ERASURE_KINDS,
     ErasureParameters,
@@ -33,6 +35,7 @@ from headwater.state.operations import (
 from headwater.state.profiles.resolving import ResolutionRows
 from headwater.state.runs import RunError, RunErrorSample, RunProgress, RunRequest
 from headwater.state.runs.store import MAX_EXAMINED
+from tests.delivery.operations import add_destination, execute, waiting
 from tests.harness import Harness, add_source, add_workspace, client_call
 from tests.processing.people import resolve_by_email
 from tests.processing.test_lanes import COPY, MAPPING, add_pipeline
@@ -417,6 +420,38 @@ async def interrupted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Oper
         await working.execute(operation, asyncio.Event())
     assert await harness.state.checkpoint(f"erasure {operation.id}") is not None
     return operation
+
+
+async def test_a_replay_that_is_executed_at_the_same_time_sends_nothing_of_the_person(
+    harness: Harness, source: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(harness, source, identify(JANE, 1), identify("ann", 1))
+    await harness.process_log()
+    destination = await add_destination(harness, source)
+    [pipeline] = destination.pipelines
+    until = microseconds(harness.clock.now()) + 1
+    parameters = ReplayParameters(destination=destination.id, pipeline=pipeline.id, until=until)
+    await harness.operations.create(harness.workspace, parameters, None)
+    append, is_executing = harness.deliveries.append_again, harness.operations.is_executing
+    waits = asyncio.Event()
+    erasures: list[asyncio.Task[ErasureReceipt]] = []
+
+    async def look(*arguments: Any) -> bool:
+        waits.set()
+        return await is_executing(*arguments)
+
+    async def erase_and_append(*arguments: Any, **values: Any) -> OperationProgress:
+        """Append events that were read before the erasure began."""
+        monkeypatch.setattr(harness.deliveries, "append_again", append)
+        erasures.append(asyncio.create_task(erase(harness, user_id=JANE)))
+        await asyncio.wait((*erasures, asyncio.create_task(waits.wait())), return_when=asyncio.FIRST_COMPLETED)
+        return await append(*arguments, **values)
+
+    monkeypatch.setattr(harness.operations, "is_executing", look)
+    monkeypatch.setattr(harness.deliveries, "append_again", erase_and_append)
+    await execute(harness)
+    await asyncio.gather(*erasures)
+    assert await waiting(harness.deliveries, destination) == [(pipeline.id, "ann-None-1")]
 
 
 async def test_nothing_is_kept_of_an_erasure_whose_workspace_was_deleted(

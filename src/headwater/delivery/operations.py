@@ -23,6 +23,7 @@ from headwater.delivery.stored import StoredEvents
 from headwater.state.deliveries import DeliveryStore
 from headwater.state.operations import (
     DELIVERY_KINDS,
+    ERASURE_KINDS,
     Operation,
     OperationLost,
     OperationStatus,
@@ -87,7 +88,9 @@ class OperationRunner:
 
     async def _start(self, stop: asyncio.Event) -> bool:
         """Start the next operation; return False if there is none."""
-        operation = await self._operations.claim(self._owner, kinds=DELIVERY_KINDS, without=self._running.keys())
+        operation = await self._operations.claim(
+            self._owner, kinds=DELIVERY_KINDS, without=self._running.keys(), after=ERASURE_KINDS
+        )
         if operation is None:
             return False
         task = asyncio.create_task(self._execute(operation, stop))
@@ -102,6 +105,10 @@ class OperationRunner:
         try:
             while True:
                 try:
+                    if await self._operations.unfinished(operation.workspace, ERASURE_KINDS):
+                        # It waits for the release, because a step could append what it has read before the erasure.
+                        await self._operations.release(operation.id, self._owner)
+                        return
                     await self._catalog.refresh()  # its pipeline may have been created or deleted a moment ago
                     if steps is None:
                         steps = self._steps(operation)

@@ -48,7 +48,7 @@ class Erasure:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Erase to the end, or until `stop` is set. Raises Unavailable, and TimeoutError if a stage waits too long."""
-        while not self._is_dry and await self._stages.lacks_members(self._operation.workspace):
+        while not self._is_dry and await self._stages.must_wait(self._operation.workspace):
             if stop.is_set():
                 await self._stores.operations.release(self._operation.id, self._owner)
                 return

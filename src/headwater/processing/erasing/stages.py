@@ -15,7 +15,13 @@ from headwater.processing.lanes import CONSUMER as LANES
 from headwater.state import MessageKey, erasure, tables
 from headwater.state.deliveries import DeliveryErasure
 from headwater.state.erasure import Subject
-from headwater.state.operations import ErasureParameters, OperationParameters, ReplayParameters, SplitParameters
+from headwater.state.operations import (
+    DELIVERY_KINDS,
+    ErasureParameters,
+    OperationParameters,
+    ReplayParameters,
+    SplitParameters,
+)
 from headwater.state.suppressions import ANY_CONNECTION, PersonName
 from headwater.warehouse import Person, PersonSet
 
@@ -250,13 +256,16 @@ class Stages:
 
     # --- Pieces -------------------------------------------------------------------------------------------------------
 
-    async def lacks_members(self, workspace: int) -> bool:
-        """Return whether profiles of the workspace may lack members, after a pause in that case. Raises TimeoutError
-        after `MAX_WAIT_SECONDS`."""
-        lacks_members = await self._stores.state.read(lambda connection: erasure.lacks_members(connection, workspace))
-        if lacks_members:
+    async def must_wait(self, workspace: int) -> bool:
+        """Return whether the erasure cannot begin yet, after a pause in that case: profiles of the workspace may lack
+        members, or a step of a re-send or a replay has read events. Raises TimeoutError after `MAX_WAIT_SECONDS`."""
+        if await self._stores.state.read(lambda connection: erasure.lacks_members(connection, workspace)):
             await self._wait("the profiles of the workspace were not resolved")
-        return lacks_members
+            return True
+        if await self._stores.operations.is_executing(workspace, DELIVERY_KINDS):
+            await self._wait("a re-send or a replay did not pause")
+            return True
+        return False
 
     async def _wait(self, reason: str) -> None:
         """Pause before the present step is repeated. Raises TimeoutError after `MAX_WAIT_SECONDS`."""

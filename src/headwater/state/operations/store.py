@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -145,17 +145,27 @@ class OperationStore:
     # The executing process
 
     async def claim(
-        self, owner: str, *, kinds: Collection[OperationKind], without: Collection[int] = ()
+        self,
+        owner: str,
+        *,
+        kinds: Collection[OperationKind],
+        without: Collection[int] = (),
+        after: Collection[OperationKind] = (),
     ) -> Operation | None:
         """Take the oldest operation of these kinds that is pending, or whose process has stopped, and return it; None
         if there is none.
 
-        `owner` is unique to the process. Operations of the workspaces in `without` are not taken.
+        `owner` is unique to the process. Operations of the workspaces in `without`, and of those with an unfinished
+        operation of the kinds in `after`, are not taken.
         """
         chosen = tuple(kinds)
         if self._changes.are_known and not await self._changes.once(chosen, lambda: self._has_unfinished(chosen)):
             return None
         is_free = [_c.ended_at.is_(None), _c.lease_until < lease_time(self._engine, self._clock)]
+        if after:
+            others = operations.alias()
+            is_earlier = (others.c.workspace == _c.workspace, others.c.kind.in_(after), others.c.ended_at.is_(None))
+            is_free.append(~exists().where(*is_earlier))
         oldest = select(_c.id).where(*is_free, _c.kind.in_(kinds), _c.workspace.not_in(without))
         oldest = oldest.order_by(_c.created_at, _c.id).limit(1)
         async with as_unavailable(_WHAT), self._engine.connect() as connection:
@@ -177,6 +187,12 @@ class OperationStore:
         async with as_unavailable(_WHAT), self._engine.begin() as connection:
             row = (await connection.execute(taken)).one_or_none()
         return None if row is None else _operation(row)
+
+    async def is_executing(self, workspace: int, kinds: Collection[OperationKind]) -> bool:
+        """Return whether a process executes an operation of these kinds of a workspace."""
+        is_leased = _c.lease_until >= lease_time(self._engine, self._clock)
+        query = select(operations).where(_c.workspace == workspace, _c.kind.in_(kinds), _c.ended_at.is_(None))
+        return bool(await self._read(query.where(is_leased).limit(1)))
 
     async def _has_unfinished(self, kinds: Collection[OperationKind]) -> bool:
         query = select(_c.id).where(_c.ended_at.is_(None), _c.kind.in_(kinds)).limit(1)
