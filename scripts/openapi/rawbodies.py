@@ -402,6 +402,7 @@ def raw_bodies(schemas: Schemas) -> dict[str, RawBody]:
                     "transformation": sent("Transformation"),
                     "outSchema": sent("DataType"),
                     "userId": _text("The application's id of the user to update. Absent means none.", maxLength=1000),
+                    "matching": sent("Matching"),
                 },
                 *("user", "transformation", "outSchema"),
             )

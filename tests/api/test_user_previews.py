@@ -90,6 +90,7 @@ def typed(id_: int, body: dict[str, Any]) -> pb.PreviewExportUserRequest:
     request = pb.PreviewExportUserRequest(id=id_, user_json=json.dumps(body["user"]), user_id=body.get("userId", ""))
     json_format.ParseDict(body["transformation"], request.transformation)
     json_format.ParseDict(body["outSchema"], request.out_schema)
+    json_format.ParseDict(body.get("matching", {}), request.matching)
     return request
 
 
@@ -111,6 +112,26 @@ async def test_the_request_that_updates_a_user_is_shown(api: Api) -> None:
     assert shown.startswith("POST https://api.stripe.com/v1/customers/cus_9s6XKzkNRiz8i3\n")
     assert shown.partition("\n\n")[2] == "name=Ada"
     assert (await api.call(PREVIEW, typed(id_, body))).preview == shown
+
+
+@pytest.mark.process
+async def test_the_property_of_the_matching_is_added_as_in_an_export(api: Api) -> None:
+    id_ = await connect(api)
+    matched = preview_body(matching={"in": "email", "out": "email"}, transformation={"mapping": {"name": "name"}})
+    shown = await preview(api, id_, matched)
+    assert shown.partition("\n\n")[2] == "email=ada%40example.com&name=Ada"
+    assert (await api.call(PREVIEW, typed(id_, matched))).preview == shown
+    by_function = await preview(api, id_, {**matched, "transformation": {"function": FUNCTION}})
+    assert by_function.endswith("\n\nemail=ada%40example.com&name=ADA")
+    nested = {"matching": {"in": "name", "out": "address.city"}, "outSchema": find_schema("email", "address")}
+    mapping = {"email": "email", "address.line1": "name"}
+    shown = await preview(api, id_, {**matched, **nested, "transformation": {"mapping": mapping}})
+    assert shown.endswith("address[line1]=Ada&address[city]=Ada")
+    updated = await preview(api, id_, {**matched, "userId": "cus_9s6XKzkNRiz8i3"})
+    assert updated.endswith("\n\nname=Ada")
+    matched["outSchema"]["properties"].append({"name": "id", "type": {"kind": "string"}})
+    by_id = {**matched, "userId": "cus_9s6XKzkNRiz8i3", "matching": {"in": "email", "out": "id"}}
+    assert (await preview(api, id_, by_id)).endswith("/cus_9s6XKzkNRiz8i3" + updated[updated.index("\n") :])
 
 
 async def test_every_digit_is_kept(api: Api) -> None:
@@ -178,6 +199,11 @@ async def test_a_function_receives_the_user(api: Api) -> None:
             "SchemaNotAligned",
             "outSchema",
         ),
+        ({"matching": 5}, "BadRequest", "matching"),
+        ({"matching": {"in": "phone", "out": "email"}}, "BadRequest", "matching.in"),
+        ({"matching": {"in": "email", "out": "title"}}, "BadRequest", "matching.out"),
+        ({"matching": {"in": "email"}}, "BadRequest", "matching.out"),
+        ({"matching": {"in": "email", "out": "email"}, "user": {"name": "Ada"}}, "InvalidUser", "user"),
         ({"user": {"name": "x" * 1_000}}, "TransformationFailed", "name"),
         ({"user": {"email": "null", "name": "undefined"}}, "InvalidUser", "user"),
         ({"user": {}}, "InvalidUser", "user"),

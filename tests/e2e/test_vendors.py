@@ -360,17 +360,14 @@ def add_export(system: RunningSystem, destination: int, users: Users) -> int:
         "outSchema": choose(schema, {users.matching, *users.exported}),
         "transformation": {"mapping": users.exported, "function": None},
     }
-    check_preview(system, destination, users, pipeline)
+    check_preview(system, destination, pipeline)
     return int(post(system, "/v1/pipelines", pipeline)["id"])
 
 
-def check_preview(system: RunningSystem, destination: int, users: Users, pipeline: dict[str, Any]) -> None:
+def check_preview(system: RunningSystem, destination: int, pipeline: dict[str, Any]) -> None:
     """Show the request of the export for a user. The vendor's server would object to a user that is written twice."""
-    body = {
-        "user": {"email": "ada@example.com", "name": "Ada"},
-        "transformation": {"mapping": {**users.exported, users.matching: "email"}},
-        "outSchema": pipeline["outSchema"],
-    }
+    members = {name: pipeline[name] for name in ("transformation", "outSchema", "matching")}
+    body = {"user": {"email": "ada@example.com", "name": "Ada"}, **members}
     shown = post(system, f"/v1/connections/{destination}/preview-export-user", body)["preview"]
     assert shown.startswith(("POST https://", "PATCH https://")) and "Ada" in shown
 

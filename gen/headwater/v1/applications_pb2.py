@@ -27,11 +27,12 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from headwater.options.v1 import options_pb2 as headwater_dot_options_dot_v1_dot_options__pb2
 from headwater.v1 import events_pb2 as headwater_dot_v1_dot_events__pb2
 from headwater.v1 import filters_pb2 as headwater_dot_v1_dot_filters__pb2
+from headwater.v1 import pipelines_pb2 as headwater_dot_v1_dot_pipelines__pb2
 from headwater.v1 import schemas_pb2 as headwater_dot_v1_dot_schemas__pb2
 from headwater.v1 import transformations_pb2 as headwater_dot_v1_dot_transformations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadwater/v1/applications.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1aheadwater/v1/schemas.proto\x1a\"headwater/v1/transformations.proto\"\xff\x01\n\x17PreviewSendEventRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12 \n\x04type\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04type\x12/\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.headwater.v1.EventB\x04\xe2\x41\x01\x02R\x05\x65vent\x12\x44\n\x0etransformation\x18\x04 \x01(\x0b\x32\x1c.headwater.v1.TransformationR\x0etransformation\x12\x35\n\nout_schema\x18\x05 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\toutSchema\"4\n\x18PreviewSendEventResponse\x12\x18\n\x07preview\x18\x01 \x01(\tR\x07preview\"\xfe\x01\n\x18PreviewExportUserRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\tuser_json\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x08userJson\x12J\n\x0etransformation\x18\x03 \x01(\x0b\x32\x1c.headwater.v1.TransformationB\x04\xe2\x41\x01\x02R\x0etransformation\x12;\n\nout_schema\x18\x04 \x01(\x0b\x32\x16.headwater.v1.DataTypeB\x04\xe2\x41\x01\x02R\toutSchema\x12 \n\x07user_id\x18\x05 \x01(\tB\x07\xca\xda\x18\x03\x10\xe8\x07R\x06userId\"5\n\x19PreviewExportUserResponse\x12\x18\n\x07preview\x18\x01 \x01(\tR\x07preview\"\xaf\x01\n\x1bListApplicationUsersRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x34\n\x06schema\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeB\x04\xe2\x41\x01\x02R\x06schema\x12,\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x16\n\x06\x63ursor\x18\x04 \x01(\tR\x06\x63ursor\"U\n\x1cListApplicationUsersResponse\x12\x1d\n\nusers_json\x18\x01 \x03(\tR\tusersJson\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\"-\n\x15GetUserSchemasRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\"M\n\x16GetUserSchemasResponse\x12\x33\n\x07schemas\x18\x01 \x01(\x0b\x32\x19.headwater.v1.UserSchemasR\x07schemas\"w\n\x0bUserSchemas\x12.\n\x06source\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06source\x12\x38\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x0b\x64\x65stination\"K\n\x19GetEventTypeSchemaRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x18\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x04type\"L\n\x1aGetEventTypeSchemaResponse\x12.\n\x06schema\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06schema2\xd6\x06\n\x12\x41pplicationService\x12\xd3\x01\n\x10PreviewSendEvent\x12%.headwater.v1.PreviewSendEventRequest\x1a&.headwater.v1.PreviewSendEventResponse\"p\xca\xda\x18l\n\x11\x45ventTypeNotExist\n\x0cInvalidEvent\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x12\xc2\x01\n\x11PreviewExportUser\x12&.headwater.v1.PreviewExportUserRequest\x1a\'.headwater.v1.PreviewExportUserResponse\"\\\xca\xda\x18X\n\x0bInvalidUser\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x12\x85\x01\n\x14ListApplicationUsers\x12).headwater.v1.ListApplicationUsersRequest\x1a*.headwater.v1.ListApplicationUsersResponse\"\x16\xca\xda\x18\x12\n\x10SchemaNotAligned\x12\x86\x01\n\x0eGetUserSchemas\x12#.headwater.v1.GetUserSchemasRequest\x1a$.headwater.v1.GetUserSchemasResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/connections/{id}/schemas/user\x12\x93\x01\n\x12GetEventTypeSchema\x12\'.headwater.v1.GetEventTypeSchemaRequest\x1a(.headwater.v1.GetEventTypeSchemaResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/connections/{id}/schemas/eventBo\n\x10\x63om.headwater.v1B\x11\x41pplicationsProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadwater/v1/applications.proto\x12\x0cheadwater.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\"headwater/options/v1/options.proto\x1a\x19headwater/v1/events.proto\x1a\x1aheadwater/v1/filters.proto\x1a\x1cheadwater/v1/pipelines.proto\x1a\x1aheadwater/v1/schemas.proto\x1a\"headwater/v1/transformations.proto\"\xff\x01\n\x17PreviewSendEventRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12 \n\x04type\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xca\xda\x18\x04\x08\x01\x10\x64R\x04type\x12/\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.headwater.v1.EventB\x04\xe2\x41\x01\x02R\x05\x65vent\x12\x44\n\x0etransformation\x18\x04 \x01(\x0b\x32\x1c.headwater.v1.TransformationR\x0etransformation\x12\x35\n\nout_schema\x18\x05 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\toutSchema\"4\n\x18PreviewSendEventResponse\x12\x18\n\x07preview\x18\x01 \x01(\tR\x07preview\"\xb2\x02\n\x18PreviewExportUserRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12!\n\tuser_json\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x08userJson\x12J\n\x0etransformation\x18\x03 \x01(\x0b\x32\x1c.headwater.v1.TransformationB\x04\xe2\x41\x01\x02R\x0etransformation\x12;\n\nout_schema\x18\x04 \x01(\x0b\x32\x16.headwater.v1.DataTypeB\x04\xe2\x41\x01\x02R\toutSchema\x12 \n\x07user_id\x18\x05 \x01(\tB\x07\xca\xda\x18\x03\x10\xe8\x07R\x06userId\x12\x32\n\x08matching\x18\x06 \x01(\x0b\x32\x16.headwater.v1.MatchingR\x08matching\"5\n\x19PreviewExportUserResponse\x12\x18\n\x07preview\x18\x01 \x01(\tR\x07preview\"\xaf\x01\n\x1bListApplicationUsersRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x34\n\x06schema\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeB\x04\xe2\x41\x01\x02R\x06schema\x12,\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x14.headwater.v1.FilterR\x06\x66ilter\x12\x16\n\x06\x63ursor\x18\x04 \x01(\tR\x06\x63ursor\"U\n\x1cListApplicationUsersResponse\x12\x1d\n\nusers_json\x18\x01 \x03(\tR\tusersJson\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\"-\n\x15GetUserSchemasRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\"M\n\x16GetUserSchemasResponse\x12\x33\n\x07schemas\x18\x01 \x01(\x0b\x32\x19.headwater.v1.UserSchemasR\x07schemas\"w\n\x0bUserSchemas\x12.\n\x06source\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06source\x12\x38\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x0b\x64\x65stination\"K\n\x19GetEventTypeSchemaRequest\x12\x14\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02R\x02id\x12\x18\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02R\x04type\"L\n\x1aGetEventTypeSchemaResponse\x12.\n\x06schema\x18\x01 \x01(\x0b\x32\x16.headwater.v1.DataTypeR\x06schema2\xd6\x06\n\x12\x41pplicationService\x12\xd3\x01\n\x10PreviewSendEvent\x12%.headwater.v1.PreviewSendEventRequest\x1a&.headwater.v1.PreviewSendEventResponse\"p\xca\xda\x18l\n\x11\x45ventTypeNotExist\n\x0cInvalidEvent\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x12\xc2\x01\n\x11PreviewExportUser\x12&.headwater.v1.PreviewExportUserRequest\x1a\'.headwater.v1.PreviewExportUserResponse\"\\\xca\xda\x18X\n\x0bInvalidUser\n\x10SchemaNotAligned\n\x14TransformationFailed\n\x13UnsupportedLanguage\n\x0cTooExpensive\x12\x85\x01\n\x14ListApplicationUsers\x12).headwater.v1.ListApplicationUsersRequest\x1a*.headwater.v1.ListApplicationUsersResponse\"\x16\xca\xda\x18\x12\n\x10SchemaNotAligned\x12\x86\x01\n\x0eGetUserSchemas\x12#.headwater.v1.GetUserSchemasRequest\x1a$.headwater.v1.GetUserSchemasResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/connections/{id}/schemas/user\x12\x93\x01\n\x12GetEventTypeSchema\x12\'.headwater.v1.GetEventTypeSchemaRequest\x1a(.headwater.v1.GetEventTypeSchemaResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/connections/{id}/schemas/eventBo\n\x10\x63om.headwater.v1B\x11\x41pplicationsProtoP\x01Z\x18headwater/v1;headwaterv1\xaa\x02\x0cHeadwater.V1\xca\x02\x0cHeadwater\\V1\xea\x02\rHeadwater::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,28 +76,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPLICATIONSERVICE'].methods_by_name['GetUserSchemas']._serialized_options = b'\202\323\344\223\002#\022!/v1/connections/{id}/schemas/user'
   _globals['_APPLICATIONSERVICE'].methods_by_name['GetEventTypeSchema']._loaded_options = None
   _globals['_APPLICATIONSERVICE'].methods_by_name['GetEventTypeSchema']._serialized_options = b'\202\323\344\223\002$\022\"/v1/connections/{id}/schemas/event'
-  _globals['_PREVIEWSENDEVENTREQUEST']._serialized_start=268
-  _globals['_PREVIEWSENDEVENTREQUEST']._serialized_end=523
-  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_start=525
-  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_end=577
-  _globals['_PREVIEWEXPORTUSERREQUEST']._serialized_start=580
-  _globals['_PREVIEWEXPORTUSERREQUEST']._serialized_end=834
-  _globals['_PREVIEWEXPORTUSERRESPONSE']._serialized_start=836
-  _globals['_PREVIEWEXPORTUSERRESPONSE']._serialized_end=889
-  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_start=892
-  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_end=1067
-  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_start=1069
-  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_end=1154
-  _globals['_GETUSERSCHEMASREQUEST']._serialized_start=1156
-  _globals['_GETUSERSCHEMASREQUEST']._serialized_end=1201
-  _globals['_GETUSERSCHEMASRESPONSE']._serialized_start=1203
-  _globals['_GETUSERSCHEMASRESPONSE']._serialized_end=1280
-  _globals['_USERSCHEMAS']._serialized_start=1282
-  _globals['_USERSCHEMAS']._serialized_end=1401
-  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_start=1403
-  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_end=1478
-  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_start=1480
-  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_end=1556
-  _globals['_APPLICATIONSERVICE']._serialized_start=1559
-  _globals['_APPLICATIONSERVICE']._serialized_end=2413
+  _globals['_PREVIEWSENDEVENTREQUEST']._serialized_start=298
+  _globals['_PREVIEWSENDEVENTREQUEST']._serialized_end=553
+  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_start=555
+  _globals['_PREVIEWSENDEVENTRESPONSE']._serialized_end=607
+  _globals['_PREVIEWEXPORTUSERREQUEST']._serialized_start=610
+  _globals['_PREVIEWEXPORTUSERREQUEST']._serialized_end=916
+  _globals['_PREVIEWEXPORTUSERRESPONSE']._serialized_start=918
+  _globals['_PREVIEWEXPORTUSERRESPONSE']._serialized_end=971
+  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_start=974
+  _globals['_LISTAPPLICATIONUSERSREQUEST']._serialized_end=1149
+  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_start=1151
+  _globals['_LISTAPPLICATIONUSERSRESPONSE']._serialized_end=1236
+  _globals['_GETUSERSCHEMASREQUEST']._serialized_start=1238
+  _globals['_GETUSERSCHEMASREQUEST']._serialized_end=1283
+  _globals['_GETUSERSCHEMASRESPONSE']._serialized_start=1285
+  _globals['_GETUSERSCHEMASRESPONSE']._serialized_end=1362
+  _globals['_USERSCHEMAS']._serialized_start=1364
+  _globals['_USERSCHEMAS']._serialized_end=1483
+  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_start=1485
+  _globals['_GETEVENTTYPESCHEMAREQUEST']._serialized_end=1560
+  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_start=1562
+  _globals['_GETEVENTTYPESCHEMARESPONSE']._serialized_end=1638
+  _globals['_APPLICATIONSERVICE']._serialized_start=1641
+  _globals['_APPLICATIONSERVICE']._serialized_end=2495
 # @@protoc_insertion_point(module_scope)

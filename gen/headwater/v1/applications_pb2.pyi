@@ -9,6 +9,7 @@ from google.protobuf import message as message
 from google.protobuf.internal import containers as containers
 from headwater.v1 import events_pb2 as events_pb2
 from headwater.v1 import filters_pb2 as filters_pb2
+from headwater.v1 import pipelines_pb2 as pipelines_pb2
 from headwater.v1 import schemas_pb2 as schemas_pb2
 from headwater.v1 import transformations_pb2 as transformations_pb2
 import builtins as builtins
@@ -99,6 +100,7 @@ class PreviewExportUserRequest(message.Message):
     TRANSFORMATION_FIELD_NUMBER: builtins.int
     OUT_SCHEMA_FIELD_NUMBER: builtins.int
     USER_ID_FIELD_NUMBER: builtins.int
+    MATCHING_FIELD_NUMBER: builtins.int
     id: builtins.int
     """id is the id of a destination application connection that users are written to."""
     user_json: builtins.str
@@ -119,6 +121,12 @@ class PreviewExportUserRequest(message.Message):
         destination schema.
         """
 
+    @builtins.property
+    def matching(self) -> pipelines_pb2.Matching:
+        """matching is that of the pipeline: an export adds the value of this property of the profile to what the transformation
+        returns. Absent means that the transformation returns all that is written.
+        """
+
     def __init__(
         self,
         *,
@@ -127,10 +135,11 @@ class PreviewExportUserRequest(message.Message):
         transformation: transformations_pb2.Transformation | None = ...,
         out_schema: schemas_pb2.DataType | None = ...,
         user_id: builtins.str = ...,
+        matching: pipelines_pb2.Matching | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["out_schema", b"out_schema", "transformation", b"transformation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["matching", b"matching", "out_schema", b"out_schema", "transformation", b"transformation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id", "out_schema", b"out_schema", "transformation", b"transformation", "user_id", b"user_id", "user_json", b"user_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["id", b"id", "matching", b"matching", "out_schema", b"out_schema", "transformation", b"transformation", "user_id", b"user_id", "user_json", b"user_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headwater.base.errors import BadRequest, Unavailable, Unprocessable
-from headwater.catalog import Catalog, Connection, TransformationDefinition
+from headwater.catalog import Catalog, Connection, Matching, TransformationDefinition
 from headwater.connectors.contract import (
     HttpClient,
     HttpRequest,
@@ -29,7 +29,23 @@ from headwater.connectors.environment import DEFAULT_ENVIRONMENT, ConnectorEnvir
 from headwater.connectors.redaction import Redactor, format_request
 from headwater.management.applications import TIMEOUT_SECONDS
 from headwater.management.transformations import Trial, begin_trial, end_trial
-from headwater.schemas import Codec, ExportMode, InvalidValue, Schema, all_optional, misalignment
+from headwater.schemas import (
+    MISSING,
+    Codec,
+    ExportMode,
+    InvalidPath,
+    InvalidValue,
+    Property,
+    PropertyNotFound,
+    Schema,
+    all_optional,
+    misalignment,
+    parse_path,
+    property_at,
+    select,
+    value_at,
+    without,
+)
 from headwater.state import MAX_ATTRIBUTES_BYTES
 from headwater.transforms.functions import LANGUAGES, MAX_SOURCE_LENGTH, Prepared, RunOutput
 
@@ -40,20 +56,26 @@ _SEPARATOR: Final = "\n\n"
 
 class UserPreviewRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The user and its transformation; an absent member is None or empty. `user` is JSON, with the attributes of a
-    profile. `user_id` is the id of the user to update."""
+    profile. `user_id` is the id of the user to update. `matching` is that of the pipeline: an export adds its property
+    to what the transformation returns."""
 
     user: bytes | None
     transformation: TransformationDefinition | None
     out_schema: Schema | None
     user_id: str
+    matching: Matching | None = None
 
 
 class TransformedUser(msgspec.Struct, frozen=True, kw_only=True):
-    """The attributes to write, as JSON of `out_schema`, and the id of the user to update; empty to create one."""
+    """The attributes to write, as JSON of `out_schema`, and the id of the user to update; empty to create one.
+
+    `matching` is the path of the property by which an export finds the user; None without one.
+    """
 
     user_id: str
     out_schema: Schema
     attributes: bytes
+    matching: str | None = None
 
 
 def begin_user_preview(
@@ -66,14 +88,15 @@ def begin_user_preview(
     """
     trial = _make_trial(request, profile_schema)
     begun = begin_trial(trial, owner)
-    return begun if isinstance(begun, Prepared) else _transformed(request, begun)
+    return begun if isinstance(begun, Prepared) else _transformed(request, trial, begun)
 
 
 def end_user_preview(
     request: UserPreviewRequest, profile_schema: Schema | None, owner: str, ran: RunOutput
 ) -> TransformedUser:
     """Return what a function returned. Raises Unprocessable with TransformationFailed."""
-    return _transformed(request, end_trial(_make_trial(request, profile_schema), owner, ran))
+    trial = _make_trial(request, profile_schema)
+    return _transformed(request, trial, end_trial(trial, owner, ran))
 
 
 async def show_user_request(
@@ -110,7 +133,8 @@ async def show_user_request(
             mode = "CreateOrUpdate"
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                _check_aligned(transformed.out_schema, await sink.writable_schema(), mode)
+                transformed = _leave_out_read_only(transformed, offered := await sink.writable_schema())
+                _check_aligned(transformed.out_schema, offered, mode)
                 user = _make_user(sink, connection, transformed)
                 client.keeps = True
                 reason = redactor.redact(await _write(sink, user))
@@ -146,6 +170,19 @@ async def _write(sink: UserSink, user: UserWrite) -> str:
     except TransportError:
         return ""
     return (result.message or result.reason) if result.outcome is Outcome.REJECTED else ""
+
+
+def _leave_out_read_only(transformed: TransformedUser, offered: Schema) -> TransformedUser:
+    """Leave out a property of the matching that the application does not let be written, such as its id."""
+    path = transformed.matching
+    if path is None or offered.get(parse_path(path)[0]) is not None:
+        return transformed
+    members = msgspec.json.decode(transformed.attributes, type=dict[str, msgspec.Raw])
+    members.pop(parse_path(path)[0], None)
+    schema = without(transformed.out_schema, path)
+    if schema is None:
+        raise _invalid("there is nothing to write")
+    return replace(transformed, out_schema=schema, attributes=msgspec.json.encode(members))
 
 
 def _make_user(sink: UserSink, connection: Connection, transformed: TransformedUser) -> UserWrite:
@@ -216,16 +253,58 @@ def _with_paths(request: UserPreviewRequest, profile_schema: Schema) -> Transfor
         raise BadRequest(f"{where}.source is longer than {MAX_SOURCE_LENGTH} characters", field=f"{where}.source")
     if function.language not in LANGUAGES:
         raise BadRequest(f"{where}.language must be {' or '.join(LANGUAGES)}", field=f"{where}.language")
+    names = [each.name for each in request.out_schema]
+    matched = None if request.matching is None else request.matching.output
     return replace(
         given,
         function=replace(
             function,
             in_paths=function.in_paths or tuple(each.name for each in profile_schema),
-            out_paths=function.out_paths or tuple(each.name for each in request.out_schema),
+            out_paths=function.out_paths or tuple(name for name in names if name != matched),
         ),
     )
 
 
-def _transformed(request: UserPreviewRequest, attributes: bytes) -> TransformedUser:
+def _transformed(request: UserPreviewRequest, trial: Trial, attributes: bytes) -> TransformedUser:
     assert request.out_schema is not None, "it is checked before"
-    return TransformedUser(user_id=request.user_id, out_schema=request.out_schema, attributes=attributes)
+    if request.matching is not None:
+        attributes = _add_matching(request.matching, request.out_schema, trial, attributes)
+    return TransformedUser(
+        user_id=request.user_id,
+        out_schema=request.out_schema,
+        attributes=attributes,
+        matching=None if request.matching is None else request.matching.output,
+    )
+
+
+def _add_matching(matching: Matching, out_schema: Schema, trial: Trial, attributes: bytes) -> bytes:
+    """Add the property by which an export finds the user, as it does: to a new user, and to an update that requires
+    it. Raises BadRequest, and Unprocessable with InvalidUser if the user has no value."""
+    assert trial.in_schema is not None, "it is checked before"
+    _find_property(trial.in_schema, matching.input, "matching.in")
+    added = _find_property(out_schema, matching.output, "matching.out")
+    if trial.purpose == "Update" and not added.update_required:
+        return attributes
+    if value_at(Codec(trial.in_schema).decode(trial.data), parse_path(matching.input)) in (None, MISSING):
+        raise _invalid(f"property «{matching.input}» finds users, and has no value")
+    copying = TransformationDefinition(mapping={matching.output: matching.input})
+    chosen = select(all_optional(out_schema), [matching.output])
+    value = begin_trial(replace(trial, transformation=copying, out_schema=chosen), owner="")
+    assert isinstance(value, bytes), "it is a mapping"
+    return _merged(attributes, value)
+
+
+def _find_property(schema: Schema, path: str, member: str) -> Property:
+    try:
+        return property_at(schema, path)
+    except (InvalidPath, PropertyNotFound) as error:
+        raise BadRequest(f"{member}: {path[:100]!r} {error.rule}", field=member) from error
+
+
+def _merged(attributes: bytes, added: bytes) -> bytes:
+    """Return a JSON object with the members of both, also in nested objects. Those of `added` take precedence."""
+    members = msgspec.json.decode(attributes, type=dict[str, msgspec.Raw])
+    for name, value in msgspec.json.decode(added, type=dict[str, msgspec.Raw]).items():
+        is_nested = name in members and bytes(value).startswith(b"{")
+        members[name] = msgspec.Raw(_merged(bytes(members[name]), bytes(value))) if is_nested else value
+    return msgspec.json.encode(members)

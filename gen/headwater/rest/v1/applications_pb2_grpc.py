@@ -70,9 +70,9 @@ class ApplicationServiceServicer:
 
     def PreviewExportUser(self, request, context):
         """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
-        body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
-        kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
-        TransformationFailed, UnsupportedLanguage or TooExpensive.
+        body is an object with the members "user", "transformation", "outSchema", "userId" and "matching"; every digit of the
+        user is kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser,
+        SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

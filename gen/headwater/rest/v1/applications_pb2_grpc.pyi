@@ -43,9 +43,9 @@ class ApplicationServiceStub:
     """
     PreviewExportUser: grpc.UnaryUnaryMultiCallable[applications_pb2.PreviewExportUserRequest, applications_pb2_1.PreviewExportUserResponse]
     """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
-    body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
-    kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
-    TransformationFailed, UnsupportedLanguage or TooExpensive.
+    body is an object with the members "user", "transformation", "outSchema", "userId" and "matching"; every digit of the
+    user is kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser,
+    SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: grpc.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, httpbody_pb2.HttpBody]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
@@ -66,9 +66,9 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
     """
     PreviewExportUser: aio.UnaryUnaryMultiCallable[applications_pb2.PreviewExportUserRequest, applications_pb2_1.PreviewExportUserResponse]  # type: ignore[assignment]
     """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
-    body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
-    kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
-    TransformationFailed, UnsupportedLanguage or TooExpensive.
+    body is an object with the members "user", "transformation", "outSchema", "userId" and "matching"; every digit of the
+    user is kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser,
+    SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
     """
     ListApplicationUsers: aio.UnaryUnaryMultiCallable[applications_pb2.ListApplicationUsersRequest, httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """ListApplicationUsers returns users as they are in the application at this moment, to look at before importing them,
@@ -96,9 +96,9 @@ class ApplicationServiceServicer:
         context: _ServicerContext,
     ) -> typing.Union[applications_pb2_1.PreviewExportUserResponse, abc.Awaitable[applications_pb2_1.PreviewExportUserResponse]]:
         """PreviewExportUser shows the request with which a user would be written to an application, without sending it. The
-        body is an object with the members "user", "transformation", "outSchema" and "userId"; every digit of the user is
-        kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser, SchemaNotAligned,
-        TransformationFailed, UnsupportedLanguage or TooExpensive.
+        body is an object with the members "user", "transformation", "outSchema", "userId" and "matching"; every digit of the
+        user is kept. It fails with 400 when the user does not fit the profile schema, and with 422 InvalidUser,
+        SchemaNotAligned, TransformationFailed, UnsupportedLanguage or TooExpensive.
         """
 
     def ListApplicationUsers(

@@ -6662,6 +6662,12 @@ class PreviewExportUserRequest(betterproto2.Message):
     and in an application that cannot be read, created or updated.
     """
 
+    matching: "Matching | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    matching is that of the pipeline: an export adds the value of this property of the profile to what the transformation
+    returns. Absent means that the transformation returns all that is written.
+    """
+
 
 default_message_pool.register_message("headwater.v1", "PreviewExportUserRequest", PreviewExportUserRequest)
 

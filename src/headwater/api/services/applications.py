@@ -15,7 +15,7 @@ from headwater.api.offloop import compute
 from headwater.api.request import Context, require_workspace
 from headwater.base.computing import Computing
 from headwater.base.errors import BadRequest
-from headwater.catalog import Catalog
+from headwater.catalog import Catalog, Matching
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.filters import Filter, InvalidFilter, parse_json
 from headwater.management import applications, connections
@@ -52,11 +52,17 @@ class _Preview(Struct, rename="camel"):
     out_schema: Raw = NULL
 
 
+class _Matching(Struct, rename={"input": "in", "output": "out"}):
+    input: str = ""
+    output: str = ""
+
+
 class _UserPreview(Struct, rename="camel"):
     user: Raw = NULL
     transformation: TransformationBody | None = None
     out_schema: Raw = NULL
     user_id: str = ""
+    matching: _Matching | None = None
 
 
 class Previewer:
@@ -240,12 +246,14 @@ def _user_preview(request: pb.PreviewExportUserRequest | HttpBody) -> UserPrevie
             transformation=None if body.transformation is None else body.transformation.definition(),
             out_schema=_out_schema(parse_schema, bytes(body.out_schema)),
             user_id=body.user_id,
+            matching=None if body.matching is None else Matching(body.matching.input, body.matching.output),
         )
     return UserPreviewRequest(
         user=request.user_json.encode() or None,
         transformation=read_transformation(request.transformation) if request.HasField("transformation") else None,
         out_schema=_out_schema(to_schema, request.out_schema) if request.HasField("out_schema") else None,
         user_id=request.user_id,
+        matching=Matching(request.matching.input, request.matching.output) if request.HasField("matching") else None,
     )
 
 
