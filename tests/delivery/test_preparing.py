@@ -221,13 +221,22 @@ async def test_the_limit_of_an_event_is_that_of_the_destination() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "reason"), [(3_600, None), (3_601, "EventTooOld"), (-60, None), (-61, "EventInFuture")]
+    ("age", "reason", "rule"),
+    [
+        (72 * 3_600, None, ""),
+        (72 * 3_600 + 1, "EventTooOld", "the last 72 hours"),
+        (-300, None, ""),
+        (-301, "EventInFuture", "up to 5 minutes in the future"),
+    ],
 )
-async def test_an_event_has_an_age_at_which_it_is_accepted(age: int, reason: str | None) -> None:
+async def test_an_event_has_an_age_at_which_it_is_accepted(age: int, reason: str | None, rule: str) -> None:
     clock = FixedClock(NOW + timedelta(seconds=age))
-    sink = Sink(max_age_seconds=3_600, max_future_seconds=60)
+    sink = Sink(max_age_seconds=72 * 3_600, max_future_seconds=300)
     [result] = await (await compiled(pipeline(mapping=MAPPING), sink, clock=clock)).prepare([SourceEvent(document())])
     assert (result.reason if isinstance(result, Rejected) else None) == reason
+    if isinstance(result, Rejected):
+        at = SourceEvent(document()).event.timestamp
+        assert f"{at:%Y-%m-%d %H:%M:%S} UTC" in result.message and result.message.endswith(rule)
 
 
 _ODD: st.SearchStrategy[Any] = st.one_of(

@@ -28,7 +28,6 @@ EXPIRED: Final = "Expired"
 
 EVENT_TOO_OLD: Final = "EventTooOld"
 """The reason of an item whose event is older than the destination accepts."""
-TOO_OLD_MESSAGE: Final = "the event is older than the destination accepts"
 OUTDATED_MESSAGE: Final = "the event became older than the destination accepts while it waited to be sent"
 
 

@@ -29,7 +29,7 @@ from headwater.connectors.contract import (
     OutgoingEvent,
     SinkPolicy,
 )
-from headwater.delivery.items import EVENT_TOO_OLD, TOO_OLD_MESSAGE
+from headwater.delivery.items import EVENT_TOO_OLD
 from headwater.events.event import Event, decode_event
 from headwater.events.record import COMPLETE, RecordReader
 from headwater.processing.transformer import MAX_FUNCTION_SECONDS
@@ -289,12 +289,21 @@ class Preparer:
     def _encode(self, event: SourceEvent, values: Record) -> Prepared:
         policy = self._policy
         if policy.max_age_seconds is not None or policy.max_future_seconds is not None:
-            age = (self._clock.now() - event.event.timestamp).total_seconds()
+            at = event.event.timestamp
+            age, stated = (self._clock.now() - at).total_seconds(), f"the event is from {at:%Y-%m-%d %H:%M:%S} UTC"
             if policy.max_age_seconds is not None and age > policy.max_age_seconds:
-                return Rejected("Finalize", EVENT_TOO_OLD, TOO_OLD_MESSAGE)
+                message = f"{stated}, and the destination accepts those of the last {_duration(policy.max_age_seconds)}"
+                return Rejected("Finalize", EVENT_TOO_OLD, message)
             if policy.max_future_seconds is not None and -age > policy.max_future_seconds:
-                return Rejected("Finalize", "EventInFuture", "the event is further in the future than is accepted")
+                ahead = _duration(policy.max_future_seconds)
+                message = f"{stated}, and the destination accepts those up to {ahead} in the future"
+                return Rejected("Finalize", "EventInFuture", message)
         return encode_event(self._sink, event, self._event_type, self.key(event), values)
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in hours, or in minutes below two hours."""
+    return f"{seconds / 3_600:g} hours" if seconds >= 7_200 else f"{seconds / 60:g} minutes"
 
 
 class _RejectingTransformation:
