@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import pytest
 
 from headwater.base.clock import microseconds
@@ -66,6 +67,38 @@ def unusual_documents() -> tuple[bytes, ...]:
         b'{"type":"%s",%s,"context":%s}' % (each, members, context) for each in types for context in UNUSUAL_CONTEXTS
     ]
     return tuple(read_documents(b'{"batch":[%s]}' % b",".join(calls), 0))
+
+
+_PRODUCT: Final = {"product_id": "p-1", "sku": "s", "name": "Cup", "price": 9.5, "quantity": 1, "category": "Games"}
+BLANKABLE: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "type": "track",
+        "event": "Order Completed",
+        "properties": {
+            **{"order_id": "o-1", "currency": "EUR", "coupon": "c", "affiliation": "a", "email": "ada@example.com"},
+            **dict.fromkeys(("total", "subtotal", "shipping", "tax", "discount"), 9.5),
+            "products": [_PRODUCT],
+        },
+    },
+    {"type": "track", "event": "Product Added", "properties": {**_PRODUCT, "cart_id": "c-1", "currency": "EUR"}},
+    {"type": "page", "name": "Home", "properties": {"url": "https://example.com/", "title": "Home", "referrer": "r"}},
+    {
+        "type": "identify",
+        "traits": {
+            **{"email": "ada@example.com", "phone": "+15551234567", "firstName": "Ada", "lastName": "Byron"},
+            **{"birthday": "1990-12-21", "gender": "F", "createdAt": "2026-01-01T00:00:00Z", "plan": "pro"},
+        },
+    },
+)
+"""Events whose members may each be blank."""
+
+
+def blank(event: dict[str, Any], part: str, name: str) -> list[bytes]:
+    """Return the stored event without a member, and with a blank one."""
+    changed = [{**event[part]}, {**event[part], name: ""}]
+    del changed[0][name]
+    calls = [{**event, "userId": "ada", "anonymousId": "a-1", part: each} for each in changed]
+    return read_documents(msgspec.json.encode({"batch": calls}), 0)
 
 
 @cache
@@ -188,6 +221,22 @@ async def test_unusual_contexts_are_no_errors(code: str) -> None:
         for each in await prepare(sink, type_, number, unusual_documents()):
             if isinstance(each, Rejected):
                 check_reason(each.reason, each.message)
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_a_blank_member_is_no_reason_to_reject_an_event(code: str) -> None:
+    """Websites send the fields of a form that were left empty. An event that needs none of them is accepted."""
+    suite = find_suite(code)
+    sink = make_sink(suite, suite.make_server(CALM, lambda: (NOW - START).total_seconds()))
+    rejected = []
+    for number, type_ in enumerate(await sink.event_types()):
+        for event in BLANKABLE:
+            for part in ("properties", "traits"):
+                for name in event.get(part, {}).keys() - {"products", "cart_id"}:
+                    made = await prepare(sink, type_, number, blank(event, part, name))
+                    if made and not isinstance(made[0], Rejected) and isinstance(made[-1], Rejected):
+                        rejected.append((type_.id, name, made[-1].message))
+    assert not rejected, rejected
 
 
 def test_every_sdk_has_an_event_that_is_stored() -> None:

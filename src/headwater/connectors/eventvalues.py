@@ -82,9 +82,14 @@ def read_number(name: str, value: object) -> float | None:
     raise EventRejected("InvalidNumber", f"{name} is {shown}, which is not a number")
 
 
-def read_currency(text: str) -> str:
-    """Return a code of ISO 4217 in upper case. Raises EventRejected for a text that has not the form of one."""
-    code = text.strip().upper()
+def read_currency(text: str | None) -> str | None:
+    """Return a code of ISO 4217 in upper case; None for null and a blank text.
+
+    Raises EventRejected for a text that has not the form of one.
+    """
+    code = (text or "").strip().upper()
+    if not code:
+        return None
     if not (len(code) == 3 and code.isascii() and code.isalpha()):
-        raise EventRejected("InvalidCurrency", f'the currency is "{text[:20]}", which is no code of three letters')
+        raise EventRejected("InvalidCurrency", f'the currency is "{code[:20]}", which is no code of three letters')
     return code

@@ -60,7 +60,7 @@ def _required(name: str, type_: Type, prefilled: str, description: str) -> Prope
 
 def _amount(name: str, path: str, description: str) -> Property:
     """Return the property of an amount, which an event may have as a text."""
-    return Property(name, _AMOUNT, prefilled=f"json_parse({path})", description=description)
+    return Property(name, _AMOUNT, prefilled=f"trim({path})", description=description)
 
 
 _CURRENCY: Final = _required("currency", StringType(max_bytes=3), "upper(properties.currency)", "Currency")

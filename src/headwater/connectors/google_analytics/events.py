@@ -105,8 +105,8 @@ def _describe(event_type: str, values: dict[str, Any]) -> tuple[str, dict[str, A
     """Return the name and the parameters of an event. Raises EventRejected."""
     if event_type == CUSTOM:
         return _custom_name(values.get("name") or ""), read_parameters(values.get("params") or {})
-    if values.get("currency") is not None:
-        values["currency"] = read_currency(values["currency"])
+    if (currency := read_currency(values.pop("currency", None))) is not None:
+        values["currency"] = currency
     if "items" in values:
         items = read_items(values.pop("items"))
         if items:

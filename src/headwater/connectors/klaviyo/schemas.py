@@ -34,7 +34,7 @@ def _event(*identity: Property) -> ObjectType:
             Property(
                 "value",
                 FloatType(64, real=True),
-                prefilled="json_parse(coalesce(properties.value, properties.total, properties.revenue))",
+                prefilled="trim(coalesce(properties.value, properties.total, properties.revenue))",
                 description="Value",
             ),
             Property(

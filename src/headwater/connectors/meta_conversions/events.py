@@ -225,8 +225,10 @@ def _custom_data(event_type: str, values: dict[str, Any]) -> dict[str, Any]:
         data.setdefault("content_type", "product")
         if "value" not in data and (value := find_value(contents)) is not None:
             data["value"] = value
-    if values.get("currency") is not None:
-        data["currency"] = read_currency(values["currency"])
+    if "currency" in values:
+        del data["currency"]
+        if (currency := read_currency(values["currency"])) is not None:
+            data["currency"] = currency
     if event_type == "Purchase":
         for name in ("value", "currency"):
             if name not in data:
