@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 import pytest
 
 from headwater.base.errors import BadRequest
-from headwater.connectors.contract import MAX_PAGE_USERS, SourceUser, UserSource
-from headwater.schemas import Codec
+from headwater.connectors.contract import MAX_PAGE_USERS, CaseInsensitiveUserSource, SourceUser, UserSource
+from headwater.schemas import Codec, StringType, property_at
 
 MAX_CURSOR_CHARACTERS = 1_000
 MAX_PAGES = 1_000
@@ -57,6 +57,13 @@ class UserSourceConformance(ABC):
     async def test_the_schema_is_for_reading(self) -> None:
         for property in await self.make().readable_schema():
             assert not property.create_required and not property.update_required
+
+    async def test_properties_without_letter_case_are_texts_that_are_read(self) -> None:
+        source = self.make()
+        if isinstance(source, CaseInsensitiveUserSource):
+            schema = await source.readable_schema()
+            for name in source.case_insensitive:
+                assert isinstance(property_at(schema, name).type, StringType)
 
     async def test_a_cursor_can_be_used_again_and_by_another_instance(self) -> None:
         source, other = self.make(), self.make()

@@ -39,6 +39,8 @@ class Application:
         self.calls: list[list[UserWrite]] = []
         self.write_limits = BatchLimits(max_events=3)
         self.write_rates: tuple[RateLimit, ...] = ()
+        self.case_insensitive: tuple[str, ...] = ()
+        """Properties that are stored in lower case."""
         self.writable = WRITABLE
         self.page_users = 2
         self.created = 0
@@ -79,7 +81,8 @@ class Application:
         if user.id and user.id not in self.users_by_id:
             return rejected("Missing", "the user does not exist")
         self.keys[user.key] = id_
-        self.users_by_id[id_] = {**self.users_by_id.get(id_, {}), **user.attributes}
+        stored = {name: str(user.attributes[name]).lower() for name in self.case_insensitive if name in user.attributes}
+        self.users_by_id[id_] = {**self.users_by_id.get(id_, {}), **user.attributes, **stored}
         return ItemResult(outcome=Outcome.DELIVERED, id=id_)
 
     def emails(self) -> Counter[object]:

@@ -147,6 +147,23 @@ async def test_profiles_with_one_value_all_fail(installation: Installation, appl
     assert counts(report)["Finalize"] == (1, 0) and report.progress.unchanged == 1
 
 
+async def test_an_application_may_ignore_letter_case(installation: Installation, application: Application) -> None:
+    application.case_insensitive = ("email",)
+    application.add("a", email="ada@x", name="old")
+    await installation.write_profiles({1: {"email": "Ada@X", "name": "n1"}, 2: {"email": "Bob@x", "name": "n2"}})
+    assert counts(await installation.export(await add(installation, "CreateOnly", id_=2_000)))["Finalize"] == (1, 0)
+    assert [user.attributes["email"] for call in application.calls for user in call] == ["Bob@x"]
+    pipeline = await add(installation)
+    assert counts(await installation.export(pipeline))["Finalize"] == (2, 0)
+    assert application.users_by_id["a"] == {"email": "ada@x", "name": "n1"} and len(application.users_by_id) == 2
+
+    application.calls.clear()
+    assert (await installation.export(pipeline)).progress.unchanged == 2 and not application.calls
+    await installation.write_profiles({3: {"email": "BOB@x", "name": "n3"}})
+    report = await installation.export(pipeline)
+    assert counts(report)["Finalize"] == (0, 2) and report.progress.unchanged == 1
+
+
 async def test_values_that_find_no_users(installation: Installation, application: Application) -> None:
     await installation.write_profiles({1: {"name": "a"}, 2: {"email": "x" * 21}, 3: {"email": "3@x"}, 4: {"email": ""}})
     report = await installation.export(await add(installation))

@@ -93,6 +93,7 @@ _decode_identified: Final = msgspec.json.Decoder(_Identified).decode
 class BrevoContacts:
     """Implements `UserSource` and `UserSink`."""
 
+    case_insensitive = ("email",)
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_CONTACT_BYTES)
     # Brevo allows 10 requests a second and 36,000 an hour. A call has up to ten: two for each contact.
     write_rates: tuple[RateLimit, ...] = (RateLimit(count=96, seconds=100, group="contacts"),)

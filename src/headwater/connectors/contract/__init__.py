@@ -85,6 +85,7 @@ from headwater.connectors.contract.transport import (
 )
 from headwater.connectors.contract.users import (
     MAX_PAGE_USERS,
+    CaseInsensitiveUserSource,
     PacedUserSource,
     SourceUser,
     UserSink,
@@ -92,6 +93,7 @@ from headwater.connectors.contract.users import (
     UsersPage,
     UserWrite,
     find_read_rates,
+    ignores_case,
 )
 
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "AuthorizationRequest",
     "AuthorizationRevoked",
     "BatchLimits",
+    "CaseInsensitiveUserSource",
     "Check",
     "Column",
     "ConnectorContext",
@@ -163,6 +166,7 @@ __all__ = [
     "UsersPage",
     "failed",
     "find_read_rates",
+    "ignores_case",
     "rejected",
     "retry",
     "spread",

@@ -1,6 +1,6 @@
 """Reading users from an application and writing users to it: `UserSource` and `UserSink`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, Protocol, runtime_checkable
 
@@ -66,6 +66,21 @@ class PacedUserSource(UserSource, Protocol):
 def find_read_rates(source: UserSource) -> tuple[RateLimit, ...]:
     """Return the rates of a source; none if it declares none."""
     return source.read_rates if isinstance(source, PacedUserSource) else ()
+
+
+@runtime_checkable
+class CaseInsensitiveUserSource(UserSource, Protocol):
+    """A `UserSource` whose application ignores letter case when it looks for users by some properties."""
+
+    @property
+    def case_insensitive(self) -> Collection[str]:
+        """The names of these properties, such as that of the e-mail address."""
+        ...
+
+
+def ignores_case(source: UserSource, name: str) -> bool:
+    """Return whether the application ignores letter case in the values of a property."""
+    return isinstance(source, CaseInsensitiveUserSource) and name in source.case_insensitive
 
 
 class UserWrite(msgspec.Struct, frozen=True, kw_only=True):

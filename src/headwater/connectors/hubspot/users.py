@@ -99,6 +99,7 @@ _decode_batch: Final = msgspec.json.Decoder(_Batch).decode
 class HubSpotContacts:
     """Implements `UserSource` and `UserSink`."""
 
+    case_insensitive = ("email",)
     write_limits = BatchLimits(max_events=MAX_BATCH_USERS)
 
     def __init__(self, settings: HubSpotSettings | None, context: ConnectorContext) -> None:

@@ -94,6 +94,7 @@ _decode_written: Final = msgspec.json.Decoder(_Written).decode
 class KlaviyoProfiles:
     """Implements `UserSource` and `UserSink`."""
 
+    case_insensitive = ("email",)
     write_limits = BatchLimits(max_events=BATCH_USERS, max_event_bytes=MAX_PROFILE_BYTES)
     # Klaviyo allows 75/s and 750/min.
     write_rates: tuple[RateLimit, ...] = (spread(750, 60, burst=BATCH_USERS, unit="Event", group="profiles"),)

@@ -120,6 +120,7 @@ _decode_document: Final = msgspec.json.Decoder(dict[str, Any]).decode
 class MailchimpContacts:
     """Implements `UserSource` and `UserSink`."""
 
+    case_insensitive = ("email_address",)
     write_limits = BatchLimits(max_events=MAX_BATCH_MEMBERS)
     write_rates: tuple[RateLimit, ...] = ()
     """Mailchimp limits open connections, and not the rate of requests."""

@@ -115,6 +115,7 @@ _decode_error: Final = msgspec.json.Decoder(Error).decode
 class MailerLiteSubscribers:
     """Implements `UserSource` and `UserSink`."""
 
+    case_insensitive = ("email",)
     write_limits = BatchLimits(max_events=BATCH_USERS)
     # MailerLite allows 120 requests a minute of an account. A few are left for fields and checks of settings.
     write_rates: tuple[RateLimit, ...] = (RateLimit(count=116, seconds=60, group="account"),)

@@ -72,6 +72,7 @@ _decode_results: Final = msgspec.json.Decoder(list[_Result]).decode
 class SalesforceRecords:
     """Implements `UserSource` and `UserSink`."""
 
+    case_insensitive = ("Email",)
     write_limits = BatchLimits(max_events=MAX_RECORDS)
     write_rates: tuple[RateLimit, ...] = ()
 

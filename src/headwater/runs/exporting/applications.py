@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from headwater.base.errors import BadRequest
-from headwater.connectors.contract import ItemResult, Outcome, UserSink, UserSource, UserWrite
+from headwater.connectors.contract import ItemResult, Outcome, UserSink, UserSource, UserWrite, ignores_case
 from headwater.runs.exporting.differences import (
     CONTENT,
     EXTERNAL_ID,
@@ -84,7 +84,8 @@ async def export_to_application(job: Job, recorder: Recorder) -> None:
         await _check_schema(job, output.schema, source, sink)
         export = _ApplicationExport(job, given, output, matching, outbox, recorder)
         if source is not None:
-            await read_users(job, source, matching.out_path, outbox)
+            matching.ignores_case = ignores_case(source, matching.out_path[0])
+            await read_users(job, source, matching, outbox)
         await export.find_due()
         await export.reject_shared()
         async with open_rates(job, sink.write_rates, max_users=find_batch_users(sink)) as rates:
@@ -197,7 +198,7 @@ class _ApplicationExport:
             batch.received += 1
             batch.done += 1
             count_done(self._job.report, row)
-            compared.people.append(Person(row[ID], kpid, str(value), "Settled", source))
+            compared.people.append(Person(row[ID], kpid, self._matching.key(value), "Settled", source))
             return
         users = [] if value is None else self._find_users(outbox, str(value))
         if (mode == "CreateOnly" and users) or (mode == "UpdateOnly" and not users):
@@ -210,17 +211,17 @@ class _ApplicationExport:
         is_known = row[SOURCE] == source and row[EXTERNAL_ID] == external_id
         if is_known and not run.is_full and not row[IS_FAILED]:
             batch.unchanged += 1
-            compared.people.append(Person(row[ID], kpid, str(value), "Unchanged", source))
+            compared.people.append(Person(row[ID], kpid, self._matching.key(value), "Unchanged", source))
         elif len(users) > 1 and not self._job.pipeline.definition.update_on_duplicates:
             due = DueProfile(row[ID], kpid, source, b"", row[EXTERNAL_ID] or "", b"", "")
             compared.ambiguous.append((due, len(users)))
-            compared.people.append(Person(row[ID], kpid, str(value), "Settled", source))
+            compared.people.append(Person(row[ID], kpid, self._matching.key(value), "Settled", source))
         else:
             self._add_candidate(row, source, external_id, str(value), compared)
 
     def _find_users(self, outbox: Outbox, value: str) -> list[str]:
         """Return the ids of the users with a value: the value itself if the application cannot be read."""
-        return [value] if self._is_write_only else outbox.find_users(value)
+        return [value] if self._is_write_only else outbox.find_users(self._matching.key(value))
 
     def _add_candidate(self, row: Any, source: bytes, external_id: str, value: str, compared: _Compared) -> None:
         try:
@@ -228,7 +229,7 @@ class _ApplicationExport:
         except InvalidValue as error:
             failure = FailedRecord("InputValidation", describe(error), error.path)
             report_failure(self._job.report, row[KPID], failure)
-            compared.people.append(Person(row[ID], row[KPID], value, "Settled", source))
+            compared.people.append(Person(row[ID], row[KPID], self._matching.key(value), "Settled", source))
             return
         is_due = self._job.run.is_full or bool(row[IS_FAILED]) or row[EXTERNAL_ID] != external_id
         content = b"" if is_due or row[CONTENT] is None else row[CONTENT]
@@ -264,7 +265,7 @@ class _ApplicationExport:
                 else:
                     state = "Due"
                     due.append(each.due(content, body, value))
-            people.append(Person(each.profile, each.kpid, value, state, each.source))
+            people.append(Person(each.profile, each.kpid, self._matching.key(value), state, each.source))
         self._job.report.unchanged(len(equal))
         await self._outbox.run(partial(Outbox.add, profiles=due))
         await self._outbox.run(partial(Outbox.add_people, people=people))

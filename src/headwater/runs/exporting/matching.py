@@ -1,6 +1,7 @@
 """Finds the users of an application by a property of profiles: its values as those of the application's property.
 
-Values are compared as texts, byte by byte. A user whose value is null, or could not be read, is found by no profile.
+Values are compared as texts, byte by byte, or without letter case if the application ignores it. A user whose value is
+null, or could not be read, is found by no profile.
 """
 
 import re
@@ -72,6 +73,8 @@ class Matching:
         self._in: Path = parse_path(in_path)
         source, self._target = property_at(in_schema, in_path), property_at(out_schema, out_path)
         self._convert = compile_conversion(source.type, self._target.type)
+        self.ignores_case = False
+        """Whether the application ignores letter case in the values of the property."""
 
     @property
     def is_update_required(self) -> bool:
@@ -83,6 +86,11 @@ class Matching:
         value = value_at(record, self._in)
         return None if value in (None, MISSING) else self._convert(value)
 
+    def key(self, value: Value) -> str:
+        """Return the text by which a value is compared."""
+        text = str(value)
+        return text.casefold() if self.ignores_case else text
+
     def add(self, attributes: Record, text: str) -> None:
         """Put a value, given as its text, into the attributes of a user."""
         value: Value = int(text) if isinstance(self._target.type, IntType) else text
@@ -92,14 +100,14 @@ class Matching:
         here[self.out_path[-1]] = value
 
 
-async def read_users(job: Job, source: UserSource, path: Path, outbox: OutboxThread) -> None:
+async def read_users(job: Job, source: UserSource, matching: Matching, outbox: OutboxThread) -> None:
     """Read all users of the application, of each the value of the property. Raises RunFailed, RunCancelled."""
     async with open_rates(job, find_read_rates(source)) as rates:
-        await _read_pages(job, source, rates, path, outbox)
+        await _read_pages(job, source, rates, matching, outbox)
     await outbox.run(Outbox.index_users)
 
 
-async def _read_pages(job: Job, source: UserSource, rates: RunRates, path: Path, outbox: OutboxThread) -> None:
+async def _read_pages(job: Job, source: UserSource, rates: RunRates, matching: Matching, outbox: OutboxThread) -> None:
     cursor, seen = "", set()
     waiting: list[tuple[str, str]] = []
     while True:
@@ -108,9 +116,9 @@ async def _read_pages(job: Job, source: UserSource, rates: RunRates, path: Path,
         page = await _read_page(job, source, cursor)
         job.report.read(rows=len(page.users))
         for user in page.users:
-            value = None if user.error else value_at(user.attributes, path)
+            value = None if user.error else value_at(user.attributes, matching.out_path)
             if value not in (None, MISSING):
-                waiting.append((user.id, str(value)))
+                waiting.append((user.id, matching.key(value)))
         if len(waiting) >= MAX_USERS_IN_MEMORY or not page.cursor:
             users, waiting = waiting, []
             await outbox.run(partial(Outbox.add_users, users=users))
