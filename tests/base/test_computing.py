@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -90,6 +92,34 @@ async def test_a_process_without_work_is_ended(monkeypatch: pytest.MonkeyPatch) 
         assert await computing.run("a", os.getpid) != first
 
 
+async def test_processes_are_forked_from_one_that_has_imported_their_modules() -> None:
+    async with open_computing(2, modules=["mailbox"]) as computing:
+        first, second = await asyncio.gather(*(computing.run(owner, _imported, "mailbox") for owner in "ab"))
+    assert first[0] and second[0]
+    assert first[1] == second[1]
+
+
+async def test_when_the_process_that_forks_has_ended_another_one_starts(computing: Computing) -> None:
+    first, parent = await computing.run("a", os.getpid), await computing.run("a", os.getppid)
+    os.kill(parent, signal.SIGKILL)
+    await _until_ended(first)  # with the process that has forked it
+    assert await computing.run("a", os.getppid) != parent
+
+
+async def test_a_given_fork_server_is_used_until_it_ends() -> None:
+    ours, theirs = socket.socketpair()
+    command = (sys.executable, "-m", module.__name__, str(os.getpid()))
+    async with open_computing(1, fork_server=ours) as computing:
+        given = await asyncio.create_subprocess_exec(*command, stdin=theirs.fileno())
+        theirs.close()
+        first, parent = await computing.run("a", os.getpid), await computing.run("a", os.getppid)
+        assert parent == given.pid
+        given.kill()
+        await given.wait()
+        await _until_ended(first)
+        assert await computing.run("b", os.getppid) != given.pid
+
+
 async def test_one_owner_cannot_take_all_processes(computing: Computing) -> None:
     """A requests endless computations, as many as allowed; B gets a result while all of them still wait."""
     flood = [asyncio.create_task(computing.run("a", time.sleep, 100)) for _ in range(8)]
@@ -140,9 +170,7 @@ async def test_a_process_ends_with_its_parent_whatever_it_does() -> None:
     assert _runs(pid)
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(20):
-        while _runs(pid):
-            await asyncio.sleep(0.01)
+    await _until_ended(pid)
 
 
 def _fail() -> None:
@@ -153,6 +181,10 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+def _imported(name: str) -> tuple[bool, int]:
+    return name in sys.modules, os.getppid()
+
+
 def _environment() -> list[str]:
     return list(os.environ)
 
@@ -160,6 +192,12 @@ def _environment() -> list[str]:
 def _parse_often(text: str, times: int) -> None:
     for _ in range(times):
         parse_text(text)
+
+
+async def _until_ended(pid: int) -> None:
+    async with asyncio.timeout(20):
+        while _runs(pid):
+            await asyncio.sleep(0.01)
 
 
 def _runs(pid: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from headwater.server import environment
 from headwater.server.processes import HEARTBEAT_VARIABLE
 from headwater.server.settings import read
-from tests.system import HEADWATER, HTTP, RunningSystem, child_ids, fork_server, holds, start
+from tests.system import HEADWATER, HTTP, RunningSystem, child_ids, command_line, fork_server, holds, start
 
 API_KEY: Final = "api_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 SECRETS: Final = {
@@ -25,6 +25,7 @@ GIVEN: Final = {
     "PGPASSWORD": "a password of the database",
     "TZ": "UTC",
 }
+COMPUTING: Final = "headwater.base.computing"
 FUNCTIONS: Final = {
     "JavaScript": "const transform = (user) => user",
     "Python": "def transform(user):\n    return user",
@@ -54,7 +55,7 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
     for language, source in FUNCTIONS.items():
         paths = {"inPaths": ["a"], "outPaths": ["a"], "preserveJSON": False}
         body = {
-            "data": {"a": "x"},
+            "data": {"a": "x" * 3_000},  # computed in a process of its own
             "inSchema": schema,
             "outSchema": schema,
             "transformation": {"function": {"language": language, "source": source, **paths}},
@@ -67,7 +68,14 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
     forking, forking_runs = fork_server(system.process.pid), fork_server(pids["scheduler"])
     assert forking is not None and forking_runs is not None
     # Freed memory counts: a fork has all memory of the process that forked it.
-    others = {"fork server": forking, "fork server of runs": forking_runs}
+    [forking_computing] = [pid for pid in child_ids(pids["backend"]) if COMPUTING in command_line(pid)]
+    [computing] = child_ids(forking_computing)
+    others = {
+        "fork server": forking,
+        "fork server of runs": forking_runs,
+        "fork server of computing": forking_computing,
+        "computing": computing,
+    }
     held = {name: found(pid) for name, pid in (pids | others).items() if name != "envoy"}
     assert held == {
         "backend": {*SECRETS, "PGPASSWORD"},
@@ -76,12 +84,14 @@ def test_each_process_has_only_the_variables_that_it_needs(system: RunningSystem
         "scheduler": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
         "fork server": set(),
         "fork server of runs": {"HEADWATER_SECRET_KEY", "HEADWATER_OLD_SECRET_KEYS", "PGPASSWORD"},
+        "fork server of computing": set(),
+        "computing": set(),
     }
     assert "TZ" in names(pids["envoy"])
     for pid in (*pids.values(), *others.values()):  # forked processes show the variables of the fork server
         assert {name for name in names(pid) if name.startswith(("HEADWATER_", "PG"))} <= {HEARTBEAT_VARIABLE}
 
-    sandboxes = [pid for child in pids.values() for pid in child_ids(child) if pid != forking_runs]
+    sandboxes = [pid for child in pids.values() for pid in child_ids(child) if pid not in others.values()]
     assert len(sandboxes) >= len(FUNCTIONS)
     assert [names(pid) for pid in sandboxes] == [set()] * len(sandboxes)
 

@@ -4,24 +4,27 @@ A computation is a function at the top level of a module; its arguments and its 
 limit of time and memory. If it exceeds either, its process is killed, and a new process starts when one is needed.
 Processes are shared fairly between owners.
 
-`python -m headwater.base.computing` is such a process. It reads requests from standard input and writes responses to
-standard output, each as a length and a pickle. It ends when its input ends.
+The processes are forked from one that has imported their modules (`serve`), because imports take a second of a
+processor. They read requests from a socket and write responses to it, each as a length and a pickle. They end with the
+process that has forked them, and it with its parent. `python -m headwater.base.computing MODULE...` starts it as a
+program.
 """
 
 import asyncio
 import ctypes
+import gc
 import importlib
 import os
 import pickle
 import resource
 import signal
+import socket
 import struct
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Final, NoReturn, ParamSpec, TypeVar
 
 from headwater.base.errors import HeadwaterError, Unavailable, Unprocessable
 from headwater.base.fairness import FairSlots
@@ -37,7 +40,7 @@ MAX_WAITING: Final = 16
 WAIT_SECONDS: Final = 10.0
 """Maximum time that a computation waits for a process."""
 IDLE_SECONDS: Final = 60.0
-"""Idle time after which a process ends. Each process takes about 70 MB."""
+"""Idle time after which a process ends."""
 _START_SECONDS: Final = 30.0
 """Maximum time for a process to start on a busy machine."""
 
@@ -53,9 +56,12 @@ class Computing:
     """Runs computations in its own processes or, if it has none, directly in this process. Created by
     `open_computing`."""
 
-    def __init__(self, processes: int = 0, *, modules: Sequence[str] = (), max_seconds: float = MAX_SECONDS) -> None:
+    def __init__(
+        self, processes: int = 0, *, forks: "_ForkServer | None" = None, max_seconds: float = MAX_SECONDS
+    ) -> None:
         self._slots = FairSlots(max(1, processes), max_waiting=MAX_WAITING, what="computations")
-        self._idle = [_Worker(modules) for _ in range(processes)]
+        self._forks = forks or _ForkServer()
+        self._idle = [_Worker(self._forks) for _ in range(processes)]
         self._all = tuple(self._idle)
         self._max_seconds = max_seconds
 
@@ -89,7 +95,8 @@ class Computing:
     async def close(self) -> None:
         """End all processes."""
         for worker in self._all:
-            await worker.stop()
+            worker.stop()
+        await self._forks.close()
 
     async def end_idle(self) -> None:
         """End processes that have been idle for `IDLE_SECONDS`. Runs until it is cancelled."""
@@ -97,15 +104,23 @@ class Computing:
             await asyncio.sleep(IDLE_SECONDS / 4)
             for worker in self._idle:
                 if worker.used_at < time.monotonic() - IDLE_SECONDS:
-                    await worker.stop()
+                    worker.stop()
 
 
 @asynccontextmanager
 async def open_computing(
-    processes: int = PROCESSES, *, modules: Sequence[str] = (), max_seconds: float = MAX_SECONDS
+    processes: int = PROCESSES,
+    *,
+    modules: Sequence[str] = (),
+    fork_server: socket.socket | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> AsyncIterator[Computing]:
-    """Open `Computing` with this number of processes. Each starts on first use and imports `modules`."""
-    computing = Computing(processes, modules=modules, max_seconds=max_seconds)
+    """Open `Computing` with this number of processes. Each starts on first use and has imported `modules`.
+
+    `fork_server` is the other end of the socket of a process that runs `serve`. Without it, and if that process ends,
+    one is started as a program.
+    """
+    computing = Computing(processes, forks=_ForkServer(modules, fork_server), max_seconds=max_seconds)
     reaper = asyncio.create_task(computing.end_idle())
     try:
         yield computing
@@ -116,12 +131,78 @@ async def open_computing(
         await computing.close()
 
 
+class _ForkServer:
+    """The process that forks computing processes, started on demand."""
+
+    def __init__(self, modules: Sequence[str] = (), control: socket.socket | None = None) -> None:
+        self._modules = modules
+        self._control = control
+        self._program: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+
+    async def fork(self) -> tuple[socket.socket, int]:
+        """Return the socket and the descriptor (pidfd) of a new process. Raises OSError."""
+        try:
+            return await self._fork()
+        except OSError:  # it has not started yet, or has ended
+            async with self._starting:
+                try:
+                    return await self._fork()
+                except OSError:
+                    await self._start()
+            return await self._fork()
+
+    async def close(self) -> None:
+        """End it."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._program is not None:
+            await self._program.wait()
+
+    async def _start(self) -> None:
+        await self.close()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._program = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", __name__, str(os.getpid()), *self._modules,
+                stdin=theirs.fileno(), env=_environment(),
+            )  # fmt: skip
+        self._control = ours
+
+    async def _fork(self) -> tuple[socket.socket, int]:
+        if self._control is None:
+            raise ConnectionError("no process can be forked")
+        channel, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+            channel.setblocking(False)
+            await _wait_until_readable(channel)
+            _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+            if not descriptors:
+                raise ConnectionError("no process was forked")
+        except BaseException:
+            channel.close()
+            raise
+        return channel, descriptors[0]
+
+
+async def _wait_until_readable(channel: socket.socket) -> None:
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(channel.fileno(), readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(channel.fileno())
+
+
 class _Worker:
     """One process, started on demand. Used by one task at a time."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        self._modules = modules
-        self._process: Process | None = None
+    def __init__(self, forks: _ForkServer) -> None:
+        self._forks = forks
+        self._process: _Process | None = None
         self.used_at = 0.0
 
     async def ask(self, request: bytes, seconds: float) -> bytes:
@@ -130,7 +211,7 @@ class _Worker:
             process = await self._started()
             try:
                 async with asyncio.timeout(seconds):
-                    answer = await self._exchange(process, request)
+                    answer = await process.exchange(request)
             except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
                 reason = f"longer than {seconds:g} s" if isinstance(error, TimeoutError) else "too much memory"
                 raise _too_expensive(reason) from None
@@ -139,38 +220,50 @@ class _Worker:
             return answer
         finally:
             if not is_good:
-                await asyncio.shield(self.stop())
+                self.stop()
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            process.kill()
 
-    async def _started(self) -> Process:
-        if self._process is not None and self._process.returncode is None:
+    async def _started(self) -> "_Process":
+        if self._process is not None and not self._process.has_ended:
             return self._process
+        self.stop()
         try:
             async with asyncio.timeout(_START_SECONDS):
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", __name__, str(os.getpid()), *self._modules,
-                    stdin=PIPE, stdout=PIPE, env=_environment(), limit=1 << 20,
-                )  # fmt: skip
-                assert self._process.stdout is not None
-                await self._process.stdout.readexactly(1)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+                channel, pidfd = await self._forks.fork()
+        except OSError:  # or TimeoutError
             raise Unavailable("a process for computations did not start") from None
+        self._process = _Process(pidfd, *await asyncio.open_connection(sock=channel, limit=1 << 20))
         return self._process
 
-    @staticmethod
-    async def _exchange(process: Process, request: bytes) -> bytes:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(_LENGTH.pack(len(request)))
-        process.stdin.write(request)
-        await process.stdin.drain()
-        [length] = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
-        return await process.stdout.readexactly(length)
+
+class _Process:
+    """A running process."""
+
+    def __init__(self, pidfd: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._pidfd = pidfd
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def has_ended(self) -> bool:
+        return self._reader.at_eof()
+
+    async def exchange(self, request: bytes) -> bytes:
+        self._writer.write(_LENGTH.pack(len(request)))
+        self._writer.write(request)
+        await self._writer.drain()
+        [length] = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+        return await self._reader.readexactly(length)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        os.close(self._pidfd)
+        self._writer.close()
 
 
 def _environment() -> dict[str, str]:
@@ -182,10 +275,48 @@ def _too_expensive(reason: str) -> HeadwaterError:
     return Unprocessable("TooExpensive", f"the request was given up: what it asks for takes {reason}")
 
 
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Process requests until the input ends."""
-    answers.write(b"+")
-    answers.flush()
+def serve(control: socket.socket) -> None:
+    """Fork a computing process for each socket that arrives, until the other end is closed.
+
+    Call it in a process with one thread. The computing processes have a copy of its memory.
+    """
+    os.environ.clear()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends this process
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the processes
+    parent = os.getpid()
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            return
+        with socket.socket(fileno=descriptors[0]) as channel:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                print(f"a process cannot be forked: {error.strerror}", file=sys.stderr)
+                continue
+            if pid == 0:
+                control.close()
+                _compute(channel, parent)
+
+
+def _compute(channel: socket.socket, parent: int) -> NoReturn:
+    """Process requests until the socket is closed."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        gc.enable()
+        _confine(parent)
+        pidfd = os.pidfd_open(os.getpid())
+        socket.send_fds(channel, [b"+"], [pidfd])
+        os.close(pidfd)
+        with channel.makefile("rb") as requests, channel.makefile("wb") as answers:
+            _answer_all(requests, answers)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _answer_all(requests: BinaryIO, answers: BinaryIO) -> None:
     while header := requests.read(_LENGTH.size):
         [length] = _LENGTH.unpack(header)
         answer = _answer(requests.read(length))
@@ -213,20 +344,23 @@ def _confine(parent: int) -> None:
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end_with(parent)
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit()
+        os._exit(1)
 
 
 def _main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends this process
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # output that a library prints must not mix with responses
-    _confine(int(sys.argv[1]))
+    _end_with(int(sys.argv[1]))
+    os.dup2(2, 1)  # standard output may be a pipe of the parent with another purpose
     for module in sys.argv[2:]:
         importlib.import_module(module)
-    _serve(sys.stdin.buffer, answers)
+    gc.freeze()
+    serve(socket.socket(fileno=0))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ below it implement the RPCs.
 """
 
 import asyncio
+import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,8 +19,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from headwater.api import ERROR_BODIES, LENIENT_SERVICES, ErrorInterceptor, Services, ingest_router, register
 from headwater.api.ingest_http import HttpServer
 from headwater.api.peers import Peers
+from headwater.base import computing
 from headwater.base.clock import SystemClock
-from headwater.base.computing import open_computing
 from headwater.base.errors import Unavailable
 from headwater.base.identifiers import Identifiers
 from headwater.base.metrics import NO_METRICS, Metrics
@@ -32,12 +34,13 @@ from headwater.management.quotas import Quotas
 from headwater.management.secrets import unreadable
 from headwater.observe.outcomes import open_outcome_feed
 from headwater.observe.watching import make_observers
-from headwater.server import child, gateway
+from headwater.server import child, forkserver, gateway
 from headwater.server.connectors import connector_environment
 from headwater.server.descriptors import service_names
 from headwater.server.eventlog import open_configured_locator, open_event_log
 from headwater.server.locations import open_locations
 from headwater.server.logging import logger
+from headwater.server.processes import die_with_parent
 from headwater.server.reflection import enable_reflection
 from headwater.server.secrets import check_shared_database, keyring, write_once
 from headwater.server.settings import Settings
@@ -88,8 +91,11 @@ def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
     return (*_OPTIONS, ("grpc.max_receive_message_length", 2 * settings.max_body_bytes))
 
 
-async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve as one of `settings.backend_names` until `stop` is set, then complete the calls in progress."""
+async def run(name: str, settings: Settings, stop: asyncio.Event, *, fork_server: socket.socket | None = None) -> None:
+    """Serve as one of `settings.backend_names` until `stop` is set, then complete the calls in progress.
+
+    `fork_server` forks the computing processes.
+    """
     async with AsyncExitStack() as stack:
         metrics: Metrics = NO_METRICS
         if settings.metrics_port is not None:
@@ -100,7 +106,7 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 
             metrics = await stack.enter_async_context(serve_metrics(BackendMetrics(), settings.metrics_socket(name)))
         metrics = await stack.enter_async_context(traced(metrics, settings, name))
-        services = await stack.enter_async_context(open_backend(name, settings, metrics))
+        services = await stack.enter_async_context(open_backend(name, settings, metrics, fork_server))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         management = RateLimiter(
             SystemClock(),
@@ -130,7 +136,9 @@ async def run(name: str, settings: Settings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def open_backend(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
+async def open_backend(
+    name: str, settings: Settings, metrics: Metrics, fork_server: socket.socket | None = None
+) -> AsyncIterator[Services]:
     """Open the dependencies of the servicers, and close them after the server has stopped."""
     clock, identifiers = SystemClock(), Identifiers()
     await check_shared_database(settings, partial(open_catalog, clock=clock, identifiers=identifiers))
@@ -161,7 +169,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
             max_waiting=MAX_WAITING_TRIALS,
             require_confinement=settings.sandbox == "require",
         ) as functions,
-        open_computing(modules=COMPUTING_MODULES) as computing,
+        computing.open_computing(modules=COMPUTING_MODULES, fork_server=fork_server) as computations,
     ):
         await bootstrap(catalog, api_key=_first_api_key(settings, catalog, identifiers))
         await _warn_of_locked_settings(catalog)
@@ -203,7 +211,7 @@ async def open_backend(name: str, settings: Settings, metrics: Metrics) -> Async
                 deliveries,
                 operations,
                 runs,
-                computing,
+                computations,
                 quotas=_quotas(settings),
                 environment=connector_environment(settings, clock),
                 allowed_redirect_uris=settings.oauth_redirect_uris,
@@ -276,10 +284,25 @@ async def _keep_fresh(catalog: Catalog, stop: asyncio.Event) -> None:
         await wait(stop, REFRESH_SECONDS)
 
 
-def main(name: str) -> None:
+def prepare() -> socket.socket:
+    """Fork the process that forks computing processes; return its socket. It has the modules, and no secrets if this
+    process has none yet."""
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    if os.fork() == 0:
+        die_with_parent(parent)
+        os.dup2(theirs.fileno(), 0)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        forkserver.set_title([sys.executable, "-m", computing.__name__])
+        forkserver.end(computing.serve, socket.socket(fileno=0))
+    theirs.close()
+    return ours
+
+
+def main(name: str, fork_server: socket.socket | None = None) -> None:
     """Run the process."""
-    child.run(name, partial(run, name), loop_factory=uvloop.new_event_loop)
+    child.run(name, partial(run, name, fork_server=fork_server), loop_factory=uvloop.new_event_loop)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

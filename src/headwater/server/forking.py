@@ -155,10 +155,10 @@ class ForkServer:
             channel.setblocking(False)
             with theirs:
                 socket.send_fds(self._control, [b"f"], [theirs.fileno()])
-            body = json.dumps({"command": program.command, "environment": dict(program.environment)}).encode()
-            socket.send_fds(channel, [LENGTH.pack(len(body))], [output] if beat is None else [output, beat])
+            command, variables = (json.dumps(each).encode() for each in (program.command, dict(program.environment)))
+            socket.send_fds(channel, [LENGTH.pack(len(command))], [output] if beat is None else [output, beat])
             async with asyncio.timeout(processes.MAX_STARTUP_SECONDS):
-                await loop.sock_sendall(channel, body)
+                await loop.sock_sendall(channel, command + LENGTH.pack(len(variables)) + variables)
                 pid = await _receive_pid(channel)
             process = _ForkedProcess(pid, stdout)
             child = Child(program, process, heartbeat)

@@ -107,13 +107,21 @@ def _fork_for_requests(heartbeat: int) -> socket.socket | None:
 
 
 def _run(channel: socket.socket, parent: int) -> None:
-    """Read the request in a forked process, and run the main function of its module."""
+    """Read the request in a forked process, and run the main function of its module.
+
+    If the module has a function `prepare`, it is called before the process has its variables, and its result is one
+    more argument of the main function.
+    """
     _wait_for_adoption(parent)
     die_with_parent(parent)
     os.setpgid(0, 0)
     with channel:
         channel.settimeout(REQUEST_SECONDS)
-        command, variables = _receive(channel)
+        command, heartbeat = _receive_command(channel)
+        _, _, name, *arguments = command
+        prepare = getattr(sys.modules.get(name), "prepare", None)
+        prepared = () if prepare is None else (prepare(),)
+        variables = _receive_variables(channel) | heartbeat
         channel.sendall(PID.pack(os.getpid()))
         if not channel.recv(1):  # the parent does not need the process any more
             return
@@ -123,9 +131,8 @@ def _run(channel: socket.socket, parent: int) -> None:
     time.tzset()
     _configure_malloc(variables)
     gc.enable()
-    _, _, module, *arguments = command
-    sys.argv = [module, *arguments]
-    importlib.import_module(module).main(*arguments)
+    sys.argv = [name, *arguments]
+    importlib.import_module(name).main(*arguments, *prepared)
 
 
 def end(function: Callable[..., None], *arguments: Any) -> NoReturn:
@@ -161,21 +168,24 @@ def _wait_for_adoption(parent: int) -> None:
         time.sleep(_ORPHAN_POLL_SECONDS)
 
 
-def _receive(channel: socket.socket) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment of a request, after its descriptors have taken their places."""
+def _receive_command(channel: socket.socket) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a request, and the variable of its heartbeat pipe if it is watched. Its descriptors have
+    then taken their places."""
     head, descriptors, _, _ = socket.recv_fds(channel, LENGTH.size, MAX_DESCRIPTORS)
-    body = _receive_exactly(channel, LENGTH.unpack(head)[0])
-    request: dict[str, Any] = json.loads(body)
-    command, variables = request["command"], dict(request["environment"])
+    command: list[str] = json.loads(_receive_exactly(channel, LENGTH.unpack(head)[0]))
     null = os.open(os.devnull, os.O_RDWR)
     output, *heartbeats = descriptors
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     os.close(null)
     os.close(output)
-    if heartbeats:
-        variables[HEARTBEAT_VARIABLE] = str(heartbeats[0])
-    return command, variables
+    return command, {HEARTBEAT_VARIABLE: str(heartbeats[0])} if heartbeats else {}
+
+
+def _receive_variables(channel: socket.socket) -> dict[str, str]:
+    [length] = LENGTH.unpack(_receive_exactly(channel, LENGTH.size))
+    variables: dict[str, str] = json.loads(_receive_exactly(channel, length))
+    return variables
 
 
 def _receive_exactly(channel: socket.socket, size: int) -> bytes:
