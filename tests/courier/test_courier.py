@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from headwater.base.clock import microseconds
 from headwater.base.errors import Unavailable
 from headwater.catalog import FunctionDefinition, TransformationDefinition
 from headwater.courier import Courier
 from headwater.courier.chunkcache import ENTRY_BYTES, ChunkCache
 from headwater.processing.transformer import compile_transformer
-from headwater.state import Chunk, LaneEntry
+from headwater.state import Chunk, LaneEntry, PipelineCounts
 from headwater.state.lanestore import LaneProgress
 from headwater.transforms.functions import FunctionFailed, Runner
 from tests.harness import Harness, open_harness
@@ -114,6 +115,28 @@ async def test_a_lane_whose_progress_is_not_known_goes_on(harness: Harness, monk
         await send(harness, source, identify("v", "v@x"))
         await wait_for_results(harness, 2)
     assert len(calls) == 2, "the record of the first run is not run again"
+
+
+async def test_counts_of_a_pipeline_that_come_after_its_deletion_are_removed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.courier.courier.COMPACT_SECONDS", 0.0)
+    pipeline = await add_pipeline(harness, await new_source(harness), COPY)
+    counts = PipelineCounts()
+    for each in (pipeline, pipeline + 1):
+        counts.add(each, "Finalize", "Failed", message="410")
+    has_cleaned, compact = asyncio.Event(), harness.store.compact_counts
+
+    async def compact_and_tell(*, now: int) -> None:
+        await compact(now=now)
+        has_cleaned.set()
+
+    monkeypatch.setattr(harness.store, "compact_counts", compact_and_tell)
+    async with running(harness.courier):
+        await has_cleaned.wait()
+        await harness.store.record(counts, now=microseconds(harness.clock.now()))
+        while await harness.store.counted() != {pipeline}:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_courier_that_waits_for_another_one_can_be_stopped(harness: Harness) -> None:

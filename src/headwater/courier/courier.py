@@ -43,7 +43,8 @@ POLL_SECONDS: Final = 0.05
 """Interval at which the courier looks for new entries. It doubles up to `MAX_POLL_SECONDS` while no lane runs."""
 MAX_POLL_SECONDS: Final = 0.2
 COMPACT_SECONDS: Final = 10.0
-"""Interval at which it moves old counts into larger periods."""
+"""Interval at which it moves old counts into larger periods, and removes those of deleted pipelines. A delivery that is
+under way may be counted after the deletion of its pipeline."""
 UPKEEP_SECONDS: Final = 0.5
 """Interval at which it refreshes the catalog and removes applied results."""
 RETRY_SECONDS: Final = 1.0
@@ -113,8 +114,6 @@ class Courier:
         self._wake = asyncio.Event()
         self._unapplied_bytes = 0
         self._next_compact = 0.0
-        self._counted: set[int] = set()
-        """The pipelines that may have counts or errors."""
         self._unsure: set[int] = set()
         """Pipelines whose stored progress may differ from `_progress`, because storing results failed."""
 
@@ -144,7 +143,6 @@ class Courier:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _begin(self) -> None:
-        self._counted |= await self._store.counted()
         await self._catalog.refresh()
         await self._store.begin_after(await self._state.position(CONSUMER))
         self._progress = await self._store.progress()
@@ -195,8 +193,10 @@ class Courier:
 
     async def _upkeep(self) -> None:
         """Take in changes of the catalog, and remove what is not needed any more."""
+        is_due = time.monotonic() >= self._next_compact
         known = {*self._progress, *self._compiled}
-        await self._catalog.refresh()  # after the look, so that a pipeline that was created meanwhile is found
+        counted = await self._store.counted() if is_due else set()
+        await self._catalog.refresh()  # after the looks, so that a pipeline that was created meanwhile is found
         applied = await self._state.position(CONSUMER)
         await self._store.trim(applied)
         pipelines = {
@@ -211,15 +211,11 @@ class Courier:
                 for pipeline_id in gone:
                     kept.pop(pipeline_id, None)
             self._unsure -= gone
-        now = microseconds(self._clock.now())
-        if time.monotonic() >= self._next_compact:
-            await self._store.compact_counts(now=now)
-            self._next_compact = time.monotonic() + COMPACT_SECONDS
-        gone = self._counted - pipelines
-        if gone and await self._store.remove_counts(gone):  # a limited number, so more may be left
-            self._counted |= pipelines
-        else:
-            self._counted = pipelines
+        if is_due:
+            await self._store.compact_counts(now=microseconds(self._clock.now()))
+            gone = counted - pipelines
+            if not gone or not await self._store.remove_counts(gone):  # a limited number, so more may be left
+                self._next_compact = time.monotonic() + COMPACT_SECONDS
 
     def _measure(self, lanes: Collection[Lane]) -> None:
         """Report how much waits in lanes."""
