@@ -110,10 +110,12 @@ async def test_a_disabled_pipeline_keeps_its_events_until_it_is_enabled(deliveri
     assert delivered(hook.bodies()) == [1, 2, 3, 1, 2, 3]
 
 
-async def test_the_deliveries_of_a_deleted_pipeline_go(deliveries: Deliveries, hook: Receiver) -> None:
+@pytest.mark.parametrize("others", [0, 1])
+async def test_the_deliveries_of_a_deleted_pipeline_go(deliveries: Deliveries, hook: Receiver, others: int) -> None:
     destination = await deliveries.add_destination(hook.url)
     [deleted] = destination.pipelines
-    await add_pipeline(deliveries.catalog, destination)
+    for _ in range(others):
+        await add_pipeline(deliveries.catalog, destination)
     await deliveries.append(destination, users=["ann"] * 3)
     await delete_pipeline(deliveries.catalog, deliveries.workspace, deleted.id)
     async with deliveries.dispatching():

@@ -358,15 +358,14 @@ async def _persist(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def find_destinations(catalog: Catalog) -> Iterator[Destination]:
-    """Yield the destinations: connections with Event pipelines, of connectors that send events."""
+    """Yield the destinations: connections of connectors that send events. One without a pipeline may have deliveries of
+    its last one, which are finished."""
     for workspace in catalog.workspaces():
         for connection in catalog.connections(workspace.id):
             connector = CONNECTORS.get(connection.connector)  # None for one that only a later release has
             if connection.role != "Destination" or connector is None or connector.engine.event_sink is None:
                 continue
-            pipelines = tuple(pipeline for pipeline in connection.pipelines if pipeline.target == "Event")
-            if pipelines:
-                yield Destination(connection, pipelines)
+            yield Destination(connection, tuple(each for each in connection.pipelines if each.target == "Event"))
 
 
 def _status(summary: LaneSummary, session: Session | None, now: int) -> DestinationStatus:
