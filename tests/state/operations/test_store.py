@@ -17,6 +17,7 @@ from headwater.base.errors import Unprocessable
 from headwater.base.identifiers import Identifiers
 from headwater.state.operations import (
     DELIVERY_KINDS,
+    ERASURE_KINDS,
     LEASE_SECONDS,
     MAX_UNFINISHED,
     PROFILE_KINDS,
@@ -265,6 +266,20 @@ async def test_no_statement_of_a_process_or_a_page_reads_all_operations(tmp_path
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
             assert not [step for step in plan if step.startswith("SCAN operations")], statement
     assert len(statements) > 8
+
+
+async def test_operations_of_a_workspace_wait_for_the_end_of_its_erasures(store: OperationStore) -> None:
+    erasure = await store.create(7, ERASURE, None)
+    waiting, other = await store.create(7, ALL, None), await store.create(9, ALL, None)
+    claimed = await store.claim("a", kinds=DELIVERY_KINDS, after=ERASURE_KINDS)
+    assert claimed is not None and claimed.id == other.id
+    assert await store.claim("b", kinds=DELIVERY_KINDS, after=ERASURE_KINDS) is None
+    assert [await store.is_executing(each, DELIVERY_KINDS) for each in (7, 9)] == [False, True]
+    await store.cancel(erasure.id)
+    claimed = await store.claim("b", kinds=DELIVERY_KINDS, after=ERASURE_KINDS)
+    assert claimed is not None and claimed.id == waiting.id
+    await store.release(waiting.id, "b")
+    assert not await store.is_executing(7, DELIVERY_KINDS)
 
 
 async def test_old_operations_are_deleted(store: OperationStore, clock: MovableClock) -> None:
