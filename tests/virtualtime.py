@@ -18,6 +18,10 @@ import pytest
 START: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 SPEED: Final = 500.0
 """Seconds that pass in one idle second."""
+RESOLUTION_SECONDS: Final = 0.001
+"""Resolution of the timeouts of epoll, which rounds up. A shorter pause is a sleep."""
+MIN_PAUSE_SECONDS: Final = 0.0002
+"""Time for threads and sockets to make progress before a timer fires."""
 
 _Result = TypeVar("_Result")
 
@@ -34,7 +38,11 @@ class _Selector(selectors.DefaultSelector):
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         began = time.monotonic()
-        events = super().select(timeout / SPEED)
+        if (seconds := timeout / SPEED) >= RESOLUTION_SECONDS:
+            events = super().select(seconds)
+        elif not (events := super().select(0)):
+            time.sleep(max(seconds, MIN_PAUSE_SECONDS))
+            events = super().select(0)
         if not events:
             self.skipped += min((time.monotonic() - began) * (SPEED - 1), timeout)
         return events

@@ -40,6 +40,7 @@ from headwater.connectors.redaction import Redactor, format_request
 from headwater.connectors.registry import CONNECTORS
 from headwater.connectors.settings import Settings
 from headwater.delivery.rates import AccountRates, Rates
+from headwater.management import userpreviews
 from headwater.management.userpreviews import TransformedUser, make_key, show_user_request
 from headwater.schemas import Codec, ObjectType, Record, all_optional
 from tests.connectors.conformance.seeds import SEEDS
@@ -241,6 +242,7 @@ class VendorUserSinkConformance(_Suite):
                 else:
                     await self.compare_preview(vendor, clock, self.attributes(1, 2), created.id)
 
+        monkeypatch.setattr(userpreviews, "TIMEOUT_SECONDS", MAX_SECONDS)
         run_in_virtual_time(monkeypatch, (), main)
 
     async def compare_preview(
