@@ -1,8 +1,6 @@
 """The revisions make the tables that the code expects, once, however many processes start together."""
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,8 @@ from sqlalchemy import MetaData, inspect, text
 from headwater.catalog import migrations, tables
 from headwater.catalog.migrations import HEAD, VERSION_TABLE
 from headwater.storage.database import migrate, open_engine
+from tests.catalog import opening
+from tests.forked import start_program
 
 PACKAGE = "headwater.catalog.migrations"
 
@@ -77,36 +77,12 @@ async def test_tasks_of_one_process_may_migrate_together(empty_url: str) -> None
             await engine.dispose()
 
 
-OPEN = """
-import asyncio, sys
-from headwater.base.clock import SystemClock
-from headwater.base.identifiers import Identifiers
-from headwater.catalog import open_catalog
-
-async def main():
-    async with open_catalog(sys.argv[1], clock=SystemClock(), identifiers=Identifiers()) as catalog:
-        assert catalog.workspaces() == []
-
-asyncio.run(main())
-"""
-
-
 @pytest.mark.process
 async def test_processes_may_start_together(empty_url: str) -> None:
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            OPEN,
-            empty_url,
-            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-            stderr=asyncio.subprocess.PIPE,
-        )
-        for _ in range(3)
-    ]
-    for process in started:
-        _, errors = await asyncio.wait_for(process.communicate(), timeout=30)
-        assert process.returncode == 0, errors.decode()
+    started = [await start_program(opening.__name__, empty_url) for _ in range(3)]
+    for process, output in started:
+        await asyncio.wait_for(output.read(), timeout=30)
+        assert process.wait(30) == 0
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

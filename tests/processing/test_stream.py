@@ -5,7 +5,6 @@ import json
 import os
 import random
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
@@ -29,7 +28,9 @@ from headwater.processing.batch import Batch
 from headwater.state import MessageStates, Transaction
 from headwater.storage.database import open_engine
 from headwater.warehouse import StoredEvent
+from tests.forked import start_program
 from tests.harness import Harness, add_source, add_workspace, client_call, open_harness
+from tests.processing import consuming
 
 
 def event(message: str | None = None, type_: str = "track", **members: Any) -> dict[str, Any]:
@@ -323,20 +324,6 @@ async def test_a_crash_before_the_cursor_moves_repeats_nothing(harness: Harness,
     assert await message_ids(harness) == ["a", "b"]
 
 
-CONSUME = """
-import asyncio, sys
-from pathlib import Path
-from tests.harness import open_harness
-
-async def main(folder, database_url=None):
-    async with open_harness(Path(folder), database_url=database_url) as harness:
-        print("ready", flush=True)
-        await harness.consumer.run(asyncio.Event())
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
 @pytest.mark.process
 async def test_killed_again_and_again_it_stores_everything_once(harness: Harness, source: Connection) -> None:
     """HEADWATER_CRASH_ROUNDS sets how many kills."""
@@ -346,20 +333,13 @@ async def test_killed_again_and_again_it_stores_everything_once(harness: Harness
         await send(harness, source, *map(event, ids))
         sent += ids
     for _ in range(int(os.environ.get("HEADWATER_CRASH_ROUNDS", "2"))):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            CONSUME,
-            str(harness.folder),
-            *([] if harness.database_url is None else [harness.database_url]),
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": ":".join([str(Path.cwd()), *sys.path])},
-        )
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
+        arguments = [str(harness.folder), *([] if harness.database_url is None else [harness.database_url])]
+        process, output = await start_program(consuming.__name__, *arguments)
+        assert await output.readline() == b"ready\n"
         await asyncio.sleep(random.uniform(0, 0.2))
         process.kill()
-        await asyncio.wait_for(process.communicate(), 60)
+        await output.read()
+        process.wait(60)
     small = Limits(batch_bytes=50_000)
     consumer = make_consumer(
         harness.log,

@@ -1,11 +1,10 @@
-"""One of the processes that race for ticks: `python -m tests.runs.racer DATABASE_URL`.
+"""One of the processes that race for ticks: `main(DATABASE_URL)`.
 
 It fires 40 ticks of five minutes one after another, and claims and ends all runs that it finds. It prints the ids of
 the runs that it ended.
 """
 
 import asyncio
-import sys
 from datetime import UTC, datetime, timedelta
 
 from headwater.base.identifiers import Identifiers
@@ -18,7 +17,7 @@ FIRST = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TICKS = 40
 
 
-async def main(url: str) -> None:
+async def race(url: str) -> None:
     clock, identifiers = MovableClock(FIRST), Identifiers()
     async with (
         open_catalog(url, clock=clock, identifiers=identifiers) as catalog,
@@ -38,5 +37,5 @@ async def main(url: str) -> None:
                 print(run.id, flush=True)
 
 
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+def main(url: str) -> None:
+    asyncio.run(race(url))

@@ -1,7 +1,7 @@
 """Four processes race for the ticks of schedules on PostgreSQL, and one of them is killed."""
 
 import asyncio
-import sys
+import signal
 from collections import Counter
 from datetime import timedelta
 
@@ -10,8 +10,10 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.runs.scheduling import Ticker
 from headwater.state.runs import open_runs
+from tests.forked import start_program
 from tests.harness import MovableClock, add_workspace
 from tests.postgresql import PostgresqlServer
+from tests.runs import racer
 from tests.runs.racer import FIRST, TICKS
 from tests.runs.test_scheduling import add_pipeline
 
@@ -29,18 +31,13 @@ async def test_each_tick_has_one_run_and_each_run_one_end(postgresql_server: Pos
         for _ in range(PIPELINES):
             await add_pipeline(catalog, workspace.id, period="5m", start=0)
         assert await Ticker(catalog, runs, clock).fire() == []
-        racers = [
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.runs.racer", url), stdout=asyncio.subprocess.PIPE
-            )
-            for _ in range(4)
-        ]
-        assert racers[0].stdout is not None
+        racers = [await start_program(racer.__name__, url) for _ in range(4)]
         async with asyncio.timeout(120):
-            first = await racers[0].stdout.readline()
-            racers[0].kill()
-            outputs = [(await each.communicate())[0] for each in racers]
-        assert [each.returncode for each in racers[1:]] == [0, 0, 0]
+            killed, output = racers[0]
+            first = await output.readline()
+            killed.kill()
+            outputs = [await output.read() for _, output in racers]
+        assert [process.wait(60) for process, _ in racers] == [-signal.SIGKILL, 0, 0, 0]
         lines = (first + b"".join(outputs)).splitlines()
         ended = Counter(int(line) for line in lines if line.isdigit())  # the others are logs
         clock.advance(timedelta(days=1).total_seconds())
