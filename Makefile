@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
-# A third of the time of a test is waiting: half as many tests again as there are processors keep these busy.
-PROCESSES ?= $(shell $(BIN)/python -c "import os; print(min((3 * len(os.sched_getaffinity(0)) + 1) // 2, 8))")
+# More than half of the time of a test is waiting: twice as many tests as there are processors keep these busy.
+PROCESSES ?= $(shell $(BIN)/python -c "import os; print(min(2 * len(os.sched_getaffinity(0)), 8))")
 # Without bytecode files every process of the tests would rewrite and compile all of their modules.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
