@@ -178,6 +178,18 @@ def test_suggested_mappings_suit_the_events_of_sdks(type_: EventType) -> None:
         assert item == expected
 
 
+def test_a_page_is_that_of_the_call_or_that_of_its_context() -> None:
+    """Servers state the page in the properties of the call only; a browser states it in both."""
+    page, other = (
+        {"url": f"https://{host}/", "title": host, "referrer": f"https://{host}/r"} for host in ("a.b", "c.d")
+    )
+    expected = {"page_location": "https://a.b/", "page_title": "a.b", "page_referrer": "https://a.b/r"}
+    for properties, context in ((page, {}), ({}, {"page": page}), (page, {"page": other})):
+        values = mapped(BY_ID["page_view"], properties, type="page", context=context)
+        [made] = sent(event("page_view", values=values))["events"]
+        assert expected.items() <= made["params"].items()
+
+
 def test_most_properties_have_a_suggestion() -> None:
     without = {"ad_user_data", "ad_personalization", "user_properties"}
     for type_ in EVENT_TYPES:
