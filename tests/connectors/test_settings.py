@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.base.errors import Unprocessable
+from headwater.connectors.klaviyo.settings import KlaviyoSettings
 from headwater.connectors.settings import (
     REDACTED,
     VISIBLE,
@@ -111,6 +112,19 @@ def test_absent_and_null_members_have_their_defaults(given: dict[str, object]) -
 def test_invalid_values_are_rejected_by_name(member: str, given: object, path: str, rule: str) -> None:
     with invalid_settings(f"settings.{path}", rule):
         Simple.read({member: given})
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("AbC123", "must be pk_ and letters and digits"),
+        ("pk_012", "must have 37 to 255 bytes"),
+        ("AbC123" * 50, "must have 37 to 255 bytes"),
+    ],
+)
+def test_the_format_of_a_short_text_is_named_before_its_size(key: str, rule: str) -> None:
+    with invalid_settings("settings.privateAPIKey", rule):
+        KlaviyoSettings.read({"privateAPIKey": key})
 
 
 @pytest.mark.parametrize(

@@ -98,12 +98,15 @@ class Text(msgspec.Struct, frozen=True):
             length = len(value.encode())
         except UnicodeEncodeError:
             raise invalid(path, "contains a lone surrogate") from None
-        if not self.minimum <= length <= self.maximum:
-            raise invalid(path, f"must have {_span(self.minimum, self.maximum)} bytes")
+        size = f"must have {_span(self.minimum, self.maximum)} bytes"
+        if length > self.maximum:
+            raise invalid(path, size)
         if "\0" in value:
             raise invalid(path, "contains the NUL character")
         if self.format is not None and not self.format.pattern.fullmatch(value):
-            raise invalid(path, self.format.rule)
+            raise invalid(path, self.format.rule)  # it says more than the size of a text that is too short
+        if length < self.minimum:
+            raise invalid(path, size)
         if self.check is not None and (rule := self.check(value)) is not None:
             raise invalid(path, rule)
         return value
