@@ -53,7 +53,7 @@ class UserSender:
             try:
                 found = await self._call([users[index] for index in some])
             except Unavailable as error:
-                await pauses.wait(f"{self._job.connector.label} cannot be reached: {error.message}", error)
+                await pauses.wait(f"users cannot be written to {self._job.connector.label}: {error.message}", error)
                 continue
             except HeadwaterError as error:
                 raise RunFailed(STEP, f"{self._job.connector.label} cannot be written: {error.message}") from error
