@@ -164,3 +164,33 @@ async def test_a_destination_that_returns_no_event_types_is_asked_again(
         await deliveries.append(destination, users=["ann"])
         await deliveries.wait_until_empty(destination.id)
     assert asked == 2
+
+
+async def test_a_destination_that_returns_no_event_types_is_reported(
+    deliveries: Deliveries, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request fails if the credentials are revoked while nothing is sent, so only this state has the reason."""
+    destination = await deliveries.add_destination(hook.url)
+    event_types, is_revoked = WebhookSink.event_types, True
+
+    async def ask(self: WebhookSink) -> Sequence[EventType]:
+        if is_revoked:
+            raise Unavailable("the service responds with status 401")
+        return await event_types(self)
+
+    async def health() -> Any:
+        return (await deliveries.store.health()).get(destination.id)
+
+    monkeypatch.setattr(WebhookSink, "event_types", ask)
+    monkeypatch.setattr(sender, "RETRY_SECONDS", 0.05)
+    async with deliveries.dispatching():
+        await deliveries.append(destination, users=["ann"])
+        async with asyncio.timeout(20):
+            while (found := await health()) is None or found.failures < 2:
+                await asyncio.sleep(0.01)
+        assert (found.state, found.last_error) == ("open", "Unavailable: the service responds with status 401")
+        assert found.failing_since and found.paused_until > found.failing_since
+        is_revoked = False
+        await deliveries.wait_until_empty(destination.id)
+    found = await health()
+    assert (found.state, found.failures, found.failing_since, found.last_error) == ("closed", 0, 0, "")

@@ -6,7 +6,7 @@ every 20 ms, so that the cost of a commit does not grow with the number of desti
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -31,7 +31,7 @@ from headwater.delivery.sender import Destination, Resources, Sender
 from headwater.delivery.session import Session, SessionHooks
 from headwater.delivery.shares import CourierShares
 from headwater.state import PipelineCounts
-from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneSummary
+from headwater.state.deliveries import CourierReplaced, DeliveryStore, Expired, LaneHealth, LaneSummary
 from headwater.state.deliveries.records import EXPIRED, NO_SPACE
 from headwater.state.rateshares import RateShares
 from headwater.transforms.functions import Runner
@@ -104,6 +104,7 @@ class Dispatcher:
             catalog=catalog,
             account_rates=self._shares.account,
             ended=self._take_ended,
+            store_health=self._take_health,
             settle=self._settle,
             hooks=self._hooks,
             expiry_seconds=expiry.total_seconds() + 2 * CLEAN_SECONDS,  # the store gives up whole chunks before
@@ -122,6 +123,8 @@ class Dispatcher:
         """The version of the catalog that was taken in."""
         self._ended: list[Session] = []
         """Ended sessions whose progress is not taken."""
+        self._unopened: dict[int, LaneHealth] = {}
+        """The health of destinations of which no session can begin, until it is committed."""
         self._taken: list[tuple[Session, Progress]] = []
         """Progress that is not known to be committed. Committing it twice changes nothing."""
         self._progressed = asyncio.Event()
@@ -254,6 +257,10 @@ class Dispatcher:
         self._ended.append(session)
         self._progressed.set()
 
+    def _take_health(self, health: LaneHealth) -> None:
+        self._unopened[health.destination] = health
+        self._progressed.set()
+
     async def _settle(self, session: Session) -> None:
         async with self._flushed:
             await self._flushed.wait_for(lambda: session.uncommitted == 0)
@@ -276,19 +283,24 @@ class Dispatcher:
         sessions += self._ended
         self._taken += [(session, progress) for session in sessions if not (progress := session.take()).is_empty]
         self._ended.clear()
-        if self._taken:
-            await self._commit([progress for _, progress in self._taken])
+        unopened = dict(self._unopened)
+        if self._taken or unopened:
+            await self._commit([progress for _, progress in self._taken], unopened)
+        for destination, health in unopened.items():
+            if self._unopened[destination] is health:
+                del self._unopened[destination]
         for session, progress in self._taken:
             session.committed(progress)
         self._taken.clear()
         async with self._flushed:
             self._flushed.notify_all()
 
-    async def _commit(self, taken: Sequence[Progress]) -> None:
+    async def _commit(self, taken: Sequence[Progress], unopened: Mapping[int, LaneHealth]) -> None:
         """Commit progress; later progress of a chunk includes the earlier one."""
         chunks = {chunk.chunk: chunk for progress in taken for chunk in progress.chunks}
         dead = [letter for progress in taken for letter in progress.dead]
-        health = {each.destination: each for progress in taken if (each := progress.health) is not None}
+        health = dict(unopened)  # a session that has begun since knows better
+        health.update((each.destination, each) for progress in taken if (each := progress.health) is not None)
         now = microseconds(self._clock.now())
         await self._store.commit(self._epoch, list(chunks.values()), dead=dead, health=list(health.values()), now=now)
 
@@ -332,9 +344,8 @@ class Dispatcher:
         now = microseconds(self._clock.now())
         self._metrics.destinations_present(self._destinations.keys())
         for summary in await self._store.summaries():
-            sender = self._senders.get(summary.destination)
-            session = None if sender is None else sender[0].session
-            self._metrics.destination_status(summary.destination, _status(summary, session, now))
+            sender, _ = self._senders.get(summary.destination, (None, None))
+            self._metrics.destination_status(summary.destination, _status(summary, sender, now))
 
     def _give_up(self, expired: Expired, reason: str) -> None:
         """Report deliveries that the store has given up, and tell their sessions."""
@@ -368,7 +379,7 @@ def find_destinations(catalog: Catalog) -> Iterator[Destination]:
             yield Destination(connection, tuple(each for each in connection.pipelines if each.target == "Event"))
 
 
-def _status(summary: LaneSummary, session: Session | None, now: int) -> DestinationStatus:
+def _status(summary: LaneSummary, sender: Sender | None, now: int) -> DestinationStatus:
     waiting_since = summary.oldest_at
     status = DestinationStatus(
         open_events=summary.open_items,
@@ -377,8 +388,11 @@ def _status(summary: LaneSummary, session: Session | None, now: int) -> Destinat
         dead_letters=summary.dead_items,
         dead_bytes=summary.dead_bytes,
     )
-    if session is None:
+    if sender is None:
         return status
+    session = sender.session
+    if session is None:
+        return msgspec.structs.replace(status, paused=sender.stored_health.paused_until is not None)
     figures = session.lane.figures
     return msgspec.structs.replace(
         status,

@@ -11,21 +11,22 @@ import structlog
 from msgspec import Struct
 
 from headwater.base.clock import Clock
-from headwater.base.errors import Unavailable
+from headwater.base.errors import HeadwaterError, Unavailable
 from headwater.base.waiting import wait
 from headwater.catalog import Catalog, Connection, Pipeline
 from headwater.connectors.contract import EventSink
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.registry import CONNECTORS
 from headwater.delivery.chunks import ChunkCache
-from headwater.delivery.items import HEALTHY, Health, LaneLimits
+from headwater.delivery.health import stored_health
+from headwater.delivery.items import HEALTHY, MAX_MESSAGE_CHARACTERS, Health, HealthState, LaneLimits
 from headwater.delivery.lane import Lane
 from headwater.delivery.preparing import Preparer, compile_preparer
 from headwater.delivery.rates import AccountRates
 from headwater.delivery.session import Session, SessionHooks
 from headwater.delivery.shares import identify_account
 from headwater.events.record import RecordReader
-from headwater.state.deliveries import DeliveryStore
+from headwater.state.deliveries import DeliveryStore, LaneHealth
 from headwater.transforms.functions import Runner
 
 RETRY_SECONDS: Final = 5.0
@@ -63,6 +64,8 @@ class Resources(Struct, frozen=True):
     """Returns the rates of an account by its identity."""
     ended: Callable[[Session], None]
     """Takes an ended session, whose progress is to be committed."""
+    store_health: Callable[[LaneHealth], None]
+    """Takes the health of a destination of which no session can begin, to be committed."""
     settle: Callable[[Session], Awaitable[None]]
     """Waits until the progress of an ended session is committed."""
     hooks: Callable[[Destination], SessionHooks]
@@ -86,6 +89,8 @@ class Sender:
         self._newest = 0
         self._changed = asyncio.Event()
         self._stopping = False
+        self._has_opened = False
+        """Whether the latest session began."""
 
     @property
     def session(self) -> Session | None:
@@ -139,18 +144,40 @@ class Sender:
         pause = 0.0
         while not self._stopping:
             self._changed.clear()
-            began = time.monotonic()
+            self._has_opened = False
+            began, failure = time.monotonic(), ""
             try:
                 await self._run_session(self._destination)
                 continue
-            except Unavailable as error:
+            except HeadwaterError as error:
                 _log.warning("a destination waits", destination=self._destination.id, reason=error.message)
+                failure = error.message
             except Exception:
                 # An error of one destination must not end the process, which all destinations need.
                 _log.exception("a destination failed and will be retried", destination=self._destination.id)
             has_worked = time.monotonic() - began > OPEN_SECONDS + MAX_RETRY_SECONDS
             pause = RETRY_SECONDS if has_worked or not pause else min(2 * pause, MAX_RETRY_SECONDS)
+            if failure and not self._has_opened and not self._changed.is_set():
+                self._report(failure, pause)
             await wait(self._changed, pause)
+
+    def _report(self, failure: str, pause: float) -> None:
+        """Store why no session can begin: without a session, nobody else states that the events wait."""
+        if self._health.state is HealthState.REFUSING:
+            return  # it has the reason, and a pause of its own
+        now = self._resources.clock.now().timestamp()
+        self._health = self._stored_health = Health(
+            state=HealthState.OPEN,
+            failures=self._health.failures + 1,
+            failing_since=self._health.failing_since or now,
+            paused_until=now + pause,
+            reason="Unavailable",
+            message=failure[:MAX_MESSAGE_CHARACTERS],
+        )
+        connection = self._destination.connection
+        self._resources.store_health(
+            stored_health(self._health, connection.id, connection.workspace, self._last_success_at)
+        )
 
     def _end_session(self) -> None:
         self._changed.set()
@@ -165,7 +192,7 @@ class Sender:
         async with self._open_session(destination) as session:
             if self._changed.is_set():
                 return
-            self._session = session
+            self._session, self._has_opened = session, True
             session.notify(self._newest)
             try:
                 await session.run()
