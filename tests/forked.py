@@ -94,14 +94,11 @@ def run_program(module: str, *arguments: str) -> tuple[int, bytes]:
         return status, output.read()
 
 
-async def start_program(
-    module: str, *arguments: str, lines: int | None = None
-) -> tuple[ForkedProcess, asyncio.StreamReader]:
-    """Run `MODULE.main(*ARGUMENTS)` without waiting; return the process and its output. `lines` is a descriptor of its
-    input."""
+async def start_program(module: str, *arguments: str) -> tuple[ForkedProcess, asyncio.StreamReader]:
+    """Run `MODULE.main(*ARGUMENTS)` without waiting; return the process and its output."""
     readable, output = os.pipe()
     try:
-        process = _fork((module, *arguments), os.environ, output, STANDARD_ERROR, lines)
+        process = _fork((module, *arguments), os.environ, output, STANDARD_ERROR)
     finally:
         os.close(output)
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
@@ -130,16 +127,14 @@ def run_command(*arguments: str, variables: Mapping[str, str]) -> str:
     return printed
 
 
-def _fork(
-    command: Sequence[str], variables: Mapping[str, str], output: int, errors: int, lines: int | None = None
-) -> ForkedProcess:
+def _fork(command: Sequence[str], variables: Mapping[str, str], output: int, errors: int) -> ForkedProcess:
     """Run a module, or the system if `command` is empty."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(_server(), [b"f"], [theirs.fileno()])
     process = ForkedProcess(ours)
     request = json.dumps({"command": command, "variables": dict(variables), "folder": str(Path.cwd())}).encode()
-    socket.send_fds(ours, [LENGTH.pack(len(request))], [output, errors, *([] if lines is None else [lines])])
+    socket.send_fds(ours, [LENGTH.pack(len(request))], [output, errors])
     ours.sendall(request)
     return process
 
@@ -193,10 +188,9 @@ def _serve() -> None:
 def _run(channel: socket.socket) -> None:
     """Run a module, or the supervisor, in this fork."""
     with channel:
-        head, descriptors, _, _ = socket.recv_fds(channel, LENGTH.size, 3)
+        head, descriptors, _, _ = socket.recv_fds(channel, LENGTH.size, 2)
         request = json.loads(channel.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL))
-    output, errors, *given = descriptors
-    for source, target in ((given[0] if given else os.open(os.devnull, os.O_RDWR), 0), (output, 1), (errors, 2)):
+    for source, target in ((os.open(os.devnull, os.O_RDWR), 0), *zip(descriptors, (1, 2), strict=True)):
         os.dup2(source, target)
         os.close(source)
     os.chdir(request["folder"])

@@ -1,6 +1,6 @@
-"""A process that uses the access token of an account in several tasks: `main(GIVEN)`.
+"""A process that uses the access token of an account in several tasks: `python -m tests.catalog.refreshing`.
 
-The argument is a JSON object. The process prints "ready", waits for a line, and prints the tokens of its tasks as
+The arguments are a JSON object. The process prints "ready", waits for a line, and prints the tokens of its tasks as
 JSON. With `dies` it kills itself when the provider has responded, before the tokens are written.
 """
 
@@ -36,7 +36,7 @@ async def _die(*_: Any, **__: Any) -> bool:
     raise AssertionError
 
 
-async def refresh(given: dict[str, Any]) -> None:
+async def main(given: dict[str, Any]) -> None:
     clock = _ShiftedClock(given["shift_seconds"])
     if given["dies"]:
         OAuthAccounts.store = _die  # type: ignore[method-assign]
@@ -54,5 +54,5 @@ async def refresh(given: dict[str, Any]) -> None:
         print(json.dumps(found), flush=True)
 
 
-def main(given: str) -> None:
-    asyncio.run(refresh(json.loads(given)))
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

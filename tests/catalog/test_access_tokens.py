@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,9 +29,7 @@ from headwater.connectors.contract import AccessToken, AuthorizationRevoked, Htt
 from headwater.connectors.environment import ConnectorEnvironment
 from headwater.connectors.oauth import exchange_code
 from headwater.storage.database import open_engine
-from tests.catalog import refreshing
 from tests.catalog.make import connection as make_connection
-from tests.forked import ForkedProcess, start_program
 from tests.harness import NOW, MovableClock, add_workspace
 from tests.oauthprovider import REDIRECT_URI, OAuthProvider, open_oauth_provider
 
@@ -503,11 +503,8 @@ async def test_tokens_cannot_be_moved_to_another_account(app: Installation) -> N
 
 # --- Several processes
 
-Started = tuple[ForkedProcess, asyncio.StreamReader, int]
-"""The process, its output, and the descriptor of its input."""
 
-
-async def start(app: Installation, *, tasks: int = 16, dies: bool = False, shift_seconds: float) -> Started:
+async def start(app: Installation, *, tasks: int = 16, dies: bool = False, shift_seconds: float) -> Any:
     given = {
         "url": app.url,
         "key": SECRET,
@@ -520,21 +517,29 @@ async def start(app: Installation, *, tasks: int = 16, dies: bool = False, shift
         "dies": dies,
         "shift_seconds": shift_seconds,
     }
-    lines, begin = os.pipe()
-    process, output = await start_program(refreshing.__name__, json.dumps(given), lines=lines)
-    os.close(lines)
-    assert await asyncio.wait_for(output.readline(), 60) == b"ready\n"
-    return process, output, begin
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.catalog.refreshing",
+        json.dumps(given),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ":".join(["", *sys.path])},
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    if line != b"ready\n":
+        assert process.stderr is not None
+        raise AssertionError((await process.stderr.read()).decode())
+    return process
 
 
-async def finish(started: Started) -> tuple[int, list[str]]:
-    process, output, begin = started
-    os.write(begin, b"\n")
-    os.close(begin)
-    printed = await asyncio.wait_for(output.read(), 60)
-    status = await asyncio.to_thread(process.wait, 60)
-    assert status in (0, -signal.SIGKILL)
-    return status, json.loads(printed) if printed else []
+async def finish(process: Any) -> tuple[int, list[str]]:
+    output, errors = await asyncio.wait_for(process.communicate(b"\n"), 60)
+    assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+    return process.returncode, json.loads(output) if output else []
 
 
 @pytest.mark.process
