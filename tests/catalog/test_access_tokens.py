@@ -567,6 +567,7 @@ async def test_a_process_that_dies_between_the_response_and_the_write(
         assert code == -signal.SIGKILL and provider.refreshes == 1
         assert await app.stored() == before
         clock = MovableClock(SystemClock().now() + timedelta(seconds=3_600 + 121))
+        await age_claims(app, 121)
         async with open_catalog(url, clock=clock, identifiers=Identifiers(), keyring=KEYRING) as restarted:
             token = restarted.access_token(app.connection, msgspec.structs.replace(app.environment, clock=clock))
             assert token is not None
