@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -142,20 +143,25 @@ class System:
             catalog=SimpleNamespace(decrypt_settings=lambda connection: None),
         )
         async with open_rates(cast(Job, job), [self.limit], max_users=self.largest) as rates:
+            spend = rates._rates.spend
+
+            def record(amount: int, now: float) -> None:
+                spend(amount, now)
+                self.sent.append((now, amount, f"run {number}"))
 
             async def send_users() -> None:
                 while True:
                     await rates.wait(self.largest)
-                    self.sent.append((self.now(), self.largest, f"run {number}"))
                     await asyncio.sleep(pause)
 
-            sending = asyncio.create_task(send_users())
-            try:
-                yield
-            finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
-                self.sessions.is_down = is_killed
+            with mock.patch.object(rates._rates, "spend", record):  # it has the exact times
+                sending = asyncio.create_task(send_users())
+                try:
+                    yield
+                finally:
+                    sending.cancel()
+                    await asyncio.gather(sending, return_exceptions=True)
+                    self.sessions.is_down = is_killed
         self.sessions.is_down = False
 
     def amount(self, begin: float, end: float, sender: str = "") -> int:
@@ -176,6 +182,7 @@ class System:
             windows = [int(at // self.limit.seconds) for at, _, _ in self.sent]
             assert max(windows.count(window) for window in set(windows)) * self.largest <= total
             return
+        self.sent.sort()
         first, inside = 0, 0
         for at, amount, _ in self.sent:
             inside += amount
@@ -192,6 +199,7 @@ def simulate(
 
     async def run(clock: VirtualClock) -> None:
         system = System(clock, LocalSessions(), limit, largest)
+        await asyncio.sleep(0.3)  # fixed windows start at whole seconds, and no measurement shall begin or end there
         await main(system)
         system.check()
 
