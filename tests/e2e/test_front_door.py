@@ -141,7 +141,8 @@ def test_numbers_and_unknown_members_are_stored_unchanged(source: Source) -> Non
     response = HTTP.post(f"{source.system.base_url}/v1/track", content=body, auth=(source.write_key, ""))
     assert response.status_code == 200
     source.wait_for(1)
-    text = HTTP.get(f"{source.system.base_url}/v1/events?limit=1", headers=source.system.authorization).text
+    url = f"{source.system.base_url}/v1/events?connection={source.id}"
+    text = HTTP.get(url, headers=source.system.authorization).text
     assert '"properties":{"big":9007199254740993,"exact":1.10}' in text
     assert '"_metadata":{"v":1}' in text
 
