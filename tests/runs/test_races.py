@@ -10,8 +10,11 @@ from headwater.base.identifiers import Identifiers
 from headwater.catalog import open_catalog
 from headwater.runs.scheduling import Ticker
 from headwater.state.runs import open_runs
+from headwater.state.runs.store import START_LEASE_SECONDS
+from headwater.state.runs.tables import runs as runs_table
 from tests.forked import start_program
 from tests.harness import MovableClock, add_workspace
+from tests.leases import age_leases
 from tests.postgresql import PostgresqlServer
 from tests.runs import racer
 from tests.runs.racer import FIRST, TICKS
@@ -40,7 +43,7 @@ async def test_each_tick_has_one_run_and_each_run_one_end(postgresql_server: Pos
         assert [process.wait(60) for process, _ in racers] == [-signal.SIGKILL, 0, 0, 0]
         lines = (first + b"".join(outputs)).splitlines()
         ended = Counter(int(line) for line in lines if line.isdigit())  # the others are logs
-        clock.advance(timedelta(days=1).total_seconds())
+        await age_leases(url, runs_table, "runs", START_LEASE_SECONDS + 1)
         while (run := await runs.claim(workspace.id)) is not None:  # of the process that was killed
             await runs.finish(run.id, run.fence, "Succeeded")
             ended[run.id] += 1
