@@ -6,6 +6,7 @@ happens, the time goes at its usual pace.
 
 import asyncio
 import importlib
+import select
 import selectors
 import time
 from collections.abc import Callable, Coroutine
@@ -18,8 +19,6 @@ import pytest
 START: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 SPEED: Final = 500.0
 """Seconds that pass in one idle second."""
-RESOLUTION_SECONDS: Final = 0.001
-"""Resolution of the timeouts of epoll, which rounds up. A shorter pause is a sleep."""
 MIN_PAUSE_SECONDS: Final = 0.0002
 """Time for threads and sockets to make progress before a timer fires."""
 
@@ -38,11 +37,9 @@ class _Selector(selectors.DefaultSelector):
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         began = time.monotonic()
-        if (seconds := timeout / SPEED) >= RESOLUTION_SECONDS:
-            events = super().select(seconds)
-        elif not (events := super().select(0)):
-            time.sleep(max(seconds, MIN_PAUSE_SECONDS))
-            events = super().select(0)
+        # Epoll rounds a timeout up to milliseconds. A wait for its descriptor does not, and ends with an event, too.
+        select.select([self], [], [], max(timeout / SPEED, MIN_PAUSE_SECONDS))
+        events = super().select(0)
         if not events:
             self.skipped += min((time.monotonic() - began) * (SPEED - 1), timeout)
         return events
