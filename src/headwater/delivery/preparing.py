@@ -10,6 +10,7 @@ A failure affects one event of one pipeline. `SourceEvent` decodes its document 
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from hashlib import blake2b
 from typing import Final, Protocol, TypeAlias
 
@@ -290,15 +291,18 @@ class Preparer:
         policy = self._policy
         if policy.max_age_seconds is not None or policy.max_future_seconds is not None:
             at = event.event.timestamp
-            age, stated = (self._clock.now() - at).total_seconds(), f"the event is from {at:%Y-%m-%d %H:%M:%S} UTC"
+            age = (self._clock.now() - at).total_seconds()
             if policy.max_age_seconds is not None and age > policy.max_age_seconds:
-                message = f"{stated}, and the destination accepts those of the last {_duration(policy.max_age_seconds)}"
-                return Rejected("Finalize", EVENT_TOO_OLD, message)
+                return _outside(EVENT_TOO_OLD, at, f"of the last {_duration(policy.max_age_seconds)}")
             if policy.max_future_seconds is not None and -age > policy.max_future_seconds:
-                ahead = _duration(policy.max_future_seconds)
-                message = f"{stated}, and the destination accepts those up to {ahead} in the future"
-                return Rejected("Finalize", "EventInFuture", message)
+                return _outside("EventInFuture", at, f"up to {_duration(policy.max_future_seconds)} in the future")
         return encode_event(self._sink, event, self._event_type, self.key(event), values)
+
+
+def _outside(reason: str, at: datetime, accepted: str) -> Rejected:
+    """Reject an event whose time is not among those that the destination accepts."""
+    message = f"the event is from {at:%Y-%m-%d %H:%M:%S} UTC, and the destination accepts those {accepted}"
+    return Rejected("Finalize", reason, message)
 
 
 def _duration(seconds: float) -> str:

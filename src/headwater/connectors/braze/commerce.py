@@ -169,8 +169,9 @@ def read_price(product: Mapping[str, Any], product_id: str) -> float:
 def read_quantity(product: Mapping[str, Any], product_id: str) -> int:
     """Return the quantity of a product, which is 1 if none is given, or a blank text. Raises EventRejected."""
     given = product.get("quantity")
-    is_given = given is not None and (not isinstance(given, str) or given.strip())
-    quantity = _number(given) if is_given else 1
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return 1
+    quantity = _number(given)
     if quantity is None or quantity < 1 or quantity % 1:
         raise EventRejected("InvalidProduct", f"product {product_id!r} has a quantity that is no positive integer")
     return int(quantity)

@@ -84,14 +84,14 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     event: QueuedEvent
 
 
-HealthState = Literal["closed", "open", "half_open", "refusing"]
-
-
 class Owners(Struct, frozen=True):
     """Objects of the catalog that own data of the queue."""
 
     destinations: frozenset[int]
     pipelines: frozenset[int]
+
+
+HealthState = Literal["closed", "open", "half_open", "refusing"]
 
 
 class LaneHealth(Struct, frozen=True, kw_only=True):
